@@ -1,0 +1,152 @@
+//! From a package to a function's image.
+
+mod dockerfile;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Builds;
+use crate::docker::{self, BuildSpec, Docker, DockerError, label};
+use crate::package::Program;
+use crate::platform::Platform;
+use crate::runtime::{RuntimeError, Runtimes};
+use crate::types::{FunctionId, FunctionName, ImageId};
+
+/// The folder of a build context that holds the package, so that no file of it can steer the build.
+pub const CODE_FOLDER: &str = "app";
+
+/// Builds images, a few at a time.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    docker: Docker,
+    runtimes: Arc<Runtimes>,
+    platform: Arc<Platform>,
+    settings: Builds,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// What is to become an image.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The function's.
+    pub id: FunctionId,
+    /// The function's.
+    pub name: &'a FunctionName,
+    /// What to build.
+    pub program: &'a Program,
+    /// The build context: a folder with nothing but the package, in [`CODE_FOLDER`].
+    pub context: &'a Path,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The code does not compile or install.
+    #[error("the build failed; buildLog has the message of the compiler or of pip")]
+    Failed {
+        /// The end of what it said.
+        log: String,
+    },
+    /// It took too long.
+    #[error("the build did not end within {limit:?} (DOCKER_BUILD_TIMEOUT)")]
+    Timeout {
+        /// Its deadline.
+        limit: Duration,
+    },
+    /// Whoever wanted it no longer does, or the service stops.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// A matter of the runtime image.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+    /// A matter of Docker.
+    #[error("failed to build the image")]
+    Docker(#[source] DockerError),
+    /// A matter of this machine's disk.
+    #[error("failed to write the build context")]
+    Io(#[from] io::Error),
+}
+
+impl Builder {
+    /// Starts with no image.
+    pub fn new(docker: Docker, runtimes: Arc<Runtimes>, platform: Arc<Platform>, settings: Builds, tasks: TaskTracker) -> Self {
+        let permits = Arc::new(Semaphore::new(settings.max_concurrent as usize));
+        Self { docker, runtimes, platform, settings, permits, tasks }
+    }
+
+    /// The name of a function's image.
+    pub fn image_name(&self, id: FunctionId) -> String {
+        format!("{}/{id}", self.settings.image_prefix)
+    }
+
+    /// Builds the image of a function; when it fails, no image is left. Ends early when `stop` is cancelled.
+    pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+        let permit = tokio::select! {
+            permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
+            () = stop.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let built = self.build_now(source, stop).await;
+        if built.is_err() {
+            // Cancelled in its last step, the daemon may have named it all the same.
+            if let Err(error) = self.docker.remove_image(&self.image_name(source.id)).await {
+                tracing::warn!(function.id = %source.id, %error, "failed to remove the image of a failed build");
+            }
+        }
+        drop(permit);
+        self.tasks.spawn(self.clone().remove_leftovers());
+        built
+    }
+
+    async fn build_now(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+        let language = source.program.language();
+        let runtime = self.runtimes.ensure(language, self.platform.temp_dir(), stop).await.map_err(|error| match error {
+            RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
+            error => BuildError::Runtime(error),
+        })?;
+        let text = dockerfile::render(source.program, &runtime, self.platform.id());
+        std::fs::write(source.context.join("Dockerfile"), text)?;
+        let labels = [
+            (label::FUNCTION_ID, source.id.to_string()),
+            (label::FUNCTION_NAME, source.name.to_string()),
+            (label::LANGUAGE, language.as_str().to_owned()),
+            (label::CREATED, source.created_at.to_string()),
+        ];
+        let limit = self.settings.timeout;
+        let spec = BuildSpec { context: source.context, tag: &self.image_name(source.id), labels: &labels, limit };
+        self.docker.build(&spec, stop).await.map_err(|error| match error {
+            docker::BuildError::Step { log } => BuildError::Failed { log },
+            docker::BuildError::Docker(DockerError::Timeout { limit }) => BuildError::Timeout { limit },
+            docker::BuildError::Docker(DockerError::Cancelled) => BuildError::Cancelled,
+            docker::BuildError::Docker(error) => BuildError::Docker(error),
+        })
+    }
+
+    /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
+    ///
+    /// The classic builder keeps the steps of a build under way as dangling images, too, so this runs only when it
+    /// can have all permits; the last of several builds to end sees to it.
+    async fn remove_leftovers(self) {
+        let Ok(_all) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
+        if let Err(error) = self.remove_dangling().await {
+            tracing::warn!(%error, "failed to remove what builds left");
+        }
+    }
+
+    async fn remove_dangling(&self) -> Result<(), DockerError> {
+        let ours = format!("label={}={}", label::PLATFORM, self.platform.id());
+        for image in self.docker.images(&["dangling=true", &ours]).await? {
+            self.docker.remove_image(&image.id).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! All settings: read once, checked, handed out in parts. The only reader of the environment.
+//!
+//! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+use tracing::Level;
+
+/// Everything that can be set, as it was at the start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For the HTTP server.
+    pub http: Http,
+    /// For what is built.
+    pub builds: Builds,
+    /// For each container.
+    pub sandbox: Sandbox,
+    /// For executions as a whole.
+    pub pool: Pool,
+    /// TEMP_DIR_BASE: uploads and build contexts are kept here while they are needed.
+    pub temp_dir_base: PathBuf,
+    /// DATA_DIR: what must outlive a restart.
+    pub data_dir: PathBuf,
+    /// LOG_LEVEL.
+    pub log_level: Level,
+}
+
+/// Settings of the HTTP server.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// SERVER_HOST.
+    pub host: IpAddr,
+    /// SERVER_PORT; 0 takes any free port.
+    pub port: u16,
+    /// SERVER_READ_TIMEOUT: the time a client has to deliver its whole request.
+    pub read_timeout: Duration,
+    /// SERVER_WRITE_TIMEOUT: the time a client may stall while it takes the response.
+    pub write_timeout: Duration,
+    /// SERVER_SHUTDOWN_TIMEOUT: the time running executions have to end after a signal.
+    pub shutdown_timeout: Duration,
+    /// MAX_FILE_SIZE of an uploaded zip, in bytes.
+    pub max_file_size: u64,
+    /// API_TOKEN: the bearer token that every request but health probes must carry.
+    pub api_token: Option<Secret>,
+}
+
+/// A value that must not appear in a log.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Settings of builds.
+#[derive(Clone, Debug)]
+pub struct Builds {
+    /// DOCKER_IMAGE_PREFIX: functions' images are named PREFIX/ID, runtime images PREFIX-runtime/LANGUAGE.
+    pub image_prefix: String,
+    /// PYTHON_IMAGE.
+    pub python_image: String,
+    /// GO_IMAGE.
+    pub go_image: String,
+    /// DOCKER_BUILD_TIMEOUT.
+    pub timeout: Duration,
+    /// MAX_CONCURRENT_BUILDS.
+    pub max_concurrent: u32,
+    /// MAX_UNPACKED_SIZE of a zip's content, in bytes.
+    pub max_unpacked_size: u64,
+}
+
+/// Limits of one container.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// DOCKER_MEMORY_LIMIT, in bytes; swap is off.
+    pub memory: u64,
+    /// DOCKER_CPU_LIMIT, in processors.
+    pub cpus: f64,
+    /// DOCKER_PIDS_LIMIT: processes and threads, our supervisor's few included.
+    pub pids: u32,
+    /// DOCKER_TMPFS_SIZE of /tmp, in bytes.
+    pub tmpfs: u64,
+    /// DOCKER_RUNTIME, such as `runsc`.
+    pub runtime: Option<String>,
+}
+
+/// Limits of executions.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// DOCKER_CONTAINER_LIMIT over all functions.
+    pub container_limit: u32,
+    /// DOCKER_RUN_TIMEOUT of one invocation.
+    pub run_timeout: Duration,
+    /// MAX_OUTPUT_SIZE kept of each stream, in bytes.
+    pub max_output_size: u32,
+    /// QUEUE_LIMIT: how many executions may wait for a container.
+    pub queue_limit: u32,
+    /// QUEUE_TIMEOUT: how long one may wait.
+    pub queue_timeout: Duration,
+}
+
+/// A variable whose value is of no use.
+#[derive(Debug, Error)]
+#[error("{variable} is {value:?}; expected {expected}")]
+pub struct ConfigError {
+    /// Its name.
+    pub variable: String,
+    /// Its value.
+    pub value: String,
+    /// The form expected.
+    pub expected: String,
+}
+
+impl Config {
+    /// Reads the settings from pairs of name and value. An empty value counts as none.
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        Self::from_reader(&mut Reader::new(vars))
+    }
+
+    fn from_reader(vars: &mut Reader) -> Result<Self, ConfigError> {
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Ok(Self {
+            http: Http {
+                host: vars.read("SERVER_HOST", localhost, "an IP address such as 127.0.0.1", parse)?,
+                port: vars.read("SERVER_PORT", 8080, "a port from 0 to 65535", parse)?,
+                read_timeout: vars.duration("SERVER_READ_TIMEOUT", 10)?,
+                write_timeout: vars.duration("SERVER_WRITE_TIMEOUT", 10)?,
+                shutdown_timeout: vars.duration("SERVER_SHUTDOWN_TIMEOUT", 5)?,
+                max_file_size: vars.size("MAX_FILE_SIZE", 10_000_000)?,
+                api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
+            },
+            builds: Builds {
+                image_prefix: vars.read(
+                    "DOCKER_IMAGE_PREFIX",
+                    "youtube-serverless".to_owned(),
+                    "a Docker repository name: lower-case letters and digits, separated by `.`, `_`, `-` or `/`",
+                    parse_repository,
+                )?,
+                python_image: vars.read("PYTHON_IMAGE", "python:3.13-slim".to_owned(), IMAGE, parse_image)?,
+                go_image: vars.read("GO_IMAGE", "golang:1.25-bookworm".to_owned(), IMAGE, parse_image)?,
+                timeout: vars.duration("DOCKER_BUILD_TIMEOUT", 300)?,
+                max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
+                max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
+            },
+            sandbox: Sandbox {
+                memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, |text| {
+                    parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
+                })?,
+                cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, "a number of processors from 0.01, such as 0.5", parse_cpus)?,
+                pids: vars.count("DOCKER_PIDS_LIMIT", 64, 16, 4_000_000)?,
+                tmpfs: vars.size("DOCKER_TMPFS_SIZE", 64_000_000)?,
+                runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
+            },
+            pool: Pool {
+                container_limit: vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?,
+                run_timeout: vars.duration("DOCKER_RUN_TIMEOUT", 30)?,
+                max_output_size: vars.read("MAX_OUTPUT_SIZE", 1_000_000, OUTPUT, |text| {
+                    parse_size(text).filter(|&bytes| bytes <= MAX_OUTPUT).map(|bytes| bytes as u32)
+                })?,
+                queue_limit: vars.count("QUEUE_LIMIT", 1000, 0, 1_000_000)?,
+                queue_timeout: vars.duration("QUEUE_TIMEOUT", 10)?,
+            },
+            temp_dir_base: vars.read("TEMP_DIR_BASE", std::env::temp_dir(), "a directory", parse)?,
+            data_dir: vars.read("DATA_DIR", PathBuf::from("data"), "a directory", parse)?,
+            log_level: vars.read("LOG_LEVEL", Level::INFO, "debug, info, warn or error", parse_level)?,
+        })
+    }
+}
+
+/// The environment of this process, and below it the `.env` of the working directory if there is one.
+///
+/// # Errors
+/// When there is a `.env` that can't be read.
+pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
+    let mut vars = HashMap::new();
+    match dotenvy::from_filename_iter(".env") {
+        Ok(lines) => vars.extend(lines.collect::<Result<Vec<_>, _>>()?),
+        Err(error) if error.not_found() => {}
+        Err(error) => return Err(error),
+    }
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    let real = std::env::vars_os();
+    // None of ours can be meant by what is not UTF-8.
+    vars.extend(real.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+    Ok(vars)
+}
+
+const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
+const MEMORY: &str = "a size of at least 16MB, such as 128MB";
+const MIN_MEMORY: u64 = 16_000_000;
+const OUTPUT: &str = "a size of at most 64MB, such as 1MB";
+const MAX_OUTPUT: u64 = 64_000_000;
+
+/// Looks variables up and remembers which there are.
+struct Reader {
+    vars: HashMap<String, String>,
+    known: BTreeSet<&'static str>,
+}
+
+impl Reader {
+    fn new(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        let vars = vars.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        Self { vars, known: BTreeSet::new() }
+    }
+
+    fn read<T>(
+        &mut self,
+        variable: &'static str,
+        default: T,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        self.known.insert(variable);
+        let Some(value) = self.vars.get(variable) else { return Ok(default) };
+        parse(value).ok_or_else(|| ConfigError {
+            variable: variable.to_owned(),
+            value: if variable == "API_TOKEN" { "(not shown)".to_owned() } else { value.clone() },
+            expected: expected.to_owned(),
+        })
+    }
+
+    fn duration(&mut self, variable: &'static str, seconds: u64) -> Result<Duration, ConfigError> {
+        let expected = "a duration above zero such as 10s, 500ms, 5m, or a number of seconds";
+        self.read(variable, Duration::from_secs(seconds), expected, parse_duration)
+    }
+
+    fn size(&mut self, variable: &'static str, bytes: u64) -> Result<u64, ConfigError> {
+        self.read(variable, bytes, "a size above zero such as 10MB, 10MiB, or a number of bytes", parse_size)
+    }
+
+    fn count(&mut self, variable: &'static str, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
+        self.read(variable, default, &format!("a whole number from {least} to {most}"), |text| {
+            text.parse().ok().filter(|count| (least..=most).contains(count))
+        })
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => humantime::parse_duration(text).ok()?,
+    };
+    // A year is as good as for ever, and leaves room to add it to any clock.
+    (Duration::ZERO < parsed && parsed <= Duration::from_secs(366 * 24 * 3600)).then_some(parsed)
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let bytes = text.parse::<bytesize::ByteSize>().ok()?.as_u64();
+    (0 < bytes && bytes <= 1 << 50).then_some(bytes)
+}
+
+fn parse_cpus(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|cpus| (0.01..=10_000.0).contains(cpus))
+}
+
+fn parse_token(text: &str) -> Option<Option<Secret>> {
+    let valid = text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic());
+    valid.then(|| Some(Secret(text.to_owned())))
+}
+
+fn parse_level(text: &str) -> Option<Level> {
+    match text {
+        "debug" => Some(Level::DEBUG),
+        "info" => Some(Level::INFO),
+        "warn" => Some(Level::WARN),
+        "error" => Some(Level::ERROR),
+        _ => None,
+    }
+}
+
+fn parse_runtime(text: &str) -> Option<Option<String>> {
+    let valid = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) && !text.starts_with('-');
+    valid.then(|| Some(text.to_owned()))
+}
+
+fn parse_repository(text: &str) -> Option<String> {
+    let is_part = |part: &str| {
+        let allowed = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        let at_ends = |c: char| c.is_ascii_alphanumeric();
+        allowed && part.starts_with(at_ends) && part.ends_with(at_ends)
+    };
+    (text.len() <= 128 && text.split('/').all(is_part)).then(|| text.to_owned())
+}
+
+fn parse_image(text: &str) -> Option<String> {
+    let valid = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
+    (valid && text.starts_with(|c: char| c.is_ascii_alphanumeric())).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use super::*;
+
+fn from(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_vars(vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
+}
+
+#[track_caller]
+fn check_refused(variable: &str, value: &str) {
+    let error = from(&[(variable, value)]).expect_err(value);
+    assert_eq!((error.variable.as_str(), error.value.as_str()), (variable, value));
+    assert!(error.to_string().contains("expected"), "{error}");
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = from(&[]).expect("the defaults are valid");
+    assert_eq!((config.http.host.to_string().as_str(), config.http.port), ("127.0.0.1", 8080));
+    let timeouts = [config.http.read_timeout, config.http.write_timeout, config.http.shutdown_timeout];
+    assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 10, 5]);
+    assert_eq!(config.http.max_file_size, 10_000_000);
+    assert!(config.http.api_token.is_none());
+    assert_eq!(config.builds.image_prefix, "youtube-serverless");
+    assert_eq!((config.builds.timeout.as_secs(), config.builds.max_concurrent), (300, 2));
+    assert_eq!(config.builds.max_unpacked_size, 100_000_000);
+    assert_eq!((config.sandbox.memory, config.sandbox.cpus), (128_000_000, 1.0));
+    assert_eq!((config.sandbox.pids, config.sandbox.tmpfs), (64, 64_000_000));
+    assert!(config.sandbox.runtime.is_none());
+    assert_eq!((config.pool.container_limit, config.pool.run_timeout.as_secs()), (10, 30));
+    assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
+    assert_eq!(config.pool.max_output_size, 1_000_000);
+    assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
+    assert_eq!(config.log_level, Level::INFO);
+}
+
+#[test]
+fn durations_and_sizes_take_the_forms_of_the_contract() {
+    let run_timeout = |value| from(&[("DOCKER_RUN_TIMEOUT", value)]).expect(value).pool.run_timeout;
+    assert_eq!(run_timeout("10s"), Duration::from_secs(10));
+    assert_eq!(run_timeout("500ms"), Duration::from_millis(500));
+    assert_eq!(run_timeout("5m"), Duration::from_secs(300));
+    assert_eq!(run_timeout("7"), Duration::from_secs(7));
+    assert_eq!(run_timeout("0.5"), Duration::from_millis(500));
+    let max_file_size = |value| from(&[("MAX_FILE_SIZE", value)]).expect(value).http.max_file_size;
+    assert_eq!(max_file_size("10MB"), 10_000_000);
+    assert_eq!(max_file_size("10MiB"), 10_485_760);
+    assert_eq!(max_file_size("1234"), 1234);
+}
+
+#[test]
+fn what_does_not_parse_is_refused_by_name() {
+    check_refused("SERVER_PORT", "80800");
+    check_refused("SERVER_HOST", "localhost");
+    check_refused("SERVER_READ_TIMEOUT", "10 parsecs");
+    check_refused("SERVER_WRITE_TIMEOUT", "0");
+    check_refused("DOCKER_RUN_TIMEOUT", "-1");
+    check_refused("DOCKER_RUN_TIMEOUT", "inf");
+    check_refused("MAX_FILE_SIZE", "10 apples");
+    check_refused("DOCKER_IMAGE_PREFIX", "Upper/Case");
+    check_refused("DOCKER_IMAGE_PREFIX", "-rm");
+    check_refused("PYTHON_IMAGE", "--privileged");
+    check_refused("DOCKER_CONTAINER_LIMIT", "0");
+    check_refused("DOCKER_CPU_LIMIT", "NaN");
+    check_refused("DOCKER_MEMORY_LIMIT", "1MB");
+    check_refused("LOG_LEVEL", "verbose");
+    check_refused("MAX_OUTPUT_SIZE", "1GB");
+}
+
+#[test]
+fn a_bad_token_is_not_shown() {
+    let error = from(&[("API_TOKEN", "with space")]).expect_err("it has a space");
+    assert!(!error.to_string().contains("with space"), "{error}");
+}
+
+#[test]
+fn an_empty_value_counts_as_none() {
+    assert!(from(&[("API_TOKEN", ""), ("DOCKER_RUNTIME", "")]).expect("valid").http.api_token.is_none());
+}
+
+#[test]
+fn the_example_file_lists_every_variable_with_its_default() {
+    let example = dotenvy::from_read_iter(include_str!("../../.env.example").as_bytes());
+    let example: Vec<(String, String)> = example.collect::<Result<_, _>>().expect("it parses");
+    let mut reader = Reader::new(example.clone());
+    let config = Config::from_reader(&mut reader).expect("its values are valid");
+    let listed: BTreeSet<&str> = example.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(listed, reader.known);
+    let mut defaults = from(&[]).expect("the defaults are valid");
+    assert_eq!(config.data_dir, PathBuf::from("./data"));
+    defaults.data_dir = config.data_dir.clone();
+    assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
+}

@@ -1,0 +1,187 @@
+//! Docker, reached through its command line only. Knows no functions, no HTTP and no pool.
+//!
+//! Every command has a deadline; killing the docker *client* never stops a container, so whoever starts a
+//! [`Container`] must see it removed. All that is made carries the labels of [`label`], by which it is found again.
+
+mod build;
+mod command;
+mod container;
+mod run_spec;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+pub use build::{BuildError, BuildSpec};
+pub use container::{Container, ContainerState};
+pub use run_spec::RunSpec;
+
+use crate::types::ImageId;
+
+/// The labels on images and containers of ours.
+pub mod label {
+    /// The platform that made it, see [`crate::platform`].
+    pub const PLATFORM: &str = "youtube-serverless.platform";
+    /// The run of the platform, from a start of the service to its stop, that made it.
+    pub const RUN: &str = "youtube-serverless.run";
+    /// The function's id.
+    pub const FUNCTION_ID: &str = "youtube-serverless.function.id";
+    /// The function's name.
+    pub const FUNCTION_NAME: &str = "youtube-serverless.function.name";
+    /// The function's language; alone on runtime images, which all platforms share.
+    pub const LANGUAGE: &str = "youtube-serverless.language";
+    /// When it was made, in Unix seconds.
+    pub const CREATED: &str = "youtube-serverless.created";
+}
+
+const VERSION_LIMIT: Duration = Duration::from_secs(4);
+const QUERY_LIMIT: Duration = Duration::from_secs(10);
+const REMOVE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why a docker command did not do what it should.
+#[derive(Debug, Error)]
+pub enum DockerError {
+    /// The docker client itself could not be run.
+    #[error("failed to run the docker client")]
+    Spawn(#[source] std::io::Error),
+    /// No daemon answers.
+    #[error("the Docker daemon does not answer: {0}")]
+    Unavailable(String),
+    /// It took too long and was killed.
+    #[error("the docker command did not end within {limit:?}")]
+    Timeout {
+        /// Its deadline.
+        limit: Duration,
+    },
+    /// Whoever wanted it no longer does.
+    #[error("the docker command was cancelled")]
+    Cancelled,
+    /// It failed, and said why.
+    #[error("docker {command} failed: {message}")]
+    Failed {
+        /// The command's first words.
+        command: &'static str,
+        /// The end of what it wrote to stderr.
+        message: String,
+    },
+    /// It said something that we don't understand.
+    #[error("docker {command} answered something unexpected: {answer:?}")]
+    Unexpected {
+        /// The command's first words.
+        command: &'static str,
+        /// The start of the answer.
+        answer: String,
+    },
+}
+
+/// The docker client of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Docker(());
+
+/// An image as it stands in a list.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedImage {
+    /// Its id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its repository, `<none>` for a dangling one.
+    pub repository: String,
+    /// Its tag, `<none>` for a dangling one.
+    pub tag: String,
+}
+
+impl Docker {
+    /// The daemon's version; fails when none answers.
+    pub async fn version(&self) -> Result<String, DockerError> {
+        let said = query("version", VERSION_LIMIT, ["version", "--format", "{{.Server.Version}}"]).await?;
+        Ok(said.trim().to_owned())
+    }
+
+    /// The id of an image by its name; None when there is no such image.
+    pub async fn image_id(&self, reference: &str) -> Result<Option<ImageId>, DockerError> {
+        let args = ["image", "inspect", "--format", "{{.Id}}", "--", reference];
+        match query("image inspect", QUERY_LIMIT, args).await {
+            Ok(said) => ImageId::parse(said.trim()).map(Some).ok_or_else(|| unexpected("image inspect", &said)),
+            Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The images that carry a label, with or without a name; `filters` are those of `docker images`.
+    pub async fn images(&self, filters: &[&str]) -> Result<Vec<ListedImage>, DockerError> {
+        let mut args = vec!["images", "--no-trunc", "--format", "{{json .}}"];
+        args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        let said = query("images", QUERY_LIMIT, args).await?;
+        let lines = said.lines().map(serde_json::from_str::<ListedImage>);
+        lines.collect::<Result<_, _>>().map_err(|_| unexpected("images", &said))
+    }
+
+    /// Removes an image by name or id; one that is gone is removed. Fails while a container uses it.
+    pub async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
+        match query("image rm", REMOVE_LIMIT, ["image", "rm", "--", reference]).await {
+            Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The names of the containers, running or not, that carry every one of the labels and `without` not.
+    pub async fn containers(&self, labels: &[&str], without: Option<&str>) -> Result<Vec<String>, DockerError> {
+        let mut args: Vec<String> = ["ps", "--all", "--no-trunc", "--format", "{{.Names}}"].map(str::to_owned).into();
+        args.extend(labels.iter().map(|label| format!("--filter=label={label}")));
+        let all = query("ps", QUERY_LIMIT, &args).await?;
+        let Some(label) = without else { return Ok(all.lines().map(str::to_owned).collect()) };
+        args.push(format!("--filter=label={label}"));
+        let excluded = query("ps", QUERY_LIMIT, &args).await?;
+        let excluded: Vec<&str> = excluded.lines().collect();
+        Ok(all.lines().filter(|name| !excluded.contains(name)).map(str::to_owned).collect())
+    }
+
+    /// Ends and removes a container. False when there was none of that name.
+    pub async fn remove_container(&self, name: &str) -> Result<bool, DockerError> {
+        let args = ["rm", "--force", "--volumes", "--", name];
+        let output = command::run(args, REMOVE_LIMIT, &CancellationToken::new()).await?;
+        // Clients differ in the exit status for a container that is not there, not in the words.
+        match output.stderr.trim() {
+            said if is_missing(said) => Ok(false),
+            _ if output.status.success() => Ok(true),
+            // Another `rm` of the same container is under way, a sweep's say: it will do.
+            said => Err(failed("rm", said)),
+        }
+    }
+}
+
+/// Runs a command and returns its stdout; an exit status other than 0 is an error.
+async fn query<A: AsRef<std::ffi::OsStr>>(
+    name: &'static str,
+    limit: Duration,
+    args: impl IntoIterator<Item = A>,
+) -> Result<String, DockerError> {
+    let output = command::run(args, limit, &CancellationToken::new()).await?;
+    if output.status.success() { Ok(output.stdout) } else { Err(failed(name, &output.stderr)) }
+}
+
+fn failed(command: &'static str, stderr: &str) -> DockerError {
+    let from = stderr.len().saturating_sub(1000);
+    let from = (from..stderr.len()).find(|&at| stderr.is_char_boundary(at)).unwrap_or(stderr.len());
+    let message = stderr[from..].trim().to_owned();
+    if is_unreachable(&message) { DockerError::Unavailable(message) } else { DockerError::Failed { command, message } }
+}
+
+fn unexpected(command: &'static str, answer: &str) -> DockerError {
+    DockerError::Unexpected { command, answer: answer.chars().take(200).collect() }
+}
+
+fn is_missing(stderr: &str) -> bool {
+    // "No such image", "No such container", "no such object", by client version.
+    stderr.to_ascii_lowercase().contains("no such ")
+}
+
+fn is_unreachable(stderr: &str) -> bool {
+    let said = stderr.to_ascii_lowercase();
+    ["cannot connect to the docker daemon", "error during connect", "failed to connect to the docker api"]
+        .iter()
+        .any(|sign| said.contains(sign))
+}

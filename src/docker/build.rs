@@ -1,0 +1,176 @@
+//! `docker build`, with the classic builder as well as with BuildKit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::{Docker, DockerError, command, failed};
+use crate::types::ImageId;
+
+/// What is kept of the end of a build's log.
+const MAX_LOG: usize = 16 << 10;
+
+/// An image to be built.
+#[derive(Debug)]
+pub struct BuildSpec<'a> {
+    /// The folder that is sent to the daemon; holds the `Dockerfile`.
+    pub context: &'a Path,
+    /// The name that the image gets.
+    pub tag: &'a str,
+    /// Names and values.
+    pub labels: &'a [(&'static str, String)],
+    /// The build's deadline.
+    pub limit: Duration,
+}
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A step of the Dockerfile failed: a matter of what was built.
+    #[error("the build failed")]
+    Step {
+        /// The end of what the step printed.
+        log: String,
+    },
+    /// A matter of Docker.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+}
+
+impl Docker {
+    /// Builds an image; ends early when `stop` is cancelled.
+    pub async fn build(&self, spec: &BuildSpec<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+        let mut args: Vec<String> = ["build", "--force-rm"].map(str::to_owned).into();
+        args.push(format!("--tag={}", spec.tag));
+        args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
+        let mut args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+        args.extend(["--file".into(), spec.context.join("Dockerfile").into()]);
+        args.extend(["--".into(), spec.context.into()]);
+        let output = command::run(args, spec.limit, stop).await?;
+        if !output.status.success() {
+            let said = format!("{}{}", output.stdout, output.stderr);
+            return Err(if is_failed_step(&said) {
+                BuildError::Step { log: tail(&own_lines(&said)).to_owned() }
+            } else {
+                failed("build", &output.stderr).into()
+            });
+        }
+        let id = self.image_id(spec.tag).await?;
+        Ok(id.ok_or_else(|| failed("build", "the image is not there after its build"))?)
+    }
+}
+
+fn is_failed_step(said: &str) -> bool {
+    let classic = said.contains("The command '") && said.contains("returned a non-zero code");
+    let buildkit = said.contains("did not complete successfully: exit code");
+    classic || buildkit
+}
+
+/// What the steps themselves printed, without the builder's own talk and the terminal's colours.
+fn own_lines(log: &str) -> String {
+    let mut kept = String::new();
+    let mut quoted = false;
+    for line in log.lines() {
+        let line = without_colours(line);
+        // BuildKit repeats the failed step's output between two rules.
+        quoted ^= line == "------";
+        if quoted || is_builders_talk(&line) {
+            continue;
+        }
+        kept.push_str(without_step_and_time(&line));
+        kept.push('\n');
+    }
+    kept
+}
+
+fn is_builders_talk(line: &str) -> bool {
+    const TALK: [&str; 14] = [
+        "Sending build context to Docker daemon",
+        "Step ",
+        " ---> ",
+        "Removing intermediate container ",
+        "The command '",
+        "DEPRECATED: The legacy builder",
+        "            Install the buildx",
+        "            https://docs.docker.com/go/buildx",
+        "------",
+        " > [",
+        "failed to solve",
+        "ERROR: failed to",
+        "Dockerfile:",
+        "executor failed running",
+    ];
+    let buildkit_step = line.strip_prefix('#').and_then(|rest| rest.split_once(' ')).filter(|(n, _)| is_number(n));
+    let buildkit_talk = buildkit_step.is_some_and(|(_, rest)| !rest.split(' ').next().is_some_and(is_number));
+    TALK.iter().any(|talk| line.starts_with(talk)) || buildkit_talk
+}
+
+/// BuildKit's plain progress starts each line of output with `#STEP SECONDS `.
+fn without_step_and_time(line: &str) -> &str {
+    let text = line.strip_prefix('#').and_then(|rest| {
+        let mut words = rest.splitn(3, ' ');
+        let (step, time) = (words.next()?, words.next()?);
+        (is_number(step) && is_number(time)).then(|| words.next().unwrap_or_default())
+    });
+    text.unwrap_or(line)
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut parts = line.split("\u{1b}[");
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+        plain.push_str(&part[end..]);
+    }
+    plain
+}
+
+fn tail(log: &str) -> &str {
+    let from = log.len().saturating_sub(MAX_LOG);
+    let from = (from..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(0);
+    log[from..].trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_classic_builders_log_is_reduced_to_what_the_compiler_said() {
+        let log = "Sending build context to Docker daemon  4.096kB\nStep 1/2 : FROM x\n ---> 0123\n\
+                   Step 2/2 : RUN go build\n ---> Running in 4567\n\u{1b}[91m# function\n./main.go:3:1: syntax error\n\
+                   \u{1b}[0mRemoving intermediate container 4567\n\
+                   The command '/bin/sh -c go build' returned a non-zero code: 2\n";
+        assert!(is_failed_step(log));
+        assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n\n".replace("\n\n", "\n"));
+    }
+
+    #[test]
+    fn buildkits_log_is_reduced_to_what_the_compiler_said() {
+        let log = "#5 [build 3/3] RUN go build\n#5 0.512 # function\n#5 0.513 ./main.go:3:1: syntax error\n\
+                   #5 ERROR: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n\
+                   ------\n > [build 3/3] RUN go build:\n0.512 # function\n0.513 ./main.go:3:1: syntax error\n------\n\
+                   ERROR: failed to solve: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n";
+        assert!(is_failed_step(log));
+        assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n");
+    }
+
+    #[test]
+    fn a_long_log_keeps_its_end() {
+        let log = format!("{}\u{e9}nd", "x".repeat(MAX_LOG));
+        assert!(tail(&log).ends_with("\u{e9}nd") && tail(&log).len() <= MAX_LOG);
+    }
+
+    #[test]
+    fn a_failure_of_docker_is_no_failed_step() {
+        assert!(!is_failed_step("Cannot connect to the Docker daemon at unix:///var/run/docker.sock"));
+        assert!(!is_failed_step("pull access denied for nothing, repository does not exist"));
+    }
+}

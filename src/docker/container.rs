@@ -1,0 +1,114 @@
+//! A container that runs, attached to our end of its pipes.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
+use tokio::time;
+
+use super::{Docker, DockerError, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
+
+/// What is kept of the end of stderr.
+const MAX_COMPLAINT: usize = 4 << 10;
+/// How long the docker client may take to end after its container.
+const CLIENT_LIMIT: Duration = Duration::from_secs(5);
+/// A container that could not be removed is tried again after these, then at the longest for ever.
+const RETRIES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// A container and its `docker run`. Whoever holds it must call [`Container::remove`] in the end.
+#[must_use]
+#[derive(Debug)]
+pub struct Container {
+    docker: Docker,
+    name: String,
+    client: Child,
+    /// Reads stderr until the client has ended, and returns the last of it.
+    complaint: JoinHandle<String>,
+}
+
+/// The parts of `docker inspect` that tell why a container ended.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainerState {
+    /// The kernel's OOM killer acted in it.
+    #[serde(rename = "OOMKilled")]
+    pub oom_killed: bool,
+    /// It runs.
+    pub running: bool,
+}
+
+impl Container {
+    /// Starts `docker run`; the container itself comes up, or not, some time later.
+    pub fn run(docker: &Docker, spec: &RunSpec<'_>) -> Result<(Self, ChildStdin, ChildStdout), DockerError> {
+        let mut command = command::docker();
+        command.args(spec.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = command.spawn().map_err(DockerError::Spawn)?;
+        let stdin = client.stdin.take().expect("stdin is piped");
+        let stdout = client.stdout.take().expect("stdout is piped");
+        let stderr = client.stderr.take().expect("stderr is piped");
+        let complaint = tokio::spawn(keep_complaint(stderr, spec.name.to_owned()));
+        Ok((Self { docker: docker.clone(), name: spec.name.to_owned(), client, complaint }, stdin, stdout))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Why it did not come up, or went away, in the words of docker or of what ran in it.
+    pub async fn complaint(&mut self) -> DockerError {
+        match time::timeout(CLIENT_LIMIT, &mut self.complaint).await {
+            Ok(Ok(complaint)) => failed("run", &complaint),
+            Ok(Err(_)) | Err(_) => failed("run", "it said nothing"),
+        }
+    }
+
+    /// Its state by `docker inspect`; None when it is gone.
+    pub async fn state(&self) -> Result<Option<ContainerState>, DockerError> {
+        let args = ["container", "inspect", "--format", "{{json .State}}", "--", &self.name];
+        match query("container inspect", QUERY_LIMIT, args).await {
+            Ok(said) => serde_json::from_str(&said).map(Some).map_err(|_| unexpected("container inspect", &said)),
+            Err(DockerError::Failed { message, .. }) if super::is_missing(&message) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends and removes it, however long that takes: when this returns, the container is gone for good.
+    pub async fn remove(mut self) {
+        let mut retries = RETRIES.iter().copied();
+        loop {
+            match self.docker.remove_container(&self.name).await {
+                Ok(true) => break,
+                Ok(false) if matches!(self.client.try_wait(), Ok(Some(_))) => break,
+                // The daemon may be about to make it. Without its client it is never started, so ask once more after that.
+                Ok(false) => command::kill_and_wait(&mut self.client).await,
+                Err(error) => {
+                    tracing::warn!(container.name = self.name, error = %error, "failed to remove a container, trying again");
+                    time::sleep(retries.next().unwrap_or(LONGEST_RETRY)).await;
+                }
+            }
+        }
+        if time::timeout(CLIENT_LIMIT, self.client.wait()).await.is_err() {
+            command::kill_and_wait(&mut self.client).await;
+        }
+        let _ = time::timeout(CLIENT_LIMIT, self.complaint).await;
+    }
+}
+
+/// Logs what comes by stderr: the docker client's errors and the bootstrap's, never the function's.
+async fn keep_complaint(mut stderr: ChildStderr, name: String) -> String {
+    let mut buffer = vec![0; MAX_COMPLAINT];
+    let mut kept = Vec::new();
+    while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
+        let text = String::from_utf8_lossy(&buffer[..n]);
+        tracing::debug!(container.name = name, text = text.trim_end(), "a container's stderr");
+        kept.extend_from_slice(&buffer[..n]);
+        let excess = kept.len().saturating_sub(MAX_COMPLAINT);
+        kept.drain(..excess);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}

@@ -1,0 +1,100 @@
+//! How a container is run: the sandbox as arguments of `docker run`. Pure.
+
+use crate::config::Sandbox;
+
+/// Nobody, on every Debian and in images that have no users at all.
+const USER: &str = "65534:65534";
+/// The kernel's OOM killer takes a function before it takes any service of the host, whose score is 0 or less.
+const OOM_SCORE: &str = "500";
+const OPEN_FILES: &str = "nofile=1024:1024";
+
+/// One container to be run.
+#[derive(Debug)]
+pub struct RunSpec<'a> {
+    /// The container's name.
+    pub name: &'a str,
+    /// The image's id or name, which must be on this machine.
+    pub image: &'a str,
+    /// Names and values.
+    pub labels: &'a [(&'static str, String)],
+    /// Its limits.
+    pub sandbox: &'a Sandbox,
+}
+
+impl RunSpec<'_> {
+    /// All arguments of `docker`, to run it attached to stdin, stdout and stderr.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let sandbox = self.sandbox;
+        let mut args: Vec<String> = ["run", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
+        args.push(format!("--name={}", self.name));
+        args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
+        args.extend(
+            [
+                "--network=none",
+                "--read-only",
+                "--cap-drop=ALL",
+                "--security-opt=no-new-privileges",
+                "--ipc=private",
+                "--log-driver=none",
+                "--ulimit=core=0:0",
+            ]
+            .map(str::to_owned),
+        );
+        args.push(format!("--user={USER}"));
+        args.push(format!("--ulimit={OPEN_FILES}"));
+        args.push(format!("--oom-score-adj={OOM_SCORE}"));
+        args.push(format!("--memory={}", sandbox.memory));
+        args.push(format!("--memory-swap={}", sandbox.memory));
+        args.push(format!("--cpus={}", sandbox.cpus));
+        args.push(format!("--pids-limit={}", sandbox.pids));
+        args.push(format!("--tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size={}", sandbox.tmpfs));
+        args.extend(sandbox.runtime.iter().map(|runtime| format!("--runtime={runtime}")));
+        args.extend(["--".to_owned(), self.image.to_owned()]);
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_the_sandbox_is_on_the_command_line() {
+        let sandbox = Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None };
+        let labels = [("a.label", "with space; $(and more)".to_owned())];
+        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox };
+        let expected = [
+            "run",
+            "--interactive",
+            "--sig-proxy=false",
+            "--pull=never",
+            "--name=one",
+            "--label=a.label=with space; $(and more)",
+            "--network=none",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--security-opt=no-new-privileges",
+            "--ipc=private",
+            "--log-driver=none",
+            "--ulimit=core=0:0",
+            "--user=65534:65534",
+            "--ulimit=nofile=1024:1024",
+            "--oom-score-adj=500",
+            "--memory=128000000",
+            "--memory-swap=128000000",
+            "--cpus=0.5",
+            "--pids-limit=64",
+            "--tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=64000000",
+            "--",
+            "sha256:abc",
+        ];
+        assert_eq!(spec.arguments(), expected);
+    }
+
+    #[test]
+    fn a_runtime_is_passed_on() {
+        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()) };
+        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox };
+        assert!(spec.arguments().contains(&"--runtime=runsc".to_owned()));
+    }
+}

@@ -1,0 +1,146 @@
+//! Handlers that execute a function.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State as Extract};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use super::problem::{Problem, status_of};
+use crate::invoke::input::{Input, Object};
+use crate::invoke::{Invocation, Outcome};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ByQuery {
+    function_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ByBody {
+    function_id: String,
+    input: Option<Object>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Executed {
+    output: String,
+    status_code: u16,
+    executed_at: u64,
+    invocation_id: String,
+    outcome: &'static str,
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    stderr: String,
+    truncated: bool,
+    start: &'static str,
+    queued_ms: f64,
+    duration_ms: f64,
+    cpu_ms: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+}
+
+type Answer = Result<(StatusCode, Json<Executed>), Problem>;
+
+pub(super) async fn by_query(Extract(state): Extract<State>, query: Result<Query<ByQuery>, QueryRejection>) -> Answer {
+    execute(&state, &query?.function_id, Object::default()).await
+}
+
+pub(super) async fn by_body(Extract(state): Extract<State>, body: Result<Json<ByBody>, JsonRejection>) -> Answer {
+    let Json(body) = body?;
+    execute(&state, &body.function_id, body.input.unwrap_or_default()).await
+}
+
+async fn execute(state: &State, function_id: &str, input: Object) -> Answer {
+    let id = function_id.parse()?;
+    let invocation = state.invoker.invoke(id, Input::parse(input)?).await?;
+    let status = status_of(&invocation);
+    Ok((status, Json(executed(invocation, status))))
+}
+
+fn executed(invocation: Invocation, status: StatusCode) -> Executed {
+    let (outcome, exit_code, error) = match invocation.outcome {
+        Outcome::Ok => ("ok", Some(0), None),
+        Outcome::Exit(code) => ("exit", Some(code), Some(format!("the function ended with exit status {code}"))),
+        Outcome::Signal(signal) => ("signal", None, Some(format!("the function was killed by {}", signal_name(signal)))),
+        Outcome::OutOfMemory { limit, exit_code } => (
+            "out_of_memory",
+            exit_code,
+            Some(format!("the function ran into the memory limit of {limit} bytes (DOCKER_MEMORY_LIMIT)")),
+        ),
+        Outcome::Timeout(limit) => {
+            let error = format!("the function did not end within {limit:?} (DOCKER_RUN_TIMEOUT) and was killed");
+            ("timeout", None, Some(error))
+        }
+        Outcome::Lost => ("lost", None, Some("the function's container or Docker went away under it".to_owned())),
+    };
+    Executed {
+        output: text(&invocation.stdout, invocation.truncated),
+        status_code: status.as_u16(),
+        executed_at: invocation.executed_at,
+        invocation_id: invocation.id.to_string(),
+        outcome,
+        exit_code,
+        error,
+        stderr: text(&invocation.stderr, invocation.truncated),
+        truncated: invocation.truncated,
+        start: "cold",
+        queued_ms: milliseconds(invocation.queued),
+        duration_ms: milliseconds(invocation.duration),
+        cpu_ms: invocation.cpu.map(milliseconds),
+        peak_memory_bytes: invocation.peak_memory,
+    }
+}
+
+/// The stream as text; a cut in the middle of a character leaves that character out.
+fn text(bytes: &[u8], truncated: bool) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if truncated && error.error_len().is_none() => &bytes[..error.valid_up_to()],
+        Ok(_) | Err(_) => bytes,
+    };
+    String::from_utf8_lossy(whole).into_owned()
+}
+
+/// With the resolution of a microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// Its name in signal(7) on Linux, where it has one.
+fn signal_name(number: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+        "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
+        "SYS",
+    ];
+    let name = usize::try_from(number - 1).ok().and_then(|index| NAMES.get(index));
+    name.map_or_else(|| format!("signal {number}"), |name| format!("SIG{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_becomes_text() {
+        assert_eq!(text("é".as_bytes(), false), "é");
+        assert_eq!(text(b"a\xffb", false), "a\u{fffd}b");
+        assert_eq!(text(&"aé".as_bytes()[..2], false), "a\u{fffd}");
+        assert_eq!(text(&"aé".as_bytes()[..2], true), "a");
+    }
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(11), "SIGSEGV");
+        assert_eq!(signal_name(6), "SIGABRT");
+        assert_eq!(signal_name(31), "SIGSYS");
+        assert_eq!(signal_name(40), "signal 40");
+    }
+}

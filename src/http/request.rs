@@ -1,0 +1,130 @@
+//! What every request goes through: its id and log line, its token, its deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{MatchedPath, Request, State as Extract};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body::Frame;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::State;
+use super::problem::{self, Problem};
+
+const REQUEST_ID: &str = "x-request-id";
+const MAX_ID: usize = 128;
+
+/// Gives the request its id, and the answer its form and its line in the log.
+pub(super) async fn with_id(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = sent_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().map_or("(unknown)", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request.id = id);
+    async {
+        let mut response = problem::finish(next.run(request).await, &id);
+        let status = response.status().as_u16();
+        let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+        tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+        let value = HeaderValue::from_str(&id).expect("an id is visible ASCII");
+        response.headers_mut().insert(REQUEST_ID, value);
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// The client's own id, when it is one that can stand in a log.
+fn sent_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let valid = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b));
+    valid.then(|| id.to_owned())
+}
+
+/// Turns away who lacks the token, when there is one; health probes need none.
+pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let is_probe = request.uri().path() == "/health" || request.uri().path() == "/health/live";
+    match &state.settings.api_token {
+        Some(token) if !is_probe && !bears(request.headers(), &token.0) => Problem::unauthorized().into_response(),
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+fn bears(headers: &HeaderMap, token: &str) -> bool {
+    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
+    sent.is_some_and(|(scheme, sent)| {
+        scheme.eq_ignore_ascii_case("bearer") && bool::from(sent.trim().as_bytes().ct_eq(token.as_bytes()))
+    })
+}
+
+/// The body did not arrive in time.
+#[derive(Debug, Error)]
+#[error("the request's body did not arrive in time")]
+pub(super) struct Late;
+
+/// Gives the request's body until SERVER_READ_TIMEOUT to arrive whole.
+pub(super) async fn with_deadline(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let sleep = Box::pin(tokio::time::sleep(state.settings.read_timeout));
+    next.run(request.map(|body| Body::new(DeadlineBody { body, sleep }))).await
+}
+
+struct DeadlineBody {
+    body: Body,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for DeadlineBody {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(Late.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())])
+    }
+
+    #[test]
+    fn a_valid_id_is_kept() {
+        assert_eq!(sent_id(&headers(REQUEST_ID, "ci-run_7.1")), Some("ci-run_7.1".to_owned()));
+        for bad in ["", "with space", "<script>", "é", &"x".repeat(129)] {
+            assert_eq!(sent_id(&headers(REQUEST_ID, bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_right_token_is_let_in() {
+        assert!(bears(&headers("authorization", "Bearer secret"), "secret"));
+        assert!(bears(&headers("authorization", "bearer secret"), "secret"));
+        for bad in ["secret", "Basic secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer SECRET"] {
+            assert!(!bears(&headers("authorization", bad), "secret"), "{bad}");
+        }
+        assert!(!bears(&HeaderMap::new(), "secret"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Takes a multipart upload to a temp file, chunk by chunk. Knows no zip.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use axum::extract::Multipart;
+use axum::extract::multipart::{Field, MultipartError};
+use thiserror::Error;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+
+use crate::deploy::Upload;
+use crate::types::{FunctionName, InvalidName, UnknownLanguage};
+
+/// Texts are short.
+const MAX_TEXT: usize = 1024;
+
+/// Why an upload is refused.
+#[derive(Debug, Error)]
+pub(super) enum UploadError {
+    #[error("the multipart body is malformed")]
+    Multipart(#[from] MultipartError),
+    #[error("the file in the form field `code` is larger than the limit of {limit} bytes (MAX_FILE_SIZE)")]
+    TooLarge { limit: u64 },
+    #[error("the form has no file field `code`; send the zip as `-F code=@function.zip`")]
+    Missing,
+    #[error("the form has the field `{0}` twice")]
+    Twice(&'static str),
+    #[error("the form has an unknown field {0:?}; there are `code`, `name` and `language`")]
+    Unknown(String),
+    #[error("the form field `{0}` is not a text of at most 1024 bytes in UTF-8")]
+    NotText(&'static str),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Language(#[from] UnknownLanguage),
+    #[error("failed to keep the upload")]
+    Io(#[from] io::Error),
+}
+
+/// Reads the whole form; the file goes below `temp_dir`, without a name there.
+pub(super) async fn receive(mut form: Multipart, temp_dir: &Path, max_file_size: u64) -> Result<Upload, UploadError> {
+    let (mut zip, mut file_name, mut name, mut language) = (None, None, None, None);
+    while let Some(field) = form.next_field().await? {
+        match field.name() {
+            Some("code") => {
+                file_name = field.file_name().map(FunctionName::from_file_name);
+                let file = receive_file(field, temp_dir, max_file_size).await?;
+                set("code", &mut zip, file)?;
+            }
+            Some("name") => set("name", &mut name, receive_text("name", field).await?.parse()?)?,
+            Some("language") => set("language", &mut language, receive_text("language", field).await?.parse()?)?,
+            other => return Err(UploadError::Unknown(other.unwrap_or_default().chars().take(64).collect())),
+        }
+    }
+    let zip = zip.ok_or(UploadError::Missing)?;
+    let name = name.or(file_name).unwrap_or_else(|| FunctionName::from_file_name(""));
+    Ok(Upload { zip, name, language })
+}
+
+fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), UploadError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UploadError::Twice(field)),
+    }
+}
+
+async fn receive_file(mut field: Field<'_>, temp_dir: &Path, limit: u64) -> Result<File, UploadError> {
+    let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(temp_dir)?);
+    let mut size = 0;
+    while let Some(chunk) = field.chunk().await? {
+        size += chunk.len() as u64;
+        if size > limit {
+            return Err(UploadError::TooLarge { limit });
+        }
+        file.write_all(&chunk).await?;
+    }
+    file.flush().await?;
+    file.rewind().await?;
+    Ok(file.into_std().await)
+}
+
+async fn receive_text(name: &'static str, mut field: Field<'_>) -> Result<String, UploadError> {
+    let mut text = Vec::new();
+    while let Some(chunk) = field.chunk().await? {
+        text.extend_from_slice(&chunk);
+        if text.len() > MAX_TEXT {
+            return Err(UploadError::NotText(name));
+        }
+    }
+    String::from_utf8(text).map_err(|_| UploadError::NotText(name))
+}

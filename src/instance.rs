@@ -1,0 +1,230 @@
+//! An instance: one container with a bootstrap in it that can run a function. Its states are types.
+//!
+//! ```text
+//! Instance::start ──> Instance ──invoke──> (Reply, Used) ──ready──> Instance
+//!        └─ error         └─ error                └─ error        each error, and each drop, removes the container
+//! ```
+//! The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use thiserror::Error;
+use tokio::io::BufReader;
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time;
+use tokio_util::task::TaskTracker;
+
+use crate::docker::{Container, Docker, DockerError, RunSpec};
+use crate::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
+
+/// How long a container may take until its bootstrap says hello. Docker under full load takes seconds.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The right to have one container.
+pub type Slot = OwnedSemaphorePermit;
+
+/// A container that waits for a request.
+#[must_use]
+#[derive(Debug)]
+pub struct Instance {
+    wire: Wire,
+    guard: Guard,
+}
+
+/// How one invocation went.
+#[derive(Debug)]
+pub struct Reply {
+    /// How it ended.
+    pub end: End,
+    /// What it wrote to stdout, up to the cap.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr, up to the cap.
+    pub stderr: Vec<u8>,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub enum End {
+    /// Its process ended by itself or by a signal.
+    Exited(Exit),
+    /// It took longer than this and was ended, with its container.
+    Timeout(Duration),
+    /// The kernel's OOM killer ended the whole container.
+    OutOfMemory,
+    /// The container or Docker went away.
+    Lost,
+}
+
+/// Why there is no instance.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Docker could not start the container, or what ran in it died.
+    #[error(transparent)]
+    Docker(DockerError),
+    /// It did not come up in time.
+    #[error("the container did not come up within {START_LIMIT:?}")]
+    Timeout,
+    /// What came up does not speak our protocol.
+    #[error("the container does not speak the protocol")]
+    Protocol(#[source] ProtocolError),
+}
+
+impl Instance {
+    /// Runs a container and waits for its hello.
+    pub async fn start(docker: &Docker, spec: &RunSpec<'_>, slot: Slot, tasks: &TaskTracker) -> Result<Self, StartError> {
+        let (container, stdin, stdout) = Container::run(docker, spec).map_err(StartError::Docker)?;
+        let mut guard = Guard { held: Some((container, slot)), tasks: tasks.clone() };
+        let mut wire = Wire { stdin, stdout: BufReader::new(stdout) };
+        match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
+            Ok(Ok(Event::Hello)) => Ok(Self { wire, guard }),
+            Ok(Ok(other)) => Err(StartError::Protocol(ProtocolError::Unexpected(other))),
+            Ok(Err(ProtocolError::Io(_))) => Err(StartError::Docker(guard.container().complaint().await)),
+            Ok(Err(error)) => Err(StartError::Protocol(error)),
+            Err(_) => Err(StartError::Timeout),
+        }
+    }
+
+    /// Runs the function once. When its end is not [`End::Exited`], the container is gone as this returns.
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, Option<Used>) {
+        let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
+        let output = &mut Output { stdout: &mut stdout, stderr: &mut stderr, cap: request.output_cap as usize };
+        let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
+        let (end, used) = match ended {
+            Ok(Ok(exit)) => (End::Exited(exit), Some(Used { instance: self, nonce: request.nonce })),
+            Ok(Err(error)) => {
+                let end = self.guard.explain(&error).await;
+                self.guard.remove().await;
+                (end, None)
+            }
+            Err(_) => {
+                self.guard.remove().await;
+                // What the bootstrap had not yet passed on, and what was on its way when it died.
+                let _ = time::timeout(Duration::from_secs(1), self.wire.drain(request.nonce, output)).await;
+                (End::Timeout(limit), None)
+            }
+        };
+        (Reply { end, stdout: stdout.into(), stderr: stderr.into() }, used)
+    }
+}
+
+/// An instance that has run its function and may not be clean yet.
+#[must_use]
+#[derive(Debug)]
+pub struct Used {
+    instance: Instance,
+    nonce: Nonce,
+}
+
+impl Used {
+    /// Whether the kernel's OOM killer acted in the container, by Docker's account.
+    pub async fn was_oom_killed(&mut self) -> bool {
+        self.instance.guard.was_oom_killed().await
+    }
+}
+
+/// Our ends of the container's pipes.
+#[derive(Debug)]
+struct Wire {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+struct Output<'a> {
+    stdout: &'a mut BytesMut,
+    stderr: &'a mut BytesMut,
+    cap: usize,
+}
+
+impl Output<'_> {
+    /// Keeps what is within the cap, though the bootstrap sees to that: it is not ours to trust.
+    fn keep(&mut self, event: Event) -> Result<(), Event> {
+        let (kept, bytes) = match event {
+            Event::Stdout(bytes) => (&mut *self.stdout, bytes),
+            Event::Stderr(bytes) => (&mut *self.stderr, bytes),
+            other => return Err(other),
+        };
+        let room = self.cap - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(())
+    }
+}
+
+impl Wire {
+    async fn exchange(&mut self, request: &Request<'_>, output: &mut Output<'_>) -> Result<Exit, ProtocolError> {
+        protocol::send(&mut self.stdin, request).await?;
+        loop {
+            let event = protocol::receive(&mut self.stdout, request.nonce).await?;
+            match output.keep(event) {
+                Ok(()) => {}
+                Err(Event::Exit(exit)) => return Ok(exit),
+                Err(other) => return Err(ProtocolError::Unexpected(other)),
+            }
+        }
+    }
+
+    async fn drain(&mut self, nonce: Nonce, output: &mut Output<'_>) {
+        while let Ok(event) = protocol::receive(&mut self.stdout, nonce).await {
+            if output.keep(event).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Sees to it that the container is removed before its slot is free, whichever way it is let go.
+#[derive(Debug)]
+struct Guard {
+    held: Option<(Container, Slot)>,
+    tasks: TaskTracker,
+}
+
+impl Guard {
+    fn container(&mut self) -> &mut Container {
+        &mut self.held.as_mut().expect("the container is held until it is removed").0
+    }
+
+    /// Removes the container now. Cancelled, it goes on in the background.
+    async fn remove(&mut self) {
+        if let Some((container, slot)) = self.held.take() {
+            let removal = self.tasks.spawn(async move {
+                container.remove().await;
+                drop(slot);
+            });
+            if let Err(error) = removal.await {
+                tracing::error!(%error, "the removal of a container failed");
+            }
+        }
+    }
+
+    async fn was_oom_killed(&mut self) -> bool {
+        match self.container().state().await {
+            Ok(state) => state.is_some_and(|state| state.oom_killed),
+            Err(error) => {
+                tracing::warn!(%error, "failed to look at a container");
+                false
+            }
+        }
+    }
+
+    /// Why the container stopped talking to us.
+    async fn explain(&mut self, error: &ProtocolError) -> End {
+        if self.was_oom_killed().await {
+            return End::OutOfMemory;
+        }
+        tracing::warn!(container.name = self.container().name(), %error, "an instance was lost");
+        End::Lost
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((container, slot)) = self.held.take() {
+            self.tasks.spawn(async move {
+                container.remove().await;
+                drop(slot);
+            });
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The use case "execute a function": registry → instance → invocation → outcome.
+
+pub mod input;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::config;
+use crate::instance::{End, Reply};
+use crate::pool::{AcquireError, Pool};
+use crate::protocol::{Exit, Nonce, Request};
+use crate::registry::Registry;
+use crate::types::FunctionId;
+
+use input::Input;
+
+/// Executes functions.
+#[derive(Debug)]
+pub struct Invoker {
+    registry: Arc<Registry>,
+    pool: Arc<Pool>,
+    limits: config::Pool,
+    memory_limit: u64,
+}
+
+/// What an execution came to. That the function failed is a result, too.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Its id.
+    pub id: Uuid,
+    /// Unix seconds of its start.
+    pub executed_at: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// One of the two was longer than what was kept.
+    pub truncated: bool,
+    /// The time it waited for an instance.
+    pub queued: Duration,
+    /// The time it ran.
+    pub duration: Duration,
+    /// The processor time it took; None when nobody lived to tell.
+    pub cpu: Option<Duration>,
+    /// Its largest resident set in bytes; None when nobody lived to tell.
+    pub peak_memory: Option<u64>,
+}
+
+/// How an execution ended, decided from evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With exit status 0.
+    Ok,
+    /// With this exit status.
+    Exit(i32),
+    /// Killed by this signal.
+    Signal(i32),
+    /// The kernel's OOM killer acted in its container, whose limit in bytes this is.
+    OutOfMemory {
+        /// DOCKER_MEMORY_LIMIT.
+        limit: u64,
+        /// The exit status, when the function's own process got to one.
+        exit_code: Option<i32>,
+    },
+    /// Ended by us after this time.
+    Timeout(Duration),
+    /// The container or Docker went away under it.
+    Lost,
+}
+
+/// Why there was no execution.
+#[derive(Debug, Error)]
+pub enum InvokeError {
+    /// No such function.
+    #[error("no function with id {0}; GET /api/functions lists those there are")]
+    UnknownFunction(FunctionId),
+    /// No instance for it.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+}
+
+impl Invoker {
+    /// Executes functions of `registry` on instances from `pool`.
+    pub fn new(registry: Arc<Registry>, pool: Arc<Pool>, limits: config::Pool, memory_limit: u64) -> Self {
+        Self { registry, pool, limits, memory_limit }
+    }
+
+    /// Runs a function once. Dropped, it ends the function, wherever that is.
+    pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
+        let function = self.registry.get(id).ok_or(InvokeError::UnknownFunction(id))?;
+        let arrived = Instant::now();
+        let instance = self.pool.acquire(&function).await?;
+        let queued = arrived.elapsed();
+        let invocation = Uuid::new_v4();
+        let executed_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        function.executed(executed_at);
+        let (mut environment, stdin) = input.into_parts();
+        environment.extend([
+            ("FUNCTION_ID".to_owned(), function.id.to_string()),
+            ("FUNCTION_NAME".to_owned(), function.name.to_string()),
+            ("INVOCATION_ID".to_owned(), invocation.to_string()),
+        ]);
+        let output_cap = self.limits.max_output_size;
+        let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
+        let started = Instant::now();
+        let (reply, used) = instance.invoke(&request, self.limits.run_timeout).await;
+        let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
+        let full = |stream: &[u8]| stream.len() >= output_cap as usize;
+        let mut truncated = full(&reply.stdout) || full(&reply.stderr);
+        if let End::Exited(exit) = reply.end {
+            (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
+            truncated = exit.truncated;
+        }
+        let oom_unknown = matches!(reply.end, End::Exited(Exit { oom: None, .. }));
+        let oom_by_docker = match used {
+            Some(mut used) if oom_unknown => used.was_oom_killed().await,
+            _ => false,
+        };
+        Ok(Invocation {
+            id: invocation,
+            executed_at,
+            outcome: self.outcome(&reply, oom_by_docker),
+            stdout: reply.stdout,
+            stderr: reply.stderr,
+            truncated,
+            queued,
+            duration,
+            cpu,
+            peak_memory,
+        })
+    }
+
+    fn outcome(&self, reply: &Reply, oom_by_docker: bool) -> Outcome {
+        let limit = self.memory_limit;
+        match &reply.end {
+            End::Exited(exit) => outcome_of(exit, oom_by_docker, limit),
+            End::Timeout(limit) => Outcome::Timeout(*limit),
+            End::OutOfMemory => Outcome::OutOfMemory { limit, exit_code: None },
+            End::Lost => Outcome::Lost,
+        }
+    }
+}
+
+fn outcome_of(exit: &Exit, oom_by_docker: bool, limit: u64) -> Outcome {
+    // As in wait(2): the low seven bits are the signal, the byte above them is the exit status.
+    let signal = exit.wait_status & 0x7f;
+    let exit_code = (signal == 0).then_some((exit.wait_status >> 8) & 0xff);
+    if exit.oom.unwrap_or(oom_by_docker) {
+        return Outcome::OutOfMemory { limit, exit_code };
+    }
+    match exit_code {
+        Some(0) => Outcome::Ok,
+        Some(code) => Outcome::Exit(code),
+        None => Outcome::Signal(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wait_status: i32, oom: Option<bool>, oom_by_docker: bool, expected: Outcome) {
+        let zero = Duration::ZERO;
+        let exit = Exit { wait_status, oom, truncated: false, duration: zero, cpu: zero, peak_memory: 0 };
+        assert_eq!(outcome_of(&exit, oom_by_docker, 7), expected);
+    }
+
+    #[test]
+    fn the_outcome_follows_the_evidence() {
+        check(0, Some(false), false, Outcome::Ok);
+        check(3 << 8, Some(false), false, Outcome::Exit(3));
+        check(9, Some(false), false, Outcome::Signal(9));
+        check(9, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: None });
+        check(137 << 8, Some(false), false, Outcome::Exit(137));
+        check(1 << 8, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: Some(1) });
+        check(0, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: Some(0) });
+        check(9, None, true, Outcome::OutOfMemory { limit: 7, exit_code: None });
+        check(9, None, false, Outcome::Signal(9));
+        check(0x80 | 11, Some(false), false, Outcome::Signal(11));
+    }
+}

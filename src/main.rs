@@ -1,0 +1,56 @@
+//! The service: reads its settings, listens, serves until a signal.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use youtube_serverless::config::{self, Config};
+use youtube_serverless::{app, telemetry};
+
+/// As in sysexits.h: the configuration is at fault, so a restart won't help.
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let config = config::environment().context("failed to read .env").and_then(|vars| Ok(Config::from_vars(vars)?));
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EX_CONFIG),
+    };
+    telemetry::start(config.log_level);
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+#[tokio::main]
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let address = (config.http.host, config.http.port);
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("failed to listen on {}:{}; set SERVER_HOST and SERVER_PORT to what is free", address.0, address.1)
+    })?;
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let run = app::run(config, listener, stop.clone());
+    tokio::pin!(run);
+    loop {
+        let name = tokio::select! {
+            ended = &mut run => return ended,
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if stop.is_cancelled() {
+            anyhow::bail!("{name} came again: stopped at once; what is left is removed at the next start");
+        }
+        tracing::info!(signal = name, "shutting down");
+        stop.cancel();
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("youtube-serverless: {error:#}");
+    ExitCode::from(code)
+}

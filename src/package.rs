@@ -1,0 +1,84 @@
+//! From an uploaded zip to a package: a folder with checked content, and what kind of program it holds.
+//!
+//! Synchronous and pure but for the one folder it fills; knows no Docker and no HTTP.
+
+mod detect;
+mod path;
+mod zip;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use thiserror::Error;
+
+pub use detect::{DetectError, Program};
+pub use path::InvalidPath;
+
+use crate::types::Language;
+
+/// How many entries a zip may have, ignored ones included.
+pub const MAX_ENTRIES: usize = 10_000;
+
+/// Why a zip did not become a package. Names are the zip's own.
+#[derive(Debug, Error)]
+pub enum PackageError {
+    /// No zip's structure.
+    #[error("the file is not a zip archive, or a damaged one: {0}")]
+    NotAZip(String),
+    /// It needs a password.
+    #[error("the zip's entry {0:?} is encrypted; upload it without a password")]
+    Encrypted(String),
+    /// The name could lead out of the folder or is no good as a file's.
+    #[error("the zip's entry {name:?} {reason}")]
+    Path {
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: InvalidPath,
+    },
+    /// A symbolic link, device, pipe or socket.
+    #[error("the zip's entry {0:?} is neither a file nor a folder; links and special files are refused")]
+    Special(String),
+    /// Two entries for what some systems take for one file.
+    #[error("the zip has two entries of one name, upper and lower case taken as the same: {0:?} and {1:?}")]
+    Duplicate(String, String),
+    /// The archive's directory lists one name twice, to the letter.
+    #[error("the zip has two entries of exactly one name")]
+    Repeated,
+    /// A file and a folder of one name.
+    #[error("the zip uses {0:?} as a file and as a folder")]
+    FileAsFolder(String),
+    /// Two entries share bytes of the archive.
+    #[error("the zip has entries that overlap, as in a zip bomb")]
+    Overlap,
+    /// An entry that can't be decompressed to what its header says.
+    #[error("the zip's entry {name:?} is damaged: {reason}")]
+    Damaged {
+        /// The name.
+        name: String,
+        /// How.
+        reason: String,
+    },
+    /// Over the limit on entries.
+    #[error("the zip has {0} entries; the limit is {MAX_ENTRIES}")]
+    TooManyEntries(usize),
+    /// Over the limit on content, whatever its headers claim.
+    #[error("the zip's content is larger than the limit of {limit} bytes (MAX_UNPACKED_SIZE)")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It is not clear what to run.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The folder could not be filled: a matter of this machine.
+    #[error("failed to write the zip's content")]
+    Io(#[source] io::Error),
+}
+
+/// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
+pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Program, PackageError> {
+    zip::unpack(zip, folder, max_size)?;
+    Ok(detect::detect(folder, language)?)
+}

@@ -1,0 +1,243 @@
+//! Protocol v1 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
+//!
+//! A frame is its length as a big-endian `u32`, one byte for its kind, and the rest of its body. All integers are
+//! big-endian. The bootstrap begins with a hello; each invocation has a random nonce that every frame about it bears,
+//! so that a stale or forged frame is told from a true one.
+//!
+//! | kind | from | body after the kind |
+//! | --- | --- | --- |
+//! | `H` hello | bootstrap | version `u8` |
+//! | `I` invoke | platform | nonce, output cap `u32`, size of the environment `u32`, `NAME=VALUE` parted by NUL, stdin |
+//! | `O`, `E` output | bootstrap | nonce, some bytes of stdout or stderr, within the cap |
+//! | `X` exit | bootstrap | nonce, wait status `u32`, OOM `u8` (0, 1, 255 unknown), truncated `u8`, duration µs `u64`, CPU µs `u64`, peak memory `u64` |
+//! | `R` ready | bootstrap | nonce of the invocation that is cleaned up |
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use uuid::Uuid;
+
+const VERSION: u8 = 1;
+/// Bootstraps read at most 64 KiB at a time from a function.
+const MAX_FRAME: u32 = 128 << 10;
+const NONCE_SIZE: usize = 16;
+
+/// A number that only the platform and the bootstrap know, new for each invocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Nonce([u8; NONCE_SIZE]);
+
+impl Nonce {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().into_bytes())
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(nonce)")
+    }
+}
+
+/// What a function is given.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Of this invocation.
+    pub nonce: Nonce,
+    /// Bytes kept of stdout and of stderr, each.
+    pub output_cap: u32,
+    /// Names and values; without `=` or NUL in a name, without NUL in a value.
+    pub environment: &'a [(String, String)],
+    /// What it reads from stdin.
+    pub stdin: &'a [u8],
+}
+
+/// How an invocation ended, by the bootstrap's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// As from wait(2).
+    pub wait_status: i32,
+    /// Whether the kernel's OOM killer acted in the container meanwhile; None when the bootstrap can't know.
+    pub oom: Option<bool>,
+    /// Some output was over the cap.
+    pub truncated: bool,
+    /// From the request's arrival in the container to the process's end.
+    pub duration: Duration,
+    /// User and system time of the process and what it waited for.
+    pub cpu: Duration,
+    /// Largest resident set, in bytes.
+    pub peak_memory: u64,
+}
+
+/// What a bootstrap says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is up.
+    Hello,
+    /// Some of stdout.
+    Stdout(Bytes),
+    /// Some of stderr.
+    Stderr(Bytes),
+    /// The invocation has ended.
+    Exit(Exit),
+    /// Nothing of it is left.
+    Ready,
+}
+
+/// The other side went away or does not keep to the protocol.
+#[derive(Debug, Error)]
+pub enum ProtocolError {
+    /// The pipe failed or ended.
+    #[error("the pipe to the bootstrap broke")]
+    Io(#[from] io::Error),
+    /// A frame over the cap or too short for its kind.
+    #[error("a frame of kind {kind:?} with {size} bytes")]
+    Size {
+        /// Its kind.
+        kind: char,
+        /// Its length as announced.
+        size: u32,
+    },
+    /// An unknown kind.
+    #[error("a frame of unknown kind {0:?}")]
+    Kind(char),
+    /// Another version than ours.
+    #[error("the bootstrap speaks version {0} of the protocol, not {VERSION}")]
+    Version(u8),
+    /// A frame about another invocation than the current one.
+    #[error("a frame with a wrong nonce")]
+    Nonce,
+    /// A good frame at a bad time.
+    #[error("an unexpected frame: {0:?}")]
+    Unexpected(Event),
+}
+
+/// Sends a request.
+pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -> Result<(), ProtocolError> {
+    let mut environment = Vec::new();
+    for (name, value) in request.environment {
+        environment.extend_from_slice(name.as_bytes());
+        environment.push(b'=');
+        environment.extend_from_slice(value.as_bytes());
+        environment.push(0);
+    }
+    let size = 1 + NONCE_SIZE + 4 + 4 + environment.len() + request.stdin.len();
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.put_u32(size as u32);
+    frame.put_u8(b'I');
+    frame.put_slice(&request.nonce.0);
+    frame.put_u32(request.output_cap);
+    frame.put_u32(environment.len() as u32);
+    frame.put_slice(&environment);
+    frame.put_slice(request.stdin);
+    pipe.write_all(&frame).await?;
+    pipe.flush().await?;
+    Ok(())
+}
+
+/// Receives the next frame. Not cancel-safe: after a cancelled call the pipe is of no more use.
+pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Result<Event, ProtocolError> {
+    let size = pipe.read_u32().await?;
+    if size == 0 || size > MAX_FRAME {
+        return Err(ProtocolError::Size { kind: '?', size });
+    }
+    let mut body = BytesMut::zeroed(size as usize);
+    pipe.read_exact(&mut body).await?;
+    let mut body = body.freeze();
+    let kind = body.get_u8();
+    let bad_size = ProtocolError::Size { kind: char::from(kind), size };
+    if kind == b'H' {
+        return match body.first() {
+            Some(&VERSION) => Ok(Event::Hello),
+            Some(&other) => Err(ProtocolError::Version(other)),
+            None => Err(bad_size),
+        };
+    }
+    if body.len() < NONCE_SIZE {
+        return Err(bad_size);
+    }
+    if body.split_to(NONCE_SIZE) != nonce.0[..] {
+        return Err(ProtocolError::Nonce);
+    }
+    match kind {
+        b'O' => Ok(Event::Stdout(body)),
+        b'E' => Ok(Event::Stderr(body)),
+        b'X' if body.len() == 30 => Ok(Event::Exit(Exit {
+            wait_status: body.get_i32(),
+            oom: match body.get_u8() {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
+            truncated: body.get_u8() != 0,
+            duration: Duration::from_micros(body.get_u64()),
+            cpu: Duration::from_micros(body.get_u64()),
+            peak_memory: body.get_u64(),
+        })),
+        b'R' if body.is_empty() => Ok(Event::Ready),
+        b'X' | b'R' => Err(bad_size),
+        other => Err(ProtocolError::Kind(char::from(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: Nonce = Nonce([7; NONCE_SIZE]);
+
+    fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let body = parts.concat();
+        [&(1 + body.len() as u32).to_be_bytes()[..], &[kind], &body].concat()
+    }
+
+    async fn received(mut bytes: &[u8]) -> Result<Event, ProtocolError> {
+        receive(&mut bytes, NONCE).await
+    }
+
+    #[tokio::test]
+    async fn a_request_has_the_documented_form() {
+        let environment = [("NAME".to_owned(), "Jo=hn".to_owned()), ("X".to_owned(), String::new())];
+        let request = Request { nonce: NONCE, output_cap: 258, environment: &environment, stdin: b"{}" };
+        let mut sent = Vec::new();
+        send(&mut sent, &request).await.unwrap();
+        let expected = frame(b'I', &[&[7; 16], &[0, 0, 1, 2], &[0, 0, 0, 14], b"NAME=Jo=hn\0X=\0", b"{}"]);
+        assert_eq!(sent, expected);
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_frame_is_understood() {
+        assert_eq!(received(&frame(b'H', &[&[1]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
+        assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
+        assert_eq!(received(&frame(b'R', &[&[7; 16]])).await.unwrap(), Event::Ready);
+        let numbers = [1500_u64.to_be_bytes(), 900_u64.to_be_bytes(), 4096_u64.to_be_bytes()].concat();
+        let exit = received(&frame(b'X', &[&[7; 16], &[0, 0, 1, 0], &[255, 1], &numbers])).await.unwrap();
+        let expected = Exit {
+            wait_status: 256,
+            oom: None,
+            truncated: true,
+            duration: Duration::from_micros(1500),
+            cpu: Duration::from_micros(900),
+            peak_memory: 4096,
+        };
+        assert_eq!(exit, Event::Exit(expected));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_the_protocol_is_refused() {
+        use ProtocolError as E;
+        assert!(matches!(received(&frame(b'O', &[&[8; 16], b"forged"])).await, Err(E::Nonce)));
+        assert!(matches!(received(&frame(b'O', &[b"short"])).await, Err(E::Size { kind: 'O', .. })));
+        assert!(matches!(received(&frame(b'X', &[&[7; 16], b"short"])).await, Err(E::Size { kind: 'X', .. })));
+        assert!(matches!(received(&frame(b'H', &[&[2]])).await, Err(E::Version(2))));
+        assert!(matches!(received(&frame(b'Z', &[&[7; 16]])).await, Err(E::Kind('Z'))));
+        assert!(matches!(received(&[255; 64]).await, Err(E::Size { .. })));
+        assert!(matches!(received(&[0; 64]).await, Err(E::Size { .. })));
+        assert!(matches!(received(&frame(b'H', &[&[1]])[..5]).await, Err(E::Io(_))));
+    }
+}

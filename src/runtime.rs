@@ -1,0 +1,122 @@
+//! The languages' runtime images: base image, bootstrap, and what builds of functions start from.
+//!
+//! A runtime image is made once per content, on first need, and shared by all platforms on this Docker: its tag is a
+//! hash of the base image's id and of all that goes in. Adding a language is one folder in `runtimes/` and one arm here.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Builds;
+use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
+use crate::types::Language;
+
+/// Warming Go's standard library takes half a minute on two cores; pulling a base image can take longer.
+const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Files of a build context, by name.
+type Files = &'static [(&'static str, &'static str)];
+
+const PYTHON: Files =
+    &[("Dockerfile", include_str!("runtimes/python/Dockerfile")), ("bootstrap.py", include_str!("runtimes/python/bootstrap.py"))];
+
+const GO: Files = &[
+    ("Dockerfile", include_str!("runtimes/go/Dockerfile")),
+    ("bootstrap.go", include_str!("runtimes/go/bootstrap.go")),
+    ("memfd_amd64.go", include_str!("runtimes/go/memfd_amd64.go")),
+    ("memfd_arm64.go", include_str!("runtimes/go/memfd_arm64.go")),
+    ("go.mod.txt", include_str!("runtimes/go/go.mod.txt")),
+];
+
+/// Makes runtime images and knows their names.
+#[derive(Debug)]
+pub struct Runtimes {
+    docker: Docker,
+    settings: Builds,
+    /// One builds, the others for the same language wait for it.
+    building: HashMap<Language, Mutex<()>>,
+}
+
+/// Why there is no runtime image.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// A step of its Dockerfile failed.
+    #[error("failed to build the runtime image for {language} from {base}: {log}", language = .language.as_str())]
+    Step {
+        /// For which language.
+        language: Language,
+        /// From which base image.
+        base: String,
+        /// The end of what the step printed.
+        log: String,
+    },
+    /// A matter of Docker.
+    #[error("failed to make the runtime image for {language} from {base}", language = .language.as_str())]
+    Docker {
+        /// For which language.
+        language: Language,
+        /// From which base image.
+        base: String,
+        /// How.
+        #[source]
+        source: DockerError,
+    },
+    /// A matter of this machine's disk.
+    #[error("failed to write a build context")]
+    Io(#[from] io::Error),
+}
+
+impl Runtimes {
+    /// Nothing is built yet.
+    pub fn new(docker: Docker, settings: Builds) -> Arc<Self> {
+        let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
+        Arc::new(Self { docker, settings, building })
+    }
+
+    /// The name of the language's runtime image, which is there when this returns. Contexts are written below `temp_dir`.
+    pub async fn ensure(&self, language: Language, temp_dir: &Path, stop: &CancellationToken) -> Result<String, RuntimeError> {
+        let (base, files) = match language {
+            Language::Python => (&self.settings.python_image, PYTHON),
+            Language::Go => (&self.settings.go_image, GO),
+        };
+        let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
+        let _building = self.building[&language].lock().await;
+        // A base image that is not here yet is pulled by the build; until then its name must do.
+        let base_id = self.docker.image_id(base).await.map_err(failed)?;
+        let tag = self.tag(language, base_id.as_ref().map_or(base.as_str(), |id| id.as_str()), files);
+        if self.docker.image_id(&tag).await.map_err(failed)?.is_some() {
+            return Ok(tag);
+        }
+        tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
+        let context = tempfile::tempdir_in(temp_dir)?;
+        for (name, content) in files {
+            fs::write(context.path().join(name), content.replace("{base}", base))?;
+        }
+        let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
+        let spec = BuildSpec { context: context.path(), tag: &tag, labels: &labels, limit: BUILD_LIMIT };
+        self.docker.build(&spec, stop).await.map_err(|error| match error {
+            BuildError::Step { log } => RuntimeError::Step { language, base: base.clone(), log },
+            BuildError::Docker(source) => failed(source),
+        })?;
+        Ok(tag)
+    }
+
+    fn tag(&self, language: Language, base: &str, files: Files) -> String {
+        let mut hash = Sha256::new();
+        for part in [base].into_iter().chain(files.iter().flat_map(|&(name, content)| [name, content])) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-runtime/{}:{hash}", self.settings.image_prefix, language.as_str())
+    }
+}

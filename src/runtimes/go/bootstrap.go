@@ -1,0 +1,489 @@
+// PID 1 of a Go instance: executes the function's binary in a fresh process per invocation.
+//
+// Speaks protocol v1 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	version       = 1
+	protocolIn    = 0
+	protocolOut   = 1
+	maxRequest    = 4 << 20
+	requestHead   = 16 + 4 + 4 // Nonce, output cap, size of the environment.
+	flushBytes    = 32 << 10
+	flushAfter    = 20 * time.Millisecond
+	pipeCapacity  = 64 << 10
+	prSetDumpable = 4
+	nonceSize     = 16
+)
+
+var (
+	writable    = []string{"/tmp", "/dev/shm", "/dev/mqueue"}
+	sysvIPC     = []string{"/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"}
+	oomCounters = []string{"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"}
+	errDirty    = errors.New("the function left something that cannot be removed")
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fail(errors.New("usage: bootstrap BINARY"))
+	}
+	// One thread runs Go code: the function's own limits on processes count ours, too.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
+	// Not dumpable: the function can open neither /proc/1/fd nor our memory, though it runs as the same user.
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
+		fail(errno)
+	}
+	// Caught, and so without effect: the Go runtime would die of a SIGQUIT or SIGTERM that the function sends us.
+	// Unlike ignored signals, caught ones are back at their default in the function.
+	signal.Notify(make(chan os.Signal, 1))
+	supervisor := &supervisor{binary: os.Args[1], environment: os.Environ(), oom: openOOMCounter()}
+	if err := supervisor.serve(); err != nil && !errors.Is(err, io.EOF) {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "bootstrap:", err)
+	os.Exit(3)
+}
+
+type supervisor struct {
+	binary      string
+	environment []string
+	oom         *os.File
+	oomKills    int
+	frames      []byte
+}
+
+// request is one invocation, as the platform asks for it.
+type request struct {
+	nonce       []byte
+	outputCap   int
+	environment []string
+	stdin       []byte
+}
+
+func (s *supervisor) serve() error {
+	s.oomKills = s.countOOMKills()
+	if err := s.send(frame('H', []byte{version})); err != nil {
+		return err
+	}
+	for {
+		request, err := readRequest()
+		if err != nil {
+			return err
+		}
+		if err := s.invoke(request); err != nil {
+			return err
+		}
+		if err := clean(); err != nil {
+			return err
+		}
+		if err := s.send(frame('R', request.nonce)); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *supervisor) invoke(request *request) error {
+	started := time.Now()
+	child, err := s.start(request)
+	if err != nil {
+		return err
+	}
+	if err := s.relay(child, request); err != nil {
+		return err
+	}
+	duration := time.Since(started)
+	kills := s.countOOMKills()
+	oom := byte(255)
+	if kills >= 0 {
+		oom = flag(kills != s.oomKills)
+	}
+	s.oomKills = kills
+	usage := child.usage
+	cpu := (usage.Utime.Sec+usage.Stime.Sec)*1e6 + int64(usage.Utime.Usec) + int64(usage.Stime.Usec)
+	exit := make([]byte, 0, 64)
+	exit = append(exit, request.nonce...)
+	exit = binary.BigEndian.AppendUint32(exit, uint32(child.status))
+	exit = append(exit, oom, flag(child.stdout.truncated || child.stderr.truncated))
+	exit = binary.BigEndian.AppendUint64(exit, uint64(duration.Microseconds()))
+	exit = binary.BigEndian.AppendUint64(exit, uint64(cpu))
+	exit = binary.BigEndian.AppendUint64(exit, uint64(usage.Maxrss)*1024)
+	s.frames = append(s.frames, frame('X', exit)...)
+	return s.flush()
+}
+
+// child is the function's process and our ends of its pipes.
+type child struct {
+	pid            int
+	stdout, stderr *output
+	exited         chan struct{}
+	status         syscall.WaitStatus
+	usage          syscall.Rusage
+}
+
+func (s *supervisor) start(request *request) (*child, error) {
+	stdin, err := stdinWith(request.stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stdin)
+	stdout, stdoutIn, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stdoutIn)
+	stderr, stderrIn, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stderrIn)
+	pid, err := syscall.ForkExec(s.binary, []string{s.binary}, &syscall.ProcAttr{
+		Env:   append(s.environment[:len(s.environment):len(s.environment)], request.environment...),
+		Files: []uintptr{uintptr(stdin), uintptr(stdoutIn), uintptr(stderrIn)},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("failed to execute %s: %w", s.binary, err)
+	}
+	return &child{
+		pid:    pid,
+		stdout: &output{fd: stdout, kind: 'O', room: request.outputCap},
+		stderr: &output{fd: stderr, kind: 'E', room: request.outputCap},
+	}, nil
+}
+
+// output is one stream of the function: what is within its cap goes out in frames, the rest is drained.
+type output struct {
+	fd        int
+	kind      byte
+	room      int
+	truncated bool
+	ended     bool
+}
+
+// pump takes what there is and appends it to frames.
+func (o *output) pump(frames, nonce []byte) []byte {
+	var buffer [pipeCapacity]byte
+	n, err := syscall.Read(o.fd, buffer[:])
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return frames
+	}
+	if err != nil || n == 0 {
+		o.ended = true
+		syscall.Close(o.fd)
+		return frames
+	}
+	if n > o.room {
+		o.truncated = true
+		n = o.room
+	}
+	if n > 0 {
+		o.room -= n
+		frames = append(frames, frame(o.kind, nonce, buffer[:n])...)
+	}
+	return frames
+}
+
+// relay passes on what the child prints until it has ended, then what is left in its pipes.
+func (s *supervisor) relay(child *child, request *request) error {
+	wakeup, wakeupIn, err := pipe()
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(wakeup)
+	child.exited = make(chan struct{})
+	go func() {
+		for {
+			_, err := syscall.Wait4(child.pid, &child.status, 0, &child.usage)
+			if err != syscall.EINTR {
+				break
+			}
+		}
+		syscall.Close(wakeupIn)
+		close(child.exited)
+	}()
+	for running := true; running; {
+		events := [4]pollFD{{fd: protocolIn, events: pollIn}, {fd: int32(wakeup), events: pollIn}, child.stdout.poll(), child.stderr.poll()}
+		wait := time.Duration(-1)
+		if len(s.frames) > 0 {
+			wait = flushAfter
+		}
+		n, err := poll(events[:], wait)
+		if err != nil {
+			return err
+		}
+		if events[0].revents != 0 {
+			// Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+			return io.EOF
+		}
+		if events[2].revents != 0 {
+			s.frames = child.stdout.pump(s.frames, request.nonce)
+		}
+		if events[3].revents != 0 {
+			s.frames = child.stderr.pump(s.frames, request.nonce)
+		}
+		running = events[1].revents == 0
+		if n == 0 || len(s.frames) >= flushBytes {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	<-child.exited
+	endAll()
+	// No writer is left, so both streams end with what their pipes hold.
+	for _, output := range []*output{child.stdout, child.stderr} {
+		for !output.ended {
+			s.frames = output.pump(s.frames, request.nonce)
+		}
+	}
+	return nil
+}
+
+func (o *output) poll() pollFD {
+	if o.ended {
+		return pollFD{fd: -1}
+	}
+	return pollFD{fd: int32(o.fd), events: pollIn}
+}
+
+// endAll kills and reaps whatever the function left running. Nothing can fork away: PID 1 kills all at once.
+func endAll() {
+	for syscall.Kill(-1, syscall.SIGKILL) == nil {
+		for {
+			_, err := syscall.Wait4(-1, nil, 0, nil)
+			if err != nil && err != syscall.EINTR {
+				break
+			}
+		}
+	}
+}
+
+// clean removes what the function left in the container, or says that it can't be done.
+func clean() error {
+	for _, folder := range writable {
+		entries, err := os.ReadDir(folder)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if err := removeTree(filepath.Join(folder, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	for _, path := range sysvIPC {
+		// The first line is the table's head. Removing the objects would need more than to start a container anew.
+		table, err := os.ReadFile(path)
+		if err == nil && bytes.Count(table, []byte("\n")) > 1 {
+			return errDirty
+		}
+	}
+	return nil
+}
+
+func removeTree(path string) error {
+	if os.RemoveAll(path) == nil {
+		return nil
+	}
+	// A directory without permissions for its owner: give them back, top down, and try again.
+	_ = filepath.WalkDir(path, func(path string, entry os.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+func openOOMCounter() *os.File {
+	for _, path := range oomCounters {
+		if file, err := os.Open(path); err == nil {
+			return file
+		}
+	}
+	return nil
+}
+
+// countOOMKills says how many processes of this container the kernel's OOM killer has ended; -1 when unknown.
+func (s *supervisor) countOOMKills() int {
+	if s.oom == nil {
+		return -1
+	}
+	var buffer [4096]byte
+	n, _ := s.oom.ReadAt(buffer[:], 0)
+	for _, line := range bytes.Split(buffer[:n], []byte("\n")) {
+		if fields := bytes.Fields(line); len(fields) == 2 && string(fields[0]) == "oom_kill" {
+			if kills, err := strconv.Atoi(string(fields[1])); err == nil {
+				return kills
+			}
+		}
+	}
+	return -1
+}
+
+// stdinWith returns a descriptor that reads data and then ends.
+func stdinWith(data []byte) (int, error) {
+	if len(data) < pipeCapacity/16 {
+		// The least that a pipe holds, whatever its owner's quota, so this write never waits.
+		reader, writer, err := pipe()
+		if err != nil {
+			return 0, err
+		}
+		defer syscall.Close(writer)
+		return reader, writeAll(writer, data)
+	}
+	name := []byte("stdin\x00")
+	fd, _, errno := syscall.Syscall(sysMemfdCreate, uintptr(unsafe.Pointer(&name[0])), 1, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	if err := writeAll(int(fd), data); err != nil {
+		return 0, err
+	}
+	_, err := syscall.Seek(int(fd), 0, io.SeekStart)
+	return int(fd), err
+}
+
+// pipe returns a close-on-exec pipe.
+func pipe() (int, int, error) {
+	var fds [2]int
+	err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC)
+	return fds[0], fds[1], err
+}
+
+func (s *supervisor) send(data []byte) error {
+	s.frames = append(s.frames, data...)
+	return s.flush()
+}
+
+func (s *supervisor) flush() error {
+	err := writeAll(protocolOut, s.frames)
+	s.frames = s.frames[:0]
+	return err
+}
+
+func writeAll(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := syscall.Write(fd, data)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+func readExactly(size int) ([]byte, error) {
+	data := make([]byte, size)
+	for filled := 0; filled < size; {
+		n, err := syscall.Read(protocolIn, data[filled:])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, io.EOF
+		}
+		filled += n
+	}
+	return data, nil
+}
+
+func readRequest() (*request, error) {
+	head, err := readExactly(4)
+	if err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head)
+	if size < 1+requestHead || size > maxRequest {
+		return nil, fmt.Errorf("a request of %d bytes", size)
+	}
+	body, err := readExactly(int(size))
+	if err != nil {
+		return nil, err
+	}
+	if body[0] != 'I' {
+		return nil, fmt.Errorf("a frame of kind %q", body[0])
+	}
+	body = body[1:]
+	end := requestHead + int(binary.BigEndian.Uint32(body[20:]))
+	if end > len(body) {
+		return nil, errors.New("a request whose environment is larger than itself")
+	}
+	request := &request{nonce: body[:nonceSize], outputCap: int(binary.BigEndian.Uint32(body[16:])), stdin: body[end:]}
+	for _, pair := range bytes.Split(body[requestHead:end], []byte{0}) {
+		if len(pair) > 0 {
+			request.environment = append(request.environment, string(pair))
+		}
+	}
+	return request, nil
+}
+
+func frame(kind byte, parts ...[]byte) []byte {
+	body := []byte{0, 0, 0, 0, kind}
+	for _, part := range parts {
+		body = append(body, part...)
+	}
+	binary.BigEndian.PutUint32(body, uint32(len(body)-4))
+	return body
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+type pollFD struct {
+	fd              int32
+	events, revents int16
+}
+
+const pollIn = 1
+
+func poll(fds []pollFD, wait time.Duration) (int, error) {
+	var timeout *syscall.Timespec
+	if wait >= 0 {
+		spec := syscall.NsecToTimespec(int64(wait))
+		timeout = &spec
+	}
+	for {
+		n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
+		if errno == 0 {
+			return int(n), nil
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}

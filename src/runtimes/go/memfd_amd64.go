@@ -1,0 +1,4 @@
+package main
+
+// The syscall package froze before memfd_create.
+const sysMemfdCreate = 319

@@ -1,0 +1,197 @@
+//! The words of this platform as types: parsed at the edge, trusted everywhere else. No I/O.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Identifies a function for its whole life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionId(Uuid);
+
+impl FunctionId {
+    /// A new, random id.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for FunctionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for FunctionId {
+    type Err = NotAUuid;
+
+    /// Takes the hyphenated form, which is what clients were given.
+    fn from_str(text: &str) -> Result<Self, NotAUuid> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(uuid)),
+            _ => Err(NotAUuid(text.chars().take(64).collect())),
+        }
+    }
+}
+
+/// The text is not the id of a function.
+#[derive(Debug, Error)]
+#[error("`{0}` is not a function id, which is a UUID such as 123e4567-e89b-42d3-a456-426614174000")]
+pub struct NotAUuid(String);
+
+/// What a person calls a function: 1 to 63 of letters, digits, `.`, `_`, `-` and space. Not unique.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName(String);
+
+const MAX_NAME_LENGTH: usize = 63;
+
+impl FunctionName {
+    /// Makes a name of a file's name: without `.zip`, without what a name can't hold, `function` if nothing is left.
+    pub fn from_file_name(file_name: &str) -> Self {
+        let base = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
+        let stem = match base.len().checked_sub(4) {
+            Some(end) if base.is_char_boundary(end) && base[end..].eq_ignore_ascii_case(".zip") => &base[..end],
+            _ => base,
+        };
+        let name: String = stem.chars().filter(|&c| is_name_character(c)).take(MAX_NAME_LENGTH).collect();
+        match name.trim() {
+            "" => Self("function".to_owned()),
+            name => Self(name.to_owned()),
+        }
+    }
+
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FunctionName {
+    type Err = InvalidName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidName> {
+        let length = name.chars().count();
+        let fits = (1..=MAX_NAME_LENGTH).contains(&length) && !name.trim().is_empty();
+        match name.chars().find(|&c| !is_name_character(c)) {
+            None if fits => Ok(Self(name.to_owned())),
+            None => Err(InvalidName::Length(length)),
+            Some(character) => Err(InvalidName::Character(character)),
+        }
+    }
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ' ')
+}
+
+/// Why a text can't be the name of a function.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidName {
+    /// Empty, blank or too long.
+    #[error("`name` has {0} characters; give it 1 to 63, not only spaces")]
+    Length(usize),
+    /// A character outside the allowed set.
+    #[error("`name` holds {0:?}; allowed are letters, digits, `.`, `_`, `-` and space")]
+    Character(char),
+}
+
+/// A language that functions can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// Run by the interpreter in PYTHON_IMAGE.
+    Python,
+    /// Compiled with the toolchain in GO_IMAGE.
+    Go,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Python, Self::Go];
+
+    /// The word for it in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Go => "golang",
+        }
+    }
+}
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLanguage> {
+        let known = Self::ALL.into_iter().find(|language| language.as_str() == text);
+        known.ok_or_else(|| UnknownLanguage(text.chars().take(64).collect()))
+    }
+}
+
+/// The text names no language that this platform runs.
+#[derive(Debug, Error)]
+#[error("`language` is {0:?}; it can be `python` or `golang`")]
+pub struct UnknownLanguage(String);
+
+/// Docker's content id of an image, `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageId(String);
+
+impl ImageId {
+    /// None when the text is not such an id.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("sha256:")?;
+        let valid = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_file_name(file_name: &str, expected: &str) {
+        assert_eq!(FunctionName::from_file_name(file_name).as_str(), expected);
+    }
+
+    #[test]
+    fn a_file_name_becomes_a_name() {
+        check_file_name("hello.zip", "hello");
+        check_file_name("Hello World.ZIP", "Hello World");
+        check_file_name("../../etc/passwd.zip", "passwd");
+        check_file_name("C:\\code\\thing.zip", "thing");
+        check_file_name("naïve/ünï.zip", "n");
+        check_file_name(".zip", "function");
+        check_file_name("日本", "function");
+        check_file_name(&"x".repeat(80), &"x".repeat(63));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        assert!("a-b_c.d 9".parse::<FunctionName>().is_ok());
+        assert_eq!("".parse::<FunctionName>(), Err(InvalidName::Length(0)));
+        assert_eq!("  ".parse::<FunctionName>(), Err(InvalidName::Length(2)));
+        assert_eq!("x".repeat(64).parse::<FunctionName>(), Err(InvalidName::Length(64)));
+        assert_eq!("a/b".parse::<FunctionName>(), Err(InvalidName::Character('/')));
+        assert_eq!("a\nb".parse::<FunctionName>(), Err(InvalidName::Character('\n')));
+    }
+
+    #[test]
+    fn only_hyphenated_uuids_are_ids() {
+        assert!("123e4567-e89b-42d3-a456-426614174000".parse::<FunctionId>().is_ok());
+        assert!("123e4567e89b42d3a456426614174000".parse::<FunctionId>().is_err());
+        assert!("{123e4567-e89b-42d3-a456-426614174000}".parse::<FunctionId>().is_err());
+        assert!("".parse::<FunctionId>().is_err());
+    }
+}
