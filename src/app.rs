@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::deploy::Deployer;
-use crate::docker::{Docker, DockerError, label};
+use crate::docker::Docker;
 use crate::health::{self, Health};
 use crate::http;
 use crate::invoke::Invoker;
@@ -20,6 +20,7 @@ use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::runtime::Runtimes;
+use crate::sweep;
 use crate::types::Language;
 
 /// After the grace for requests: how long removing what is left may take.
@@ -49,7 +50,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         Builder::new(docker.clone(), Arc::clone(&runtimes), Arc::clone(&platform), config.builds.clone(), tasks.clone());
     let deployer = Deployer::new(
         docker.clone(),
-        builder,
+        builder.clone(),
         Arc::clone(&registry),
         Arc::clone(&platform),
         config.builds.max_unpacked_size,
@@ -58,7 +59,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     );
     let invoker = Arc::new(Invoker::new(Arc::clone(&registry), pool, config.pool.clone(), config.sandbox.memory));
     tasks.spawn(monitor.run(end.clone()));
-    tasks.spawn(prepare(docker.clone(), Arc::clone(&platform), runtimes, health.clone(), end.clone()));
+    tasks.spawn(prepare(docker.clone(), Arc::clone(&platform), builder, health.clone(), end.clone()));
     let settings = Arc::new(config.http.clone());
     let state = http::State { invoker, deployer, registry, health, platform: Arc::clone(&platform), settings };
     tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
@@ -69,23 +70,21 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     end.cancel();
     tasks.close();
     time::timeout(CLEAN_UP_LIMIT, tasks.wait()).await.context("containers or builds could not be ended in time")?;
-    sweep(&docker, &[format!("{}={}", label::RUN, platform.run())], None).await.context("failed to look for containers left")?;
+    sweep::this_run(&docker, &platform).await.context("failed to look for containers left")?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Once Docker answers: removes what a crashed run of this platform left, then makes the runtime images ahead of need.
-async fn prepare(docker: Docker, platform: Arc<Platform>, runtimes: Arc<Runtimes>, mut health: Health, stop: CancellationToken) {
+async fn prepare(docker: Docker, platform: Arc<Platform>, builder: Builder, mut health: Health, stop: CancellationToken) {
     let work = async {
         health.wait().await;
-        let ours = format!("{}={}", label::PLATFORM, platform.id());
-        let this_run = format!("{}={}", label::RUN, platform.run());
-        let removed = sweep(&docker, std::slice::from_ref(&ours), Some(&this_run)).await;
-        if let Err(error) = removed {
-            tracing::error!(%error, "failed to remove the containers of an earlier run");
+        if let Err(error) = sweep::earlier_runs(&docker, &platform).await {
+            tracing::error!(%error, "failed to remove what an earlier run left");
         }
+        builder.clone().remove_leftovers().await;
         for language in Language::ALL {
-            if let Err(error) = runtimes.ensure(language, platform.temp_dir(), &stop).await {
+            if let Err(error) = builder.prepare(language, &stop).await {
                 let error = anyhow::Error::from(error);
                 tracing::error!(error = format!("{error:#}"), "submits in this language will fail");
             }
@@ -95,13 +94,4 @@ async fn prepare(docker: Docker, platform: Arc<Platform>, runtimes: Arc<Runtimes
         () = work => {}
         () = stop.cancelled() => {}
     }
-}
-
-async fn sweep(docker: &Docker, labels: &[String], without: Option<&str>) -> Result<(), DockerError> {
-    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    for name in docker.containers(&labels, without).await? {
-        tracing::warn!(container.name = name, "removing a container that was left");
-        docker.remove_container(&name).await?;
-    }
-    Ok(())
 }

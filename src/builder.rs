@@ -17,7 +17,7 @@ use crate::docker::{self, BuildSpec, Docker, DockerError, label};
 use crate::package::Program;
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
-use crate::types::{FunctionId, FunctionName, ImageId};
+use crate::types::{FunctionId, FunctionName, ImageId, Language};
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
@@ -89,6 +89,11 @@ impl Builder {
         format!("{}/{id}", self.settings.image_prefix)
     }
 
+    /// Makes the runtime image of a language ahead of need.
+    pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<(), RuntimeError> {
+        self.runtimes.ensure(language, self.platform.temp_dir(), stop).await.map(drop)
+    }
+
     /// Builds the image of a function; when it fails, no image is left. Ends early when `stop` is cancelled.
     pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
         let permit = tokio::select! {
@@ -116,6 +121,7 @@ impl Builder {
         let text = dockerfile::render(source.program, &runtime, self.platform.id());
         std::fs::write(source.context.join("Dockerfile"), text)?;
         let labels = [
+            (label::RUN, self.platform.run().to_string()),
             (label::FUNCTION_ID, source.id.to_string()),
             (label::FUNCTION_NAME, source.name.to_string()),
             (label::LANGUAGE, language.as_str().to_owned()),
@@ -135,7 +141,7 @@ impl Builder {
     ///
     /// The classic builder keeps the steps of a build under way as dangling images, too, so this runs only when it
     /// can have all permits; the last of several builds to end sees to it.
-    async fn remove_leftovers(self) {
+    pub async fn remove_leftovers(self) {
         let Ok(_all) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
         if let Err(error) = self.remove_dangling().await {
             tracing::warn!(%error, "failed to remove what builds left");

@@ -1,8 +1,8 @@
 //! An instance: one container with a bootstrap in it that can run a function. Its states are types.
 //!
 //! ```text
-//! Instance::start ──> Instance ──invoke──> (Reply, Used) ──ready──> Instance
-//!        └─ error         └─ error                └─ error        each error, and each drop, removes the container
+//! Instance::start ──> Instance ──invoke──> (Reply, Used)
+//!        └─ error         └─ error              each error, and each drop, removes the container
 //! ```
 //! The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
 
@@ -92,7 +92,7 @@ impl Instance {
         let output = &mut Output { stdout: &mut stdout, stderr: &mut stderr, cap: request.output_cap as usize };
         let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
         let (end, used) = match ended {
-            Ok(Ok(exit)) => (End::Exited(exit), Some(Used { instance: self, nonce: request.nonce })),
+            Ok(Ok(exit)) => (End::Exited(exit), Some(Used { instance: self })),
             Ok(Err(error)) => {
                 let end = self.guard.explain(&error).await;
                 self.guard.remove().await;
@@ -114,7 +114,6 @@ impl Instance {
 #[derive(Debug)]
 pub struct Used {
     instance: Instance,
-    nonce: Nonce,
 }
 
 impl Used {

@@ -15,5 +15,6 @@ pub mod pool;
 pub mod protocol;
 pub mod registry;
 pub mod runtime;
+pub mod sweep;
 pub mod telemetry;
 pub mod types;

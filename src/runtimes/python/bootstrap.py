@@ -348,7 +348,7 @@ def prepare_main(path):
 
 def without_our_frames(error):
     traceback = error.__traceback__
-    while traceback and traceback.tb_frame.f_code.co_filename == __file__:
+    while traceback and traceback.tb_frame.f_code.co_filename == run.__code__.co_filename:
         traceback = traceback.tb_next
     return error.with_traceback(traceback)
 

@@ -1,0 +1,19 @@
+# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first.
+.PHONY: demo run test lint build
+
+build:
+	cargo build --release --locked
+
+demo: build
+	scripts/with-docker scripts/demo
+
+run: build
+	scripts/with-docker scripts/run
+
+# Everything, also what is marked as needing Docker.
+test:
+	cargo test --locked --no-run
+	scripts/with-docker cargo test --locked -- --include-ignored
+
+lint:
+	scripts/lint

@@ -1,0 +1,162 @@
+//! From zip to image: what works, what fails and how, and what is left.
+
+use std::time::Duration;
+
+use reqwest::multipart::{Form, Part};
+
+use crate::support::{Service, TestApp, docker, eventually, go, python, zip};
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn requirements_are_installed_in_a_layer_of_their_own() {
+    TestApp::run(&[], async |app| {
+        let with_six = |program: &str| zip(&[("main.py", program), ("requirements.txt", "six==1.16.0\n")]);
+        let first = app.deploy(with_six("import six\nprint(six.__version__)\n")).await;
+        assert_eq!(app.execute(&first).await.assert_outcome(200, "ok").output(), "1.16.0\n");
+        let second = app.deploy(with_six("import six\nprint('again', six.__version__)\n")).await;
+        assert_eq!(app.execute(&second).await.assert_outcome(200, "ok").output(), "again 1.16.0\n");
+        let layers =
+            |image: &str| docker(&["image", "inspect", "--format", "{{range .RootFS.Layers}}{{println .}}{{end}}", image]);
+        let (first, second) = (layers(&first.image), layers(&second.image));
+        let shared = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
+        // All but the code itself, and the blank line at the end.
+        assert_eq!(shared, first.len() - 2, "{first:?} {second:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_failed_build_has_the_tools_own_message_and_leaves_nothing() {
+    TestApp::run(&[], async |app| {
+        let refused = async |zip: Vec<u8>, message: &str| {
+            let answer = app.submit(zip).await.assert_problem(422, "build_failed", "buildLog");
+            let log = answer.body["buildLog"].as_str().unwrap();
+            assert!(log.contains(message) && !log.contains("Step ") && !log.contains("/bin/sh"), "{log}");
+        };
+        refused(go("func main() {\n\tundefinedFunction()\n}\n"), "undefined: undefinedFunction").await;
+        refused(go("import \"example.com/nothing\"\n\nfunc main() { nothing.Do() }\n"), "example.com/nothing").await;
+        let nothing = zip(&[("main.py", ""), ("requirements.txt", "no-such-package-of-any-name==99.99\n")]);
+        refused(nothing, "No matching distribution found for no-such-package-of-any-name==99.99").await;
+        refused(zip(&[("main.py", ""), ("requirements.txt", "== bad ==\n")]), "Invalid requirement").await;
+        eventually("nothing is left", async || app.images().is_empty().then_some(())).await;
+        assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_slow_build_ends_at_its_deadline() {
+    TestApp::run(&[("DOCKER_BUILD_TIMEOUT", "300ms")], async |app| {
+        let answer = app.submit(go("import _ \"net/http\"\n\nfunc main() {}\n")).await;
+        answer.assert_problem(504, "build_timeout", "DOCKER_BUILD_TIMEOUT");
+        eventually("nothing is left", async || app.images().is_empty().then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_client_that_leaves_in_mid_build_leaves_nothing() {
+    TestApp::run(&[], async |app| {
+        // The runtime image is there, so that what is left is the function's own build.
+        app.deploy(go("func main() {}\n")).await;
+        let before = app.images().len();
+        for patience in [50, 200, 400, 800] {
+            let part = Part::bytes(go(&format!("import _ \"net/http\"\n\nfunc main() {{ println({patience}) }}\n")));
+            let request = app.request(reqwest::Method::POST, "/api/submit").multipart(Form::new().part("code", part));
+            request.timeout(Duration::from_millis(patience)).send().await.expect_err("it has no time to end");
+        }
+        let temp = std::fs::read_dir(app.dir.path().join("temp")).unwrap().next().unwrap().unwrap().path();
+        eventually("nothing is left", async || {
+            let clean = app.images().len() == before && std::fs::read_dir(&temp).unwrap().count() == 0;
+            clean.then_some(())
+        })
+        .await;
+        assert_eq!(app.get("/api/functions").await.body.as_array().unwrap().len(), 1);
+        app.assert_no_containers();
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_package_arrives_whole_and_cannot_steer_its_build() {
+    TestApp::run(&[], async |app| {
+        let program = "import os, lib.deep as deep, sibling\nprint(sorted(os.listdir('.')), open('data.txt').read(), deep.X, sibling.X)\nprint(os.path.exists('lib/__pycache__'))\n";
+        let package = zip(&[
+            ("repo/main.py", program),
+            ("repo/sibling.py", "X = 1\n"),
+            ("repo/lib/deep.py", "X = 2\n"),
+            ("repo/data.txt", "data"),
+            ("repo/Dockerfile", "FROM scratch\nRUN nonsense\n"),
+            ("repo/.dockerignore", "*\n"),
+            ("repo/broken.py", "this does not compile\n"),
+            ("__MACOSX/repo/._main.py", "x"),
+        ]);
+        let function = app.deploy(package).await;
+        let answer = app.execute(&function).await.assert_outcome(200, "ok");
+        let expected = "['.dockerignore', 'Dockerfile', '__pycache__', 'broken.py', 'data.txt', 'lib', 'main.py', 'sibling.py'] data 2 1\nTrue\n";
+        assert_eq!(answer.output(), expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn go_modules_packages_and_vendored_code_are_built() {
+    TestApp::run(&[], async |app| {
+        let main = "package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\n\t\"example.com/dep\"\n\t\"my/function/sub\"\n)\n\nfunc main() {\n\tdata, err := os.ReadFile(\"data.txt\")\n\tfmt.Println(dep.X, sub.X, string(data), err)\n}\n";
+        let package = zip(&[
+            ("go.mod", "module my/function\n\ngo 1.19\n\nrequire example.com/dep v1.0.0\n"),
+            ("main.go", main),
+            ("main_test.go", "package main\n\nthis is not compiled\n"),
+            ("sub/sub.go", "package sub\n\nconst X = 2\n"),
+            ("vendor/modules.txt", "# example.com/dep v1.0.0\n## explicit\nexample.com/dep\n"),
+            ("vendor/example.com/dep/dep.go", "package dep\n\nconst X = 1\n"),
+            ("data.txt", "data"),
+        ]);
+        let function = app.deploy(package).await;
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "1 2 data <nil>\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn images_say_whose_they_are() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python("")).await;
+        let labels = docker(&["image", "inspect", "--format", "{{json .Config.Labels}}", &function.image]).join("");
+        let labels: serde_json::Value = serde_json::from_str(&labels).unwrap();
+        assert_eq!(labels["youtube-serverless.function.id"], function.id);
+        assert_eq!(labels["youtube-serverless.function.name"], "function");
+        assert_eq!(labels["youtube-serverless.language"], "python");
+        let platform = std::fs::read_to_string(app.dir.path().join("data/platform-id")).unwrap();
+        assert_eq!(labels["youtube-serverless.platform"], platform);
+        assert!(labels["youtube-serverless.created"].as_str().unwrap().parse::<u64>().unwrap() > 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn functions_are_built_with_buildkit_too() {
+    let dir = tempfile::tempdir().unwrap();
+    // Debian's own client has BuildKit inside; others take it from their buildx.
+    let path = format!("/usr/bin:{}", std::env::var("PATH").unwrap());
+    let service = Service::start(dir.path(), &[("DOCKER_BUILDKIT", "1"), ("PATH", &path)]).await.healthy().await;
+    let failed = service.submit(go("func main() {\n\tundefinedFunction()\n}\n")).await.assert_problem(422, "build_failed", "");
+    let log = failed.body["buildLog"].as_str().unwrap();
+    assert!(log.contains("undefined: undefinedFunction") && !log.contains('#') || log.starts_with("# function"), "{log}");
+    for zip in [python("print('built')"), go("import \"fmt\"\n\nfunc main() { fmt.Println(\"built\") }\n")] {
+        let function = service.submit(zip).await.assert_status(200).body;
+        let id = function["functionId"].as_str().unwrap();
+        let answer = service.get(&format!("/api/execute?functionId={id}")).await.assert_outcome(200, "ok");
+        assert_eq!(answer.output(), "built\n");
+        docker(&["image", "rm", "--no-prune", &format!("youtube-serverless/{id}")]);
+    }
+    service.signal("TERM");
+    assert!(service.end().await.success());
+}

@@ -1,0 +1,273 @@
+//! Starting and stopping, limits under load, clients that leave, and a Docker that is not there.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::task::JoinSet;
+
+use crate::support::{Service, TestApp, answer, docker, eventually, outcome, python};
+
+fn labelled(dir: &std::path::Path, what: &[&str]) -> Vec<String> {
+    let platform = std::fs::read_to_string(dir.join("data/platform-id")).unwrap();
+    docker(&[what, &["--all", "--quiet", "--filter", &format!("label=youtube-serverless.platform={platform}")]].concat())
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_program_serves_with_nothing_but_environment_variables() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let function = service.submit(python("print('ran')")).await.assert_status(200).body;
+    let path = format!("/api/execute?functionId={}", function["functionId"].as_str().unwrap());
+    assert_eq!(service.get(&path).await.assert_outcome(200, "ok").output(), "ran\n");
+    service.signal("TERM");
+    assert!(service.end().await.success());
+    assert_eq!(labelled(dir.path(), &["ps"]), [""; 0]);
+    assert_eq!(std::fs::read_dir(dir.path().join("temp")).unwrap().count(), 0);
+    // Functions are forgotten with the process; their images go at the next start.
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    eventually("the images are gone", async || labelled(dir.path(), &["images"]).is_empty().then_some(())).await;
+    service.signal("INT");
+    assert!(service.end().await.success());
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn after_a_crash_its_own_containers_are_removed_and_no_others() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut services = Vec::new();
+    for dir in [dir.path(), other.path()] {
+        let service = Service::start(dir, &[]).await.healthy().await;
+        let function =
+            service.submit(python("import time\nprint('up', flush=True)\ntime.sleep(15)\n")).await.assert_status(200).body;
+        let url = format!("{}/api/execute?functionId={}", service.url, function["functionId"].as_str().unwrap());
+        let execution = tokio::spawn(async move { reqwest::get(url).await });
+        eventually("its container runs", async || labelled(dir, &["ps"]).pop()).await;
+        services.push((service, execution));
+    }
+    let (other_service, other_execution) = services.pop().unwrap();
+    let (service, execution) = services.pop().unwrap();
+    service.signal("KILL");
+    service.end().await;
+    execution.await.unwrap().expect_err("the service is gone");
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    eventually("nothing of the crashed run is left", async || {
+        let left = [labelled(dir.path(), &["ps"]), labelled(dir.path(), &["images"])].concat();
+        left.is_empty().then_some(())
+    })
+    .await;
+    service.signal("TERM");
+    assert!(service.end().await.success());
+    let response = other_execution.await.unwrap().expect("the other service was left alone");
+    assert_eq!(response.status(), 200);
+    other_service.signal("TERM");
+    assert!(other_service.end().await.success());
+    for image in labelled(other.path(), &["images"]) {
+        docker(&["image", "rm", &image]);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn running_executions_may_end_before_a_stop() {
+    TestApp::run(&[("SERVER_SHUTDOWN_TIMEOUT", "60s")], async |app| {
+        let function = app.deploy(python("import time\nprint('up', flush=True)\ntime.sleep(2)\nprint('done')\n")).await;
+        let stopped = async {
+            eventually("its container runs", async || app.containers().pop()).await;
+            app.stop();
+        };
+        let (answer, ()) = tokio::join!(app.execute(&function), stopped);
+        assert_eq!(answer.assert_outcome(200, "ok").output(), "up\ndone\n");
+        app.client.get(&app.url).send().await.expect_err("it no longer accepts");
+        docker(&["image", "rm", "--force", &function.image]);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn what_does_not_end_within_the_grace_is_ended() {
+    TestApp::run(&[("SERVER_SHUTDOWN_TIMEOUT", "1s")], async |app| {
+        let function = app.deploy(python("import time\ntime.sleep(600)\n")).await;
+        let stopped = async {
+            eventually("its container runs", async || app.containers().pop()).await;
+            app.stop();
+        };
+        let request = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", function.id));
+        let (response, ()) = tokio::join!(request.send(), stopped);
+        response.expect_err("it was cut");
+        docker(&["image", "rm", "--force", &function.image]);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_container_limit_holds_under_load() {
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "2"), ("QUEUE_TIMEOUT", "120s")], async |app| {
+        let function = app.deploy(python("import os\nprint(os.environ['N'])\n")).await;
+        let mut executions = JoinSet::new();
+        for n in 0..12 {
+            let body = json!({"functionId": function.id, "input": {"n": n}}).to_string();
+            let request =
+                app.request(reqwest::Method::POST, "/api/execute").header("content-type", "application/json").body(body);
+            executions.spawn(async move { (n, answer(request).await) });
+        }
+        while !executions.is_empty() {
+            assert!(app.containers().len() <= 2, "there are more than two containers");
+            while let Some(ended) = executions.try_join_next() {
+                let (n, answer) = ended.unwrap();
+                assert_eq!(answer.assert_outcome(200, "ok").output(), format!("{n}\n"));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_full_queue_turns_away_at_once_and_a_long_wait_in_time() {
+    let sleep = "import time\ntime.sleep(600)\n";
+    for (settings, detail) in [(("QUEUE_LIMIT", "0"), "QUEUE_LIMIT"), (("QUEUE_TIMEOUT", "200ms"), "QUEUE_TIMEOUT")] {
+        TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "6s"), settings], async |app| {
+            let function = app.deploy(python(sleep)).await;
+            let turned_away = async {
+                eventually("its container runs", async || app.containers().pop()).await;
+                let answer = app.execute(&function).await;
+                assert_eq!(answer.headers["retry-after"], "1");
+                answer.assert_problem(429, "overloaded", detail);
+            };
+            let (first, ()) = tokio::join!(app.execute(&function), turned_away);
+            first.assert_outcome(504, "timeout");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_client_that_leaves_frees_its_container() {
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "60s")], async |app| {
+        let sleeper = app.deploy(python("import time\ntime.sleep(600)\n")).await;
+        let request = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", sleeper.id));
+        let client = tokio::spawn(request.send());
+        eventually("its container runs", async || app.containers().pop()).await;
+        client.abort();
+        let function = app.deploy(python("print('my turn')")).await;
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "my turn\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_deleted_functions_execution_ends_by_itself_and_then_its_image_goes() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python("import time\ntime.sleep(3)\nprint('ended')\n")).await;
+        let deleted = async {
+            eventually("its container runs", async || app.containers().pop()).await;
+            app.delete(&function.id).await.assert_status(200);
+            app.execute(&function).await.assert_problem(404, "function_not_found", "");
+        };
+        let (answer, ()) = tokio::join!(app.execute(&function), deleted);
+        assert_eq!(answer.assert_outcome(200, "ok").output(), "ended\n");
+        eventually("the image is gone", async || app.images().is_empty().then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_request_that_does_not_arrive_in_time_is_ended() {
+    TestApp::run(&[("SERVER_READ_TIMEOUT", "500ms")], async |app| {
+        let address = app.url.strip_prefix("http://").unwrap();
+        let answered = async |request: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let read = stream.read_to_string(&mut answer);
+            tokio::time::timeout(Duration::from_secs(20), read).await.expect("it is ended").unwrap();
+            answer
+        };
+        assert_eq!(answered("GET /health HTTP/1.1\r\nHo").await, "");
+        let json = "POST /api/execute HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
+        let answer = answered(json).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{answer}");
+        let form = "POST /api/submit HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 100\r\nconnection: close\r\n\r\n--x\r\n";
+        let answer = answered(form).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn without_an_answering_docker_it_serves_what_it_can_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("DOCKER_HOST", "unix:///nonexistent/docker.sock")]).await;
+    let health = eventually("it has asked docker", async || {
+        let health = service.get("/health").await;
+        (!health.body["reason"].as_str().unwrap().contains("not asked yet")).then_some(health)
+    })
+    .await;
+    assert_eq!((health.status, health.body["status"].as_str()), (503, Some("unavailable")));
+    assert!(health.body["reason"].as_str().unwrap().contains("does not answer"), "{health:?}");
+    service.get("/health/live").await.assert_status(200);
+    assert_eq!(service.get("/api/functions").await.assert_status(200).body, json!([]));
+    service.submit(python("")).await.assert_problem(503, "docker_unavailable", "/health");
+    service.signal("TERM");
+    service.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_docker_that_hangs_hangs_no_probe() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    // Accepts and says nothing, like a daemon that is stopped.
+    let _hung = UnixListener::bind(&socket).unwrap();
+    let host = format!("unix://{}", socket.display());
+    let service = Service::start(dir.path(), &[("DOCKER_HOST", &host)]).await;
+    for _ in 0..20 {
+        let started = Instant::now();
+        assert_eq!(service.get("/health").await.status, 503);
+        assert!(started.elapsed() < Duration::from_secs(1), "a probe took {:?}", started.elapsed());
+    }
+    eventually("the timeout is noticed", async || {
+        service.get("/health").await.body["reason"].as_str().unwrap().contains("did not end within").then_some(())
+    })
+    .await;
+    service.signal("TERM");
+    service.signal("TERM");
+    service.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_bad_start_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |settings: &[(&str, &str)]| {
+        let output = outcome(dir.path(), settings);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, message) = said(&[("DOCKER_RUN_TIMEOUT", "soon")]);
+    assert_eq!(code, Some(78));
+    assert!(message.contains("DOCKER_RUN_TIMEOUT is \"soon\"; expected a duration"), "{message}");
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, message) = said(&[("SERVER_PORT", &port)]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains(&port) && message.contains("SERVER_PORT"), "{message}");
+    let service = Service::start(dir.path(), &[]).await;
+    let (code, message) = said(&[("SERVER_PORT", "0")]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("another process (pid ") && message.contains("DATA_DIR"), "{message}");
+    drop(service);
+    // A `.env` in the working directory is read; the environment itself wins.
+    std::fs::write(dir.path().join(".env"), "QUEUE_LIMIT=many\nSERVER_PORT=also bad\n").unwrap();
+    let (code, message) = said(&[("SERVER_PORT", "0")]);
+    assert_eq!(code, Some(78));
+    assert!(message.contains("QUEUE_LIMIT is \"many\""), "{message}");
+}

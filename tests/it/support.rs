@@ -1,0 +1,228 @@
+//! A service of its own for each test, and words to talk to it.
+
+mod process;
+mod zips;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use youtube_serverless::{app, config::Config};
+
+pub(crate) use process::{Service, outcome};
+pub(crate) use zips::{go, python, zip};
+
+/// How long something that must happen soon may take on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A running service.
+pub(crate) struct TestApp {
+    pub(crate) url: String,
+    pub(crate) client: Client,
+    pub(crate) dir: tempfile::TempDir,
+    platform: String,
+    stop: CancellationToken,
+}
+
+/// A function of the service under test.
+#[derive(Clone)]
+pub(crate) struct Deployed {
+    pub(crate) id: String,
+    pub(crate) image: String,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl TestApp {
+    /// Runs a test against a service with these settings, and checks that the service leaves nothing behind.
+    pub(crate) async fn run(settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self)) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let config = Config::from_vars(vars(dir.path(), settings)).unwrap();
+        let service = tokio::spawn(app::run(config, listener, stop.clone()));
+        let id_file = dir.path().join("data/platform-id");
+        let platform = eventually("the platform has an id", async || std::fs::read_to_string(&id_file).ok()).await;
+        let app = Self { url, client: Client::new(), dir, platform, stop };
+        eventually("docker answers", async || (app.get("/health").await.status == 200).then_some(())).await;
+        test(&app).await;
+        if !app.stop.is_cancelled() {
+            app.delete_all().await;
+        }
+        app.stop();
+        service.await.expect("the service did not panic").expect("the service stopped cleanly");
+        app.assert_no_containers();
+        let temp = app.dir.path().join("temp");
+        assert_eq!(std::fs::read_dir(temp).unwrap().count(), 0, "the service left temp files");
+    }
+
+    /// Tells the service to stop, as a signal would.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    async fn delete_all(&self) {
+        for function in self.get("/api/functions").await.body.as_array().expect("a list") {
+            self.delete(function["functionId"].as_str().unwrap()).await.assert_status(200);
+        }
+        eventually("all images are removed", async || self.images().is_empty().then_some(())).await;
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, id: &str) -> Answer {
+        answer(self.request(Method::DELETE, &format!("/api/functions/{id}"))).await
+    }
+
+    pub(crate) async fn post_json(&self, path: &str, body: impl Into<String>) -> Answer {
+        answer(self.request(Method::POST, path).header("content-type", "application/json").body(body.into())).await
+    }
+
+    /// Submits a zip, whatever comes of it.
+    pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {
+        self.submit_form(Form::new().part("code", Part::bytes(zip).file_name("function.zip"))).await
+    }
+
+    pub(crate) async fn submit_form(&self, form: Form) -> Answer {
+        answer(self.request(Method::POST, "/api/submit").multipart(form)).await
+    }
+
+    /// Submits a zip that is good.
+    pub(crate) async fn deploy(&self, zip: Vec<u8>) -> Deployed {
+        let answer = self.submit(zip).await.assert_status(200);
+        let text = |key: &str| answer.body[key].as_str().expect(key).to_owned();
+        Deployed { id: text("functionId"), image: text("imageId") }
+    }
+
+    pub(crate) async fn execute(&self, function: &Deployed) -> Answer {
+        self.get(&format!("/api/execute?functionId={}", function.id)).await
+    }
+
+    pub(crate) async fn execute_with(&self, function: &Deployed, input: Value) -> Answer {
+        self.post_json("/api/execute", json!({"functionId": function.id, "input": input}).to_string()).await
+    }
+
+    /// Deploys a Python program, executes it once, and expects it to end well.
+    pub(crate) async fn output_of(&self, program: &str) -> String {
+        let function = self.deploy(python(program)).await;
+        self.execute(&function).await.assert_outcome(200, "ok").output().to_owned()
+    }
+
+    /// The names of this platform's containers.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let filter = format!("label=youtube-serverless.platform={}", self.platform);
+        docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])
+    }
+
+    pub(crate) fn assert_no_containers(&self) {
+        assert_eq!(self.containers(), [""; 0], "containers are left");
+    }
+
+    /// The ids of this platform's images, dangling ones included.
+    pub(crate) fn images(&self) -> Vec<String> {
+        let filter = format!("label=youtube-serverless.platform={}", self.platform);
+        docker(&["images", "--filter", &filter, "--format", "{{.Repository}} {{.ID}}"])
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn assert_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self
+    }
+
+    /// It is a problem with this status and code, whose detail holds the text.
+    #[track_caller]
+    pub(crate) fn assert_problem(self, status: u16, code: &str, detail: &str) -> Self {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["title"], StatusCode::from_u16(status).unwrap().canonical_reason().unwrap());
+        assert_eq!(self.body["code"], code, "{:#}", self.body);
+        assert!(self.body["detail"].as_str().unwrap().contains(detail), "{:#}", self.body);
+        assert_eq!(self.body["requestId"], self.headers["x-request-id"].to_str().unwrap());
+        self
+    }
+
+    /// It is an execution with this status and outcome.
+    #[track_caller]
+    pub(crate) fn assert_outcome(self, status: u16, outcome: &str) -> Self {
+        assert_eq!((self.status, self.body["outcome"].as_str()), (status, Some(outcome)), "{:#}", self.body);
+        assert_eq!(self.body["statusCode"], status);
+        assert_eq!(self.headers["content-type"], "application/json");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn output(&self) -> &str {
+        self.body["output"].as_str().unwrap_or_else(|| panic!("no output in {:#}", self.body))
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr(&self) -> &str {
+        self.body["stderr"].as_str().unwrap_or_else(|| panic!("no stderr in {:#}", self.body))
+    }
+}
+
+/// The environment of a service under test.
+pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut vars: Vec<(String, String)> = Vec::new();
+    for image in ["PYTHON_IMAGE", "GO_IMAGE"] {
+        vars.extend(std::env::var(image).ok().map(|value| (image.to_owned(), value)));
+    }
+    for (variable, folder) in [("DATA_DIR", "data"), ("TEMP_DIR_BASE", "temp")] {
+        vars.push((variable.to_owned(), dir.join(folder).to_str().unwrap().to_owned()));
+    }
+    vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+    vars
+}
+
+pub(crate) async fn answer(request: RequestBuilder) -> Answer {
+    read(request.send().await.expect("the service answers")).await
+}
+
+pub(crate) async fn read(response: Response) -> Answer {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.expect("the answer arrives whole");
+    let body = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    Answer { status, headers, body }
+}
+
+/// Runs a docker command that must succeed, and returns its lines.
+#[track_caller]
+pub(crate) fn docker(args: &[&str]) -> Vec<String> {
+    let output = Command::new("docker").args(args).output().expect("docker runs");
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// Waits for a condition, looking again and again; panics when it takes too long.
+pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it never came about that {what}");
+}

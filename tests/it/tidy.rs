@@ -1,0 +1,77 @@
+//! Rules about the source, held by reading it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LONGEST: usize = 400;
+
+/// All files below a folder of this repository, with their text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<PathBuf> = vec![root.join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+fn assert_only_in(what: &str, allowed: &[&str]) {
+    for (name, text) in sources("src") {
+        let is_allowed = allowed.iter().any(|place| name.starts_with(place));
+        assert!(is_allowed || !text.contains(what), "{name} uses {what}, which belongs in {allowed:?}");
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for folder in ["src", "tests", "scripts"] {
+        for (name, text) in sources(folder) {
+            let lines = text.lines().count();
+            // A bootstrap is one file by design: it is what goes into an image.
+            assert!(lines <= LONGEST || name.contains("bootstrap."), "{name} has {lines} lines; split it");
+        }
+    }
+}
+
+#[test]
+fn things_stay_in_their_place() {
+    assert_only_in("axum::", &["src/http"]);
+    assert_only_in("hyper::", &["src/http"]);
+    assert_only_in("StatusCode::", &["src/http"]);
+    assert_only_in("process::Command", &["src/docker/command.rs"]);
+    assert_only_in("std::env::", &["src/config.rs", "src/config/"]);
+}
+
+#[test]
+fn layers_use_only_those_below() {
+    // From the top to the bottom; `types` and `config` are free to all.
+    let layers: [&[&str]; 7] = [
+        &["app"],
+        &["http"],
+        &["deploy", "invoke"],
+        &["builder", "pool", "registry", "package", "sweep", "health"],
+        &["instance", "runtime", "platform"],
+        &["docker", "protocol"],
+        &["types", "config", "telemetry"],
+    ];
+    let level = |module: &str| layers.iter().position(|layer| layer.contains(&module));
+    for (name, text) in sources("src") {
+        let module = name.trim_start_matches("src/").split(['/', '.']).next().unwrap().to_owned();
+        let Some(own) = level(&module) else { continue };
+        for used in text.split("crate::").skip(1) {
+            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let upward = level(&used).is_some_and(|other| other < own);
+            assert!(!upward, "{name} uses crate::{used}, which is above it");
+        }
+    }
+}
