@@ -1,5 +1,5 @@
 # What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first.
-.PHONY: demo run test lint build
+.PHONY: demo run test bench lint build
 
 build:
 	cargo build --release --locked
@@ -14,6 +14,10 @@ run: build
 test:
 	cargo test --locked --no-run
 	scripts/with-docker cargo test --locked -- --include-ignored
+
+bench: build
+	cargo build --release --locked --example bench
+	scripts/with-docker target/release/examples/bench
 
 lint:
 	scripts/lint

@@ -47,7 +47,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         stop.clone(),
     ));
     let builder =
-        Builder::new(docker.clone(), Arc::clone(&runtimes), Arc::clone(&platform), config.builds.clone(), tasks.clone());
+        Builder::new(docker.clone(), runtimes, Arc::clone(&platform), config.builds.clone(), tasks.clone(), end.clone());
     let deployer = Deployer::new(
         docker.clone(),
         builder.clone(),
@@ -79,10 +79,16 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
 async fn prepare(docker: Docker, platform: Arc<Platform>, builder: Builder, mut health: Health, stop: CancellationToken) {
     let work = async {
         health.wait().await;
-        if let Err(error) = sweep::earlier_runs(&docker, &platform).await {
+        // The steps of a build under way look like what an earlier run left.
+        let paused = builder.pause().await;
+        let swept = async {
+            sweep::earlier_runs(&docker, &platform).await?;
+            builder.remove_dangling(&paused).await
+        };
+        if let Err(error) = swept.await {
             tracing::error!(%error, "failed to remove what an earlier run left");
         }
-        builder.clone().remove_leftovers().await;
+        drop(paused);
         for language in Language::ALL {
             if let Err(error) = builder.prepare(language, &stop).await {
                 let error = anyhow::Error::from(error);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,7 +31,11 @@ pub struct Builder {
     settings: Builds,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
+
+/// A daemon whose client has gone ends the current step first: what a failed build leaves may come late.
+const LATE_LEFTOVERS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// What is to become an image.
 #[derive(Debug)]
@@ -78,10 +82,17 @@ pub enum BuildError {
 }
 
 impl Builder {
-    /// Starts with no image.
-    pub fn new(docker: Docker, runtimes: Arc<Runtimes>, platform: Arc<Platform>, settings: Builds, tasks: TaskTracker) -> Self {
+    /// Cleans up after builds on `tasks`, until `stop` is cancelled.
+    pub fn new(
+        docker: Docker,
+        runtimes: Arc<Runtimes>,
+        platform: Arc<Platform>,
+        settings: Builds,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_concurrent as usize));
-        Self { docker, runtimes, platform, settings, permits, tasks }
+        Self { docker, runtimes, platform, settings, permits, tasks, stop }
     }
 
     /// The name of a function's image.
@@ -108,7 +119,16 @@ impl Builder {
             }
         }
         drop(permit);
-        self.tasks.spawn(self.clone().remove_leftovers());
+        let delays = if built.is_ok() { &LATE_LEFTOVERS[..1] } else { &LATE_LEFTOVERS[..] };
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            for &delay in delays {
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => this.remove_leftovers().await,
+                    () = this.stop.cancelled() => return,
+                }
+            }
+        });
         built
     }
 
@@ -137,18 +157,22 @@ impl Builder {
         })
     }
 
-    /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
-    ///
-    /// The classic builder keeps the steps of a build under way as dangling images, too, so this runs only when it
-    /// can have all permits; the last of several builds to end sees to it.
-    pub async fn remove_leftovers(self) {
-        let Ok(_all) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
-        if let Err(error) = self.remove_dangling().await {
+    /// Waits until no build runs, and lets none begin while the permit is held.
+    pub async fn pause(&self) -> SemaphorePermit<'_> {
+        self.permits.acquire_many(self.settings.max_concurrent).await.expect("the semaphore is never closed")
+    }
+
+    /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
+    /// another build runs; the last of several builds to end sees to it.
+    async fn remove_leftovers(&self) {
+        let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
+        if let Err(error) = self.remove_dangling(&paused).await {
             tracing::warn!(%error, "failed to remove what builds left");
         }
     }
 
-    async fn remove_dangling(&self) -> Result<(), DockerError> {
+    /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
+    pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
         let ours = format!("label={}={}", label::PLATFORM, self.platform.id());
         for image in self.docker.images(&["dangling=true", &ours]).await? {
             self.docker.remove_image(&image.id).await?;

@@ -64,7 +64,7 @@ impl Docker {
 
 fn is_failed_step(said: &str) -> bool {
     let classic = said.contains("The command '") && said.contains("returned a non-zero code");
-    let buildkit = said.contains("did not complete successfully: exit code");
+    let buildkit = said.contains("did not complete successfully: exit code") || said.contains("executor failed running [");
     classic || buildkit
 }
 

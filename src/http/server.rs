@@ -1,6 +1,7 @@
 //! The accept loop. `axum::serve` has no timeouts of its own, so connections are served here.
 
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -64,11 +65,9 @@ pub async fn serve(
     time::timeout(limit, graceful.shutdown()).await.map_err(|_| ServeError(limit))
 }
 
-fn connection(
-    stream: TcpStream,
-    router: Router,
-    settings: &config::Http,
-) -> http1::Connection<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>> {
+type Connection = http1::Connection<TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>>;
+
+fn connection(stream: TcpStream, router: Router, settings: &config::Http) -> Connection {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }

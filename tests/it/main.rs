@@ -1,5 +1,12 @@
 //! Tests of the whole service: real HTTP, real zips, a real Docker engine. `make test` prepares both.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test may fail, and runs real commands"
+)]
+
 mod api;
 mod builds;
 mod input;

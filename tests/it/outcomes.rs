@@ -83,7 +83,7 @@ async fn after_a_timeout_it_is_dead_and_its_output_is_kept() {
         assert_eq!(answer.output(), "before\n");
         assert!(answer.body["error"].as_str().unwrap().contains("DOCKER_RUN_TIMEOUT"), "{answer:?}");
         // Neither a handler nor a flood helps it.
-        let program = "import signal, sys\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    print('x' * 1000)\n";
+        let program = "import signal, sys\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    sys.stdout.write('x' * 65536)\n";
         let function = app.deploy(python(program)).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
         app.assert_no_containers();

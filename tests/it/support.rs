@@ -64,6 +64,10 @@ impl TestApp {
         app.stop();
         service.await.expect("the service did not panic").expect("the service stopped cleanly");
         app.assert_no_containers();
+        // Those of functions that the test itself could no longer delete; the next start of this platform would do it.
+        for image in app.images() {
+            docker(&["image", "rm", "--", image.split(' ').next().unwrap()]);
+        }
         let temp = app.dir.path().join("temp");
         assert_eq!(std::fs::read_dir(temp).unwrap().count(), 0, "the service left temp files");
     }
@@ -136,7 +140,7 @@ impl TestApp {
         assert_eq!(self.containers(), [""; 0], "containers are left");
     }
 
-    /// The ids of this platform's images, dangling ones included.
+    /// The names and ids of this platform's images, dangling ones included.
     pub(crate) fn images(&self) -> Vec<String> {
         let filter = format!("label=youtube-serverless.platform={}", self.platform);
         docker(&["images", "--filter", &filter, "--format", "{{.Repository}} {{.ID}}"])

@@ -71,6 +71,7 @@ type supervisor struct {
 	oom         *os.File
 	oomKills    int
 	frames      []byte
+	buffer      [pipeCapacity]byte
 }
 
 // request is one invocation, as the platform asks for it.
@@ -181,17 +182,16 @@ type output struct {
 	ended     bool
 }
 
-// pump takes what there is and appends it to frames.
-func (o *output) pump(frames, nonce []byte) []byte {
-	var buffer [pipeCapacity]byte
-	n, err := syscall.Read(o.fd, buffer[:])
+// pump takes what there is into the supervisor's frames.
+func (s *supervisor) pump(o *output, nonce []byte) {
+	n, err := syscall.Read(o.fd, s.buffer[:])
 	if err == syscall.EAGAIN || err == syscall.EINTR {
-		return frames
+		return
 	}
 	if err != nil || n == 0 {
 		o.ended = true
 		syscall.Close(o.fd)
-		return frames
+		return
 	}
 	if n > o.room {
 		o.truncated = true
@@ -199,9 +199,8 @@ func (o *output) pump(frames, nonce []byte) []byte {
 	}
 	if n > 0 {
 		o.room -= n
-		frames = append(frames, frame(o.kind, nonce, buffer[:n])...)
+		s.frames = append(s.frames, frame(o.kind, nonce, s.buffer[:n])...)
 	}
-	return frames
 }
 
 // relay passes on what the child prints until it has ended, then what is left in its pipes.
@@ -222,14 +221,14 @@ func (s *supervisor) relay(child *child, request *request) error {
 		syscall.Close(wakeupIn)
 		close(child.exited)
 	}()
+	flushed := time.Now()
 	for running := true; running; {
 		events := [4]pollFD{{fd: protocolIn, events: pollIn}, {fd: int32(wakeup), events: pollIn}, child.stdout.poll(), child.stderr.poll()}
 		wait := time.Duration(-1)
 		if len(s.frames) > 0 {
 			wait = flushAfter
 		}
-		n, err := poll(events[:], wait)
-		if err != nil {
+		if err := poll(events[:], wait); err != nil {
 			return err
 		}
 		if events[0].revents != 0 {
@@ -237,16 +236,17 @@ func (s *supervisor) relay(child *child, request *request) error {
 			return io.EOF
 		}
 		if events[2].revents != 0 {
-			s.frames = child.stdout.pump(s.frames, request.nonce)
+			s.pump(child.stdout, request.nonce)
 		}
 		if events[3].revents != 0 {
-			s.frames = child.stderr.pump(s.frames, request.nonce)
+			s.pump(child.stderr, request.nonce)
 		}
 		running = events[1].revents == 0
-		if n == 0 || len(s.frames) >= flushBytes {
+		if len(s.frames) >= flushBytes || time.Since(flushed) >= flushAfter {
 			if err := s.flush(); err != nil {
 				return err
 			}
+			flushed = time.Now()
 		}
 	}
 	<-child.exited
@@ -254,7 +254,7 @@ func (s *supervisor) relay(child *child, request *request) error {
 	// No writer is left, so both streams end with what their pipes hold.
 	for _, output := range []*output{child.stdout, child.stderr} {
 		for !output.ended {
-			s.frames = output.pump(s.frames, request.nonce)
+			s.pump(output, request.nonce)
 		}
 	}
 	return nil
@@ -471,19 +471,19 @@ type pollFD struct {
 
 const pollIn = 1
 
-func poll(fds []pollFD, wait time.Duration) (int, error) {
+func poll(fds []pollFD, wait time.Duration) error {
 	var timeout *syscall.Timespec
 	if wait >= 0 {
 		spec := syscall.NsecToTimespec(int64(wait))
 		timeout = &spec
 	}
 	for {
-		n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
+		_, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
 		if errno == 0 {
-			return int(n), nil
+			return nil
 		}
 		if errno != syscall.EINTR {
-			return 0, errno
+			return errno
 		}
 	}
 }

@@ -19,7 +19,7 @@ import time
 VERSION = 1
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_REQUEST = 4 << 20
-FLUSH_BYTES, FLUSH_MS = 32768, 20
+FLUSH_BYTES, FLUSH_SECONDS = 32768, 0.02
 WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -155,8 +155,9 @@ def relay(child, outputs, wakeup):
     for fd in by_fd:
         poll.register(fd, select.POLLIN)
     frames = bytearray()
+    flushed = time.perf_counter()
     while child.status is None:
-        ready = poll.poll(FLUSH_MS if frames else None)
+        ready = poll.poll(FLUSH_SECONDS * 1000 if frames else None)
         for fd, _ in ready:
             if fd == PROTOCOL_IN:
                 # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
@@ -167,9 +168,10 @@ def relay(child, outputs, wakeup):
             elif by_fd[fd].pump(frames):
                 poll.unregister(fd)
                 del by_fd[fd]
-        if frames and (not ready or len(frames) >= FLUSH_BYTES):
+        if frames and (len(frames) >= FLUSH_BYTES or time.perf_counter() - flushed >= FLUSH_SECONDS):
             write_all(PROTOCOL_OUT, frames)
             frames.clear()
+            flushed = time.perf_counter()
     end_all(child)
     for output in by_fd.values():
         # No writer is left, so this ends with the pipe's content.

@@ -36,6 +36,10 @@ impl Service {
         answer(self.client.get(format!("{}{path}", self.url))).await
     }
 
+    pub(crate) async fn delete(&self, id: &str) -> Answer {
+        answer(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
+    }
+
     pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {
         let part = reqwest::multipart::Part::bytes(zip).file_name("function.zip");
         answer(self.client.post(format!("{}/api/submit", self.url)).multipart(reqwest::multipart::Form::new().part("code", part)))
