@@ -1,5 +1,12 @@
 //! Measures executions against `docker run` typed by hand, in turn, on this machine: `make bench`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a program that runs others, measures real time and prints"
+)]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -119,7 +126,6 @@ fn docker_run(function: &Function) -> Result<Duration> {
     Ok(elapsed)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own")]
 fn command(program: &str) -> Command {
     Command::new(program)
 }
