@@ -39,19 +39,20 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let registry = Arc::new(Registry::default());
     // Cancelled once the grace for requests is over: what still runs then is ended.
     let end = CancellationToken::new();
-    let pool = Arc::new(Pool::new(
+    let pool = Pool::new(
         docker.clone(),
         Arc::clone(&platform),
         (config.sandbox.clone(), config.pool.clone()),
         tasks.clone(),
         stop.clone(),
-    ));
+    );
+    tasks.spawn(pool.clone().run());
     let builder =
         Builder::new(docker.clone(), runtimes, Arc::clone(&platform), config.builds.clone(), tasks.clone(), end.clone());
     let deployer = Deployer::new(
-        docker.clone(),
         builder.clone(),
         Arc::clone(&registry),
+        pool.clone(),
         Arc::clone(&platform),
         config.builds.max_unpacked_size,
         tasks.clone(),

@@ -95,8 +95,12 @@ impl Builder {
         Self { docker, runtimes, platform, settings, permits, tasks, stop }
     }
 
-    /// The name of a function's image.
-    pub fn image_name(&self, id: FunctionId) -> String {
+    /// Removes a function's image. Fails while a container uses it.
+    pub async fn remove_image(&self, id: FunctionId) -> Result<(), DockerError> {
+        self.docker.remove_image(&self.image_name(id)).await
+    }
+
+    fn image_name(&self, id: FunctionId) -> String {
         format!("{}/{id}", self.settings.image_prefix)
     }
 
@@ -114,7 +118,7 @@ impl Builder {
         let built = self.build_now(source, stop).await;
         if built.is_err() {
             // Cancelled in its last step, the daemon may have named it all the same.
-            if let Err(error) = self.docker.remove_image(&self.image_name(source.id)).await {
+            if let Err(error) = self.remove_image(source.id).await {
                 tracing::warn!(function.id = %source.id, %error, "failed to remove the image of a failed build");
             }
         }

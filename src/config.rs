@@ -103,6 +103,10 @@ pub struct Pool {
     pub queue_limit: u32,
     /// QUEUE_TIMEOUT: how long one may wait.
     pub queue_timeout: Duration,
+    /// INSTANCE_IDLE_TIMEOUT: how long an instance is kept that nobody uses.
+    pub idle_timeout: Duration,
+    /// INSTANCE_MAX_INVOCATIONS: after how many an instance is replaced; 0 for never.
+    pub max_invocations: u32,
 }
 
 /// A variable whose value is of no use.
@@ -165,6 +169,8 @@ impl Config {
                 })?,
                 queue_limit: vars.count("QUEUE_LIMIT", 1000, 0, 1_000_000)?,
                 queue_timeout: vars.duration("QUEUE_TIMEOUT", 10)?,
+                idle_timeout: vars.duration("INSTANCE_IDLE_TIMEOUT", 300)?,
+                max_invocations: vars.count("INSTANCE_MAX_INVOCATIONS", 0, 0, u32::MAX)?,
             },
             temp_dir_base: vars.read("TEMP_DIR_BASE", std::env::temp_dir(), "a directory", parse)?,
             data_dir: vars.read("DATA_DIR", PathBuf::from("data"), "a directory", parse)?,

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::builder::{BuildError, Builder, CODE_FOLDER, Source};
-use crate::docker::{Docker, DockerError};
+use crate::docker::DockerError;
 use crate::package::{self, PackageError};
 use crate::platform::Platform;
+use crate::pool::Pool;
 use crate::registry::{Function, Registry};
 use crate::types::{FunctionId, FunctionName, Language};
 
@@ -22,9 +23,9 @@ const IMAGE_RETRY: Duration = Duration::from_secs(1);
 /// Makes and deletes functions.
 #[derive(Debug)]
 pub struct Deployer {
-    docker: Docker,
     builder: Builder,
     registry: Arc<Registry>,
+    pool: Pool,
     platform: Arc<Platform>,
     max_unpacked_size: u64,
     tasks: TaskTracker,
@@ -67,15 +68,15 @@ pub struct UnknownFunction(pub FunctionId);
 impl Deployer {
     /// Registers what it builds in `registry`. When `stop` is cancelled, builds under way end.
     pub fn new(
-        docker: Docker,
         builder: Builder,
         registry: Arc<Registry>,
+        pool: Pool,
         platform: Arc<Platform>,
         max_unpacked_size: u64,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { docker, builder, registry, platform, max_unpacked_size, tasks, stop })
+        Arc::new(Self { builder, registry, pool, platform, max_unpacked_size, tasks, stop })
     }
 
     /// Makes a function of an upload. Dropped, it undoes what it has done.
@@ -110,12 +111,16 @@ impl Deployer {
             self.remove_image(id).await;
             return Err(BuildError::Cancelled.into());
         }
-        Ok(self.registry.insert(function))
+        let function = self.registry.insert(function);
+        // So that the first execution is warm.
+        self.pool.warm(&function);
+        Ok(function)
     }
 
     /// Deletes a function: no execution begins any more, those under way end by themselves, then its image goes.
     pub fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), UnknownFunction> {
         let function = self.registry.remove(id).ok_or(UnknownFunction(id))?;
+        self.pool.retire(&function);
         tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
         let this = Arc::clone(self);
         self.tasks.spawn(async move { this.remove_image(id).await });
@@ -123,8 +128,7 @@ impl Deployer {
     }
 
     async fn remove_image(&self, id: FunctionId) {
-        let image = self.builder.image_name(id);
-        while let Err(error) = self.docker.remove_image(&image).await {
+        while let Err(error) = self.builder.remove_image(id).await {
             match error {
                 DockerError::Failed { message, .. } if message.contains("conflict") => {}
                 error => tracing::warn!(function.id = %id, %error, "failed to remove an image, trying again"),

@@ -1,18 +1,18 @@
 //! An instance: one container with a bootstrap in it that can run a function. Its states are types.
 //!
 //! ```text
-//! Instance::start ──> Instance ──invoke──> (Reply, Used)
-//!        └─ error         └─ error              each error, and each drop, removes the container
+//! Instance::start ──> Instance ──invoke──> (Reply, Used) ──ready──> Instance
+//!        └─ error         └─ error                └─ error        each error, and each drop, removes the container
 //! ```
 //! The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use thiserror::Error;
 use tokio::io::BufReader;
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 
@@ -22,8 +22,32 @@ use crate::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
 /// How long a container may take until its bootstrap says hello. Docker under full load takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The right to have one container.
-pub type Slot = OwnedSemaphorePermit;
+/// How long cleaning up after an invocation may take. A container that takes longer is replaced.
+const READY_LIMIT: Duration = Duration::from_secs(2);
+
+/// The right to have one container. Says so when it is free again.
+pub struct Slot(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Slot {
+    /// Calls `freed` when dropped.
+    pub fn new(freed: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(freed)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(freed) = self.0.take() {
+            freed();
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slot")
+    }
+}
 
 /// A container that waits for a request.
 #[must_use]
@@ -31,6 +55,7 @@ pub type Slot = OwnedSemaphorePermit;
 pub struct Instance {
     wire: Wire,
     guard: Guard,
+    invocations: u32,
 }
 
 /// How one invocation went.
@@ -78,7 +103,7 @@ impl Instance {
         let mut guard = Guard { held: Some((container, slot)), tasks: tasks.clone() };
         let mut wire = Wire { stdin, stdout: BufReader::new(stdout) };
         match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
-            Ok(Ok(Event::Hello)) => Ok(Self { wire, guard }),
+            Ok(Ok(Event::Hello)) => Ok(Self { wire, guard, invocations: 0 }),
             Ok(Ok(other)) => Err(StartError::Protocol(ProtocolError::Unexpected(other))),
             Ok(Err(ProtocolError::Io(_))) => Err(StartError::Docker(guard.container().complaint().await)),
             Ok(Err(error)) => Err(StartError::Protocol(error)),
@@ -86,13 +111,34 @@ impl Instance {
         }
     }
 
+    /// How many invocations it has begun.
+    pub fn invocations(&self) -> u32 {
+        self.invocations
+    }
+
+    /// Its container's name.
+    pub fn name(&self) -> &str {
+        self.guard.held.as_ref().map_or("(removed)", |(container, _)| container.name())
+    }
+
+    /// Whether its container was still there a moment ago.
+    pub fn is_alive(&mut self) -> bool {
+        self.guard.container().is_attached()
+    }
+
     /// Runs the function once. When its end is not [`End::Exited`], the container is gone as this returns.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, Option<Used>) {
+        self.invocations += 1;
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
         let output = &mut Output { stdout: &mut stdout, stderr: &mut stderr, cap: request.output_cap as usize };
         let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
         let (end, used) = match ended {
-            Ok(Ok(exit)) => (End::Exited(exit), Some(Used { instance: self })),
+            Ok(Ok(mut exit)) => {
+                if exit.oom.is_none() {
+                    exit.oom = Some(self.guard.was_oom_killed().await);
+                }
+                (End::Exited(exit), Some(Used { instance: self, nonce: request.nonce }))
+            }
             Ok(Err(error)) => {
                 let end = self.guard.explain(&error).await;
                 self.guard.remove().await;
@@ -114,12 +160,19 @@ impl Instance {
 #[derive(Debug)]
 pub struct Used {
     instance: Instance,
+    nonce: Nonce,
 }
 
 impl Used {
-    /// Whether the kernel's OOM killer acted in the container, by Docker's account.
-    pub async fn was_oom_killed(&mut self) -> bool {
-        self.instance.guard.was_oom_killed().await
+    /// Waits until nothing of the invocation is left. On error the container is on its way out.
+    pub async fn ready(mut self) -> Result<Instance, ProtocolError> {
+        let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.stdout, self.nonce));
+        match event.await {
+            Ok(Ok(Event::Ready)) => Ok(self.instance),
+            Ok(Ok(other)) => Err(ProtocolError::Unexpected(other)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ProtocolError::Late(READY_LIMIT)),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config;
-use crate::instance::{End, Reply};
-use crate::pool::{AcquireError, Pool};
+use crate::instance::End;
+use crate::pool::{AcquireError, Pool, Start};
 use crate::protocol::{Exit, Nonce, Request};
 use crate::registry::Registry;
 use crate::types::FunctionId;
@@ -22,7 +22,7 @@ use input::Input;
 #[derive(Debug)]
 pub struct Invoker {
     registry: Arc<Registry>,
-    pool: Arc<Pool>,
+    pool: Pool,
     limits: config::Pool,
     memory_limit: u64,
 }
@@ -42,6 +42,8 @@ pub struct Invocation {
     pub stderr: Vec<u8>,
     /// One of the two was longer than what was kept.
     pub truncated: bool,
+    /// How it came by its instance.
+    pub start: Start,
     /// The time it waited for an instance.
     pub queued: Duration,
     /// The time it ran.
@@ -87,7 +89,7 @@ pub enum InvokeError {
 
 impl Invoker {
     /// Executes functions of `registry` on instances from `pool`.
-    pub fn new(registry: Arc<Registry>, pool: Arc<Pool>, limits: config::Pool, memory_limit: u64) -> Self {
+    pub fn new(registry: Arc<Registry>, pool: Pool, limits: config::Pool, memory_limit: u64) -> Self {
         Self { registry, pool, limits, memory_limit }
     }
 
@@ -95,8 +97,8 @@ impl Invoker {
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let function = self.registry.get(id).ok_or(InvokeError::UnknownFunction(id))?;
         let arrived = Instant::now();
-        let instance = self.pool.acquire(&function).await?;
-        let queued = arrived.elapsed();
+        let lease = self.pool.acquire(&function).await?;
+        let (queued, start) = (arrived.elapsed(), lease.start());
         let invocation = Uuid::new_v4();
         let executed_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         function.executed(executed_at);
@@ -109,7 +111,7 @@ impl Invoker {
         let output_cap = self.limits.max_output_size;
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
-        let (reply, used) = instance.invoke(&request, self.limits.run_timeout).await;
+        let reply = lease.invoke(&request, self.limits.run_timeout).await;
         let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
         let full = |stream: &[u8]| stream.len() >= output_cap as usize;
         let mut truncated = full(&reply.stdout) || full(&reply.stderr);
@@ -117,18 +119,14 @@ impl Invoker {
             (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
             truncated = exit.truncated;
         }
-        let oom_unknown = matches!(reply.end, End::Exited(Exit { oom: None, .. }));
-        let oom_by_docker = match used {
-            Some(mut used) if oom_unknown => used.was_oom_killed().await,
-            _ => false,
-        };
         Ok(Invocation {
             id: invocation,
             executed_at,
-            outcome: self.outcome(&reply, oom_by_docker),
+            outcome: self.outcome(&reply.end),
             stdout: reply.stdout,
             stderr: reply.stderr,
             truncated,
+            start,
             queued,
             duration,
             cpu,
@@ -136,22 +134,21 @@ impl Invoker {
         })
     }
 
-    fn outcome(&self, reply: &Reply, oom_by_docker: bool) -> Outcome {
-        let limit = self.memory_limit;
-        match &reply.end {
-            End::Exited(exit) => outcome_of(exit, oom_by_docker, limit),
+    fn outcome(&self, end: &End) -> Outcome {
+        match end {
+            End::Exited(exit) => outcome_of(exit, self.memory_limit),
             End::Timeout(limit) => Outcome::Timeout(*limit),
-            End::OutOfMemory => Outcome::OutOfMemory { limit, exit_code: None },
+            End::OutOfMemory => Outcome::OutOfMemory { limit: self.memory_limit, exit_code: None },
             End::Lost => Outcome::Lost,
         }
     }
 }
 
-fn outcome_of(exit: &Exit, oom_by_docker: bool, limit: u64) -> Outcome {
+fn outcome_of(exit: &Exit, limit: u64) -> Outcome {
     // As in wait(2): the low seven bits are the signal, the byte above them is the exit status.
     let signal = exit.wait_status & 0x7f;
     let exit_code = (signal == 0).then_some((exit.wait_status >> 8) & 0xff);
-    if exit.oom.unwrap_or(oom_by_docker) {
+    if exit.oom == Some(true) {
         return Outcome::OutOfMemory { limit, exit_code };
     }
     match exit_code {
@@ -166,23 +163,22 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(wait_status: i32, oom: Option<bool>, oom_by_docker: bool, expected: Outcome) {
+    fn check(wait_status: i32, oom: Option<bool>, expected: Outcome) {
         let zero = Duration::ZERO;
         let exit = Exit { wait_status, oom, truncated: false, duration: zero, cpu: zero, peak_memory: 0 };
-        assert_eq!(outcome_of(&exit, oom_by_docker, 7), expected);
+        assert_eq!(outcome_of(&exit, 7), expected);
     }
 
     #[test]
     fn the_outcome_follows_the_evidence() {
-        check(0, Some(false), false, Outcome::Ok);
-        check(3 << 8, Some(false), false, Outcome::Exit(3));
-        check(9, Some(false), false, Outcome::Signal(9));
-        check(9, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: None });
-        check(137 << 8, Some(false), false, Outcome::Exit(137));
-        check(1 << 8, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: Some(1) });
-        check(0, Some(true), false, Outcome::OutOfMemory { limit: 7, exit_code: Some(0) });
-        check(9, None, true, Outcome::OutOfMemory { limit: 7, exit_code: None });
-        check(9, None, false, Outcome::Signal(9));
-        check(0x80 | 11, Some(false), false, Outcome::Signal(11));
+        check(0, Some(false), Outcome::Ok);
+        check(3 << 8, Some(false), Outcome::Exit(3));
+        check(9, Some(false), Outcome::Signal(9));
+        check(9, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: None });
+        check(137 << 8, Some(false), Outcome::Exit(137));
+        check(1 << 8, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: Some(1) });
+        check(0, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: Some(0) });
+        check(9, None, Outcome::Signal(9));
+        check(0x80 | 11, Some(false), Outcome::Signal(11));
     }
 }

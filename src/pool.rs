@@ -1,11 +1,18 @@
-//! Hands out instances: who may have a container, and when.
+//! Hands out instances: warm ones where there are any, new ones where that pays, within one limit over all functions.
+//!
+//! All decisions are in [`policy`], all bookkeeping in [`state`]; here is what happens around them. The pool's lock is held
+//! for short sections only, never across an `.await`, and no [`Lease`] is dropped under it.
 
-use std::sync::Arc;
+mod lease;
+mod policy;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
-use tokio::time;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -15,18 +22,27 @@ use crate::docker::{Docker, RunSpec, label};
 use crate::instance::{Instance, Slot, StartError};
 use crate::platform::Platform;
 use crate::registry::Function;
+use crate::types::FunctionId;
+
+pub use lease::{Lease, Start};
+use policy::Step;
+use state::{Key, Phase, State};
 
 /// The instances of all functions. No more containers than its limit exist at any time, starting and ending ones included.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct Pool {
+struct Shared {
+    state: Mutex<State>,
     docker: Docker,
     platform: Arc<Platform>,
     sandbox: config::Sandbox,
     limits: config::Pool,
-    slots: Arc<Semaphore>,
-    queue: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Somebody waits who was not there before.
+    pressed: Notify,
 }
 
 /// Why an execution gets no instance.
@@ -44,16 +60,19 @@ pub enum AcquireError {
         /// How long it may.
         limit: Duration,
     },
+    /// The function was deleted meanwhile.
+    #[error("the function was deleted")]
+    Deleted,
     /// The service stops.
     #[error("the service is shutting down")]
     ShuttingDown,
-    /// The container did not come up.
+    /// The container did not come up. Those who waited for it share the error.
     #[error("failed to start a container")]
-    Start(#[from] StartError),
+    Start(#[source] Arc<StartError>),
 }
 
 impl Pool {
-    /// Has no containers yet. `stop` refuses further ones; removals go on `tasks`.
+    /// Has no containers yet. When `stop` is cancelled it hands out none any more and ends the idle ones.
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
@@ -62,14 +81,148 @@ impl Pool {
         stop: CancellationToken,
     ) -> Self {
         let (sandbox, limits) = config;
-        let slots = Arc::new(Semaphore::new(limits.container_limit as usize));
-        let queue = Semaphore::new(limits.queue_limit as usize);
-        Self { docker, platform, sandbox, limits, slots, queue, tasks, stop }
+        let state = Mutex::new(State::new(limits.container_limit as usize));
+        Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, pressed: Notify::new() }))
     }
 
-    /// An instance for one invocation. A caller that leaves the queue starts no container.
-    pub async fn acquire(&self, function: &Function) -> Result<Instance, AcquireError> {
-        let slot = self.slot().await?;
+    /// An instance for one invocation: an idle one at once, else whichever comes first, one set free or a new one.
+    ///
+    /// A caller that leaves the queue starts no container.
+    pub async fn acquire(&self, function: &Arc<Function>) -> Result<Lease, AcquireError> {
+        let shared = &self.0;
+        let (waiting, mut grant) = {
+            let mut state = shared.lock();
+            if state.closed {
+                return Err(AcquireError::ShuttingDown);
+            }
+            if function.is_deleted() {
+                return Err(AcquireError::Deleted);
+            }
+            while let Some((key, mut instance)) = state.take_idle(function.id) {
+                if instance.is_alive() {
+                    shared.succeed(&mut state, function.id, &instance);
+                    shared.rebalance(&mut state);
+                    return Ok(Lease::new(Arc::clone(shared), function.id, key, instance, Start::Warm));
+                }
+                tracing::warn!(container.name = instance.name(), "an idle container went away");
+                state.set_phase(key, Phase::Ending);
+            }
+            let (sender, grant) = oneshot::channel();
+            let number = state.push_waiter(function, sender);
+            shared.rebalance(&mut state);
+            if state.uncovered() > shared.limits.queue_limit as usize {
+                state.remove_waiter(function.id, number);
+                return Err(AcquireError::QueueFull { limit: shared.limits.queue_limit });
+            }
+            (Waiting { shared, function: function.id, number }, grant)
+        };
+        shared.pressed.notify_one();
+        let mut patience = shared.limits.queue_timeout;
+        loop {
+            tokio::select! {
+                granted = &mut grant => return match granted {
+                    Ok(granted) => granted.map_err(AcquireError::Start),
+                    Err(_) if function.is_deleted() => Err(AcquireError::Deleted),
+                    Err(_) => Err(AcquireError::ShuttingDown),
+                },
+                // Who waits for a container that comes up is not in a queue any more.
+                () = time::sleep(patience), if !waiting.is_covered() || patience > policy::PATIENCE => {
+                    if !waiting.is_covered() {
+                        return Err(AcquireError::QueueTimeout { limit: shared.limits.queue_timeout });
+                    }
+                    patience = policy::PATIENCE;
+                }
+            }
+        }
+    }
+
+    /// Starts an instance ahead of need, if there is room.
+    pub fn warm(&self, function: &Arc<Function>) {
+        let mut state = self.0.lock();
+        if !state.closed && !function.is_deleted() {
+            state.know(function);
+            state.want_spare(function.id);
+            self.0.rebalance(&mut state);
+        }
+    }
+
+    /// Hands out no instance of this function any more; idle ones end, busy ones when their invocation has ended.
+    pub fn retire(&self, function: &Function) {
+        let mut state = self.0.lock();
+        function.delete();
+        drop(state.retire(function.id));
+        self.0.rebalance(&mut state);
+    }
+
+    /// Ends instances that have been idle for long, and looks after those who wait. Runs until the pool is stopped.
+    pub async fn run(self) {
+        let shared = &self.0;
+        loop {
+            let wake = {
+                let mut state = shared.lock();
+                state.drop_idle_since(Instant::now(), shared.limits.idle_timeout);
+                shared.rebalance(&mut state);
+                let pressed = state.waiting() > 0;
+                let due =
+                    if pressed { Instant::now() + policy::PATIENCE / 4 } else { Instant::now() + shared.limits.idle_timeout };
+                state.next_expiry(shared.limits.idle_timeout).map_or(due, |expiry| expiry.min(due))
+            };
+            tokio::select! {
+                () = time::sleep_until(wake) => {}
+                () = shared.pressed.notified() => {}
+                () = shared.stop.cancelled() => break,
+            }
+        }
+        drop(shared.lock().close());
+    }
+}
+
+/// A caller's place in the queue, given up when it leaves.
+struct Waiting<'a> {
+    shared: &'a Arc<Shared>,
+    function: FunctionId,
+    number: u64,
+}
+
+impl Waiting<'_> {
+    fn is_covered(&self) -> bool {
+        self.shared.lock().is_covered(self.function, self.number)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().remove_waiter(self.function, self.number);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes all steps that the policy wants now.
+    fn rebalance(self: &Arc<Self>, state: &mut State) {
+        while let Some(step) = state.next_step() {
+            match step {
+                Step::Start(function) => self.begin_start(state, function),
+                Step::Evict(function) => drop(state.evict(function)),
+            }
+        }
+    }
+
+    fn begin_start(self: &Arc<Self>, state: &mut State, id: FunctionId) {
+        let Some((key, function)) = state.begin_start(id) else { return };
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match shared.start(&function, key).await {
+                Ok(instance) => shared.offer(id, key, instance, Start::Cold),
+                Err(error) => shared.start_failed(id, key, error),
+            }
+        });
+    }
+
+    async fn start(self: &Arc<Self>, function: &Function, key: Key) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let labels = [
@@ -80,27 +233,63 @@ impl Pool {
             (label::LANGUAGE, function.language.as_str().to_owned()),
             (label::CREATED, created.to_string()),
         ];
+        let shared = Arc::clone(self);
+        let slot = Slot::new(move || {
+            let mut state = shared.lock();
+            state.free(key);
+            shared.rebalance(&mut state);
+        });
         let image = function.image_id.as_str();
         let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox };
-        Ok(Instance::start(&self.docker, &spec, slot, &self.tasks).await?)
+        Instance::start(&self.docker, &spec, slot, &self.tasks).await
     }
 
-    async fn slot(&self) -> Result<Slot, AcquireError> {
-        if self.stop.is_cancelled() {
-            return Err(AcquireError::ShuttingDown);
+    fn start_failed(self: &Arc<Self>, id: FunctionId, key: Key, error: StartError) {
+        let error = Arc::new(error);
+        let mut state = self.lock();
+        state.set_phase(key, Phase::Ending);
+        let waiters = state.waiters_without_hope(id);
+        if waiters.is_empty() {
+            tracing::warn!(function.id = %id, %error, "failed to start an instance");
         }
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
+        drop(state);
+        for waiter in waiters {
+            // Who left meanwhile needs no error.
+            let _ = waiter.send(Err(Arc::clone(&error)));
         }
-        let Ok(_waiting) = self.queue.try_acquire() else {
-            return Err(AcquireError::QueueFull { limit: self.limits.queue_limit });
-        };
-        tokio::select! {
-            slot = Arc::clone(&self.slots).acquire_owned() => Ok(slot.expect("the semaphore is never closed")),
-            () = time::sleep(self.limits.queue_timeout) => {
-                Err(AcquireError::QueueTimeout { limit: self.limits.queue_timeout })
+    }
+
+    /// Gives an instance to who waits for it, keeps it, or ends it.
+    fn offer(self: &Arc<Self>, id: FunctionId, key: Key, instance: Instance, start: Start) {
+        let mut state = self.lock();
+        let worn = self.limits.max_invocations != 0 && instance.invocations() >= self.limits.max_invocations;
+        if worn || !state.keeps(id) || state.should_yield(id) {
+            state.set_phase(key, Phase::Ending);
+            self.rebalance(&mut state);
+            drop(state);
+            drop(instance);
+            return;
+        }
+        let mut instance = instance;
+        self.succeed(&mut state, id, &instance);
+        while let Some(waiter) = state.pop_waiter(id) {
+            state.set_phase(key, Phase::Busy(Instant::now()));
+            let lease = Lease::new(Arc::clone(self), id, key, instance, start);
+            match waiter.send(Ok(lease)) {
+                Ok(()) => return self.rebalance(&mut state),
+                // It left in this moment.
+                Err(Ok(lease)) => instance = lease.into_instance(),
+                Err(Err(_)) => unreachable!("a lease was sent"),
             }
-            () = self.stop.cancelled() => Err(AcquireError::ShuttingDown),
+        }
+        state.park(key, instance);
+        self.rebalance(&mut state);
+    }
+
+    /// Has an instance that is about to run its last invocation succeeded by another, ahead of need.
+    fn succeed(self: &Arc<Self>, state: &mut State, id: FunctionId, instance: &Instance) {
+        if self.limits.max_invocations != 0 && instance.invocations() + 1 >= self.limits.max_invocations {
+            state.want_spare(id);
         }
     }
 }

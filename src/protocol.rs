@@ -111,6 +111,9 @@ pub enum ProtocolError {
     /// A frame about another invocation than the current one.
     #[error("a frame with a wrong nonce")]
     Nonce,
+    /// No frame in time.
+    #[error("no frame within {0:?}")]
+    Late(Duration),
     /// A good frame at a bad time.
     #[error("an unexpected frame: {0:?}")]
     Unexpected(Event),

@@ -1,7 +1,7 @@
 //! Which functions there are: answered from memory. No I/O.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::types::{FunctionId, FunctionName, ImageId, Language};
@@ -21,17 +21,28 @@ pub struct Function {
     pub created_at: u64,
     /// Unix seconds; 0 until the first execution.
     last_executed: AtomicU64,
+    deleted: AtomicBool,
 }
 
 impl Function {
     /// One that has not been executed yet.
     pub fn new(id: FunctionId, name: FunctionName, language: Language, image_id: ImageId, created_at: u64) -> Self {
-        Self { id, name, language, image_id, created_at, last_executed: AtomicU64::new(0) }
+        Self { id, name, language, image_id, created_at, last_executed: AtomicU64::new(0), deleted: AtomicBool::new(false) }
     }
 
     /// When it was last executed, in Unix seconds.
     pub fn last_executed(&self) -> Option<u64> {
         Some(self.last_executed.load(Ordering::Relaxed)).filter(|&at| at != 0)
+    }
+
+    /// Whether it was deleted. Who holds it may have got it before that.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Notes that it was deleted.
+    pub fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
     }
 
     /// Notes an execution at this time, in Unix seconds.

@@ -27,6 +27,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(config.sandbox.runtime.is_none());
     assert_eq!((config.pool.container_limit, config.pool.run_timeout.as_secs()), (10, 30));
     assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
+    assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (300, 0));
     assert_eq!(config.pool.max_output_size, 1_000_000);
     assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
     assert_eq!(config.log_level, Level::INFO);

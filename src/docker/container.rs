@@ -59,6 +59,11 @@ impl Container {
         &self.name
     }
 
+    /// Whether its client still runs, which ends soon after the container.
+    pub fn is_attached(&mut self) -> bool {
+        matches!(self.client.try_wait(), Ok(None))
+    }
+
     /// Why it did not come up, or went away, in the words of docker or of what ran in it.
     pub async fn complaint(&mut self) -> DockerError {
         match time::timeout(CLIENT_LIMIT, &mut self.complaint).await {

@@ -12,6 +12,7 @@ use super::State;
 use super::problem::{Problem, status_of};
 use crate::invoke::input::{Input, Object};
 use crate::invoke::{Invocation, Outcome};
+use crate::pool::Start;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +47,7 @@ pub(super) struct Executed {
     peak_memory_bytes: Option<u64>,
 }
 
-type Answer = Result<(StatusCode, Json<Executed>), Problem>;
+type Answer = Result<(StatusCode, [(&'static str, String); 1], Json<Executed>), Problem>;
 
 pub(super) async fn by_query(Extract(state): Extract<State>, query: Result<Query<ByQuery>, QueryRejection>) -> Answer {
     execute(&state, &query?.function_id, Object::default()).await
@@ -61,7 +62,9 @@ async fn execute(state: &State, function_id: &str, input: Object) -> Answer {
     let id = function_id.parse()?;
     let invocation = state.invoker.invoke(id, Input::parse(input)?).await?;
     let status = status_of(&invocation);
-    Ok((status, Json(executed(invocation, status))))
+    let (queued, duration) = (milliseconds(invocation.queued), milliseconds(invocation.duration));
+    let timing = [("server-timing", format!("queue;dur={queued}, run;dur={duration}"))];
+    Ok((status, timing, Json(executed(invocation, status))))
 }
 
 fn executed(invocation: Invocation, status: StatusCode) -> Executed {
@@ -90,7 +93,10 @@ fn executed(invocation: Invocation, status: StatusCode) -> Executed {
         error,
         stderr: text(&invocation.stderr, invocation.truncated),
         truncated: invocation.truncated,
-        start: "cold",
+        start: match invocation.start {
+            Start::Warm => "warm",
+            Start::Cold => "cold",
+        },
         queued_ms: milliseconds(invocation.queued),
         duration_ms: milliseconds(invocation.duration),
         cpu_ms: invocation.cpu.map(milliseconds),

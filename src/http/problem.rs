@@ -189,11 +189,12 @@ impl From<InvokeError> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)
             }
             InvokeError::Acquire(AcquireError::ShuttingDown) => Self::shutting_down(),
-            InvokeError::Acquire(AcquireError::Start(StartError::Docker(docker))) if is_unavailable(docker) => {
-                Self::docker(&error)
-            }
-            InvokeError::Acquire(AcquireError::Start(StartError::Timeout)) => Self::docker(&error),
-            InvokeError::Acquire(AcquireError::Start(StartError::Docker(_) | StartError::Protocol(_))) => Self::internal(&error),
+            InvokeError::Acquire(AcquireError::Deleted) => Self::new(StatusCode::NOT_FOUND, "function_not_found", error),
+            InvokeError::Acquire(AcquireError::Start(start)) => match &**start {
+                StartError::Docker(docker) if is_unavailable(docker) => Self::docker(&error),
+                StartError::Timeout => Self::docker(&error),
+                StartError::Docker(_) | StartError::Protocol(_) => Self::internal(&error),
+            },
         }
     }
 }

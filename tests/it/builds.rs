@@ -62,7 +62,7 @@ async fn a_client_that_leaves_in_mid_build_leaves_nothing() {
     TestApp::run(&[], async |app| {
         // The runtime image is there, so that what is left is the function's own build.
         app.deploy(go("func main() {}\n")).await;
-        let before = app.images().len();
+        let before = eventually("its stage is removed", async || Some(app.images().len()).filter(|&n| n == 1)).await;
         for patience in [50, 200, 400, 800] {
             let part = Part::bytes(go(&format!("import _ \"net/http\"\n\nfunc main() {{ println({patience}) }}\n")));
             let request = app.request(reqwest::Method::POST, "/api/submit").multipart(Form::new().part("code", part));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, docker, eventually, go, python};
+use crate::support::{TestApp, docker, go, python};
 
 const SHOW: &str = "import json, os, sys\nprint(json.dumps([{k: v for k, v in os.environ.items() if k.startswith(('IN_', 'FUNCTION_', 'INVOCATION_'))}, sys.stdin.read()]))\n";
 
@@ -71,8 +71,7 @@ async fn input_stands_on_no_command_line() {
     TestApp::run(&[], async |app| {
         let function = app.deploy(python("import time\ntime.sleep(3)\nprint('done')\n")).await;
         let looked = async {
-            let name = eventually("its container runs", async || app.containers().pop()).await;
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let name = app.begun(&function).await;
             let inspected = docker(&["inspect", &name]).join("\n");
             assert!(inspected.contains("youtube-serverless.function.id") && !inspected.contains("v3ry-s3cret"));
             let processes = std::fs::read_dir("/proc").unwrap().flatten();

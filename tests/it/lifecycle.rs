@@ -76,7 +76,7 @@ async fn running_executions_may_end_before_a_stop() {
     TestApp::run(&[("SERVER_SHUTDOWN_TIMEOUT", "60s")], async |app| {
         let function = app.deploy(python("import time\nprint('up', flush=True)\ntime.sleep(2)\nprint('done')\n")).await;
         let stopped = async {
-            eventually("its container runs", async || app.containers().pop()).await;
+            app.begun(&function).await;
             app.stop();
         };
         let (answer, ()) = tokio::join!(app.execute(&function), stopped);
@@ -92,7 +92,7 @@ async fn what_does_not_end_within_the_grace_is_ended() {
     TestApp::run(&[("SERVER_SHUTDOWN_TIMEOUT", "1s")], async |app| {
         let function = app.deploy(python("import time\ntime.sleep(600)\n")).await;
         let stopped = async {
-            eventually("its container runs", async || app.containers().pop()).await;
+            app.begun(&function).await;
             app.stop();
         };
         let request = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", function.id));
@@ -135,7 +135,7 @@ async fn a_full_queue_turns_away_at_once_and_a_long_wait_in_time() {
         TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "6s"), settings], async |app| {
             let function = app.deploy(python(sleep)).await;
             let turned_away = async {
-                eventually("its container runs", async || app.containers().pop()).await;
+                app.begun(&function).await;
                 let answer = app.execute(&function).await;
                 assert_eq!(answer.headers["retry-after"], "1");
                 answer.assert_problem(429, "overloaded", detail);
@@ -154,7 +154,7 @@ async fn a_client_that_leaves_frees_its_container() {
         let sleeper = app.deploy(python("import time\ntime.sleep(600)\n")).await;
         let request = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", sleeper.id));
         let client = tokio::spawn(request.send());
-        eventually("its container runs", async || app.containers().pop()).await;
+        app.begun(&sleeper).await;
         client.abort();
         let function = app.deploy(python("print('my turn')")).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "my turn\n");
@@ -168,7 +168,7 @@ async fn a_deleted_functions_execution_ends_by_itself_and_then_its_image_goes() 
     TestApp::run(&[], async |app| {
         let function = app.deploy(python("import time\ntime.sleep(3)\nprint('ended')\n")).await;
         let deleted = async {
-            eventually("its container runs", async || app.containers().pop()).await;
+            app.begun(&function).await;
             app.delete(&function.id).await.assert_status(200);
             app.execute(&function).await.assert_problem(404, "function_not_found", "");
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestApp, docker, eventually, go, python};
+use crate::support::{TestApp, docker, go, python};
 
 /// Takes all memory there is, slowly enough to be nobody else's.
 const HOG: &str = "hog = []\nwhile True:\n    hog.append(bytearray(1 << 20))\n";
@@ -79,14 +79,14 @@ async fn after_a_timeout_it_is_dead_and_its_output_is_kept() {
     TestApp::run(&[("DOCKER_RUN_TIMEOUT", "1s")], async |app| {
         let function = app.deploy(python("import time\nprint('before', flush=True)\ntime.sleep(600)\n")).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
-        app.assert_no_containers();
+        assert_eq!(app.containers_of(&function), [""; 0]);
         assert_eq!(answer.output(), "before\n");
         assert!(answer.body["error"].as_str().unwrap().contains("DOCKER_RUN_TIMEOUT"), "{answer:?}");
         // Neither a handler nor a flood helps it.
         let program = "import signal, sys\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    sys.stdout.write('x' * 65536)\n";
         let function = app.deploy(python(program)).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
-        app.assert_no_containers();
+        assert_eq!(app.containers_of(&function), [""; 0]);
         assert_eq!((answer.output().len(), answer.body["truncated"].as_bool()), (1_000_000, Some(true)));
     })
     .await;
@@ -98,13 +98,8 @@ async fn a_container_that_is_killed_by_hand_is_lost() {
     TestApp::run(&[], async |app| {
         let function = app.deploy(python("import time\nprint('before', flush=True)\ntime.sleep(20)\n")).await;
         let killed = async {
-            let name = eventually("its container runs", async || app.containers().pop()).await;
-            eventually("it is up", async || {
-                let up = docker(&["ps", "--filter", &format!("name={name}"), "--filter", "status=running", "--quiet"]);
-                up.first().map(|_| ())
-            })
-            .await;
-            // The hello and the first lines need a moment more; what matters is that it is in the middle of its sleep.
+            let name = app.begun(&function).await;
+            // Its first line needs a moment more; what matters is that it is in the middle of its sleep.
             tokio::time::sleep(Duration::from_secs(2)).await;
             docker(&["kill", &name]);
         };
@@ -182,7 +177,7 @@ async fn go_functions_end_as_python_functions_do() {
         let function = app.deploy(go("import (\n\t\"fmt\"\n\t\"time\"\n)\n\nfunc main() {\n\tfmt.Println(\"before\")\n\ttime.Sleep(time.Hour)\n}\n")).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
         assert_eq!(answer.output(), "before\n");
-        app.assert_no_containers();
+        assert_eq!(app.containers_of(&function), [""; 0]);
     })
     .await;
 }

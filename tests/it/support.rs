@@ -136,6 +136,19 @@ impl TestApp {
         docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])
     }
 
+    /// Those of one function.
+    pub(crate) fn containers_of(&self, function: &Deployed) -> Vec<String> {
+        let filter = format!("label=youtube-serverless.function.id={}", function.id);
+        docker(&["ps", "--all", "--filter", &filter, "--filter", "name=youtube-serverless-", "--format", "{{.Names}}"])
+    }
+
+    /// Waits until an execution of a function has begun, and returns its container's name.
+    pub(crate) async fn begun(&self, function: &Deployed) -> String {
+        let path = format!("/api/functions/{}", function.id);
+        eventually("an execution has begun", async || self.get(&path).await.body["lastExecuted"].as_u64()).await;
+        self.containers_of(function).pop().expect("it runs in a container")
+    }
+
     pub(crate) fn assert_no_containers(&self) {
         assert_eq!(self.containers(), [""; 0], "containers are left");
     }

@@ -1,0 +1,79 @@
+//! The right to run one invocation on an instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::state::{Key, Phase};
+use crate::instance::{Instance, Reply};
+use crate::protocol::Request;
+use crate::types::FunctionId;
+
+/// How an execution came by its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It was there.
+    Warm,
+    /// It was started for it.
+    Cold,
+}
+
+/// An instance, leased for one invocation. Dropped, it is ended: what may be half-way through something is not used again.
+#[must_use]
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    function: FunctionId,
+    key: Key,
+    instance: Option<Instance>,
+    start: Start,
+    /// Its end is the instance's end.
+    armed: bool,
+}
+
+impl Lease {
+    pub(super) fn new(shared: Arc<Shared>, function: FunctionId, key: Key, instance: Instance, start: Start) -> Self {
+        Self { shared, function, key, instance: Some(instance), start, armed: true }
+    }
+
+    /// How it was come by.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Runs the function once, and gives the instance back once it is clean. When the reply's end is not an exit, the
+    /// container is gone as this returns.
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> Reply {
+        let instance = self.instance.take().expect("a lease has its instance until it is used");
+        let (reply, used) = instance.invoke(request, limit).await;
+        if let Some(used) = used {
+            let tasks = self.shared.tasks.clone();
+            tasks.spawn(async move {
+                match used.ready().await {
+                    Ok(instance) => self.give_back(instance),
+                    Err(error) => tracing::info!(%error, "an instance was not clean after an invocation and is ended"),
+                }
+            });
+        }
+        reply
+    }
+
+    /// The instance; its slot is the caller's to look after.
+    pub(super) fn into_instance(mut self) -> Instance {
+        self.armed = false;
+        self.instance.take().expect("a lease has its instance until it is used")
+    }
+
+    fn give_back(mut self, instance: Instance) {
+        self.armed = false;
+        self.shared.offer(self.function, self.key, instance, Start::Warm);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.lock().set_phase(self.key, Phase::Ending);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Who has which slot, who waits, who is idle. Synchronous; knows no Docker.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::lease::Lease;
+use super::policy::{self, Demand, Step};
+use crate::instance::{Instance, StartError};
+use crate::registry::Function;
+use crate::types::FunctionId;
+
+/// Names a slot while it is taken.
+pub(super) type Key = u64;
+
+/// Where a waiter's lease, or the reason why there is none, is sent.
+pub(super) type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
+
+/// What the holder of a slot is at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    Starting,
+    Idle,
+    Busy(Instant),
+    Ending,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) closed: bool,
+    limit: usize,
+    slots: HashMap<Key, (FunctionId, Phase)>,
+    queues: HashMap<FunctionId, Queue>,
+    waiting: usize,
+    spares: usize,
+    next_number: u64,
+}
+
+/// What there is of one function.
+#[derive(Debug)]
+struct Queue {
+    function: Arc<Function>,
+    waiters: VecDeque<Waiter>,
+    /// The one that has waited longest first.
+    idle: VecDeque<(Key, Instance, Instant)>,
+    /// Since when there have been waiters without a break, or a start on that account.
+    pressed_since: Option<Instant>,
+    service_time: Duration,
+    wants_spare: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    since: Instant,
+    grant: Grant,
+}
+
+impl State {
+    pub(super) fn new(limit: usize) -> Self {
+        let (slots, queues) = (HashMap::new(), HashMap::new());
+        Self { closed: false, limit, slots, queues, waiting: 0, spares: 0, next_number: 0 }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Waiters that no instance which comes up is meant for.
+    pub(super) fn uncovered(&self) -> usize {
+        if self.waiting == 0 {
+            return 0;
+        }
+        self.queues.iter().map(|(&id, queue)| queue.waiters.len().saturating_sub(self.count(id).starting)).sum()
+    }
+
+    /// Makes room in the books for a function.
+    pub(super) fn know(&mut self, function: &Arc<Function>) {
+        self.queues.entry(function.id).or_insert_with(|| Queue {
+            function: Arc::clone(function),
+            waiters: VecDeque::new(),
+            idle: VecDeque::new(),
+            pressed_since: None,
+            service_time: Duration::ZERO,
+            wants_spare: false,
+        });
+    }
+
+    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, grant: Grant) -> u64 {
+        self.know(function);
+        self.next_number += 1;
+        let (number, since) = (self.next_number, Instant::now());
+        let queue = self.queues.get_mut(&function.id).expect("it was just made");
+        queue.pressed_since.get_or_insert(since);
+        queue.waiters.push_back(Waiter { number, since, grant });
+        self.waiting += 1;
+        number
+    }
+
+    pub(super) fn remove_waiter(&mut self, id: FunctionId, number: u64) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if let Some(at) = queue.waiters.iter().position(|waiter| waiter.number == number) {
+            queue.waiters.remove(at);
+            self.waiting -= 1;
+            queue.relieve();
+        }
+    }
+
+    pub(super) fn pop_waiter(&mut self, id: FunctionId) -> Option<Grant> {
+        let queue = self.queues.get_mut(&id)?;
+        let waiter = queue.waiters.pop_front()?;
+        self.waiting -= 1;
+        queue.relieve();
+        Some(waiter.grant)
+    }
+
+    /// Whether an instance comes up for this waiter.
+    pub(super) fn is_covered(&self, id: FunctionId, number: u64) -> bool {
+        let position = self.queues.get(&id).and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
+        // Not there any more: its lease is on its way.
+        position.is_none_or(|position| position < self.count(id).starting)
+    }
+
+    /// All waiters of a function that has no instance left which could serve them.
+    pub(super) fn waiters_without_hope(&mut self, id: FunctionId) -> Vec<Grant> {
+        let count = self.count(id);
+        if count.starting + count.busy + count.idle > 0 {
+            return Vec::new();
+        }
+        std::iter::from_fn(|| self.pop_waiter(id)).collect()
+    }
+
+    /// The idle instance that was used last, now busy.
+    pub(super) fn take_idle(&mut self, id: FunctionId) -> Option<(Key, Instance)> {
+        let (key, instance, _) = self.queues.get_mut(&id)?.idle.pop_back()?;
+        self.set_phase(key, Phase::Busy(Instant::now()));
+        Some((key, instance))
+    }
+
+    pub(super) fn park(&mut self, key: Key, instance: Instance) {
+        self.set_phase(key, Phase::Idle);
+        let id = self.slots[&key].0;
+        let queue = self.queues.get_mut(&id).expect("a function that is kept has a queue");
+        queue.idle.push_back((key, instance, Instant::now()));
+    }
+
+    /// Ends a function's longest idle instance. To be dropped by the caller.
+    pub(super) fn evict(&mut self, id: FunctionId) -> Option<Instance> {
+        let (key, instance, _) = self.queues.get_mut(&id)?.idle.pop_front()?;
+        self.set_phase(key, Phase::Ending);
+        Some(instance)
+    }
+
+    /// Ends all that have been idle for this long.
+    pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
+        let due = |queue: &Queue| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
+        let expired: Vec<FunctionId> = self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&id, _)| id).collect();
+        for id in expired {
+            while self.queues.get(&id).is_some_and(due) {
+                drop(self.evict(id));
+            }
+        }
+        self.forget_unused();
+    }
+
+    pub(super) fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
+        self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
+    }
+
+    /// Takes a slot for a new instance.
+    pub(super) fn begin_start(&mut self, id: FunctionId) -> Option<(Key, Arc<Function>)> {
+        let queue = self.queues.get_mut(&id)?;
+        let function = Arc::clone(&queue.function);
+        if queue.pressed_since.is_some() {
+            queue.pressed_since = Some(Instant::now());
+        }
+        self.next_number += 1;
+        self.slots.insert(self.next_number, (id, Phase::Starting));
+        Some((self.next_number, function))
+    }
+
+    /// Notes what the holder of a slot is at; a slot that is free already stays so.
+    pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
+        let Some((id, current)) = self.slots.get_mut(&key) else { return };
+        if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
+            && let Some(queue) = self.queues.get_mut(id)
+        {
+            // Weighs the last few: functions change their ways with their input.
+            queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
+        }
+        *current = phase;
+    }
+
+    /// The container is gone.
+    pub(super) fn free(&mut self, key: Key) {
+        self.slots.remove(&key);
+    }
+
+    /// Whether instances of this function may live on.
+    pub(super) fn keeps(&self, id: FunctionId) -> bool {
+        !self.closed && self.queues.get(&id).is_some_and(|queue| !queue.function.is_deleted())
+    }
+
+    /// Forgets a function. Its idle instances end as the caller drops them, its waiters learn that they wait in vain.
+    pub(super) fn retire(&mut self, id: FunctionId) -> Vec<Instance> {
+        let Some(queue) = self.queues.remove(&id) else { return Vec::new() };
+        self.waiting -= queue.waiters.len();
+        self.spares -= usize::from(queue.wants_spare);
+        for (key, ..) in &queue.idle {
+            self.set_phase(*key, Phase::Ending);
+        }
+        queue.idle.into_iter().map(|(_, instance, _)| instance).collect()
+    }
+
+    /// Forgets all functions; nothing is handed out any more.
+    pub(super) fn close(&mut self) -> Vec<Instance> {
+        self.closed = true;
+        let ids: Vec<FunctionId> = self.queues.keys().copied().collect();
+        ids.into_iter().flat_map(|id| self.retire(id)).collect()
+    }
+
+    /// Asks for an instance that nobody waits for, to be started when there is room and the function has no idle one.
+    pub(super) fn want_spare(&mut self, id: FunctionId) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !queue.wants_spare
+        {
+            queue.wants_spare = true;
+            self.spares += 1;
+        }
+    }
+
+    /// The policy's next step.
+    pub(super) fn next_step(&mut self) -> Option<Step<FunctionId>> {
+        if self.waiting > 0 {
+            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.slots.len()), self.ending());
+            if step.is_some() {
+                return step;
+            }
+        }
+        if self.spares == 0 || self.slots.len() >= self.limit {
+            return None;
+        }
+        let id = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
+        let count = self.count(id);
+        self.queues.get_mut(&id)?.wants_spare = false;
+        self.spares -= 1;
+        if count.starting + count.idle == 0 { Some(Step::Start(id)) } else { self.next_step() }
+    }
+
+    pub(super) fn should_yield(&self, id: FunctionId) -> bool {
+        let own = self.queues.get(&id).map_or(0, |queue| queue.waiters.len());
+        // The common case, without a look at everyone.
+        if self.waiting == own {
+            return false;
+        }
+        let free = self.limit.saturating_sub(self.slots.len());
+        policy::should_yield(&self.demands(), id, self.limit, free, self.ending())
+    }
+
+    fn ending(&self) -> usize {
+        self.slots.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
+    }
+
+    fn count(&self, id: FunctionId) -> Count {
+        let mut count = Count::default();
+        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == id) {
+            match phase {
+                Phase::Starting => count.starting += 1,
+                Phase::Idle => count.idle += 1,
+                Phase::Busy(since) => {
+                    count.busy += 1;
+                    count.longest = count.longest.max(since.elapsed());
+                }
+                Phase::Ending => {}
+            }
+        }
+        count
+    }
+
+    fn demands(&self) -> Vec<Demand<FunctionId>> {
+        let now = Instant::now();
+        let demand = |(&id, queue): (&FunctionId, &Queue)| {
+            let count = self.count(id);
+            let since = |instant: Instant| now.saturating_duration_since(instant);
+            Demand {
+                function: id,
+                waiting: queue.waiters.len(),
+                oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
+                pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
+                starting: count.starting,
+                busy: count.busy,
+                idle: count.idle,
+                oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
+                service_time: queue.service_time.max(count.longest),
+            }
+        };
+        self.queues.iter().map(demand).collect()
+    }
+
+    /// Drops the books of functions that have nothing here.
+    fn forget_unused(&mut self) {
+        let used: std::collections::HashSet<FunctionId> = self.slots.values().map(|&(id, _)| id).collect();
+        self.queues.retain(|id, queue| used.contains(id) || !queue.waiters.is_empty() || queue.wants_spare);
+    }
+}
+
+impl Queue {
+    fn relieve(&mut self) {
+        if self.waiters.is_empty() {
+            self.pressed_since = None;
+        }
+    }
+}
+
+/// A function's slots by phase.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    starting: usize,
+    busy: usize,
+    idle: usize,
+    /// How long the invocation has run that has run longest.
+    longest: Duration,
+}
