@@ -96,8 +96,14 @@ impl Builder {
     }
 
     /// Removes a function's image. Fails while a container uses it.
+    ///
+    /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
+    /// one goes that it is about to build upon.
     pub async fn remove_image(&self, id: FunctionId) -> Result<(), DockerError> {
-        self.docker.remove_image(&self.image_name(id)).await
+        let paused = self.pause().await;
+        self.docker.remove_image(&self.image_name(id)).await?;
+        // Of an image that a container was just being made from, only the name may have gone.
+        self.remove_dangling(&paused).await
     }
 
     fn image_name(&self, id: FunctionId) -> String {
@@ -116,13 +122,13 @@ impl Builder {
             () = stop.cancelled() => return Err(BuildError::Cancelled),
         };
         let built = self.build_now(source, stop).await;
+        drop(permit);
         if built.is_err() {
             // Cancelled in its last step, the daemon may have named it all the same.
             if let Err(error) = self.remove_image(source.id).await {
                 tracing::warn!(function.id = %source.id, %error, "failed to remove the image of a failed build");
             }
         }
-        drop(permit);
         let delays = if built.is_ok() { &LATE_LEFTOVERS[..1] } else { &LATE_LEFTOVERS[..] };
         let this = self.clone();
         self.tasks.spawn(async move {
@@ -178,9 +184,12 @@ impl Builder {
     /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
     pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
         let ours = format!("label={}={}", label::PLATFORM, self.platform.id());
+        let mut result = Ok(());
         for image in self.docker.images(&["dangling=true", &ours]).await? {
-            self.docker.remove_image(&image.id).await?;
+            if let Err(error) = self.docker.remove_image(&image.id).await {
+                result = Err(error);
+            }
         }
-        Ok(())
+        result
     }
 }

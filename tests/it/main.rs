@@ -9,9 +9,11 @@
 
 mod api;
 mod builds;
+mod conformance;
 mod input;
 mod lifecycle;
 mod outcomes;
+mod pool;
 mod sandbox;
 mod support;
 mod tidy;

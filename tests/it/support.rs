@@ -5,6 +5,7 @@ mod zips;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use reqwest::multipart::{Form, Part};
@@ -12,7 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use youtube_serverless::{app, config::Config};
+use youtube_serverless::{app, config::Config, telemetry};
 
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};
@@ -47,6 +48,8 @@ pub(crate) struct Answer {
 impl TestApp {
     /// Runs a test against a service with these settings, and checks that the service leaves nothing behind.
     pub(crate) async fn run(settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self)) {
+        static LOG: Once = Once::new();
+        LOG.call_once(|| telemetry::start(tracing::Level::WARN));
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -20,6 +20,7 @@ VERSION = 1
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_REQUEST = 4 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 32768, 0.02
+SHORT_SECONDS = 0.005
 WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -87,9 +88,6 @@ def fork_child():
         os.dup2(stderr_in, 2)
         os.closerange(3, stderr_in + 64)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        # Of all processes here the function is the one that the kernel should end when memory is short.
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")
         raise Run
     os.close(request)
     os.close(stdout_in)
@@ -146,38 +144,59 @@ class Output:
         return False
 
 
-def relay(child, outputs, wakeup):
-    """Passes on what the child prints until it has ended, then what is left in its pipes."""
+def wait_shortly(child, wakeup):
+    """Waits for a child that ends soon, as most do: without a look at its pipes, which hold what a short one prints."""
     poll = select.poll()
     poll.register(PROTOCOL_IN, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
-    by_fd = {output.fd: output for output in outputs}
-    for fd in by_fd:
-        poll.register(fd, select.POLLIN)
+    deadline = time.perf_counter() + SHORT_SECONDS
+    while child.status is None:
+        left = deadline - time.perf_counter()
+        if left <= 0 or not attend(poll.poll(left * 1000), child, wakeup):
+            return
+
+
+def attend(ready, child, wakeup):
+    """Sees to the platform and to processes that ended."""
+    for fd, _ in ready:
+        if fd == PROTOCOL_IN:
+            # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+            os._exit(0)
+        elif fd == wakeup:
+            os.read(wakeup, 4096)
+            reap(child, os.WNOHANG)
+    return ready
+
+
+def relay(child, outputs, wakeup):
+    """Passes on what the child prints until it has ended; returns the frames of what was left in its pipes."""
     frames = bytearray()
+    wait_shortly(child, wakeup)
+    if child.status is None:
+        relay_long(child, {output.fd: output for output in outputs}, wakeup, frames)
+    end_all(child)
+    for output in outputs:
+        # No writer is left, so this ends with the pipe's content.
+        while not output.pump(frames):
+            pass
+    return frames
+
+
+def relay_long(child, by_fd, wakeup, frames):
+    poll = select.poll()
+    for fd in (PROTOCOL_IN, wakeup, *by_fd):
+        poll.register(fd, select.POLLIN)
     flushed = time.perf_counter()
     while child.status is None:
-        ready = poll.poll(FLUSH_SECONDS * 1000 if frames else None)
+        ready = attend(poll.poll(FLUSH_SECONDS * 1000 if frames else None), child, wakeup)
         for fd, _ in ready:
-            if fd == PROTOCOL_IN:
-                # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
-                os._exit(0)
-            elif fd == wakeup:
-                os.read(wakeup, 4096)
-                reap(child, os.WNOHANG)
-            elif by_fd[fd].pump(frames):
+            if fd in by_fd and by_fd[fd].pump(frames):
                 poll.unregister(fd)
                 del by_fd[fd]
         if frames and (len(frames) >= FLUSH_BYTES or time.perf_counter() - flushed >= FLUSH_SECONDS):
             write_all(PROTOCOL_OUT, frames)
             frames.clear()
             flushed = time.perf_counter()
-    end_all(child)
-    for output in by_fd.values():
-        # No writer is left, so this ends with the pipe's content.
-        while not output.pump(frames):
-            pass
-    return frames
 
 
 def open_oom_counter():
@@ -210,7 +229,7 @@ def remove_tree(path):
                 os.unlink(entry.path)
 
 
-def clean():
+def clean(tables):
     """Removes what the function left in the container. False when something can't be removed: then we end."""
     for path in WRITABLE:
         try:
@@ -220,15 +239,8 @@ def clean():
             pass
         except (OSError, RecursionError):
             return False
-    for path in SYSV_IPC:
-        # The first line is the table's head. Removing the objects would need more than the platform needs to start anew.
-        try:
-            with open(path, "rb", 0) as table:
-                if table.read(4096).count(b"\n") > 1:
-                    return False
-        except FileNotFoundError:
-            pass
-    return True
+    # The first line is the table's head. Removing the objects would need more than the platform needs to start anew.
+    return all(os.pread(table, 4096, 0).count(b"\n") <= 1 for table in tables)
 
 
 def microseconds(seconds):
@@ -242,6 +254,7 @@ def serve():
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
     _signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+    tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
     counter = open_oom_counter()
     kills = oom_kills(counter)
     child = fork_child()
@@ -269,10 +282,27 @@ def serve():
         write_all(PROTOCOL_OUT, frames)
         os.close(child.stdout)
         os.close(child.stderr)
-        if not clean():
+        if not clean(tables):
             return
         child = fork_child()
         write_all(PROTOCOL_OUT, frame(b"R", nonce))
+        rehearse(child, nonce, wakeup)
+
+
+def rehearse(child, nonce, wakeup):
+    """Goes through the motions of an invocation.
+
+    Since the fork the child shares our pages, and one that we write to is copied first: better now than while
+    somebody waits.
+    """
+    outputs = (Output(child.stdout, b"O", nonce, 1), Output(child.stderr, b"E", nonce, 1))
+    poll = select.poll()
+    poll.register(wakeup, select.POLLIN)
+    attend(poll.poll(0), child, wakeup)
+    frames = bytearray()
+    for output in outputs:
+        output.pump(frames)
+    frames += frame(b"X", nonce, microseconds(0.001))
 
 
 def compile_ahead(path):
@@ -328,8 +358,19 @@ def take_request():
     os.close(reader)
 
 
-def prepare_main(path):
-    """The module that the function's file runs in, as the interpreter itself would have made it."""
+def prepare_interpreter(path):
+    """Makes what a program can see of the interpreter what it would be, had that been started for it."""
+    sys.path[0] = os.path.dirname(path)
+    sys.argv[:] = [os.path.basename(path)]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[:] = ["python3", sys.argv[0]]
+    sys.path_importer_cache.clear()
+    for name in set(sys.modules) - BASELINE:
+        del sys.modules[name]
+
+
+def make_main(path):
+    """The namespace of a new module that the function's file runs in, as the interpreter itself would have made it."""
     main = type(sys)("__main__")
     main.__file__ = path
     main.__cached__ = None
@@ -338,14 +379,7 @@ def prepare_main(path):
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
     sys.modules["__main__"] = main
-    sys.path[0] = os.path.dirname(path)
-    sys.argv[:] = [os.path.basename(path)]
-    if hasattr(sys, "orig_argv"):
-        sys.orig_argv[:] = ["python3", sys.argv[0]]
-    sys.path_importer_cache.clear()
-    for name in set(sys.modules) - BASELINE:
-        del sys.modules[name]
-    return main
+    return main.__dict__
 
 
 def without_our_frames(error):
@@ -356,38 +390,97 @@ def without_our_frames(error):
 
 
 def run(path, code, namespace):
-    """Runs the function. What it raises ends as it would at the bottom of `python3 main.py`."""
+    """Runs the function; what it raises is shown as at the bottom of `python3 main.py`. Returns an exit status."""
     try:
         exec(code or compile_main(path), namespace)
-        return
-    except SystemExit:
-        raise
+        return 0
+    except SystemExit as error:
+        return exit_status(error.code)
     except BaseException as error:
-        error = without_our_frames(error)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        failure = without_our_frames(error)
+    # Out here it is no longer being handled, so that what its display raises has no such context.
+    return show(failure)
+
+
+def exit_status(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    try:
+        sys.stderr.write(str(code) + "\n")
+    except Exception:
+        pass
+    return 1
+
+
+def show(error):
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    try:
         sys.excepthook(type(error), error, error.__traceback__)
-    if interrupted:
-        end_by_sigint()
-    raise SystemExit(1)
+    except SystemExit as exit:
+        return exit_status(exit.code)
+    except BaseException as second:
+        sys.stderr.write("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(second), second, without_our_frames(second).__traceback__)
+        sys.stderr.write("\nOriginal exception was:\n")
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    return -_signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
 
-def end_by_sigint():
-    """As the interpreter does it: everything is wound up first, then the process dies of the signal."""
-    import atexit
+def wind_up(status):
+    """Ends the process as the interpreter does, in the same order, but for the memory that it need not free.
 
+    To take the interpreter down in earnest writes to most of its pages, each of which is still shared with the
+    supervisor and must be copied first: that costs more than all the rest of an invocation.
+    """
     if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()
-    atexit._run_exitfuncs()
+        try:
+            sys.modules["threading"]._shutdown()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+    status = flush(status)
+    # Lets go of the function's own modules, so that finalizers run and files are written out. What the supervisor had
+    # made before the fork is frozen: the collector does not look at it.
+    sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
+    for name in [name for name in sys.modules if name not in BASELINE or name == "__main__"]:
+        del sys.modules[name]
+    gc.collect()
+    status = flush(status)
+    if status < 0:
+        _signal.signal(-status, _signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+def flush(status):
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    os.kill(os.getpid(), _signal.SIGINT)
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException as error:
+            # As the interpreter has it: what can't be written to stdout is a failure of its own.
+            if stream is sys.stdout:
+                unraisable(error, stream)
+                status = 120
+    return status
+
+
+def unraisable(error, stream):
+    try:
+        sys.stderr.write("Exception ignored in: %r\n" % (stream,))
+        sys.__excepthook__(type(error), error, None)
+    except BaseException:
+        pass
 
 
 ENTRY = os.path.abspath(sys.argv[1])
 CODE = compile_ahead(ENTRY)
-MAIN = prepare_main(ENTRY)
+prepare_interpreter(ENTRY)
 gc.collect()
 gc.freeze()
 try:
@@ -399,4 +492,4 @@ except Run:
     pass
 # Only a forked child gets here, with the supervisor's frames gone.
 take_request()
-run(ENTRY, CODE, MAIN.__dict__)
+wind_up(run(ENTRY, CODE, make_main(ENTRY)))
