@@ -1,0 +1,59 @@
+//! The same programs without the platform.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::service::Function;
+
+/// How one would run a program by hand.
+pub(crate) struct ByHand {
+    image: String,
+    entrypoint: &'static [&'static str],
+    arguments: &'static [&'static str],
+    host: Vec<PathBuf>,
+}
+
+impl ByHand {
+    pub(crate) fn new(language: &str, function: &Function, dir: &Path) -> Result<Self> {
+        let image = function.image.clone();
+        if language == "python" {
+            // Not a shim of a version manager, which takes longer than the interpreter.
+            let python = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
+            let host = vec![python.unwrap_or("python3").into(), "examples/python-hello/main.py".into()];
+            return Ok(Self { image, entrypoint: &["--entrypoint=python3"], arguments: &["main.py"], host });
+        }
+        let binary = dir.join("function");
+        let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \"$id:/function\" \"$2\"; docker rm \"$id\"";
+        let copied = Command::new("sh").args(["-c", script, "sh", &image]).arg(&binary).stdout(Stdio::null()).status()?;
+        ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
+        Ok(Self { image, entrypoint: &["--entrypoint=/function"], arguments: &[], host: vec![binary] })
+    }
+
+    pub(crate) fn on_the_host(&self) -> Result<Duration> {
+        let mut command = Command::new(&self.host[0]);
+        command.args(&self.host[1..]).env("NAME", "John");
+        timed(command)
+    }
+
+    /// The same container as ours, with the program in it and nothing of the platform.
+    pub(crate) fn docker_run(&self) -> Result<Duration> {
+        let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges --log-driver=none \
+                       --user=65534:65534 --memory=128000000 --memory-swap=128000000 --cpus=1 --pids-limit=64 \
+                       --ulimit=nofile=1024:1024 --ulimit=core=0:0 --oom-score-adj=500 --env=NAME=John \
+                       --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=64000000";
+        let mut command = Command::new("docker");
+        command.args(sandbox.split_whitespace()).args(self.entrypoint).arg(&self.image).args(self.arguments);
+        timed(command)
+    }
+}
+
+fn timed(mut command: Command) -> Result<Duration> {
+    let started = Instant::now();
+    let output = command.stdin(Stdio::null()).output()?;
+    let elapsed = started.elapsed();
+    ensure!(output.stdout == b"Hello, John!\n", "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(elapsed)
+}

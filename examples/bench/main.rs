@@ -1,0 +1,139 @@
+//! Measures the platform against running the same programs by hand, in turn, on this machine: `make bench`.
+//!
+//! Prints a table, and writes it with a plot to `target/bench/`. Figures are to be compared within one run only.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a program that runs others, measures real time and prints"
+)]
+
+mod by_hand;
+mod report;
+mod service;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use by_hand::ByHand;
+use report::{Report, median, percentile};
+use service::{Function, Service};
+
+const ROUNDS: usize = 30;
+const WARM_REQUESTS: usize = 1000;
+const LOAD: Duration = Duration::from_secs(6);
+const CLIENTS: [usize; 3] = [2, 8, 32];
+const IDLE: Duration = Duration::from_millis(500);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let soak: Option<usize> =
+        std::env::args().nth(1).map(|count| count.parse()).transpose().context("a number of invocations")?;
+    let dir = tempfile::tempdir()?;
+    let mut report = Report::default();
+    for language in ["python", "go"] {
+        cold(&mut report, dir.path(), language).await?;
+        warm(&mut report, dir.path(), language, soak).await?;
+    }
+    report.write()
+}
+
+/// Starts that nothing is ready for, against `docker run`, and against the program run by hand on the host.
+async fn cold(report: &mut Report, dir: &std::path::Path, language: &str) -> Result<()> {
+    let service = Service::start(dir, &[("INSTANCE_IDLE_TIMEOUT", "50ms")]).await?;
+    let (function, _) = service.submit(language).await?;
+    let by_hand = ByHand::new(language, &function, dir)?;
+    let (mut host, mut docker, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for _ in 0..5 {
+            host.push(by_hand.on_the_host()?);
+        }
+        docker.push(by_hand.docker_run()?);
+        function.wait_for_containers(0).await?;
+        ours.push(service.execute(&function).await?);
+    }
+    report.add(language, "host", "by hand on the host, p50", median(&mut host));
+    report.add(language, "docker", "docker run by hand, p50", median(&mut docker));
+    report.add(language, "cold", "execute, cold, p50", median(&mut ours));
+    service.delete(&function).await?;
+    service.stop()
+}
+
+async fn warm(report: &mut Report, dir: &std::path::Path, language: &str, soak: Option<usize>) -> Result<()> {
+    let service = Service::start(dir, &[]).await?;
+    let (function, to_first_answer) = service.submit(language).await?;
+    report.add(language, "submit", "submit to first answer", to_first_answer);
+    for _ in 0..100 {
+        service.execute(&function).await?;
+    }
+    let mut times = Vec::with_capacity(WARM_REQUESTS);
+    for _ in 0..WARM_REQUESTS {
+        times.push(service.execute(&function).await?);
+    }
+    report.add(language, "p50", "execute, warm, p50", percentile(&mut times, 50));
+    report.add(language, "p99", "execute, warm, p99", percentile(&mut times, 99));
+    let mut rested = Vec::new();
+    for _ in 0..ROUNDS {
+        tokio::time::sleep(IDLE).await;
+        rested.push(service.execute(&function).await?);
+    }
+    report.add(language, "rested", "execute after 500 ms of idling, p50", median(&mut rested));
+    let alone = service.containers(&function)?;
+    for clients in CLIENTS {
+        let (rate, containers) = load(&service, &function, clients).await?;
+        report.add_rate(language, clients, rate, containers);
+    }
+    let containers = service.containers(&function)?;
+    let (client, container) = service.memory_per_instance(&function)?;
+    report.note(format!(
+        "{language}: {alone} container for one client, {containers} after the load; of each idle one {client:.1} MB private in the \
+         docker client and {container:.1} MB in the container; RSS of the service {:.1} MB",
+        service.rss()?
+    ));
+    if let Some(count) = soak {
+        report.note(format!("{language}: {}", soaked(&service, &function, count).await?));
+    }
+    service.delete(&function).await?;
+    service.stop()
+}
+
+/// Executions a second with this many clients, each of which sends its next request when it has its answer.
+async fn load(service: &Service, function: &Function, clients: usize) -> Result<(f64, usize)> {
+    // The pool grows to what the load needs before the clock runs.
+    run_clients(service, function, clients, Duration::from_secs(4)).await?;
+    let started = Instant::now();
+    let done = run_clients(service, function, clients, LOAD).await?;
+    let rate = done as f64 / started.elapsed().as_secs_f64();
+    let containers = service.containers(function)?;
+    ensure!(containers <= service::CONTAINER_LIMIT, "{containers} containers are more than DOCKER_CONTAINER_LIMIT");
+    Ok((rate, containers))
+}
+
+async fn run_clients(service: &Service, function: &Function, clients: usize, time: Duration) -> Result<usize> {
+    let end = Instant::now() + time;
+    let client = async || {
+        let mut done = 0;
+        while Instant::now() < end {
+            service.execute(function).await?;
+            done += 1;
+        }
+        anyhow::Ok(done)
+    };
+    let mut done = 0;
+    for result in futures_util::future::join_all((0..clients).map(|_| client())).await {
+        done += result?;
+    }
+    Ok(done)
+}
+
+/// Many invocations in a row, and what they left grown.
+async fn soaked(service: &Service, function: &Function, count: usize) -> Result<String> {
+    let before = service.footprint(function)?;
+    for _ in 0..count {
+        service.execute(function).await?;
+    }
+    let after = service.footprint(function)?;
+    Ok(format!("{count} invocations in a row, before: {before}; after: {after}"))
+}

@@ -1,0 +1,181 @@
+//! The service under measurement, as a process of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+
+pub(crate) const CONTAINER_LIMIT: usize = 10;
+const PORT: &str = "8089";
+
+pub(crate) struct Service {
+    child: Child,
+    client: Client,
+    url: Url,
+}
+
+pub(crate) struct Function {
+    pub(crate) id: String,
+    pub(crate) image: String,
+}
+
+impl Service {
+    pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        let child = Command::new("target/release/youtube-serverless")
+            .envs([("SERVER_PORT", PORT), ("LOG_LEVEL", "error"), ("QUEUE_TIMEOUT", "60s")])
+            .env("DATA_DIR", dir.join("data"))
+            .env("TEMP_DIR_BASE", dir)
+            .env("DOCKER_CONTAINER_LIMIT", CONTAINER_LIMIT.to_string())
+            .envs(settings.iter().copied())
+            .spawn()
+            .context("failed to start target/release/youtube-serverless; `make bench` builds it first")?;
+        let service = Self { child, client: Client::new(), url: format!("http://127.0.0.1:{PORT}").parse()? };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while service.client.get(service.url.join("/health")?).send().await.map_or(true, |answer| !answer.status().is_success()) {
+            ensure!(Instant::now() < deadline, "the service is not healthy after a minute");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(service)
+    }
+
+    /// Submits an example; also says how long that and a first execution took.
+    pub(crate) async fn submit(&self, language: &str) -> Result<(Function, Duration)> {
+        let name = if language == "python" { "main.py" } else { "main.go" };
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file(name, zip::write::SimpleFileOptions::default())?;
+        std::io::Write::write_all(&mut zip, &fs::read(format!("examples/{language}-hello/{name}"))?)?;
+        let part = Part::bytes(zip.finish()?.into_inner()).file_name("bench.zip");
+        let started = Instant::now();
+        let request = self.client.post(self.url.join("/api/submit")?).multipart(Form::new().part("code", part));
+        let answer: Value = request.send().await?.error_for_status()?.json().await?;
+        let text = |key: &str| answer[key].as_str().map(str::to_owned).context("an answer to a submit");
+        let function = Function { id: text("functionId")?, image: text("imageId")? };
+        self.execute(&function).await?;
+        Ok((function, started.elapsed()))
+    }
+
+    pub(crate) async fn execute(&self, function: &Function) -> Result<Duration> {
+        let body = json!({"functionId": function.id, "input": {"name": "John"}});
+        let started = Instant::now();
+        let bytes = self.client.post(self.url.join("/api/execute")?).json(&body).send().await?.bytes().await?;
+        let elapsed = started.elapsed();
+        let answer: Value = serde_json::from_slice(&bytes)?;
+        ensure!(answer["output"] == "Hello, John!\n", "an unexpected answer: {answer}");
+        Ok(elapsed)
+    }
+
+    pub(crate) async fn delete(&self, function: &Function) -> Result<()> {
+        let path = format!("/api/functions/{}", function.id);
+        self.client.delete(self.url.join(&path)?).send().await?.error_for_status()?;
+        // The image goes once the containers have.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !docker(&["images", "--quiet", &format!("youtube-serverless/{}", function.id)])?.is_empty() {
+            ensure!(Instant::now() < deadline, "the image was not removed");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let signalled = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        ensure!(signalled.success() && self.child.wait()?.success(), "the service did not stop cleanly");
+        Ok(())
+    }
+
+    pub(crate) fn containers(&self, function: &Function) -> Result<usize> {
+        Ok(function.containers()?.len())
+    }
+
+    /// Resident memory of the service, in MB.
+    pub(crate) fn rss(&self) -> Result<f64> {
+        kilobytes(&format!("/proc/{}/status", self.child.id()), "VmRSS:").map(|kb| kb / 1e3)
+    }
+
+    /// Private memory of a docker client, and memory of a container, in MB, averaged.
+    pub(crate) fn memory_per_instance(&self, function: &Function) -> Result<(f64, f64)> {
+        let names = function.containers()?;
+        let (mut clients, mut containers) = (0.0, 0.0);
+        for name in &names {
+            clients += kilobytes(&format!("/proc/{}/smaps_rollup", client_of(name)?), "Private_Dirty:")? / 1e3;
+            containers += function.memory_of(name)?;
+        }
+        let n = names.len().max(1) as f64;
+        Ok((clients / n, containers / n))
+    }
+
+    /// What may grow: memory, descriptors, processes, containers.
+    pub(crate) fn footprint(&self, function: &Function) -> Result<String> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count();
+        let names = function.containers()?;
+        let (client, container) = self.memory_per_instance(function)?;
+        let mut processes = 0;
+        for name in &names {
+            processes += docker(&["top", name])?.lines().count() - 1;
+        }
+        Ok(format!(
+            "service {:.1} MB and {descriptors} descriptors, docker client {client:.1} MB, container {container:.1} MB, {} containers \
+             with {processes} processes",
+            self.rss()?,
+            names.len()
+        ))
+    }
+}
+
+impl Function {
+    fn containers(&self) -> Result<Vec<String>> {
+        let filter = format!("label=youtube-serverless.function.id={}", self.id);
+        let names =
+            docker(&["ps", "--all", "--filter", &filter, "--filter", "name=youtube-serverless-", "--format", "{{.Names}}"])?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    pub(crate) async fn wait_for_containers(&self, count: usize) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.containers()?.len() != count {
+            ensure!(Instant::now() < deadline, "there are not {count} containers after a minute");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// In MB, without the page cache.
+    fn memory_of(&self, container: &str) -> Result<f64> {
+        let said = docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", container])?;
+        let used = said.split('/').next().context("memory in use")?.trim();
+        let split = used.find(|c: char| c.is_ascii_alphabetic()).context("a unit")?;
+        let factor = match &used[split..] {
+            "B" => 1e-6,
+            "KiB" => 1024e-6,
+            "MiB" => 1.048_576,
+            unit => anyhow::bail!("an unknown unit {unit}"),
+        };
+        Ok(used[..split].parse::<f64>()? * factor)
+    }
+}
+
+fn client_of(container: &str) -> Result<u32> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.starts_with(b"docker\0run") && String::from_utf8_lossy(&line).contains(container) {
+            return entry.file_name().to_string_lossy().parse().context("a process id");
+        }
+    }
+    anyhow::bail!("no docker client of {container}")
+}
+
+fn kilobytes(file: &str, key: &str) -> Result<f64> {
+    let text = fs::read_to_string(file)?;
+    let line = text.lines().find(|line| line.starts_with(key)).with_context(|| format!("{key} in {file}"))?;
+    Ok(line[key.len()..].trim().trim_end_matches(" kB").parse()?)
+}
+
+fn docker(args: &[&str]) -> Result<String> {
+    let output = Command::new("docker").args(args).output()?;
+    ensure!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
