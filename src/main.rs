@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> anyhow::Result<()> {
     let address = (config.http.host, config.http.port);
     let listener = TcpListener::bind(address).await.with_context(|| {

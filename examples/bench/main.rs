@@ -27,7 +27,7 @@ const LOAD: Duration = Duration::from_secs(6);
 const CLIENTS: [usize; 3] = [2, 8, 32];
 const IDLE: Duration = Duration::from_millis(500);
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let soak: Option<usize> =
         std::env::args().nth(1).map(|count| count.parse()).transpose().context("a number of invocations")?;

@@ -34,7 +34,9 @@ impl Service {
             .envs(settings.iter().copied())
             .spawn()
             .context("failed to start target/release/youtube-serverless; `make bench` builds it first")?;
-        let service = Self { child, client: Client::new(), url: format!("http://127.0.0.1:{PORT}").parse()? };
+        // Shorter than the service keeps an idle connection, so that none is used as it closes.
+        let client = Client::builder().pool_idle_timeout(Duration::from_secs(5)).build()?;
+        let service = Self { child, client, url: format!("http://127.0.0.1:{PORT}").parse()? };
         let deadline = Instant::now() + Duration::from_secs(60);
         while service.client.get(service.url.join("/health")?).send().await.map_or(true, |answer| !answer.status().is_success()) {
             ensure!(Instant::now() < deadline, "the service is not healthy after a minute");
