@@ -4,9 +4,10 @@
 //! A submit goes through [`http`] (multipart to a temp file) to [`deploy`]: [`package`] unpacks and checks the zip and finds
 //! out what to run, [`builder`] makes the image on top of the language's [`runtime`] image, [`registry`] lists the function.
 //!
-//! An execution goes through [`http`] (JSON) to [`invoke`]: [`registry`] knows the function, [`pool`] hands out an
+//! An execution goes through [`http`] (JSON) to [`invoke`]: [`registry`] knows the function, [`pool`] leases an
 //! [`instance`], which is a container with a bootstrap (`src/runtimes`) in it; request and reply cross its stdin and stdout
-//! by [`protocol`]; what came back, and what Docker knows, decides the outcome.
+//! by [`protocol`]; what came back, and what Docker knows, decides the outcome. The bootstrap runs the function in a fresh
+//! process, cleans up after it and says so: then the instance goes back to the pool.
 //!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`sweep`] removes what
 //! crashed runs left, [`health`] asks Docker in the background, [`app`] builds all of it once and stops it in order.
@@ -21,7 +22,9 @@
 //! - Dropping an instance, in any state, removes its container. A client that leaves drops the handler's future and with it
 //!   the instance; a caller that is still in the queue starts no container.
 //! - After a timeout the answer leaves when the container is gone. Killing the docker *client* never stops a container.
-//! - An instance runs one invocation; a fresh one is made for the next.
+//! - An instance runs one invocation at a time, each in a process of its own. It is used again only after its bootstrap
+//!   has killed all other processes, emptied what can be written and said so, under the invocation's nonce; whatever else
+//!   it says, or if it says nothing in time, ends it.
 //! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself.
 //! - Every docker command has a deadline and is killed with its process group; its output is drained and capped.
 //! - All that is made in Docker bears the platform's label, from a build's first step on; all temp files are in the
@@ -32,7 +35,8 @@
 //! # Tasks
 //! ```text
 //! app::run ── http::serve ── one task per connection (JoinSet; cut at the end of the grace)
-//!    └─ TaskTracker: health monitor · preparation at the start · deployments · removals of containers and images
+//!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · deployments · starts and removals of
+//!                    containers · instances between two invocations · removals of images
 //! ```
 //! At a stop: no more connections → requests under way have SERVER_SHUTDOWN_TIMEOUT → what is left is cancelled, which ends
 //! builds and removes containers → the tracker is awaited → a last look for containers of this run.
