@@ -1,6 +1,6 @@
 //! Hands out instances: warm ones where there are any, new ones where that pays, within one limit over all functions.
 //!
-//! All decisions are in [`policy`], all bookkeeping in [`state`]; here is what happens around them. The pool's lock is held
+//! All decisions are in `policy`, all bookkeeping in `state`; here is what happens around them. The pool's lock is held
 //! for short sections only, never across an `.await`, and no [`Lease`] is dropped under it.
 
 mod lease;
