@@ -125,8 +125,8 @@ impl Pool {
                     Err(_) if function.is_deleted() => Err(AcquireError::Deleted),
                     Err(_) => Err(AcquireError::ShuttingDown),
                 },
-                // Who waits for a container that comes up is not in a queue any more.
-                () = time::sleep(patience), if !waiting.is_covered() || patience > policy::PATIENCE => {
+                () = time::sleep(patience) => {
+                    // Who waits for a container that comes up is not in a queue; whether it does is looked at again and again.
                     if !waiting.is_covered() {
                         return Err(AcquireError::QueueTimeout { limit: shared.limits.queue_timeout });
                     }
