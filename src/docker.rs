@@ -147,7 +147,6 @@ impl Docker {
         match output.stderr.trim() {
             said if is_missing(said) => Ok(false),
             _ if output.status.success() => Ok(true),
-            // Another `rm` of the same container is under way, a sweep's say: it will do.
             said => Err(failed("rm", said)),
         }
     }
