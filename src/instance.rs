@@ -1,10 +1,11 @@
 //! An instance: one container with a bootstrap in it that can run a function. Its states are types.
 //!
 //! ```text
-//! Instance::start ──> Instance ──invoke──> (Reply, Used) ──ready──> Instance
-//!        └─ error         └─ error                └─ error        each error, and each drop, removes the container
+//! Instance::start ──> Instance ──invoke──> Reply and After::Clean(Instance)
+//!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
+//!                                                   └─ error
 //! ```
-//! The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
+//! Each error, each end and each drop removes the container. The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
 
 use std::fmt;
 use std::time::Duration;
@@ -127,43 +128,56 @@ impl Instance {
     }
 
     /// Runs the function once. When its end is not [`End::Exited`], the container is gone as this returns.
-    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, Option<Used>) {
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, After) {
         self.invocations += 1;
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
         let output = &mut Output { stdout: &mut stdout, stderr: &mut stderr, cap: request.output_cap as usize };
         let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
-        let (end, used) = match ended {
+        let (end, after) = match ended {
             Ok(Ok(mut exit)) => {
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed().await);
                 }
-                (End::Exited(exit), Some(Used { instance: self, nonce: request.nonce }))
+                let unclean = |instance| After::Unclean(Unclean { instance, nonce: request.nonce });
+                (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
             Ok(Err(error)) => {
                 let end = self.guard.explain(&error).await;
                 self.guard.remove().await;
-                (end, None)
+                (end, After::Ended)
             }
             Err(_) => {
                 self.guard.remove().await;
                 // What the bootstrap had not yet passed on, and what was on its way when it died.
                 let _ = time::timeout(Duration::from_secs(1), self.wire.drain(request.nonce, output)).await;
-                (End::Timeout(limit), None)
+                (End::Timeout(limit), After::Ended)
             }
         };
-        (Reply { end, stdout: stdout.into(), stderr: stderr.into() }, used)
+        (Reply { end, stdout: stdout.into(), stderr: stderr.into() }, after)
     }
 }
 
-/// An instance that has run its function and may not be clean yet.
+/// What an invocation leaves of its instance.
 #[must_use]
 #[derive(Debug)]
-pub struct Used {
+pub enum After {
+    /// All of it: it can take the next request.
+    Clean(Instance),
+    /// It is being cleaned up.
+    Unclean(Unclean),
+    /// Nothing.
+    Ended,
+}
+
+/// An instance that the bootstrap cleans up.
+#[must_use]
+#[derive(Debug)]
+pub struct Unclean {
     instance: Instance,
     nonce: Nonce,
 }
 
-impl Used {
+impl Unclean {
     /// Waits until nothing of the invocation is left. On error the container is on its way out.
     pub async fn ready(mut self) -> Result<Instance, ProtocolError> {
         let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.stdout, self.nonce));

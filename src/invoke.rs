@@ -165,7 +165,7 @@ mod tests {
     #[track_caller]
     fn check(wait_status: i32, oom: Option<bool>, expected: Outcome) {
         let zero = Duration::ZERO;
-        let exit = Exit { wait_status, oom, truncated: false, duration: zero, cpu: zero, peak_memory: 0 };
+        let exit = Exit { wait_status, oom, truncated: false, clean: true, duration: zero, cpu: zero, peak_memory: 0 };
         assert_eq!(outcome_of(&exit, 7), expected);
     }
 

@@ -1,4 +1,4 @@
-//! Protocol v1 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
+//! Protocol v2 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
 //!
 //! A frame is its length as a big-endian `u32`, one byte for its kind, and the rest of its body. All integers are
 //! big-endian. The bootstrap begins with a hello; each invocation has a random nonce that every frame about it bears,
@@ -9,8 +9,10 @@
 //! | `H` hello | bootstrap | version `u8` |
 //! | `I` invoke | platform | nonce, output cap `u32`, size of the environment `u32`, `NAME=VALUE` parted by NUL, stdin |
 //! | `O`, `E` output | bootstrap | nonce, some bytes of stdout or stderr, within the cap |
-//! | `X` exit | bootstrap | nonce, wait status `u32`, OOM `u8` (0, 1, 255 unknown), truncated `u8`, duration µs `u64`, CPU µs `u64`, peak memory `u64` |
-//! | `R` ready | bootstrap | nonce of the invocation that is cleaned up |
+//! | `X` exit | bootstrap | nonce, wait status `u32`, OOM `u8` (0, 1, 255 unknown), truncated `u8`, clean `u8`, duration µs `u64`, CPU µs `u64`, peak memory `u64` |
+//! | `R` ready | bootstrap | nonce of the invocation that is cleaned up; only after an exit that was not clean |
+//!
+//! After an exit that is clean the next request may follow at once, while the bootstrap makes ready for it.
 
 use std::fmt;
 use std::io;
@@ -21,7 +23,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bootstraps read at most 64 KiB at a time from a function.
 const MAX_FRAME: u32 = 128 << 10;
 const NONCE_SIZE: usize = 16;
@@ -65,6 +67,8 @@ pub struct Exit {
     pub oom: Option<bool>,
     /// Some output was over the cap.
     pub truncated: bool,
+    /// Nothing of the invocation is left in the container; else a ready follows once that is so.
+    pub clean: bool,
     /// From the request's arrival in the container to the process's end.
     pub duration: Duration,
     /// User and system time of the process and what it waited for.
@@ -169,7 +173,7 @@ pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Resul
     match kind {
         b'O' => Ok(Event::Stdout(body)),
         b'E' => Ok(Event::Stderr(body)),
-        b'X' if body.len() == 30 => Ok(Event::Exit(Exit {
+        b'X' if body.len() == 31 => Ok(Event::Exit(Exit {
             wait_status: body.get_i32(),
             oom: match body.get_u8() {
                 0 => Some(false),
@@ -177,6 +181,7 @@ pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Resul
                 _ => None,
             },
             truncated: body.get_u8() != 0,
+            clean: body.get_u8() != 0,
             duration: Duration::from_micros(body.get_u64()),
             cpu: Duration::from_micros(body.get_u64()),
             peak_memory: body.get_u64(),
@@ -214,16 +219,17 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[1]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'H', &[&[2]])).await.unwrap(), Event::Hello);
         assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
         assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
         assert_eq!(received(&frame(b'R', &[&[7; 16]])).await.unwrap(), Event::Ready);
         let numbers = [1500_u64.to_be_bytes(), 900_u64.to_be_bytes(), 4096_u64.to_be_bytes()].concat();
-        let exit = received(&frame(b'X', &[&[7; 16], &[0, 0, 1, 0], &[255, 1], &numbers])).await.unwrap();
+        let exit = received(&frame(b'X', &[&[7; 16], &[0, 0, 1, 0], &[255, 1, 1], &numbers])).await.unwrap();
         let expected = Exit {
             wait_status: 256,
             oom: None,
             truncated: true,
+            clean: true,
             duration: Duration::from_micros(1500),
             cpu: Duration::from_micros(900),
             peak_memory: 4096,
@@ -237,7 +243,7 @@ mod tests {
         assert!(matches!(received(&frame(b'O', &[&[8; 16], b"forged"])).await, Err(E::Nonce)));
         assert!(matches!(received(&frame(b'O', &[b"short"])).await, Err(E::Size { kind: 'O', .. })));
         assert!(matches!(received(&frame(b'X', &[&[7; 16], b"short"])).await, Err(E::Size { kind: 'X', .. })));
-        assert!(matches!(received(&frame(b'H', &[&[2]])).await, Err(E::Version(2))));
+        assert!(matches!(received(&frame(b'H', &[&[1]])).await, Err(E::Version(1))));
         assert!(matches!(received(&frame(b'Z', &[&[7; 16]])).await, Err(E::Kind('Z'))));
         assert!(matches!(received(&[255; 64]).await, Err(E::Size { .. })));
         assert!(matches!(received(&[0; 64]).await, Err(E::Size { .. })));

@@ -92,6 +92,7 @@ async fn warm(report: &mut Report, dir: &std::path::Path, language: &str, soak: 
          docker client and {container:.1} MB in the container; RSS of the service {:.1} MB",
         service.rss()?
     ));
+    report.note(format!("{language}: {}", fairness(&service, &function, language).await?));
     if let Some(count) = soak {
         report.note(format!("{language}: {}", soaked(&service, &function, count).await?));
     }
@@ -126,6 +127,28 @@ async fn run_clients(service: &Service, function: &Function, clients: usize, tim
         done += result?;
     }
     Ok(done)
+}
+
+/// What another function's only client has of the platform while the first has 32.
+async fn fairness(service: &Service, loaded: &Function, language: &str) -> Result<String> {
+    let (other, _) = service.submit(language).await?;
+    let end = Instant::now() + LOAD;
+    let alone = async {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            times.push(service.execute(&other).await?);
+        }
+        anyhow::Ok(times)
+    };
+    let (load, times) = futures_util::join!(run_clients(service, loaded, 32, LOAD), alone);
+    let (load, mut times) = (load?, times?);
+    let (count, p50, p99) = (times.len(), percentile(&mut times, 50), percentile(&mut times, 99));
+    let (seconds, longest) = (LOAD.as_secs(), percentile(&mut times, 100));
+    service.delete(&other).await?;
+    Ok(format!(
+        "while 32 clients had {load} executions of one function in {seconds} s, one client of another had {count}: p50 {p50:.1?}, \
+         p99 {p99:.1?}, longest {longest:.1?}"
+    ))
 }
 
 /// Many invocations in a row, and what they left grown.

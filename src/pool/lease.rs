@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::state::{Key, Phase};
-use crate::instance::{Instance, Reply};
+use crate::instance::{After, Instance, Reply};
 use crate::protocol::Request;
 use crate::types::FunctionId;
 
@@ -45,15 +45,19 @@ impl Lease {
     /// container is gone as this returns.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> Reply {
         let instance = self.instance.take().expect("a lease has its instance until it is used");
-        let (reply, used) = instance.invoke(request, limit).await;
-        if let Some(used) = used {
-            let tasks = self.shared.tasks.clone();
-            tasks.spawn(async move {
-                match used.ready().await {
-                    Ok(instance) => self.give_back(instance),
-                    Err(error) => tracing::info!(%error, "an instance was not clean after an invocation and is ended"),
-                }
-            });
+        let (reply, after) = instance.invoke(request, limit).await;
+        match after {
+            After::Clean(instance) => self.give_back(instance),
+            After::Unclean(unclean) => {
+                let tasks = self.shared.tasks.clone();
+                tasks.spawn(async move {
+                    match unclean.ready().await {
+                        Ok(instance) => self.give_back(instance),
+                        Err(error) => tracing::info!(%error, "an instance was not clean after an invocation and is ended"),
+                    }
+                });
+            }
+            After::Ended => {}
         }
         reply
     }

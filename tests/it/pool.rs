@@ -193,12 +193,16 @@ async fn an_idle_container_that_was_killed_is_replaced() {
         let function = app.deploy(python("print('ok')")).await;
         warmed(app, &function).await;
         let name = app.containers_of(&function).pop().unwrap();
+        let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let is_client = |entry: &std::fs::DirEntry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&name))
+        };
+        let client = processes.find(|entry| is_client(entry)).expect("a docker client").path().join("stat");
         docker(&["kill", &name]);
-        eventually("its client has noticed", async || {
-            let clients = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-                std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&name))
-            });
-            (clients.count() == 0).then_some(())
+        // A process that ends has no command line before it can be waited for.
+        eventually("its client has ended", async || match std::fs::read_to_string(&client) {
+            Ok(stat) if !stat.contains(") Z ") => None,
+            Ok(_) | Err(_) => Some(()),
         })
         .await;
         app.execute(&function).await.assert_outcome(200, "ok");

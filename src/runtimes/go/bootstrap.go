@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: executes the function's binary in a fresh process per invocation.
 //
-// Speaks protocol v1 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
+// Speaks protocol v2 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	version       = 1
+	version       = 2
 	protocolIn    = 0
 	protocolOut   = 1
 	maxRequest    = 4 << 20
@@ -92,10 +92,14 @@ func (s *supervisor) serve() error {
 		if err != nil {
 			return err
 		}
-		if err := s.invoke(request); err != nil {
+		clean, err := s.invoke(request)
+		if err != nil {
 			return err
 		}
-		if err := clean(); err != nil {
+		if clean {
+			continue
+		}
+		if err := cleanUp(); err != nil {
 			return err
 		}
 		if err := s.send(frame('R', request.nonce)); err != nil {
@@ -104,16 +108,18 @@ func (s *supervisor) serve() error {
 	}
 }
 
-func (s *supervisor) invoke(request *request) error {
+// invoke runs the function once, and says whether it left nothing behind.
+func (s *supervisor) invoke(request *request) (bool, error) {
 	started := time.Now()
 	child, err := s.start(request)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := s.relay(child, request); err != nil {
-		return err
+		return false, err
 	}
 	duration := time.Since(started)
+	clean := isClean()
 	kills := s.countOOMKills()
 	oom := byte(255)
 	if kills >= 0 {
@@ -125,12 +131,12 @@ func (s *supervisor) invoke(request *request) error {
 	exit := make([]byte, 0, 64)
 	exit = append(exit, request.nonce...)
 	exit = binary.BigEndian.AppendUint32(exit, uint32(child.status))
-	exit = append(exit, oom, flag(child.stdout.truncated || child.stderr.truncated))
+	exit = append(exit, oom, flag(child.stdout.truncated || child.stderr.truncated), flag(clean))
 	exit = binary.BigEndian.AppendUint64(exit, uint64(duration.Microseconds()))
 	exit = binary.BigEndian.AppendUint64(exit, uint64(cpu))
 	exit = binary.BigEndian.AppendUint64(exit, uint64(usage.Maxrss)*1024)
 	s.frames = append(s.frames, frame('X', exit)...)
-	return s.flush()
+	return clean, s.flush()
 }
 
 // child is the function's process and our ends of its pipes.
@@ -279,28 +285,37 @@ func endAll() {
 	}
 }
 
-// clean removes what the function left in the container, or says that it can't be done.
-func clean() error {
+// isClean says whether nothing is left of what a function can leave in the container.
+func isClean() bool {
 	for _, folder := range writable {
 		entries, err := os.ReadDir(folder)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false
 		}
-		if err != nil {
-			return err
+	}
+	for _, path := range sysvIPC {
+		// The first line is the table's head.
+		table, err := os.ReadFile(path)
+		if err == nil && bytes.Count(table, []byte("\n")) > 1 {
+			return false
 		}
+	}
+	return true
+}
+
+// cleanUp removes what can be removed, or says that something is left. IPC objects can't be: that would need more than
+// the platform needs to start a container anew.
+func cleanUp() error {
+	for _, folder := range writable {
+		entries, _ := os.ReadDir(folder)
 		for _, entry := range entries {
 			if err := removeTree(filepath.Join(folder, entry.Name())); err != nil {
 				return err
 			}
 		}
 	}
-	for _, path := range sysvIPC {
-		// The first line is the table's head. Removing the objects would need more than to start a container anew.
-		table, err := os.ReadFile(path)
-		if err == nil && bytes.Count(table, []byte("\n")) > 1 {
-			return errDirty
-		}
+	if !isClean() {
+		return errDirty
 	}
 	return nil
 }

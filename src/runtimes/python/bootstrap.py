@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a fresh process per invocation.
 
-Speaks protocol v1 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
+Speaks protocol v2 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
 this warm interpreter, so that a request only wakes it. The child must be indistinguishable from
 `python3 main.py`, which is why this file imports little, forgets what it imported, and leaves the exit of the
 child to the interpreter. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
@@ -16,7 +16,7 @@ import os
 import select
 import time
 
-VERSION = 1
+VERSION = 2
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_REQUEST = 4 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 32768, 0.02
@@ -25,12 +25,10 @@ WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 PR_SET_DUMPABLE = 4
+CHILD_ENDED = (_signal.SIGCHLD,)
+HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
 
 prctl = ctypes.CDLL(None).prctl
-
-
-class Run(Exception):
-    """Unwinds a forked child from the supervisor's stack to the bottom of this file, where the function runs."""
 
 
 class Child:
@@ -65,7 +63,7 @@ def frame(kind, *parts):
 def read_request():
     """The next request's body without its kind; EOFError when the platform has closed the pipe."""
     size = int.from_bytes(read_exactly(PROTOCOL_IN, 4), "big")
-    if not 21 <= size <= MAX_REQUEST:
+    if not 25 <= size <= MAX_REQUEST:
         raise ValueError("a request of %d bytes" % size)
     body = read_exactly(PROTOCOL_IN, size)
     if body[:1] != b"I":
@@ -79,16 +77,14 @@ def fork_child():
     stderr, stderr_in = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _signal.set_wakeup_fd(-1)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, HELD_BACK)
         os.setsid()
         os.dup2(request, 0)
         os.dup2(stdout_in, 1)
         os.dup2(stderr_in, 2)
         os.closerange(3, stderr_in + 64)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        raise Run
+        return None
     os.close(request)
     os.close(stdout_in)
     os.close(stderr_in)
@@ -144,36 +140,32 @@ class Output:
         return False
 
 
-def wait_shortly(child, wakeup):
+def wait_shortly(child):
     """Waits for a child that ends soon, as most do: without a look at its pipes, which hold what a short one prints."""
-    poll = select.poll()
-    poll.register(PROTOCOL_IN, select.POLLIN)
-    poll.register(wakeup, select.POLLIN)
     deadline = time.perf_counter() + SHORT_SECONDS
     while child.status is None:
         left = deadline - time.perf_counter()
-        if left <= 0 or not attend(poll.poll(left * 1000), child, wakeup):
+        if left <= 0 or _signal.sigtimedwait(CHILD_ENDED, left) is None:
             return
+        reap(child, os.WNOHANG)
 
 
-def attend(ready, child, wakeup):
-    """Sees to the platform and to processes that ended."""
-    for fd, _ in ready:
-        if fd == PROTOCOL_IN:
-            # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
-            os._exit(0)
-        elif fd == wakeup:
-            os.read(wakeup, 4096)
-            reap(child, os.WNOHANG)
-    return ready
-
-
-def relay(child, outputs, wakeup):
+def relay(child, outputs):
     """Passes on what the child prints until it has ended; returns the frames of what was left in its pipes."""
     frames = bytearray()
-    wait_shortly(child, wakeup)
+    wait_shortly(child)
     if child.status is None:
+        wakeup, wakeup_in = os.pipe()
+        os.set_blocking(wakeup_in, False)
+        _signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, CHILD_ENDED)
         relay_long(child, {output.fd: output for output in outputs}, wakeup, frames)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, CHILD_ENDED)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        _signal.set_wakeup_fd(-1)
+        os.close(wakeup)
+        os.close(wakeup_in)
     end_all(child)
     for output in outputs:
         # No writer is left, so this ends with the pipe's content.
@@ -188,9 +180,14 @@ def relay_long(child, by_fd, wakeup, frames):
         poll.register(fd, select.POLLIN)
     flushed = time.perf_counter()
     while child.status is None:
-        ready = attend(poll.poll(FLUSH_SECONDS * 1000 if frames else None), child, wakeup)
-        for fd, _ in ready:
-            if fd in by_fd and by_fd[fd].pump(frames):
+        for fd, _ in poll.poll(FLUSH_SECONDS * 1000 if frames else None):
+            if fd == PROTOCOL_IN:
+                # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+                os._exit(0)
+            elif fd == wakeup:
+                os.read(wakeup, 4096)
+                reap(child, os.WNOHANG)
+            elif fd in by_fd and by_fd[fd].pump(frames):
                 poll.unregister(fd)
                 del by_fd[fd]
         if frames and (len(frames) >= FLUSH_BYTES or time.perf_counter() - flushed >= FLUSH_SECONDS):
@@ -229,52 +226,59 @@ def remove_tree(path):
                 os.unlink(entry.path)
 
 
-def clean(tables):
-    """Removes what the function left in the container. False when something can't be removed: then we end."""
+def is_clean(tables):
+    """Whether nothing is left of what a function can leave in the container."""
+    # The first line is the table's head.
+    return not any(map(listing, WRITABLE)) and all(os.pread(table, 4096, 0).count(b"\n") <= 1 for table in tables)
+
+
+def listing(path):
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return ()
+
+
+def clean():
+    """Removes what can be removed. IPC objects can't: that would need more than the platform needs to start anew."""
     for path in WRITABLE:
         try:
-            if os.listdir(path):
+            if listing(path):
                 remove_tree(path)
-        except FileNotFoundError:
-            pass
         except (OSError, RecursionError):
-            return False
-    # The first line is the table's head. Removing the objects would need more than the platform needs to start anew.
-    return all(os.pread(table, 4096, 0).count(b"\n") <= 1 for table in tables)
+            pass
 
 
 def microseconds(seconds):
     return int(seconds * 1e6).to_bytes(8, "big")
 
 
-def serve():
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    wakeup, wakeup_in = os.pipe()
-    os.set_blocking(wakeup_in, False)
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGCHLD, lambda *_: None)
-    _signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
-    tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
-    counter = open_oom_counter()
-    kills = oom_kills(counter)
-    child = fork_child()
-    write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
-    while True:
+class Supervisor:
+    """What there is but once in a container's life."""
+
+    def __init__(self):
+        self.tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
+        self.counter = open_oom_counter()
+        self.kills = oom_kills(self.counter)
+
+    def serve(self, child):
+        """Runs one invocation on the child, and cleans up after it. False when that can't be done: then we end."""
         body = read_request()
         started = time.perf_counter()
         nonce, room = body[:16], int.from_bytes(body[16:20], "big")
         write_all(child.request, (len(body) - 20).to_bytes(4, "big") + body[20:])
         os.close(child.request)
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
-        frames = relay(child, outputs, wakeup)
+        frames = relay(child, outputs)
         duration = time.perf_counter() - started
-        kills_before, kills = kills, oom_kills(counter)
+        is_left_clean = is_clean(self.tables)
+        kills_before, self.kills = self.kills, oom_kills(self.counter)
         frames += frame(
             b"X",
             nonce,
             (child.status & 0xFFFFFFFF).to_bytes(4, "big"),
-            b"\xff" if kills is None else bytes([kills != kills_before]),
-            bytes([outputs[0].truncated or outputs[1].truncated]),
+            b"\xff" if self.kills is None else bytes([self.kills != kills_before]),
+            bytes([outputs[0].truncated or outputs[1].truncated, is_left_clean]),
             microseconds(duration),
             microseconds(child.usage.ru_utime + child.usage.ru_stime),
             (child.usage.ru_maxrss * 1024).to_bytes(8, "big"),
@@ -282,27 +286,12 @@ def serve():
         write_all(PROTOCOL_OUT, frames)
         os.close(child.stdout)
         os.close(child.stderr)
-        if not clean(tables):
-            return
-        child = fork_child()
-        write_all(PROTOCOL_OUT, frame(b"R", nonce))
-        rehearse(child, nonce, wakeup)
-
-
-def rehearse(child, nonce, wakeup):
-    """Goes through the motions of an invocation.
-
-    Since the fork the child shares our pages, and one that we write to is copied first: better now than while
-    somebody waits.
-    """
-    outputs = (Output(child.stdout, b"O", nonce, 1), Output(child.stderr, b"E", nonce, 1))
-    poll = select.poll()
-    poll.register(wakeup, select.POLLIN)
-    attend(poll.poll(0), child, wakeup)
-    frames = bytearray()
-    for output in outputs:
-        output.pump(frames)
-    frames += frame(b"X", nonce, microseconds(0.001))
+        if not is_left_clean:
+            clean()
+            if not is_clean(self.tables):
+                return False
+            write_all(PROTOCOL_OUT, frame(b"R", nonce))
+        return True
 
 
 def compile_ahead(path):
@@ -449,7 +438,7 @@ def wind_up(status):
     sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
     for name in [name for name in sys.modules if name not in BASELINE or name == "__main__"]:
         del sys.modules[name]
-    gc.collect()
+    gc.collect(0 if gc.get_count()[1:] == (0, 0) else 2)
     status = flush(status)
     if status < 0:
         _signal.signal(-status, _signal.SIG_DFL)
@@ -483,13 +472,20 @@ CODE = compile_ahead(ENTRY)
 prepare_interpreter(ENTRY)
 gc.collect()
 gc.freeze()
-try:
-    serve()
-    os._exit(3)
-except EOFError:
-    os._exit(0)
-except Run:
-    pass
+prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+_signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
+supervisor = Supervisor()
+child = fork_child()
+if child:
+    write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
+while child:
+    try:
+        if not supervisor.serve(child):
+            os._exit(3)
+    except EOFError:
+        os._exit(0)
+    child = fork_child()
 # Only a forked child gets here, with the supervisor's frames gone.
+MAIN = make_main(ENTRY)
 take_request()
-wind_up(run(ENTRY, CODE, make_main(ENTRY)))
+wind_up(run(ENTRY, CODE, globals().pop("MAIN")))
