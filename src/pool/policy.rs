@@ -7,6 +7,9 @@ pub(super) const START_COST: Duration = Duration::from_millis(250);
 /// A queue that has not been empty for this long is no burst: it deserves another instance.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
+/// An instance that has been idle for less than this is in use: its function's next request may be on its way.
+pub(super) const IN_USE: Duration = Duration::from_secs(1);
+
 /// One function's instances and those who wait for one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demand<K> {
@@ -72,7 +75,12 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -
         return None;
     }
     // Whoever has waiters and idle instances at once is about to bring them together.
-    let evictable = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0);
+    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
+    if first.live() > 0 {
+        // To have more is no reason to take what another uses again and again.
+        evictable.retain(|demand| demand.oldest_idle >= IN_USE);
+    }
+    let evictable = evictable.into_iter();
     evictable.max_by_key(|demand| demand.oldest_idle).map(|demand| Step::Evict(demand.function))
 }
 
@@ -132,6 +140,17 @@ mod tests {
         assert_eq!(next(&demands, 0, 0), Some(Step::Evict('c')));
         assert_eq!(next(&demands, 0, 1), None);
         assert_eq!(next(&demands[1..], 1, 0), None);
+    }
+
+    #[test]
+    fn an_instance_in_use_makes_room_only_for_who_has_none() {
+        let loaded = Demand { waiting: 30, busy: 9, service_time: 20 * MS, pressed_for: PATIENCE, ..demand('a') };
+        let in_use = Demand { idle: 1, oldest_idle: 5 * MS, ..demand('b') };
+        assert_eq!(next(&[loaded.clone(), in_use.clone()], 0, 0), None);
+        let unused = Demand { oldest_idle: IN_USE, ..in_use.clone() };
+        assert_eq!(next(&[loaded, unused], 0, 0), Some(Step::Evict('b')));
+        let new = Demand { waiting: 1, ..demand('c') };
+        assert_eq!(next(&[new, in_use], 0, 0), Some(Step::Evict('b')));
     }
 
     #[test]
