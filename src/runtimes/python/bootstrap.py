@@ -438,7 +438,7 @@ def wind_up(status):
     sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
     for name in [name for name in sys.modules if name not in BASELINE or name == "__main__"]:
         del sys.modules[name]
-    gc.collect(0 if gc.get_count()[1:] == (0, 0) else 2)
+    gc.collect()
     status = flush(status)
     if status < 0:
         _signal.signal(-status, _signal.SIG_DFL)
