@@ -11,20 +11,30 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::deploy::Deployer;
+use crate::deploy::{Deployer, Room};
 use crate::docker::Docker;
+use crate::executions;
 use crate::health::{self, Health};
 use crate::http;
+use crate::images::Images;
 use crate::invoke::Invoker;
 use crate::platform::Platform;
 use crate::pool::Pool;
+use crate::reconcile;
 use crate::registry::Registry;
 use crate::runtime::Runtimes;
-use crate::sweep;
+use crate::store::Store;
 use crate::types::Language;
 
 /// After the grace for requests: how long removing what is left may take.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
+const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
+/// A build whose service was killed goes on for a while: what it leaves comes late.
+const RECONCILE_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+/// Images may be pruned by others at any time.
+const RECONCILE_PERIOD: Duration = Duration::from_secs(10 * 60);
 
 /// Serves on `listener` until `stop` is cancelled; then everything is wound up: no container of ours is left.
 ///
@@ -32,35 +42,71 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 /// When DATA_DIR can't be had, or when something could not be wound up in time.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let platform = Arc::new(Platform::open(&config.data_dir, &config.temp_dir_base)?);
+    let store = Store::open(&config.data_dir).await?;
+    let registry = Arc::new(Registry::default());
+    for record in store.functions().await? {
+        registry.insert(record.into());
+    }
     let docker = Docker::default();
     let tasks = TaskTracker::new();
     let (monitor, health) = health::channel(docker.clone());
     let runtimes = Runtimes::new(docker.clone(), config.builds.clone());
-    let registry = Arc::new(Registry::default());
     // Cancelled once the grace for requests is over: what still runs then is ended.
     let end = CancellationToken::new();
-    let pool = Pool::new(
-        docker.clone(),
-        Arc::clone(&platform),
-        (config.sandbox.clone(), config.pool.clone()),
-        tasks.clone(),
-        stop.clone(),
-    );
-    tasks.spawn(pool.clone().run());
+    let limits = (config.sandbox.clone(), config.pool.clone());
+    let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
     let builder =
         Builder::new(docker.clone(), runtimes, Arc::clone(&platform), config.builds.clone(), tasks.clone(), end.clone());
-    let deployer = Deployer::new(
+    let images = Images::new(
         builder.clone(),
         Arc::clone(&registry),
-        pool.clone(),
+        store.clone(),
         Arc::clone(&platform),
-        config.builds.max_unpacked_size,
+        config.builds.clone(),
         tasks.clone(),
         end.clone(),
     );
-    let invoker = Arc::new(Invoker::new(Arc::clone(&registry), pool, config.pool.clone(), config.sandbox.memory));
+    let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
+    let deployer = Deployer::new(
+        Arc::clone(&images),
+        Arc::clone(&registry),
+        store.clone(),
+        pool.clone(),
+        Arc::clone(&room),
+        tasks.clone(),
+        end.clone(),
+    );
+    let invoker = Arc::new(Invoker::new(
+        Arc::clone(&registry),
+        Arc::clone(&images),
+        pool.clone(),
+        config.pool.clone(),
+        config.sandbox.memory,
+    ));
+    let preparation = Preparation {
+        docker: docker.clone(),
+        platform: Arc::clone(&platform),
+        registry: Arc::clone(&registry),
+        store: store.clone(),
+        builder,
+        images,
+        room,
+        reconciled: CancellationToken::new(),
+    };
+    let reconciled = preparation.reconciled.clone();
+    tasks.spawn(pool.run());
     tasks.spawn(monitor.run(end.clone()));
-    tasks.spawn(prepare(docker.clone(), Arc::clone(&platform), builder, health.clone(), end.clone()));
+    tasks.spawn(preparation.run(health.clone(), end.clone()));
+    tokio::select! {
+        () = reconciled.cancelled() => {}
+        // Requests do not wait for a Docker that does not answer; it is done when it does again.
+        () = health.clone().in_trouble() => {}
+        () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left is removed"),
+        () = stop.cancelled() => {}
+    }
+    // Outlives all that executes.
+    let ended = CancellationToken::new();
+    let keeper = tokio::spawn(executions::keep(Arc::clone(&registry), store.clone(), ended.clone()));
     let settings = Arc::new(config.http.clone());
     let state = http::State { invoker, deployer, registry, health, platform: Arc::clone(&platform), settings };
     tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
@@ -70,35 +116,71 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     }
     end.cancel();
     tasks.close();
-    time::timeout(CLEAN_UP_LIMIT, tasks.wait()).await.context("containers or builds could not be ended in time")?;
-    sweep::this_run(&docker, &platform).await.context("failed to look for containers left")?;
+    let wound_up = time::timeout(CLEAN_UP_LIMIT, tasks.wait()).await;
+    ended.cancel();
+    keeper.await.context("the keeper of executions died")?;
+    store.close().await;
+    wound_up.context("containers or builds could not be ended in time")?;
+    reconcile::at_end(&docker, &platform).await.context("failed to look for containers left")?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Once Docker answers: removes what a crashed run of this platform left, then makes the runtime images ahead of need.
-async fn prepare(docker: Docker, platform: Arc<Platform>, builder: Builder, mut health: Health, stop: CancellationToken) {
-    let work = async {
-        health.wait().await;
-        // The steps of a build under way look like what an earlier run left.
-        let paused = builder.pause().await;
-        let swept = async {
-            sweep::earlier_runs(&docker, &platform).await?;
-            builder.remove_dangling(&paused).await
-        };
-        if let Err(error) = swept.await {
-            tracing::error!(%error, "failed to remove what an earlier run left");
+/// What is done as soon as Docker answers.
+struct Preparation {
+    docker: Docker,
+    platform: Arc<Platform>,
+    registry: Arc<Registry>,
+    store: Store,
+    builder: Builder,
+    images: Arc<Images>,
+    room: Arc<Room>,
+    /// Cancelled when Docker and what we know agree.
+    reconciled: CancellationToken,
+}
+
+impl Preparation {
+    async fn run(self, health: Health, stop: CancellationToken) {
+        tokio::select! {
+            () = self.prepare(health, &stop) => {}
+            () = stop.cancelled() => {}
         }
-        drop(paused);
+    }
+
+    /// Reconciles, makes the runtime images ahead of need, and reconciles again from time to time.
+    async fn prepare(&self, mut health: Health, stop: &CancellationToken) {
+        while !self.reconcile(&mut health).await {
+            time::sleep(RECONCILE_AGAIN[0]).await;
+        }
+        self.reconciled.cancel();
+        // The limit may be lower than at the last run.
+        self.images.trim_later();
+        if let Err(error) = self.room.find_docker(&self.docker).await {
+            tracing::warn!(%error, "failed to find Docker's disk: how full it is stays unknown");
+        }
         for language in Language::ALL {
-            if let Err(error) = builder.prepare(language, &stop).await {
-                let error = anyhow::Error::from(error);
-                tracing::error!(error = format!("{error:#}"), "submits in this language will fail");
+            if let Err(error) = self.builder.prepare(language, stop).await {
+                tracing::error!(error = %chain(error), "submits in this language will fail");
             }
         }
-    };
-    tokio::select! {
-        () = work => {}
-        () = stop.cancelled() => {}
+        let mut pauses = RECONCILE_AGAIN.into_iter();
+        loop {
+            time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
+            self.reconcile(&mut health).await;
+        }
     }
+
+    async fn reconcile(&self, health: &mut Health) -> bool {
+        health.wait().await;
+        let done = reconcile::run(&self.docker, &self.platform, &self.registry, &self.store, &self.builder).await;
+        if let Err(error) = done {
+            tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying again later");
+            return false;
+        }
+        true
+    }
+}
+
+fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
 }

@@ -17,7 +17,8 @@ use crate::docker::{self, BuildSpec, Docker, DockerError, label};
 use crate::package::Program;
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
-use crate::types::{FunctionId, FunctionName, ImageId, Language};
+use crate::store::Image;
+use crate::types::{FunctionId, FunctionName, Language};
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
@@ -37,6 +38,10 @@ pub struct Builder {
 /// A daemon whose client has gone ends the current step first: what a failed build leaves may come late.
 const LATE_LEFTOVERS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
+/// How long a removal waits for a moment without builds before it makes one.
+const PAUSE_TRIES: u32 = 100;
+const PAUSE_RETRY: Duration = Duration::from_millis(200);
+
 /// What is to become an image.
 #[derive(Debug)]
 pub struct Source<'a> {
@@ -46,10 +51,21 @@ pub struct Source<'a> {
     pub name: &'a FunctionName,
     /// What to build.
     pub program: &'a Program,
+    /// It is new: no other image of its name can be there.
+    pub is_new: bool,
     /// The build context: a folder with nothing but the package, in [`CODE_FOLDER`].
     pub context: &'a Path,
     /// Unix seconds.
     pub created_at: u64,
+}
+
+/// What a build has come to.
+#[derive(Debug)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+    /// The end of what the steps of the build printed.
+    pub log: String,
 }
 
 /// Why there is no image.
@@ -100,14 +116,25 @@ impl Builder {
     /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
     /// one goes that it is about to build upon.
     pub async fn remove_image(&self, id: FunctionId) -> Result<(), DockerError> {
-        let paused = self.pause().await;
+        // A daemon that does not answer must not hold up builds.
+        self.docker.version().await?;
+        let _paused = self.pause().await;
         self.docker.remove_image(&self.image_name(id)).await?;
         // Of an image that a container was just being made from, only the name may have gone.
-        self.remove_dangling(&paused).await
+        let function = format!("label={}={id}", label::FUNCTION_ID);
+        match self.remove_all(&["dangling=true", &self.ours(), &function]).await {
+            Err(error) if error.is_in_use() => Ok(()),
+            other => other,
+        }
     }
 
+    /// The platform is in the tag: another one may have the same function, from a backup.
     fn image_name(&self, id: FunctionId) -> String {
-        format!("{}/{id}", self.settings.image_prefix)
+        format!("{}/{id}:{}", self.settings.image_prefix, self.platform.id())
+    }
+
+    fn ours(&self) -> String {
+        format!("label={}={}", label::PLATFORM, self.platform.id())
     }
 
     /// Makes the runtime image of a language ahead of need.
@@ -116,25 +143,20 @@ impl Builder {
     }
 
     /// Builds the image of a function; when it fails, no image is left. Ends early when `stop` is cancelled.
-    pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+    pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
             () = stop.cancelled() => return Err(BuildError::Cancelled),
         };
         let built = self.build_now(source, stop).await;
         drop(permit);
-        if built.is_err() {
-            // Cancelled in its last step, the daemon may have named it all the same.
-            if let Err(error) = self.remove_image(source.id).await {
-                tracing::warn!(function.id = %source.id, %error, "failed to remove the image of a failed build");
-            }
-        }
+        let failed = (built.is_err() && source.is_new).then_some(source.id);
         let delays = if built.is_ok() { &LATE_LEFTOVERS[..1] } else { &LATE_LEFTOVERS[..] };
         let this = self.clone();
         self.tasks.spawn(async move {
             for &delay in delays {
                 tokio::select! {
-                    () = tokio::time::sleep(delay) => this.remove_leftovers().await,
+                    () = tokio::time::sleep(delay) => this.remove_leftovers(failed).await,
                     () = this.stop.cancelled() => return,
                 }
             }
@@ -142,7 +164,7 @@ impl Builder {
         built
     }
 
-    async fn build_now(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+    async fn build_now(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let language = source.program.language();
         let runtime = self.runtimes.ensure(language, self.platform.temp_dir(), stop).await.map_err(|error| match error {
             RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
@@ -159,33 +181,58 @@ impl Builder {
         ];
         let limit = self.settings.timeout;
         let spec = BuildSpec { context: source.context, tag: &self.image_name(source.id), labels: &labels, limit };
-        self.docker.build(&spec, stop).await.map_err(|error| match error {
+        let (image, log) = self.docker.build(&spec, stop).await.map_err(|error| match error {
             docker::BuildError::Step { log } => BuildError::Failed { log },
             docker::BuildError::Docker(DockerError::Timeout { limit }) => BuildError::Timeout { limit },
             docker::BuildError::Docker(DockerError::Cancelled) => BuildError::Cancelled,
             docker::BuildError::Docker(error) => BuildError::Docker(error),
-        })
+        })?;
+        let shared = match language {
+            Language::Python => self.docker.image(&runtime).await.map_err(BuildError::Docker)?.map_or(0, |runtime| runtime.size),
+            // Its image begins with nothing.
+            Language::Go => 0,
+        };
+        let image = Image { id: image.id, size: image.size.saturating_sub(shared), is_there: true };
+        Ok(Built { image, log })
     }
 
     /// Waits until no build runs, and lets none begin while the permit is held.
     pub async fn pause(&self) -> SemaphorePermit<'_> {
+        // First for a moment without builds: who stands in line here holds up all that come after.
+        for _ in 0..PAUSE_TRIES {
+            if let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) {
+                return paused;
+            }
+            tokio::time::sleep(PAUSE_RETRY).await;
+        }
         self.permits.acquire_many(self.settings.max_concurrent).await.expect("the semaphore is never closed")
     }
 
     /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
     /// another build runs; the last of several builds to end sees to it.
-    async fn remove_leftovers(&self) {
+    async fn remove_leftovers(&self, failed: Option<FunctionId>) {
         let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
-        if let Err(error) = self.remove_dangling(&paused).await {
-            tracing::warn!(%error, "failed to remove what builds left");
+        let removed = async {
+            if let Some(id) = failed {
+                // Cancelled in its last step, the daemon may have named it all the same.
+                self.docker.remove_image(&self.image_name(id)).await?;
+            }
+            self.remove_dangling(&paused).await
+        };
+        match removed.await {
+            Err(error) if !error.is_in_use() => tracing::warn!(%error, "failed to remove what builds left"),
+            Ok(()) | Err(_) => {}
         }
     }
 
     /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
     pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
-        let ours = format!("label={}={}", label::PLATFORM, self.platform.id());
+        self.remove_all(&["dangling=true", &self.ours()]).await
+    }
+
+    async fn remove_all(&self, filters: &[&str]) -> Result<(), DockerError> {
         let mut result = Ok(());
-        for image in self.docker.images(&["dangling=true", &ours]).await? {
+        for image in self.docker.images(filters).await? {
             if let Err(error) = self.docker.remove_image(&image.id).await {
                 result = Err(error);
             }

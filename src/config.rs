@@ -73,6 +73,10 @@ pub struct Builds {
     pub max_concurrent: u32,
     /// MAX_UNPACKED_SIZE of a zip's content, in bytes.
     pub max_unpacked_size: u64,
+    /// IMAGE_CACHE_LIMIT: what functions' images may take together, in bytes; None for no limit.
+    pub image_cache_limit: Option<u64>,
+    /// MIN_FREE_DISK: with less than this free, in bytes, no submit is taken.
+    pub min_free_disk: u64,
 }
 
 /// Limits of one container.
@@ -151,6 +155,8 @@ impl Config {
                 timeout: vars.duration("DOCKER_BUILD_TIMEOUT", 300)?,
                 max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
                 max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
+                image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
+                min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
             sandbox: Sandbox {
                 memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, |text| {
@@ -197,6 +203,7 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
     Ok(vars)
 }
 
+const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";
 const MIN_MEMORY: u64 = 16_000_000;
@@ -237,7 +244,7 @@ impl Reader {
     }
 
     fn size(&mut self, variable: &'static str, bytes: u64) -> Result<u64, ConfigError> {
-        self.read(variable, bytes, "a size above zero such as 10MB, 10MiB, or a number of bytes", parse_size)
+        self.read(variable, bytes, SIZE, parse_size)
     }
 
     fn count(&mut self, variable: &'static str, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {

@@ -1,35 +1,45 @@
 //! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its image.
 
-use std::fs::{self, File};
-use std::io;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::builder::{BuildError, Builder, CODE_FOLDER, Source};
-use crate::docker::DockerError;
-use crate::package::{self, PackageError};
+use crate::builder::BuildError;
+use crate::disk::{self, LowDisk};
+use crate::docker::{Docker, DockerError};
+use crate::images::{Draft, ImageError, Images};
+use crate::package::Program;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::{Function, Registry};
-use crate::types::{FunctionId, FunctionName, Language};
-
-/// A deleted function's image is tried again this often while executions still use it.
-const IMAGE_RETRY: Duration = Duration::from_secs(1);
+use crate::store::{Executions, Record, Store, StoreError};
+use crate::types::{FunctionId, FunctionName, Language, UnknownFunction};
 
 /// Makes and deletes functions.
 #[derive(Debug)]
 pub struct Deployer {
-    builder: Builder,
+    images: Arc<Images>,
     registry: Arc<Registry>,
+    store: Store,
     pool: Pool,
-    platform: Arc<Platform>,
-    max_unpacked_size: u64,
+    room: Arc<Room>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// Knows the disks that a submit writes to.
+#[derive(Debug)]
+pub struct Room {
+    docker_dir: OnceLock<PathBuf>,
+    platform: Arc<Platform>,
+    floor: u64,
 }
 
 /// What was uploaded.
@@ -46,40 +56,78 @@ pub struct Upload {
 /// Why there is no function.
 #[derive(Debug, Error)]
 pub enum DeployError {
-    /// The zip is no good.
+    /// There is no room for one.
     #[error(transparent)]
-    Package(#[from] PackageError),
-    /// The build failed.
+    LowDisk(#[from] LowDisk),
+    /// Its image could not be made.
     #[error(transparent)]
-    Build(#[from] BuildError),
-    /// A matter of this machine's disk.
-    #[error("failed to make room for the package")]
+    Image(#[from] ImageError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The zip could not be read again.
+    #[error("failed to read the upload")]
     Io(#[from] io::Error),
     /// The task died.
     #[error("the deployment died")]
     Died(#[from] tokio::task::JoinError),
 }
 
-/// There is no function of this id.
+/// Why a function is not deleted.
 #[derive(Debug, Error)]
-#[error("no function with id {0}; GET /api/functions lists those there are")]
-pub struct UnknownFunction(pub FunctionId);
+pub enum DeleteError {
+    /// There is none of this id.
+    #[error(transparent)]
+    Unknown(#[from] UnknownFunction),
+    /// That could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task died.
+    #[error("the deletion died")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+impl Room {
+    /// Submits are taken while `floor` bytes are free.
+    pub fn new(platform: Arc<Platform>, floor: u64) -> Arc<Self> {
+        Arc::new(Self { docker_dir: OnceLock::new(), platform, floor })
+    }
+
+    /// Finds out where Docker keeps its images. Until that is known its disk is not looked at.
+    pub async fn find_docker(&self, docker: &Docker) -> Result<(), DockerError> {
+        let folder = docker.root_dir().await?;
+        self.docker_dir.get_or_init(|| folder);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), LowDisk> {
+        let mut folders =
+            vec![("DATA_DIR", self.platform.data_dir().to_owned()), ("TEMP_DIR_BASE", self.platform.temp_dir().to_owned())];
+        folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));
+        disk::check(&folders, self.floor)
+    }
+}
 
 impl Deployer {
-    /// Registers what it builds in `registry`. When `stop` is cancelled, builds under way end.
+    /// Registers what it makes in `store` and then in `registry`. When `stop` is cancelled, deployments under way end.
     pub fn new(
-        builder: Builder,
+        images: Arc<Images>,
         registry: Arc<Registry>,
+        store: Store,
         pool: Pool,
-        platform: Arc<Platform>,
-        max_unpacked_size: u64,
+        room: Arc<Room>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { builder, registry, pool, platform, max_unpacked_size, tasks, stop })
+        Arc::new(Self { images, registry, store, pool, room, tasks, stop })
     }
 
-    /// Makes a function of an upload. Dropped, it undoes what it has done.
+    /// Whether an upload may come: not when a disk is nearly full.
+    pub fn check_room(&self) -> Result<(), LowDisk> {
+        self.room.check()
+    }
+
+    /// Makes a function of an upload. Dropped before that is on disk, it undoes what it has done. Returned, it is on disk.
     pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Arc<Function>, DeployError> {
         // A task of its own, so that undoing goes on when the caller leaves; the guard tells it of that.
         let stop = self.stop.child_token();
@@ -91,53 +139,79 @@ impl Deployer {
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
-        let Upload { mut zip, name, language } = upload;
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
-        let code = context.path().join(CODE_FOLDER);
-        let max_size = self.max_unpacked_size;
-        let program = tokio::task::spawn_blocking(move || {
-            fs::create_dir(&code)?;
-            Ok::<_, DeployError>(package::open(&mut zip, &code, max_size, language)?)
-        })
-        .await??;
-        let id = FunctionId::random();
+        let Upload { zip, name, language } = upload;
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let source = Source { id, name: &name, program: &program, context: context.path(), created_at };
-        let image_id = self.builder.build(&source, stop).await?;
-        tracing::info!(function.id = %id, function.name = %name, language = program.language().as_str(), "function deployed");
-        let function = Function::new(id, name, program.language(), image_id, created_at);
-        if stop.is_cancelled() {
-            // The caller left as the build ended: nobody will ever know the id.
-            self.remove_image(id).await;
-            return Err(BuildError::Cancelled.into());
-        }
-        let function = self.registry.insert(function);
+        let draft = Draft { id: FunctionId::random(), name, language, created_at, unpacked_size: None };
+        let (package, built) = self.images.make(&draft, zip.try_clone()?, stop).await?;
+        let Draft { id, name, .. } = draft;
+        let kept = async {
+            let (zip, zip_sha256) = tokio::task::spawn_blocking(move || read_again(zip)).await??;
+            let record = Record {
+                id,
+                name,
+                language: package.program.language(),
+                entry: match package.program {
+                    Program::Python { entry, .. } => Some(entry),
+                    Program::Go { .. } => None,
+                },
+                created_at,
+                executions: Executions::default(),
+                zip_size: zip.len() as u64,
+                zip_sha256,
+                unpacked_size: package.size,
+                image: built.image,
+            };
+            if stop.is_cancelled() {
+                // The caller left as the build ended: nobody will ever know the id.
+                return Err(DeployError::Image(BuildError::Cancelled.into()));
+            }
+            self.store.insert(&record, &zip, &built.log).await?;
+            Ok(record)
+        };
+        let record = match kept.await {
+            Ok(record) => record,
+            Err(error) => {
+                self.remove_image_later(id);
+                return Err(error);
+            }
+        };
+        let function = self.registry.insert(record.into());
+        tracing::info!(function.id = %id, function.name = %function.name, language = function.language.as_str(), "function deployed");
         // So that the first execution is warm.
         self.pool.warm(&function);
+        self.images.trim_later();
         Ok(function)
     }
 
-    /// Deletes a function: no execution begins any more, those under way end by themselves, then its image goes.
-    pub fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), UnknownFunction> {
-        let function = self.registry.remove(id).ok_or(UnknownFunction(id))?;
-        self.pool.retire(&function);
-        tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
+    /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its image goes.
+    pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
-        self.tasks.spawn(async move { this.remove_image(id).await });
-        Ok(())
+        // A task of its own: what is deleted on disk must not live on in memory because the caller left.
+        let task = async move {
+            if !this.store.delete(id).await? {
+                return Err(UnknownFunction(id).into());
+            }
+            if let Some(function) = this.registry.remove(id) {
+                this.pool.retire(&function);
+                tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
+            }
+            this.remove_image_later(id);
+            Ok(())
+        };
+        self.tasks.spawn(task).await?
     }
 
-    async fn remove_image(&self, id: FunctionId) {
-        while let Err(error) = self.builder.remove_image(id).await {
-            match error {
-                DockerError::Failed { message, .. } if message.contains("conflict") => {}
-                error => tracing::warn!(function.id = %id, %error, "failed to remove an image, trying again"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(IMAGE_RETRY) => {}
-                // What is left then is removed at the next start.
-                () = self.stop.cancelled() => return,
-            }
-        }
+    fn remove_image_later(&self, id: FunctionId) {
+        let images = Arc::clone(&self.images);
+        self.tasks.spawn(async move { images.remove(id).await });
     }
+}
+
+/// The zip and its SHA-256.
+fn read_again(mut zip: File) -> io::Result<(Vec<u8>, String)> {
+    let mut bytes = Vec::new();
+    zip.rewind()?;
+    zip.read_to_end(&mut bytes)?;
+    let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((bytes, sha256))
 }

@@ -8,9 +8,9 @@ mod command;
 mod container;
 mod run_spec;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -76,16 +76,50 @@ pub enum DockerError {
     },
 }
 
+impl DockerError {
+    /// Whether it means that there is no such image.
+    pub fn is_missing_image(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.to_ascii_lowercase().contains("no such image"))
+    }
+
+    /// Whether it means that something uses what was to be removed.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.contains("conflict"))
+    }
+
+    /// Whether it means that somebody else removes the same thing.
+    pub fn is_already_in_progress(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.contains("is already in progress"))
+    }
+
+    /// Whether it means that the daemon's disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if is_disk_full(message))
+    }
+}
+
+/// Whether what a build or a command said means that the disk is full.
+pub fn is_disk_full(said: &str) -> bool {
+    said.to_ascii_lowercase().contains("no space left on device")
+}
+
 /// The docker client of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Docker(());
 
+/// An image as `docker inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedImage {
+    /// Its id.
+    pub id: ImageId,
+    /// In bytes, with what it shares with others.
+    pub size: u64,
+}
+
 /// An image as it stands in a list.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug)]
 pub struct ListedImage {
     /// Its id.
-    #[serde(rename = "ID")]
     pub id: String,
     /// Its repository, `<none>` for a dangling one.
     pub repository: String,
@@ -100,11 +134,17 @@ impl Docker {
         Ok(said.trim().to_owned())
     }
 
-    /// The id of an image by its name; None when there is no such image.
-    pub async fn image_id(&self, reference: &str) -> Result<Option<ImageId>, DockerError> {
-        let args = ["image", "inspect", "--format", "{{.Id}}", "--", reference];
+    /// The folder on the daemon's machine where it keeps images and containers.
+    pub async fn root_dir(&self) -> Result<PathBuf, DockerError> {
+        let said = query("info", QUERY_LIMIT, ["info", "--format", "{{.DockerRootDir}}"]).await?;
+        Ok(said.trim().into())
+    }
+
+    /// An image by its name or id; None when there is no such image.
+    pub async fn image(&self, reference: &str) -> Result<Option<InspectedImage>, DockerError> {
+        let args = ["image", "inspect", "--format", "{{.Id}} {{.Size}}", "--", reference];
         match query("image inspect", QUERY_LIMIT, args).await {
-            Ok(said) => ImageId::parse(said.trim()).map(Some).ok_or_else(|| unexpected("image inspect", &said)),
+            Ok(said) => inspected(said.trim()).map(Some).ok_or_else(|| unexpected("image inspect", &said)),
             Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(None),
             Err(error) => Err(error),
         }
@@ -112,11 +152,10 @@ impl Docker {
 
     /// The images that carry a label, with or without a name; `filters` are those of `docker images`.
     pub async fn images(&self, filters: &[&str]) -> Result<Vec<ListedImage>, DockerError> {
-        let mut args = vec!["images", "--no-trunc", "--format", "{{json .}}"];
+        let mut args = vec!["images", "--no-trunc", "--format", "{{.ID}} {{.Repository}} {{.Tag}}"];
         args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
         let said = query("images", QUERY_LIMIT, args).await?;
-        let lines = said.lines().map(serde_json::from_str::<ListedImage>);
-        lines.collect::<Result<_, _>>().map_err(|_| unexpected("images", &said))
+        said.lines().map(listed).collect::<Option<_>>().ok_or_else(|| unexpected("images", &said))
     }
 
     /// Removes an image by name or id; one that is gone is removed. Fails while a container uses it.
@@ -152,6 +191,16 @@ impl Docker {
     }
 }
 
+fn listed(line: &str) -> Option<ListedImage> {
+    let mut words = line.split(' ').map(str::to_owned);
+    Some(ListedImage { id: words.next()?, repository: words.next()?, tag: words.next()? })
+}
+
+fn inspected(said: &str) -> Option<InspectedImage> {
+    let (id, size) = said.split_once(' ')?;
+    Some(InspectedImage { id: ImageId::parse(id)?, size: size.parse().ok()? })
+}
+
 /// Runs a command and returns its stdout; an exit status other than 0 is an error.
 async fn query<A: AsRef<std::ffi::OsStr>>(
     name: &'static str,
@@ -174,8 +223,9 @@ fn unexpected(command: &'static str, answer: &str) -> DockerError {
 }
 
 fn is_missing(stderr: &str) -> bool {
-    // "No such image", "No such container", "no such object", by client version.
-    stderr.to_ascii_lowercase().contains("no such ")
+    // "No such image", "No such container", "no such object", by client version; the other when it goes in this moment.
+    let said = stderr.to_ascii_lowercase();
+    said.contains("no such ") || said.contains("unrecognized image id")
 }
 
 fn is_unreachable(stderr: &str) -> bool {

@@ -34,6 +34,13 @@ impl Health {
         self.0.borrow().as_deref().map(str::to_owned)
     }
 
+    /// Returns once Docker was asked and did not answer.
+    pub async fn in_trouble(mut self) {
+        // The first change is the first answer.
+        let _ = self.0.changed().await;
+        let _ = self.0.wait_for(Option::is_some).await;
+    }
+
     /// Returns once Docker answers.
     pub async fn wait(&mut self) {
         // An error means that the monitor has stopped, and then so does everything.

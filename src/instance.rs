@@ -26,6 +26,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long cleaning up after an invocation may take. A container that takes longer is replaced.
 const READY_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long an answer waits for a container's removal. With a Docker that does not answer it goes on in the background.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+
 /// The right to have one container. Says so when it is free again.
 pub struct Slot(Option<Box<dyn FnOnce() + Send + Sync>>);
 
@@ -75,7 +78,7 @@ pub struct Reply {
 pub enum End {
     /// Its process ended by itself or by a signal.
     Exited(Exit),
-    /// It took longer than this and was ended, with its container.
+    /// It took longer than this and was ended, with its container, which is gone.
     Timeout(Duration),
     /// The kernel's OOM killer ended the whole container.
     OutOfMemory,
@@ -86,6 +89,9 @@ pub enum End {
 /// Why there is no instance.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// Its image is gone, or holds a bootstrap that speaks another version of the protocol.
+    #[error("the image {0} is gone or was made for another version of this platform")]
+    NoImage(String),
     /// Docker could not start the container, or what ran in it died.
     #[error(transparent)]
     Docker(DockerError),
@@ -106,7 +112,11 @@ impl Instance {
         match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
             Ok(Ok(Event::Hello)) => Ok(Self { wire, guard, invocations: 0 }),
             Ok(Ok(other)) => Err(StartError::Protocol(ProtocolError::Unexpected(other))),
-            Ok(Err(ProtocolError::Io(_))) => Err(StartError::Docker(guard.container().complaint().await)),
+            Ok(Err(ProtocolError::Io(_))) => match guard.container().complaint().await {
+                error if error.is_missing_image() => Err(StartError::NoImage(spec.image.to_owned())),
+                error => Err(StartError::Docker(error)),
+            },
+            Ok(Err(ProtocolError::Version(_))) => Err(StartError::NoImage(spec.image.to_owned())),
             Ok(Err(error)) => Err(StartError::Protocol(error)),
             Err(_) => Err(StartError::Timeout),
         }
@@ -127,7 +137,8 @@ impl Instance {
         self.guard.container().is_attached()
     }
 
-    /// Runs the function once. When its end is not [`End::Exited`], the container is gone as this returns.
+    /// Runs the function once. When it ended by timeout or out of memory, the container is gone as this returns; when that
+    /// can't be had in time, it counts as lost.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, After) {
         self.invocations += 1;
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
@@ -143,14 +154,13 @@ impl Instance {
             }
             Ok(Err(error)) => {
                 let end = self.guard.explain(&error).await;
-                self.guard.remove().await;
-                (end, After::Ended)
+                (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
             Err(_) => {
-                self.guard.remove().await;
+                let is_gone = self.guard.remove().await;
                 // What the bootstrap had not yet passed on, and what was on its way when it died.
                 let _ = time::timeout(Duration::from_secs(1), self.wire.drain(request.nonce, output)).await;
-                (End::Timeout(limit), After::Ended)
+                (if is_gone { End::Timeout(limit) } else { End::Lost }, After::Ended)
             }
         };
         (Reply { end, stdout: stdout.into(), stderr: stderr.into() }, after)
@@ -251,16 +261,20 @@ impl Guard {
         &mut self.held.as_mut().expect("the container is held until it is removed").0
     }
 
-    /// Removes the container now. Cancelled, it goes on in the background.
-    async fn remove(&mut self) {
-        if let Some((container, slot)) = self.held.take() {
-            let removal = self.tasks.spawn(async move {
-                container.remove().await;
-                drop(slot);
-            });
-            if let Err(error) = removal.await {
+    /// Removes the container now. Cancelled, or after its limit, it goes on in the background. False when that is so.
+    async fn remove(&mut self) -> bool {
+        let Some((container, slot)) = self.held.take() else { return true };
+        let removal = self.tasks.spawn(async move {
+            container.remove().await;
+            drop(slot);
+        });
+        match time::timeout(REMOVAL_LIMIT, removal).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
                 tracing::error!(%error, "the removal of a container failed");
+                false
             }
+            Err(_) => false,
         }
     }
 

@@ -10,18 +10,23 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config;
-use crate::instance::End;
-use crate::pool::{AcquireError, Pool, Start};
+use crate::images::{ImageError, Images};
+use crate::instance::{End, StartError};
+use crate::pool::{AcquireError, Lease, Pool, Start};
 use crate::protocol::{Exit, Nonce, Request};
-use crate::registry::Registry;
-use crate::types::FunctionId;
+use crate::registry::{Function, Registry};
+use crate::types::{FunctionId, UnknownFunction};
 
 use input::Input;
+
+/// How often an image is made again for one execution, when somebody removes it again and again.
+const IMAGE_TRIES: u32 = 2;
 
 /// Executes functions.
 #[derive(Debug)]
 pub struct Invoker {
     registry: Arc<Registry>,
+    images: Arc<Images>,
     pool: Pool,
     limits: config::Pool,
     memory_limit: u64,
@@ -80,8 +85,11 @@ pub enum Outcome {
 #[derive(Debug, Error)]
 pub enum InvokeError {
     /// No such function.
-    #[error("no function with id {0}; GET /api/functions lists those there are")]
-    UnknownFunction(FunctionId),
+    #[error(transparent)]
+    Unknown(#[from] UnknownFunction),
+    /// Its image was gone, and could not be made again.
+    #[error(transparent)]
+    Image(#[from] Arc<ImageError>),
     /// No instance for it.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
@@ -89,19 +97,19 @@ pub enum InvokeError {
 
 impl Invoker {
     /// Executes functions of `registry` on instances from `pool`.
-    pub fn new(registry: Arc<Registry>, pool: Pool, limits: config::Pool, memory_limit: u64) -> Self {
-        Self { registry, pool, limits, memory_limit }
+    pub fn new(registry: Arc<Registry>, images: Arc<Images>, pool: Pool, limits: config::Pool, memory_limit: u64) -> Self {
+        Self { registry, images, pool, limits, memory_limit }
     }
 
     /// Runs a function once. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
-        let function = self.registry.get(id).ok_or(InvokeError::UnknownFunction(id))?;
+        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         let arrived = Instant::now();
-        let lease = self.pool.acquire(&function).await?;
+        let lease = self.lease(&function).await?;
         let (queued, start) = (arrived.elapsed(), lease.start());
         let invocation = Uuid::new_v4();
         let executed_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        function.executed(executed_at);
+        self.registry.executed(&function, executed_at);
         let (mut environment, stdin) = input.into_parts();
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
@@ -132,6 +140,27 @@ impl Invoker {
             cpu,
             peak_memory,
         })
+    }
+
+    /// An instance, for which the image is made again first when it is gone.
+    async fn lease(&self, function: &Arc<Function>) -> Result<Lease, InvokeError> {
+        let mut tries = 0..IMAGE_TRIES;
+        loop {
+            // A warm instance needs no image.
+            if !self.pool.has_idle(function.id) {
+                self.images.ensure(function).await?;
+            }
+            match self.pool.acquire(function).await {
+                Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
+                    // Noted once, by the first of those who waited for this start.
+                    StartError::NoImage(image) => drop(function.lose_image(image)),
+                    StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
+                        return Err(AcquireError::Start(error).into());
+                    }
+                },
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn outcome(&self, end: &End) -> Outcome {

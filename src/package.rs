@@ -77,8 +77,17 @@ pub enum PackageError {
     Io(#[source] io::Error),
 }
 
+/// What a zip holds.
+#[derive(Debug)]
+pub struct Package {
+    /// What to run.
+    pub program: Program,
+    /// Of its content, in bytes.
+    pub size: u64,
+}
+
 /// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
-pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Program, PackageError> {
-    zip::unpack(zip, folder, max_size)?;
-    Ok(detect::detect(folder, language)?)
+pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
+    let size = zip::unpack(zip, folder, max_size)?;
+    Ok(Package { program: detect::detect(folder, language)?, size })
 }

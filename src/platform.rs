@@ -12,6 +12,7 @@ use uuid::Uuid;
 pub struct Platform {
     id: Uuid,
     run: Uuid,
+    data_dir: PathBuf,
     temp_dir: PathBuf,
     /// Held while we live; the kernel gives it back, however we end.
     _lock: File,
@@ -74,7 +75,7 @@ impl Platform {
             Ok(()) | Err(_) => {}
         }
         fs::create_dir_all(&temp_dir).map_err(at(&temp_dir))?;
-        Ok(Self { id, run: Uuid::new_v4(), temp_dir, _lock: lock })
+        Ok(Self { id, run: Uuid::new_v4(), data_dir: data_dir.to_owned(), temp_dir, _lock: lock })
     }
 
     /// The id, the same at every start.
@@ -85,6 +86,11 @@ impl Platform {
     /// The id of this start.
     pub fn run(&self) -> Uuid {
         self.run
+    }
+
+    /// What must outlive a restart.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// Where uploads and build contexts live. Nobody else's files are in it.

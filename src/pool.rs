@@ -136,6 +136,11 @@ impl Pool {
         }
     }
 
+    /// Whether an instance of this function waits for work.
+    pub fn has_idle(&self, id: FunctionId) -> bool {
+        self.0.lock().has_idle(id)
+    }
+
     /// Starts an instance ahead of need, if there is room.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
@@ -239,8 +244,8 @@ impl Shared {
             state.free(key);
             shared.rebalance(&mut state);
         });
-        let image = function.image_id.as_str();
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox };
+        let image = function.image().id;
+        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &self.sandbox };
         Instance::start(&self.docker, &spec, slot, &self.tasks).await
     }
 
@@ -248,7 +253,11 @@ impl Shared {
         let error = Arc::new(error);
         let mut state = self.lock();
         state.set_phase(key, Phase::Ending);
-        let waiters = state.waiters_without_hope(id);
+        let waiters = match &*error {
+            // No other start of it will do better, however many may come.
+            StartError::NoImage(_) => state.take_waiters(id),
+            StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => state.waiters_without_hope(id),
+        };
         if waiters.is_empty() {
             tracing::warn!(function.id = %id, %error, "failed to start an instance");
         }

@@ -90,9 +90,9 @@ impl Runtimes {
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
         let _building = self.building[&language].lock().await;
         // A base image that is not here yet is pulled by the build; until then its name must do.
-        let base_id = self.docker.image_id(base).await.map_err(failed)?;
-        let tag = self.tag(language, base_id.as_ref().map_or(base.as_str(), |id| id.as_str()), files);
-        if self.docker.image_id(&tag).await.map_err(failed)?.is_some() {
+        let base_image = self.docker.image(base).await.map_err(failed)?;
+        let tag = self.tag(language, base_image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), files);
+        if self.docker.image(&tag).await.map_err(failed)?.is_some() {
             return Ok(tag);
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");

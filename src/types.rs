@@ -40,6 +40,11 @@ impl FromStr for FunctionId {
 #[error("`{0}` is not a function id, which is a UUID such as 123e4567-e89b-42d3-a456-426614174000")]
 pub struct NotAUuid(String);
 
+/// There is no function of this id.
+#[derive(Debug, Error)]
+#[error("no function with id {0}; GET /api/functions lists those there are")]
+pub struct UnknownFunction(pub FunctionId);
+
 /// What a person calls a function: 1 to 63 of letters, digits, `.`, `_`, `-` and space. Not unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName(String);

@@ -6,8 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{Docker, DockerError, command, failed};
-use crate::types::ImageId;
+use super::{Docker, DockerError, InspectedImage, command, failed};
 
 /// What is kept of the end of a build's log.
 const MAX_LOG: usize = 16 << 10;
@@ -40,8 +39,8 @@ pub enum BuildError {
 }
 
 impl Docker {
-    /// Builds an image; ends early when `stop` is cancelled.
-    pub async fn build(&self, spec: &BuildSpec<'_>, stop: &CancellationToken) -> Result<ImageId, BuildError> {
+    /// Builds an image; ends early when `stop` is cancelled. Also returns the end of what its steps printed.
+    pub async fn build(&self, spec: &BuildSpec<'_>, stop: &CancellationToken) -> Result<(InspectedImage, String), BuildError> {
         let mut args: Vec<String> = ["build", "--force-rm"].map(str::to_owned).into();
         args.push(format!("--tag={}", spec.tag));
         args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
@@ -49,16 +48,17 @@ impl Docker {
         args.extend(["--file".into(), spec.context.join("Dockerfile").into()]);
         args.extend(["--".into(), spec.context.into()]);
         let output = command::run(args, spec.limit, stop).await?;
+        let said = format!("{}{}", output.stdout, output.stderr);
         if !output.status.success() {
-            let said = format!("{}{}", output.stdout, output.stderr);
             return Err(if is_failed_step(&said) {
                 BuildError::Step { log: tail(&own_lines(&said)).to_owned() }
             } else {
                 failed("build", &output.stderr).into()
             });
         }
-        let id = self.image_id(spec.tag).await?;
-        Ok(id.ok_or_else(|| failed("build", "the image is not there after its build"))?)
+        let image = self.image(spec.tag).await?;
+        let image = image.ok_or_else(|| failed("build", "the image is not there after its build"))?;
+        Ok((image, tail(&own_lines(&said)).to_owned()))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::DockerError;
 
 /// Of a longer output the tail is kept, of each stream.
-const MAX_KEPT: usize = 1 << 20;
+const MAX_KEPT: usize = 8 << 20;
 /// After the command's end: how long something that inherited its pipes may keep them open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
 

@@ -11,9 +11,8 @@ use serde::Serialize;
 use super::problem::Problem;
 use super::upload::{self, UploadError};
 use super::{MULTIPART_OVERHEAD, State};
-use crate::deploy::UnknownFunction;
 use crate::registry::Function;
-use crate::types::FunctionId;
+use crate::types::{FunctionId, UnknownFunction};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,11 +49,12 @@ pub(super) async fn submit(
     if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
         return Err(UploadError::TooLarge { limit }.into());
     }
+    state.deployer.check_room()?;
     let upload = upload::receive(form?, state.platform.temp_dir(), limit).await?;
     let function = state.deployer.deploy(upload).await?;
     Ok(Json(Submitted {
         function_id: function.id.to_string(),
-        image_id: function.image_id.as_str().to_owned(),
+        image_id: function.image().id.as_str().to_owned(),
         message: format!("Function '{}' deployed successfully", function.name),
     }))
 }
@@ -77,17 +77,17 @@ pub(super) async fn delete(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Deleted>, Problem> {
     let id: FunctionId = id?.parse()?;
-    state.deployer.delete(id)?;
+    state.deployer.delete(id).await?;
     Ok(Json(Deleted { message: format!("Function {id} deleted successfully") }))
 }
 
 fn shown(function: &Function) -> Shown {
     Shown {
         function_id: function.id.to_string(),
-        image_id: function.image_id.as_str().to_owned(),
+        image_id: function.image().id.as_str().to_owned(),
         language: function.language.as_str(),
         created_at: function.created_at,
-        last_executed: function.last_executed(),
+        last_executed: function.executions().last,
         name: function.name.to_string(),
     }
 }

@@ -1,26 +1,16 @@
-//! Errors as clients see them: RFC 9457 problems. The only file that pairs errors with status codes.
+//! Errors as clients see them: RFC 9457 problems.
+
+mod causes;
 
 use std::any::Any;
 
 use axum::body::Body;
-use axum::extract::multipart::{MultipartError, MultipartRejection};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::upload::UploadError;
-use crate::builder::BuildError;
-use crate::deploy::{DeployError, UnknownFunction};
-use crate::docker::DockerError;
-use crate::instance::StartError;
-use crate::invoke::input::InputError;
-use crate::invoke::{Invocation, InvokeError};
-use crate::package::{DetectError, PackageError};
-use crate::pool::AcquireError;
-use crate::runtime::RuntimeError;
-use crate::types::NotAUuid;
+use crate::invoke::Invocation;
 
 /// Seconds after which a client that was turned away should try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -68,6 +58,15 @@ impl Problem {
         tracing::error!(error = %chain(error), "docker is unavailable");
         let detail = "Docker does not answer; /health tells when it does again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "docker_unavailable", detail)
+    }
+
+    fn disk_full(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(error), "a disk is full");
+        Self::insufficient_storage("a disk of the service is full; make room and try again")
+    }
+
+    fn insufficient_storage(detail: impl ToString) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "insufficient_storage", detail)
     }
 
     fn shutting_down() -> Self {
@@ -119,6 +118,10 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
         head.headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
+    if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE) {
+        // The rest of the request is not read, so no other can follow on this connection: the client should know.
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if status == StatusCode::UNAUTHORIZED {
         head.headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
     }
@@ -154,170 +157,6 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-impl From<NotAUuid> for Problem {
-    fn from(error: NotAUuid) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", error)
-    }
-}
-
-impl From<UnknownFunction> for Problem {
-    fn from(error: UnknownFunction) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "function_not_found", error)
-    }
-}
-
-impl From<InputError> for Problem {
-    fn from(error: InputError) -> Self {
-        match &error {
-            InputError::TooLarge(..) => Self::too_large(error),
-            InputError::Key(_)
-            | InputError::Twice(..)
-            | InputError::Reserved(..)
-            | InputError::NotText(_)
-            | InputError::Nul(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_input", error),
-        }
-    }
-}
-
-impl From<InvokeError> for Problem {
-    fn from(error: InvokeError) -> Self {
-        match &error {
-            InvokeError::UnknownFunction(_) => Self::new(StatusCode::NOT_FOUND, "function_not_found", error),
-            InvokeError::Acquire(AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. }) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)
-            }
-            InvokeError::Acquire(AcquireError::ShuttingDown) => Self::shutting_down(),
-            InvokeError::Acquire(AcquireError::Deleted) => Self::new(StatusCode::NOT_FOUND, "function_not_found", error),
-            InvokeError::Acquire(AcquireError::Start(start)) => match &**start {
-                StartError::Docker(docker) if is_unavailable(docker) => Self::docker(&error),
-                StartError::Timeout => Self::docker(&error),
-                StartError::Docker(_) | StartError::Protocol(_) => Self::internal(&error),
-            },
-        }
-    }
-}
-
-impl From<DeployError> for Problem {
-    fn from(error: DeployError) -> Self {
-        match error {
-            DeployError::Package(error) => package(error),
-            DeployError::Build(error) => build(error),
-            DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
-        }
-    }
-}
-
-fn package(error: PackageError) -> Problem {
-    match &error {
-        PackageError::TooManyEntries(_) | PackageError::TooLarge { .. } => Problem::too_large(error),
-        PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(&error),
-        PackageError::Detect(
-            DetectError::Nothing { .. } | DetectError::Both { .. } | DetectError::NotThere { .. } | DetectError::Entry { .. },
-        ) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
-        PackageError::NotAZip(_)
-        | PackageError::Encrypted(_)
-        | PackageError::Path { .. }
-        | PackageError::Special(_)
-        | PackageError::Duplicate(..)
-        | PackageError::Repeated
-        | PackageError::FileAsFolder(_)
-        | PackageError::Overlap
-        | PackageError::Damaged { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid_archive", error),
-    }
-}
-
-fn build(error: BuildError) -> Problem {
-    match error {
-        BuildError::Failed { ref log } => {
-            let build_log = Some(log.clone());
-            Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
-        }
-        BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
-        BuildError::Cancelled => Problem::shutting_down(),
-        BuildError::Runtime(RuntimeError::Docker { ref source, .. }) | BuildError::Docker(ref source)
-            if is_unavailable(source) =>
-        {
-            Problem::docker(&error)
-        }
-        BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_) => Problem::internal(&error),
-    }
-}
-
-fn is_unavailable(error: &DockerError) -> bool {
-    match error {
-        DockerError::Spawn(_) | DockerError::Unavailable(_) | DockerError::Timeout { .. } => true,
-        DockerError::Cancelled | DockerError::Failed { .. } | DockerError::Unexpected { .. } => false,
-    }
-}
-
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Self {
-        match error {
-            UploadError::Multipart(error) => error.into(),
-            UploadError::TooLarge { .. } => Self::too_large(error),
-            UploadError::Io(_) => Self::internal(&error),
-            UploadError::Missing
-            | UploadError::Twice(_)
-            | UploadError::Unknown(_)
-            | UploadError::NotText(_)
-            | UploadError::Name(_)
-            | UploadError::Language(_) => Self::invalid_request(error),
-        }
-    }
-}
-
-impl From<MultipartError> for Problem {
-    fn from(error: MultipartError) -> Self {
-        if is_late(&error) {
-            return Self::request_timeout();
-        }
-        match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the upload is larger than MAX_FILE_SIZE allows"),
-            _ => Self::invalid_request(format!("the multipart body is malformed: {}", error.body_text())),
-        }
-    }
-}
-
-impl From<MultipartRejection> for Problem {
-    fn from(rejection: MultipartRejection) -> Self {
-        let detail = format!("expected multipart/form-data with a boundary and a file field `code`: {}", rejection.body_text());
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        if is_late(&rejection) {
-            return Self::request_timeout();
-        }
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is larger than the limit of 1 MiB"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "expected a JSON body with the header `Content-Type: application/json`",
-            ),
-            _ => Self::invalid_request(rejection.body_text()),
-        }
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(_: QueryRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", "give the function's id once, as ?functionId=UUID")
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(_: PathRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", "the path does not hold a function's id, which is a UUID")
-    }
-}
-
-fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<super::request::Late>())
 }
 
 /// The status of an execution, which its body repeats.

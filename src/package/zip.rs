@@ -17,8 +17,8 @@ const TYPE_FILE: u32 = 0o100_000;
 const TYPE_FOLDER: u32 = 0o040_000;
 const EXECUTABLE: u32 = 0o111;
 
-/// Writes all files of the zip below `folder`; a single top-level folder is left out.
-pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<(), PackageError> {
+/// Writes all files of the zip below `folder`; a single top-level folder is left out. Returns how many bytes they have.
+pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<u64, PackageError> {
     let mut archive = ZipArchive::new(BufReader::new(zip)).map_err(not_a_zip)?;
     if archive.len() > MAX_ENTRIES {
         return Err(PackageError::TooManyEntries(archive.len()));
@@ -44,7 +44,7 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<(),
             }
         }
     }
-    Ok(())
+    Ok(max_size - left)
 }
 
 struct Entry {

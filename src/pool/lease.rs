@@ -41,8 +41,8 @@ impl Lease {
         self.start
     }
 
-    /// Runs the function once, and gives the instance back once it is clean. When the reply's end is not an exit, the
-    /// container is gone as this returns.
+    /// Runs the function once, and gives the instance back once it is clean. When it ended by timeout or out
+    /// of memory, the container is gone as this returns.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> Reply {
         let instance = self.instance.take().expect("a lease has its instance until it is used");
         let (reply, after) = instance.invoke(request, limit).await;

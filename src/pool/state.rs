@@ -130,7 +130,16 @@ impl State {
         if count.starting + count.busy + count.idle > 0 {
             return Vec::new();
         }
+        self.take_waiters(id)
+    }
+
+    /// All waiters of a function.
+    pub(super) fn take_waiters(&mut self, id: FunctionId) -> Vec<Grant> {
         std::iter::from_fn(|| self.pop_waiter(id)).collect()
+    }
+
+    pub(super) fn has_idle(&self, id: FunctionId) -> bool {
+        self.queues.get(&id).is_some_and(|queue| !queue.idle.is_empty())
     }
 
     /// The idle instance that was used last, now busy.

@@ -59,6 +59,10 @@ const PYTHON: &[(&str, &str)] = &[
         "finalizers",
         "class F:\n    def __init__(self, n):\n        self.n = n\n    def __del__(self):\n        print('gone', self.n)\na = F('a')\n_b = F('b')\nimport weakref\nw = weakref.finalize(a, print, 'finalized')\nprint('main')\n",
     ),
+    (
+        "finalizer after a collection",
+        "import gc\nclass A:\n    def __del__(self):\n        print('bye')\na = A()\ngc.collect()\nprint('main')\n",
+    ),
     ("unflushed file", "import os\nf = os.fdopen(os.dup(1), 'w')\nf.write('late\\n')\nprint('main')\n"),
     (
         "multiprocessing fork",

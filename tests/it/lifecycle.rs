@@ -7,68 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::support::{Service, TestApp, answer, docker, eventually, outcome, python};
-
-/// The containers (`["ps", "--all"]`) or images (`["images"]`) of the platform in this folder.
-fn labelled(dir: &std::path::Path, what: &[&str]) -> Vec<String> {
-    let platform = std::fs::read_to_string(dir.join("data/platform-id")).unwrap();
-    docker(&[what, &["--quiet", "--filter", &format!("label=youtube-serverless.platform={platform}")]].concat())
-}
-
-#[tokio::test]
-#[ignore = "needs docker"]
-async fn the_program_serves_with_nothing_but_environment_variables() {
-    let dir = tempfile::tempdir().unwrap();
-    let service = Service::start(dir.path(), &[]).await.healthy().await;
-    let function = service.submit(python("print('ran')")).await.assert_status(200).body;
-    let path = format!("/api/execute?functionId={}", function["functionId"].as_str().unwrap());
-    assert_eq!(service.get(&path).await.assert_outcome(200, "ok").output(), "ran\n");
-    service.signal("TERM");
-    assert!(service.end().await.success());
-    assert_eq!(labelled(dir.path(), &["ps", "--all"]), [""; 0]);
-    assert_eq!(std::fs::read_dir(dir.path().join("temp")).unwrap().count(), 0);
-    // Functions are forgotten with the process; their images go at the next start.
-    let service = Service::start(dir.path(), &[]).await.healthy().await;
-    eventually("the images are gone", async || labelled(dir.path(), &["images"]).is_empty().then_some(())).await;
-    service.signal("INT");
-    assert!(service.end().await.success());
-}
-
-#[tokio::test]
-#[ignore = "needs docker"]
-async fn after_a_crash_its_own_containers_are_removed_and_no_others() {
-    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut services = Vec::new();
-    for dir in [dir.path(), other.path()] {
-        let service = Service::start(dir, &[]).await.healthy().await;
-        let function =
-            service.submit(python("import time\nprint('up', flush=True)\ntime.sleep(15)\n")).await.assert_status(200).body;
-        let url = format!("{}/api/execute?functionId={}", service.url, function["functionId"].as_str().unwrap());
-        let execution = tokio::spawn(async move { reqwest::get(url).await });
-        eventually("its container runs", async || labelled(dir, &["ps", "--all"]).pop()).await;
-        services.push((service, execution));
-    }
-    let (other_service, other_execution) = services.pop().unwrap();
-    let (service, execution) = services.pop().unwrap();
-    service.signal("KILL");
-    service.end().await;
-    execution.await.unwrap().expect_err("the service is gone");
-    let service = Service::start(dir.path(), &[]).await.healthy().await;
-    eventually("nothing of the crashed run is left", async || {
-        let left = [labelled(dir.path(), &["ps", "--all"]), labelled(dir.path(), &["images"])].concat();
-        left.is_empty().then_some(())
-    })
-    .await;
-    service.signal("TERM");
-    assert!(service.end().await.success());
-    let response = other_execution.await.unwrap().expect("the other service was left alone");
-    assert_eq!(response.status(), 200);
-    other_service.signal("TERM");
-    assert!(other_service.end().await.success());
-    for image in labelled(other.path(), &["images"]) {
-        docker(&["image", "rm", &image]);
-    }
-}
+use crate::support::{Service, TestApp, answer, eventually, outcome, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -250,7 +189,7 @@ async fn a_docker_that_hangs_hangs_no_probe() {
 async fn a_bad_start_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let said = |settings: &[(&str, &str)]| {
-        let output = outcome(dir.path(), settings);
+        let output = outcome(dir.path(), &[], settings);
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, message) = said(&[("DOCKER_RUN_TIMEOUT", "soon")]);

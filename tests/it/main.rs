@@ -10,6 +10,9 @@
 mod api;
 mod builds;
 mod conformance;
+mod crash;
+mod durability;
+mod faults;
 mod input;
 mod lifecycle;
 mod outcomes;

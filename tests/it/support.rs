@@ -1,5 +1,6 @@
 //! A service of its own for each test, and words to talk to it.
 
+mod engine;
 mod process;
 mod zips;
 
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::{app, config::Config, telemetry};
 
+pub(crate) use engine::Engine;
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};
 
@@ -69,7 +71,8 @@ impl TestApp {
         app.assert_no_containers();
         // Those of functions that the test itself could no longer delete; the next start of this platform would do it.
         for image in app.images() {
-            docker(&["image", "rm", "--", image.split(' ').next().unwrap()]);
+            // One without a name may go by itself meanwhile.
+            let _ = Command::new("docker").args(["image", "rm", "--force", "--", image.split(' ').nth(1).unwrap()]).output();
         }
         let temp = app.dir.path().join("temp");
         assert_eq!(std::fs::read_dir(temp).unwrap().count(), 0, "the service left temp files");
@@ -156,6 +159,11 @@ impl TestApp {
         assert_eq!(self.containers(), [""; 0], "containers are left");
     }
 
+    /// The name of a function's image.
+    pub(crate) fn image_name(&self, function: &Deployed) -> String {
+        format!("youtube-serverless/{}:{}", function.id, self.platform)
+    }
+
     /// The names and ids of this platform's images, dangling ones included.
     pub(crate) fn images(&self) -> Vec<String> {
         let filter = format!("label=youtube-serverless.platform={}", self.platform);
@@ -225,6 +233,12 @@ pub(crate) async fn read(response: Response) -> Answer {
     let text = response.text().await.expect("the answer arrives whole");
     let body = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     Answer { status, headers, body }
+}
+
+/// The containers (`["ps", "--all"]`) or images (`["images"]`) of the platform in this folder.
+pub(crate) fn labelled(dir: &Path, what: &[&str]) -> Vec<String> {
+    let platform = std::fs::read_to_string(dir.join("data/platform-id")).unwrap();
+    docker(&[what, &["--quiet", "--filter", &format!("label=youtube-serverless.platform={platform}")]].concat())
 }
 
 /// Runs a docker command that must succeed, and returns its lines.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use reqwest::Client;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, RequestBuilder};
 
-use super::{Answer, answer, eventually, vars};
+use super::{Answer, answer, eventually, labelled, vars};
 
 /// A process of the service. Killed when dropped.
 pub(crate) struct Service {
@@ -32,6 +33,11 @@ impl Service {
         self
     }
 
+    /// Expects it to say so now.
+    pub(crate) async fn healthy_now(&self) {
+        self.get("/health").await.assert_status(200);
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         answer(self.client.get(format!("{}{path}", self.url))).await
     }
@@ -40,10 +46,56 @@ impl Service {
         answer(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
     }
 
+    pub(crate) async fn execute(&self, id: &str) -> Answer {
+        self.get(&format!("/api/execute?functionId={id}")).await
+    }
+
     pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {
-        let part = reqwest::multipart::Part::bytes(zip).file_name("function.zip");
-        answer(self.client.post(format!("{}/api/submit", self.url)).multipart(reqwest::multipart::Form::new().part("code", part)))
-            .await
+        answer(self.submission(zip)).await
+    }
+
+    /// A request that submits a zip.
+    pub(crate) fn submission(&self, zip: Vec<u8>) -> RequestBuilder {
+        let part = Part::bytes(zip).file_name("function.zip");
+        self.client.post(format!("{}/api/submit", self.url)).multipart(Form::new().part("code", part))
+    }
+
+    /// Submits a zip that is good, and returns the function's id.
+    pub(crate) async fn deploy(&self, zip: Vec<u8>) -> String {
+        self.submit(zip).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned()
+    }
+
+    /// An answer, or None when the service went away first.
+    pub(crate) async fn try_submit(&self, zip: Vec<u8>) -> Option<Answer> {
+        attempt(self.submission(zip)).await
+    }
+
+    /// The same for an execution.
+    pub(crate) async fn try_execute(&self, id: &str) -> Option<Answer> {
+        attempt(self.client.get(format!("{}/api/execute?functionId={id}", self.url))).await
+    }
+
+    /// The same for a deletion.
+    pub(crate) async fn try_delete(&self, id: &str) -> Option<Answer> {
+        attempt(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
+    }
+
+    /// Stops it by a signal, and expects it to end well.
+    pub(crate) async fn stop(self) {
+        self.signal("TERM");
+        assert!(self.end().await.success());
+    }
+
+    /// Deletes all functions, waits until nothing of them is in Docker, and stops.
+    pub(crate) async fn delete_all(self, dir: &Path) {
+        for function in self.get("/api/functions").await.body.as_array().unwrap() {
+            self.delete(function["functionId"].as_str().unwrap()).await.assert_status(200);
+        }
+        eventually("nothing is left", async || {
+            [labelled(dir, &["ps", "--all"]), labelled(dir, &["images"])].concat().is_empty().then_some(())
+        })
+        .await;
+        self.stop().await;
     }
 
     /// Sends a signal by name, such as `TERM`.
@@ -58,6 +110,13 @@ impl Service {
     }
 }
 
+async fn attempt(request: RequestBuilder) -> Option<Answer> {
+    let response = request.send().await.ok()?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
+    Some(Answer { status, headers, body })
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -66,8 +125,8 @@ impl Drop for Service {
 }
 
 /// Runs it until it ends by itself.
-pub(crate) fn outcome(dir: &Path, settings: &[(&str, &str)]) -> Output {
-    command(dir, settings).stderr(Stdio::piped()).output().unwrap()
+pub(crate) fn outcome(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    command(dir, settings).args(arguments).stderr(Stdio::piped()).output().unwrap()
 }
 
 fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {

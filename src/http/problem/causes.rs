@@ -1,0 +1,257 @@
+//! Which problem an error is to the client. The only file that pairs the errors of other modules with status codes.
+
+use axum::extract::multipart::{MultipartError, MultipartRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::StatusCode;
+
+use super::super::upload::UploadError;
+use super::{Problem, chain};
+use crate::builder::BuildError;
+use crate::deploy::{DeleteError, DeployError};
+use crate::disk::{self, LowDisk};
+use crate::docker::{self, DockerError};
+use crate::images::ImageError;
+use crate::instance::StartError;
+use crate::invoke::InvokeError;
+use crate::invoke::input::InputError;
+use crate::package::{DetectError, PackageError};
+use crate::pool::AcquireError;
+use crate::runtime::RuntimeError;
+use crate::store::StoreError;
+use crate::types::{NotAUuid, UnknownFunction};
+
+impl From<NotAUuid> for Problem {
+    fn from(error: NotAUuid) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", error)
+    }
+}
+
+impl From<UnknownFunction> for Problem {
+    fn from(error: UnknownFunction) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "function_not_found", error)
+    }
+}
+
+impl From<InputError> for Problem {
+    fn from(error: InputError) -> Self {
+        match &error {
+            InputError::TooLarge(..) => Self::too_large(error),
+            InputError::Key(_)
+            | InputError::Twice(..)
+            | InputError::Reserved(..)
+            | InputError::NotText(_)
+            | InputError::Nul(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_input", error),
+        }
+    }
+}
+
+impl From<InvokeError> for Problem {
+    fn from(error: InvokeError) -> Self {
+        match error {
+            InvokeError::Unknown(error) => error.into(),
+            InvokeError::Image(error) => made_again(&error),
+            InvokeError::Acquire(error) => acquire(error),
+        }
+    }
+}
+
+fn acquire(error: AcquireError) -> Problem {
+    match &error {
+        AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)
+        }
+        AcquireError::ShuttingDown => Problem::shutting_down(),
+        AcquireError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
+        AcquireError::Start(start) => match &**start {
+            StartError::Docker(docker) if is_unavailable(docker) => Problem::docker(&error),
+            StartError::Timeout => Problem::docker(&error),
+            StartError::Docker(docker) if docker.is_disk_full() => Problem::disk_full(&error),
+            StartError::NoImage(_) | StartError::Docker(_) | StartError::Protocol(_) => Problem::internal(&error),
+        },
+    }
+}
+
+impl From<DeployError> for Problem {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::LowDisk(error) => error.into(),
+            DeployError::Image(error) => image(&error),
+            DeployError::Store(error) => store(&error),
+            DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<DeleteError> for Problem {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Unknown(error) => error.into(),
+            DeleteError::Store(error) => store(&error),
+            DeleteError::Died(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LowDisk> for Problem {
+    fn from(error: LowDisk) -> Self {
+        Self::insufficient_storage(error)
+    }
+}
+
+fn store(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Full(_) => Problem::disk_full(error),
+        StoreError::Damaged { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Exists(_)
+        | StoreError::Missing(_)
+        | StoreError::Other(_) => Problem::internal(error),
+    }
+}
+
+fn image(error: &ImageError) -> Problem {
+    match error {
+        ImageError::Package(error) => package(error),
+        ImageError::Build(error) => build(error),
+        ImageError::Store(error) => store(error),
+        ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
+        ImageError::Io(io) if disk::is_full(io) => Problem::disk_full(error),
+        ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
+    }
+}
+
+/// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's fault.
+fn made_again(error: &ImageError) -> Problem {
+    let problem = image(error);
+    let is_ours = !problem.status.is_client_error() || problem.status == StatusCode::NOT_FOUND;
+    if is_ours && problem.status != StatusCode::GATEWAY_TIMEOUT {
+        return problem;
+    }
+    let detail = format!("the function's image was gone and could not be built again: {}", problem.detail);
+    tracing::error!(error = %chain(error), "an image could not be built again");
+    Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, build_log: problem.build_log }
+}
+
+fn is_full(error: &PackageError) -> bool {
+    matches!(error, PackageError::Io(error) if disk::is_full(error))
+}
+
+fn package(error: &PackageError) -> Problem {
+    match error {
+        PackageError::TooManyEntries(_) | PackageError::TooLarge { .. } => Problem::too_large(error),
+        PackageError::Io(_) if is_full(error) => Problem::disk_full(error),
+        PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
+        PackageError::Detect(
+            DetectError::Nothing { .. } | DetectError::Both { .. } | DetectError::NotThere { .. } | DetectError::Entry { .. },
+        ) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
+        PackageError::NotAZip(_)
+        | PackageError::Encrypted(_)
+        | PackageError::Path { .. }
+        | PackageError::Special(_)
+        | PackageError::Duplicate(..)
+        | PackageError::Repeated
+        | PackageError::FileAsFolder(_)
+        | PackageError::Overlap
+        | PackageError::Damaged { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid_archive", error),
+    }
+}
+
+fn build(error: &BuildError) -> Problem {
+    match error {
+        BuildError::Failed { log } | BuildError::Runtime(RuntimeError::Step { log, .. }) if docker::is_disk_full(log) => {
+            Problem::disk_full(error)
+        }
+        BuildError::Runtime(RuntimeError::Io(io)) if disk::is_full(io) => Problem::disk_full(error),
+        BuildError::Io(io) if disk::is_full(io) => Problem::disk_full(error),
+        BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if source.is_disk_full() => {
+            Problem::disk_full(error)
+        }
+        BuildError::Failed { log } => {
+            let build_log = Some(log.clone());
+            Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
+        }
+        BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
+        BuildError::Cancelled => Problem::shutting_down(),
+        BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {
+            Problem::docker(error)
+        }
+        BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_) => Problem::internal(error),
+    }
+}
+
+fn is_unavailable(error: &DockerError) -> bool {
+    match error {
+        DockerError::Spawn(_) | DockerError::Unavailable(_) | DockerError::Timeout { .. } => true,
+        DockerError::Cancelled | DockerError::Failed { .. } | DockerError::Unexpected { .. } => false,
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Multipart(error) => error.into(),
+            UploadError::TooLarge { .. } => Self::too_large(error),
+            UploadError::Io(ref io) if disk::is_full(io) => Self::disk_full(&error),
+            UploadError::Io(_) => Self::internal(&error),
+            UploadError::Missing
+            | UploadError::Twice(_)
+            | UploadError::Unknown(_)
+            | UploadError::NotText(_)
+            | UploadError::Name(_)
+            | UploadError::Language(_) => Self::invalid_request(error),
+        }
+    }
+}
+
+impl From<MultipartError> for Problem {
+    fn from(error: MultipartError) -> Self {
+        if is_late(&error) {
+            return Self::request_timeout();
+        }
+        match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the upload is larger than MAX_FILE_SIZE allows"),
+            _ => Self::invalid_request(format!("the multipart body is malformed: {}", error.body_text())),
+        }
+    }
+}
+
+impl From<MultipartRejection> for Problem {
+    fn from(rejection: MultipartRejection) -> Self {
+        let detail = format!("expected multipart/form-data with a boundary and a file field `code`: {}", rejection.body_text());
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        if is_late(&rejection) {
+            return Self::request_timeout();
+        }
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is larger than the limit of 1 MiB"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "expected a JSON body with the header `Content-Type: application/json`",
+            ),
+            _ => Self::invalid_request(rejection.body_text()),
+        }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(_: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", "give the function's id once, as ?functionId=UUID")
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(_: PathRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", "the path does not hold a function's id, which is a UUID")
+    }
+}
+
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<super::super::request::Late>())
+}

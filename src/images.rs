@@ -1,0 +1,271 @@
+//! Functions' images: a cache of what can be built from their zips at any time.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
+use crate::config;
+use crate::package::{self, Package, PackageError};
+use crate::platform::Platform;
+use crate::registry::{Function, Registry};
+use crate::store::{Store, StoreError};
+use crate::types::{FunctionId, FunctionName, Language};
+
+/// The image of a deleted function is tried again this often while executions still use it.
+const RETRY: Duration = Duration::from_secs(1);
+/// When the cache is over its limit and what could go is in use, it is looked at again after this.
+const TRIM_RETRY: Duration = Duration::from_secs(5);
+
+/// Makes, makes again, and removes images.
+#[derive(Debug)]
+pub struct Images {
+    builder: Builder,
+    registry: Arc<Registry>,
+    store: Store,
+    platform: Arc<Platform>,
+    settings: config::Builds,
+    rebuilds: std::sync::Mutex<HashMap<FunctionId, Arc<Rebuild>>>,
+    trimming: Mutex<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What an image is to be made for.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The function's.
+    pub id: FunctionId,
+    /// The function's.
+    pub name: FunctionName,
+    /// The word of who knows; None to find out.
+    pub language: Option<Language>,
+    /// Unix seconds.
+    pub created_at: u64,
+    /// What the zip's content had when an image was made of it before; that much it may have, whatever the limit is now.
+    pub unpacked_size: Option<u64>,
+}
+
+/// The making again of one function's image.
+#[derive(Debug, Default)]
+struct Rebuild {
+    /// How often it has begun.
+    begun: AtomicU64,
+    /// Why it last failed. Locked by who builds, so that the others wait for that.
+    last_error: Mutex<Option<Arc<ImageError>>>,
+}
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// The zip is no good.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The build failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The zip could not be read, or the image not be noted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The function was deleted meanwhile.
+    #[error("the function was deleted")]
+    Deleted,
+    /// A matter of this machine's disk.
+    #[error("failed to make room for the package")]
+    Io(#[from] io::Error),
+    /// The task died.
+    #[error("the build died")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+impl Images {
+    /// When `stop` is cancelled, builds under way end.
+    pub fn new(
+        builder: Builder,
+        registry: Arc<Registry>,
+        store: Store,
+        platform: Arc<Platform>,
+        settings: config::Builds,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            builder,
+            registry,
+            store,
+            platform,
+            settings,
+            rebuilds: Default::default(),
+            trimming: Mutex::default(),
+            tasks,
+            stop,
+        })
+    }
+
+    /// Makes an image of a zip; on error none is left.
+    pub async fn make(&self, draft: &Draft, mut zip: File, stop: &CancellationToken) -> Result<(Package, Built), ImageError> {
+        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
+        let code = context.path().join(CODE_FOLDER);
+        let language = draft.language;
+        let max_size = self.settings.max_unpacked_size.max(draft.unpacked_size.unwrap_or(0));
+        let package = tokio::task::spawn_blocking(move || {
+            fs::create_dir(&code)?;
+            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language)?)
+        })
+        .await??;
+        let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;
+        let is_new = unpacked_size.is_none();
+        let source = Source { id, name, program: &package.program, created_at, is_new, context: context.path() };
+        let built = self.builder.build(&source, stop).await?;
+        Ok((package, built))
+    }
+
+    /// Sees to it that a function has an image: when it is gone it is built from the zip, once for all who wait. They share
+    /// the error, too.
+    pub async fn ensure(self: &Arc<Self>, function: &Arc<Function>) -> Result<(), Arc<ImageError>> {
+        if function.image().is_there {
+            return Ok(());
+        }
+        // A task of its own: who waits may leave, and what it has begun is of use to the others.
+        let (this, function) = (Arc::clone(self), Arc::clone(function));
+        let task = self.tasks.spawn(async move { this.make_again_once(&function).await });
+        task.await.map_err(|error| Arc::new(error.into()))?
+    }
+
+    async fn make_again_once(self: &Arc<Self>, function: &Function) -> Result<(), Arc<ImageError>> {
+        let rebuild = self.rebuild(function.id);
+        let begun = rebuild.begun.load(Ordering::Acquire);
+        let mut last_error = rebuild.last_error.lock().await;
+        if function.image().is_there {
+            return Ok(());
+        }
+        match &*last_error {
+            // One that has ended while this waited in line would have no other end now.
+            Some(error) if rebuild.begun.load(Ordering::Acquire) != begun => return Err(Arc::clone(error)),
+            Some(_) | None => {}
+        }
+        rebuild.begun.fetch_add(1, Ordering::AcqRel);
+        let made = self.make_again(function).await.map_err(Arc::new);
+        *last_error = made.as_ref().err().cloned();
+        made
+    }
+
+    fn rebuild(&self, id: FunctionId) -> Arc<Rebuild> {
+        Arc::clone(self.rebuilds().entry(id).or_default())
+    }
+
+    fn rebuilds(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<Rebuild>>> {
+        self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn make_again(self: &Arc<Self>, function: &Function) -> Result<(), ImageError> {
+        if function.is_deleted() {
+            return Err(ImageError::Deleted);
+        }
+        tracing::info!(function.id = %function.id, "the image is gone: building it again");
+        let zip = self.store.zip(function.id).await?.ok_or(ImageError::Deleted)?;
+        let temp_dir = self.platform.temp_dir().to_owned();
+        let zip = tokio::task::spawn_blocking(move || {
+            let mut file = tempfile::tempfile_in(temp_dir)?;
+            file.write_all(&zip)?;
+            file.rewind()?;
+            Ok::<_, io::Error>(file)
+        });
+        let draft = Draft {
+            id: function.id,
+            name: function.name.clone(),
+            language: Some(function.language),
+            created_at: function.created_at,
+            unpacked_size: Some(function.unpacked_size),
+        };
+        let (_, built) = self.make(&draft, zip.await??, &self.stop).await?;
+        let is_known = self.store.set_image(function.id, &built.image, &built.log).await?;
+        if !is_known || function.is_deleted() {
+            let (this, id) = (Arc::clone(self), function.id);
+            self.tasks.spawn(async move { this.remove(id).await });
+            return Err(ImageError::Deleted);
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        function.set_image(built.image, u64::try_from(now).unwrap_or(u64::MAX));
+        self.trim_later();
+        Ok(())
+    }
+
+    /// Removes a function's image, once nothing uses it any more.
+    pub async fn remove(&self, id: FunctionId) {
+        self.rebuilds().remove(&id);
+        while let Err(error) = self.builder.remove_image(id).await {
+            if !error.is_in_use() {
+                tracing::warn!(function.id = %id, %error, "failed to remove an image, trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                // What is left then is removed at the next start: no function has it.
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Keeps the cache within IMAGE_CACHE_LIMIT, in the background.
+    pub fn trim_later(self: &Arc<Self>) {
+        let Some(limit) = self.settings.image_cache_limit else { return };
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let work = async {
+                // One does it for all.
+                let Ok(_one) = this.trimming.try_lock() else { return };
+                while this.trim(limit).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "failed to evict an image");
+                    true
+                }) {
+                    tokio::time::sleep(TRIM_RETRY).await;
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = this.stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Evicts the longest unused images, but never the last used one. True when it must try again: some are in use.
+    async fn trim(&self, limit: u64) -> Result<bool, ImageError> {
+        let mut cached: Vec<_> = self.registry.list().into_iter().filter(|function| function.image().is_there).collect();
+        let mut total: u64 = cached.iter().map(|function| function.image().size).sum();
+        cached.sort_by_key(|function| function.last_used());
+        cached.pop();
+        let mut is_in_the_way = false;
+        for function in cached {
+            if total <= limit {
+                return Ok(false);
+            }
+            let rebuild = self.rebuild(function.id);
+            let _one = rebuild.last_error.lock().await;
+            let image = function.image();
+            if !image.is_there || function.is_deleted() {
+                continue;
+            }
+            match self.builder.remove_image(function.id).await {
+                Ok(()) => {}
+                Err(error) if error.is_in_use() => {
+                    is_in_the_way = true;
+                    continue;
+                }
+                Err(error) => return Err(BuildError::Docker(error).into()),
+            }
+            tracing::info!(function.id = %function.id, bytes = image.size, "evicted an image");
+            function.lose_image(image.id.as_str());
+            self.store.lose_images(&[function.id]).await?;
+            total = total.saturating_sub(image.size);
+        }
+        Ok(is_in_the_way && total > limit)
+    }
+}

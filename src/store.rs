@@ -1,0 +1,174 @@
+//! What outlives a restart: functions, their zips and build logs, in one SQLite file of DATA_DIR. The only place with SQL.
+//!
+//! What a call here has written is on disk when it returns: every commit is synced (WAL, `synchronous = FULL`).
+
+mod functions;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool};
+use thiserror::Error;
+
+pub use functions::{Executions, Image, Record};
+
+/// The file's name in DATA_DIR.
+pub const FILE_NAME: &str = "store.db";
+
+/// How long to wait for another process that has the file, which can only be a backup or a person's `sqlite3`.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The database. One connection: all writes are short, and there is one process.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+/// Why something could not be stored or read.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It is no database of ours, or a damaged one.
+    #[error(
+        "{path} is damaged or not a database of this platform; restore a backup in its place (README, \"Backup\"), or move it \
+         away with its -wal and -shm files to start with no functions"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This user or this disk does not let us write.
+    #[error("{path} can't be opened and written to; DATA_DIR must be on a disk and of a user that let this process write")]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A later version of this program has changed its form.
+    #[error(
+        "{path} was written by a newer version of this program (schema {schema}); run that version, or restore a backup made by this one"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema's number.
+        schema: i64,
+    },
+    /// No room left.
+    #[error("the disk of DATA_DIR is full")]
+    Full(#[source] sqlx::Error),
+    /// A backup goes to a new file only.
+    #[error("{0} exists; give the backup a name of its own")]
+    Exists(PathBuf),
+    /// There is nothing to back up.
+    #[error("there is no {0}; DATA_DIR must be that of the service")]
+    Missing(PathBuf),
+    /// Anything else.
+    #[error("failed to use the database")]
+    Other(#[source] sqlx::Error),
+}
+
+impl Store {
+    /// Opens or makes the database in `data_dir`, which no other process may serve from, and brings it to the current form.
+    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join(FILE_NAME);
+        let options = options(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let store = Self::connect(path, options).await?;
+        let migrated = sqlx::migrate!("src/store/migrations").run(&store.pool).await;
+        migrated.map_err(|error| store.migration(error))?;
+        // Migrations that are done write nothing, so a file that can't be written would show only at a submit.
+        let written = sqlx::query("UPDATE functions SET state = state WHERE number < 0").execute(&store.pool).await;
+        written.map_err(|error| store.failed(error))?;
+        // Of the small table only: the zips may be gigabytes, and a function whose zip is damaged still executes.
+        let check = sqlx::query_scalar::<Sqlite, String>("PRAGMA quick_check(functions)");
+        match check.fetch_all(&store.pool).await.map_err(|error| store.failed(error))?.as_slice() {
+            [ok] if ok == "ok" => Ok(store),
+            complaints => Err(store.damaged(complaints.join("; "))),
+        }
+    }
+
+    /// Copies the whole database, as it is at one moment, to `file`; the service may run meanwhile.
+    pub async fn backup(data_dir: &Path, file: &Path) -> Result<(), StoreError> {
+        let path = data_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(StoreError::Missing(path));
+        }
+        if file.exists() {
+            return Err(StoreError::Exists(file.to_owned()));
+        }
+        let store = Self::connect(path.clone(), options(&path)).await?;
+        // Made beside and renamed, so that a file of that name is a whole backup.
+        let draft = file.with_added_extension("part");
+        let _ = std::fs::remove_file(&draft);
+        let name = draft.to_string_lossy().into_owned();
+        let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&store.pool).await;
+        let kept = copied.map_err(|error| store.failed(error)).and_then(|_| {
+            let synced = std::fs::File::open(&draft).and_then(|draft| draft.sync_all());
+            synced.and_then(|()| std::fs::rename(&draft, file)).map_err(|error| StoreError::Other(error.into()))
+        });
+        store.close().await;
+        kept.inspect_err(|_| drop(std::fs::remove_file(&draft)))
+    }
+
+    /// Folds the log into the file. Calls after this fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn connect(path: PathBuf, options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let pool = pool.connect_with(options).await.map_err(|error| classify(&path, error))?;
+        Ok(Self { pool, path })
+    }
+
+    fn failed(&self, error: sqlx::Error) -> StoreError {
+        classify(&self.path, error)
+    }
+
+    fn damaged(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), source: source.into() }
+    }
+
+    fn migration(&self, error: MigrateError) -> StoreError {
+        match error {
+            MigrateError::VersionMissing(schema) => StoreError::Newer { path: self.path.clone(), schema },
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => self.failed(error),
+            error => self.damaged(error),
+        }
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_LIMIT).disable_statement_logging()
+}
+
+/// By SQLite's primary result codes, <https://sqlite.org/rescode.html>.
+fn classify(path: &Path, error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(8 | 14) => StoreError::ReadOnly { path: path.to_owned(), source: error },
+        Some(11 | 26) => StoreError::Damaged { path: path.to_owned(), source: error.into() },
+        // Also an I/O error: it is what a full disk gives when the log's index can't grow.
+        Some(13) => StoreError::Full(error),
+        Some(10) if is_disk_full(path) => StoreError::Full(error),
+        _ => StoreError::Other(error),
+    }
+}
+
+fn is_disk_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! `kill -9` at random moments: nothing acknowledged is lost, nothing deleted comes back, nothing is left that no row owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::support::{Engine, Service, eventually, python};
+
+const ROUNDS: usize = 100;
+const ROUNDS_WITH_DAEMON: usize = 6;
+const CLIENTS: usize = 3;
+/// More are not kept, so that the rounds stay alike.
+const MOST: usize = 6;
+
+/// What the service has acknowledged.
+#[derive(Default)]
+struct Ledger {
+    /// What each function prints.
+    functions: BTreeMap<String, String>,
+    /// Those whose deletion was asked for and not acknowledged: they may be there or not.
+    doubtful: BTreeSet<String>,
+    deleted: BTreeSet<String>,
+    submits: usize,
+    executions: usize,
+    deletes: usize,
+}
+
+/// A number below `bound` that nobody foresees.
+fn random(bound: usize) -> usize {
+    (Uuid::new_v4().as_u128() % bound as u128) as usize
+}
+
+/// Submits, executes and deletes until the service is gone.
+async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
+    loop {
+        let (known, any) = {
+            let ledger = ledger.lock().unwrap();
+            let any = ledger.functions.iter().nth(random(ledger.functions.len().max(1)));
+            (ledger.functions.len(), any.map(|(id, text)| (id.clone(), text.clone())))
+        };
+        let choice = random(4);
+        match any {
+            Some((id, _)) if choice == 0 || known > MOST => {
+                ledger.lock().unwrap().functions.remove(&id);
+                ledger.lock().unwrap().doubtful.insert(id.clone());
+                let Some(answer) = service.try_delete(&id).await else { return };
+                // Two clients may want to delete it.
+                assert!(answer.status == 200 || answer.status == 404, "{answer:?}");
+                let mut ledger = ledger.lock().unwrap();
+                ledger.doubtful.remove(&id);
+                ledger.deleted.insert(id);
+                ledger.deletes += 1;
+            }
+            Some((id, text)) if choice == 1 => {
+                let Some(answer) = service.try_execute(&id).await else { return };
+                if answer.status == 200 {
+                    assert_eq!(answer.output(), format!("{text}\n"));
+                    ledger.lock().unwrap().executions += 1;
+                } else {
+                    let is_deleted = !ledger.lock().unwrap().functions.contains_key(&id);
+                    assert!(answer.status == 404 && is_deleted, "{answer:?}");
+                }
+            }
+            _ => {
+                let text = Uuid::new_v4().to_string();
+                let Some(answer) = service.try_submit(python(&format!("print('{text}')"))).await else { return };
+                let answer = answer.assert_status(200);
+                let mut ledger = ledger.lock().unwrap();
+                ledger.functions.insert(answer.body["functionId"].as_str().unwrap().to_owned(), text);
+                ledger.submits += 1;
+            }
+        }
+    }
+}
+
+async fn round(service: Service, ledger: &Arc<Mutex<Ledger>>, patience: Duration) {
+    let service = Arc::new(service);
+    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(client(Arc::clone(&service), Arc::clone(ledger)))).collect();
+    tokio::time::sleep(patience).await;
+    service.signal("KILL");
+    for client in clients {
+        client.await.unwrap();
+    }
+    Arc::into_inner(service).expect("no client has it any more").end().await;
+}
+
+/// Of all that was acknowledged nothing is missing, and of all deletions none undone.
+async fn assert_agrees(service: &Service, ledger: &Mutex<Ledger>) -> BTreeSet<String> {
+    let listed = service.get("/api/functions").await.assert_status(200).body;
+    let listed: BTreeSet<String> =
+        listed.as_array().unwrap().iter().map(|function| function["functionId"].as_str().unwrap().to_owned()).collect();
+    let mut ledger = ledger.lock().unwrap();
+    let missing: Vec<_> = ledger.functions.keys().filter(|&id| !listed.contains(id)).collect();
+    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+    let back: Vec<_> = ledger.deleted.intersection(&listed).collect();
+    assert!(back.is_empty(), "deleted and back: {back:?}");
+    ledger.doubtful.clear();
+    listed
+}
+
+/// At the end: all execute, and Docker and the disk hold nothing else.
+async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, docker: impl Fn(&[&str]) -> String) {
+    let listed = assert_agrees(&service, ledger).await;
+    let functions = ledger.lock().unwrap().functions.clone();
+    for (id, text) in functions {
+        assert_eq!(service.execute(&id).await.assert_outcome(200, "ok").output(), format!("{text}\n"));
+    }
+    let platform = std::fs::read_to_string(dir.join("data/platform-id")).unwrap();
+    let filter = format!("label=youtube-serverless.platform={platform}");
+    eventually("no image is left that no function has", async || {
+        let images = docker(&["images", "--filter", &filter, "--format", "{{.Repository}}"]);
+        images.lines().all(|name| name.rsplit('/').next().is_some_and(|id| listed.contains(id))).then_some(())
+    })
+    .await;
+    for id in &listed {
+        service.delete(id).await.assert_status(200);
+    }
+    eventually("all images are gone", async || docker(&["images", "--quiet", "--filter", &filter]).is_empty().then_some(()))
+        .await;
+    service.stop().await;
+    assert_eq!(docker(&["ps", "--all", "--quiet", "--filter", &filter]), "");
+    assert_eq!(std::fs::read_dir(dir.join("temp")).unwrap().count(), 0, "temp files are left");
+}
+
+fn report(what: &str, ledger: &Mutex<Ledger>) {
+    let Ledger { submits, executions, deletes, .. } = &*ledger.lock().unwrap();
+    eprintln!("{what}: {submits} submits, {executions} executions and {deletes} deletes were acknowledged");
+    assert!(*submits > 0 && *executions > 0 && *deletes > 0, "the rounds were too short to mean anything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs docker"]
+async fn a_hundred_crashes_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::default();
+    for _ in 0..ROUNDS {
+        let service = Service::start(dir.path(), &[]).await.healthy().await;
+        assert_agrees(&service, &ledger).await;
+        round(service, &ledger, Duration::from_millis(random(2500) as u64)).await;
+    }
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    report("100 crashes", &ledger);
+    assert_whole(service, dir.path(), &ledger, |args| crate::support::docker(args).join("\n")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs docker"]
+async fn crashes_with_a_restart_of_the_daemon_in_between_lose_nothing() {
+    let mut engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Arc::default();
+    for n in 0..ROUNDS_WITH_DAEMON {
+        let host = engine.host();
+        let service = Service::start(dir.path(), &[("DOCKER_HOST", &host)]).await.healthy().await;
+        assert_agrees(&service, &ledger).await;
+        round(service, &ledger, Duration::from_millis(2000 + random(4000) as u64)).await;
+        if n % 2 == 0 {
+            engine.stop().await;
+        } else {
+            engine.kill().await;
+        }
+        engine.run().await;
+    }
+    let host = engine.host();
+    let service = Service::start(dir.path(), &[("DOCKER_HOST", &host)]).await.healthy().await;
+    report("crashes with restarts of the daemon", &ledger);
+    assert_whole(service, dir.path(), &ledger, |args| engine.docker(args).expect("docker answers").trim().to_owned()).await;
+    engine.remove().await;
+}

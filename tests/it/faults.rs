@@ -1,0 +1,256 @@
+//! Faults made for real: each gives a clear answer in bounded time, loses nothing, and is over when its cause is.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Engine, Service, TestApp, docker, eventually, outcome, python};
+
+const PROGRAM: &str = "print('served')";
+
+/// Nobody waits longer than this for an answer, whatever has broken.
+const BOUND: Duration = Duration::from_secs(75);
+
+async fn within(limit: Duration, answer: impl Future<Output = Answer>) -> Answer {
+    let started = Instant::now();
+    let answer = tokio::time::timeout(limit, answer).await.expect("the answer comes in bounded time");
+    tracing::debug!(elapsed = ?started.elapsed(), "answered");
+    answer
+}
+
+async fn assert_served(service: &Service, function: &str) {
+    let served = async || {
+        let answer = service.execute(function).await;
+        (answer.status == 200).then(|| assert_eq!(answer.output(), "served\n"))
+    };
+    eventually("the function is served again", served).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
+    let mut engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings =
+        [("DOCKER_HOST", engine.host()), ("DOCKER_RUN_TIMEOUT", "60s".to_owned()), ("INSTANCE_IDLE_TIMEOUT", "1s".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let function = service.deploy(python(PROGRAM)).await;
+    let long = service.deploy(python("import time\ntime.sleep(50)\nprint('served')")).await;
+
+    // Stopped under an execution: that one is lost, what follows is told so at once, and all is listed.
+    let stopped = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        engine.stop().await;
+    };
+    let (answer, ()) = tokio::join!(within(BOUND, service.execute(&long)), stopped);
+    assert_eq!((answer.status, answer.body["outcome"].as_str()), (500, Some("lost")), "{:#}", answer.body);
+    within(Duration::from_secs(15), service.execute(&function)).await.assert_problem(503, "docker_unavailable", "/health");
+    within(Duration::from_secs(15), service.submit(python(PROGRAM))).await.assert_problem(503, "docker_unavailable", "/health");
+    eventually("health says so", async || (service.get("/health").await.status == 503).then_some(())).await;
+    assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 2);
+    engine.run().await;
+    assert_served(&service, &function).await;
+
+    // Restarted between executions.
+    engine.stop().await;
+    engine.run().await;
+    assert_served(&service, &function).await;
+
+    // Hung: probes answer, executions and submits end in bounded time, and it recovers.
+    eventually("the instances have ended", async || {
+        engine.docker(&["ps", "--quiet"]).filter(|list| list.trim().is_empty()).map(drop)
+    })
+    .await;
+    engine.signal("STOP");
+    let (execution, submit, probe) = tokio::join!(
+        within(BOUND, service.execute(&function)),
+        within(BOUND, service.submit(python(PROGRAM))),
+        within(Duration::from_secs(2), service.get("/health/live")),
+    );
+    assert!(matches!(execution.body["code"].as_str(), Some("docker_unavailable" | "overloaded")), "{execution:?}");
+    submit.assert_problem(503, "docker_unavailable", "/health");
+    probe.assert_status(200);
+    within(Duration::from_secs(2), service.get("/health")).await.assert_status(503);
+    engine.signal("CONT");
+    assert_served(&service, &function).await;
+    assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 2);
+    service.stop().await;
+    assert_eq!(engine.docker(&["ps", "--all", "--quiet"]).unwrap(), "");
+    engine.remove().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_container_killed_by_hand_loses_one_execution_and_no_more() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python("import time, os\ntime.sleep(float(os.environ['SECONDS']))\nprint('served')\n")).await;
+        let long = app.execute_with(&function, serde_json::json!({"seconds": 30}));
+        let killed = async {
+            docker(&["kill", &app.begun(&function).await]);
+        };
+        let (answer, ()) = tokio::join!(long, killed);
+        assert!(answer.assert_outcome(500, "lost").body["error"].is_string());
+        let answer = app.execute_with(&function, serde_json::json!({"seconds": 0})).await;
+        assert_eq!(answer.assert_outcome(200, "ok").output(), "served\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn without_the_docker_program_it_says_so_until_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let service = Service::start(dir.path(), &[("PATH", bin.to_str().unwrap())]).await;
+    let submit = within(Duration::from_secs(5), service.submit(python(PROGRAM))).await;
+    submit.assert_problem(503, "docker_unavailable", "/health");
+    let health = eventually("health says so", async || {
+        let body = service.get("/health").await.body;
+        body["reason"].as_str().filter(|reason| reason.contains("failed to run the docker client")).map(str::to_owned)
+    });
+    health.await;
+    symlink(program("docker"), bin.join("docker")).unwrap();
+    let service = service.healthy().await;
+    let function = service.deploy(python(PROGRAM)).await;
+    std::fs::remove_file(bin.join("docker")).unwrap();
+    // The warm instance needs no docker; a new one would.
+    assert_eq!(within(BOUND, service.execute(&function)).await.assert_outcome(200, "ok").output(), "served\n");
+    symlink(program("docker"), bin.join("docker")).unwrap();
+    service.healthy().await.delete_all(dir.path()).await;
+}
+
+/// Where a program is.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var("PATH").unwrap();
+    path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.exists()).expect(name)
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_disk_below_the_floor_takes_no_submit() {
+    TestApp::run(&[("MIN_FREE_DISK", "1000TB")], async |app| {
+        app.submit(python(PROGRAM)).await.assert_problem(507, "insufficient_storage", "MIN_FREE_DISK");
+        assert_eq!(app.get("/api/functions").await.assert_status(200).body, serde_json::json!([]));
+    })
+    .await;
+}
+
+/// A small disk of its own, unmounted when dropped. Needs root.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(folder: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        mount(&["-t", "tmpfs", "-o", options, "tmpfs", folder.to_str().unwrap()]);
+        Self(folder.to_owned())
+    }
+
+    /// Takes all room but for some bytes, and returns the file that has it.
+    fn fill(&self, left: u64) -> PathBuf {
+        let file = self.0.join("filler");
+        let _ = std::fs::write(&file, vec![0; 64 << 20]);
+        let size = std::fs::metadata(&file).unwrap().len();
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(size - left).unwrap();
+        file
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["--lazy", self.0.to_str().unwrap()]).status();
+    }
+}
+
+#[track_caller]
+fn mount(args: &[&str]) {
+    assert!(Command::new("mount").args(args).status().unwrap().success(), "mount {args:?}; these tests need root");
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_full_disk_is_an_answer_and_costs_no_function() {
+    for folder in ["data", "temp"] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::mount(&dir.path().join(folder), "size=8m");
+        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
+        let function = service.deploy(python(PROGRAM)).await;
+        let filler = disk.fill(40 << 10);
+        // Poorly compressible, so that the zip is larger than what is left.
+        let noise: String = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let large = python(&format!("print('served')\n# {noise}\n"));
+        within(BOUND, service.submit(large.clone())).await.assert_problem(507, "insufficient_storage", "full");
+        assert_eq!(service.execute(&function).await.assert_outcome(200, "ok").output(), "served\n");
+        std::fs::remove_file(filler).unwrap();
+        let second = service.deploy(large).await;
+        service.signal("KILL");
+        service.end().await;
+        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
+        for function in [function, second] {
+            assert_eq!(service.execute(&function).await.assert_outcome(200, "ok").output(), "served\n");
+        }
+        service.delete_all(dir.path()).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_database_that_is_damaged_or_read_only_stops_the_start_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    Service::start(dir.path(), &[]).await.stop().await;
+    let file = dir.path().join("data/store.db");
+    let said = || {
+        let output = outcome(dir.path(), &[], &[("SERVER_PORT", "0")]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    {
+        // As root no permission would stop us.
+        let file = file.to_str().unwrap();
+        mount(&["--bind", file, file]);
+        let _mounted = Disk(file.into());
+        mount(&["-o", "remount,bind,ro", file]);
+        let message = said();
+        assert!(message.contains("store.db can't be opened and written to") && message.contains("DATA_DIR"), "{message}");
+    }
+    std::fs::write(&file, "not a database, not even nearly ".repeat(200)).unwrap();
+    let message = said();
+    assert!(message.contains("store.db is damaged") && message.contains("restore a backup"), "{message}");
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_clock_that_jumps_breaks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = dir.path().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let library = ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+    let library = library.into_iter().find(|library| Path::new(library).exists()).expect("Debian's package libfaketime");
+    let settings = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let function = service.deploy(python(PROGRAM)).await;
+    let mut last = 0;
+    for jump in ["+0", "+400d", "-400d", "+0"] {
+        std::fs::write(&clock, jump).unwrap();
+        let answer = within(BOUND, service.execute(&function)).await.assert_outcome(200, "ok");
+        let executed_at = answer.body["executedAt"].as_u64().unwrap();
+        let real = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert_eq!(executed_at.abs_diff(real) > 300 * 86400, jump != "+0", "the clock did jump");
+        let shown = service.get(&format!("/api/functions/{function}")).await.body["lastExecuted"].as_u64().unwrap();
+        assert!(shown >= last, "the last execution never goes back");
+        last = shown;
+        service.healthy_now().await;
+    }
+    service.signal("KILL");
+    service.end().await;
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    assert_eq!(service.execute(&function).await.assert_outcome(200, "ok").output(), "served\n");
+    service.delete_all(dir.path()).await;
+}
