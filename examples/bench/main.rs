@@ -10,6 +10,7 @@
 )]
 
 mod by_hand;
+mod many;
 mod report;
 mod service;
 
@@ -37,7 +38,27 @@ async fn main() -> Result<()> {
         cold(&mut report, dir.path(), language).await?;
         warm(&mut report, dir.path(), language, soak).await?;
     }
+    many(&mut report).await?;
     report.write()
+}
+
+/// A start with many functions, and a list of them.
+async fn many(report: &mut Report) -> Result<()> {
+    const FUNCTIONS: usize = 1000;
+    let dir = tempfile::tempdir()?;
+    many::fill(&dir.path().join("data"), FUNCTIONS).await?;
+    let started = Instant::now();
+    let service = Service::start(dir.path(), &[]).await?;
+    let start = started.elapsed();
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        times.push(service.list(FUNCTIONS).await?);
+    }
+    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+    report.note(format!(
+        "with {FUNCTIONS} functions: {start:.0?} from the start of the process until it is healthy, GET /api/functions p50 {p50:.1?}, p99 {p99:.1?}"
+    ));
+    service.stop()
 }
 
 /// Starts that nothing is ready for, against `docker run`, and against the program run by hand on the host.

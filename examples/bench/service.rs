@@ -40,7 +40,7 @@ impl Service {
         let deadline = Instant::now() + Duration::from_secs(60);
         while service.client.get(service.url.join("/health")?).send().await.map_or(true, |answer| !answer.status().is_success()) {
             ensure!(Instant::now() < deadline, "the service is not healthy after a minute");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(service)
     }
@@ -68,6 +68,15 @@ impl Service {
         let elapsed = started.elapsed();
         let answer: Value = serde_json::from_slice(&bytes)?;
         ensure!(answer["output"] == "Hello, John!\n", "an unexpected answer: {answer}");
+        Ok(elapsed)
+    }
+
+    pub(crate) async fn list(&self, expected: usize) -> Result<Duration> {
+        let started = Instant::now();
+        let bytes = self.client.get(self.url.join("/api/functions")?).send().await?.bytes().await?;
+        let elapsed = started.elapsed();
+        let listed: Vec<Value> = serde_json::from_slice(&bytes)?;
+        ensure!(listed.len() == expected, "{} functions are listed", listed.len());
         Ok(elapsed)
     }
 

@@ -1,0 +1,31 @@
+//! Functions made without builds, straight in the store.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use youtube_serverless::store::{Executions, Image, Record, Store};
+use youtube_serverless::types::{FunctionId, ImageId, Language};
+
+/// Makes as many in the store of a DATA_DIR, with zips of a usual size.
+pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
+    std::fs::create_dir_all(data_dir)?;
+    let store = Store::open(data_dir).await?;
+    let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).context("an image id")?;
+    for n in 0..count {
+        let record = Record {
+            id: FunctionId::random(),
+            name: format!("function {n}").parse()?,
+            language: Language::Python,
+            entry: Some("main.py".to_owned()),
+            created_at: 1_700_000_000,
+            executions: Executions::default(),
+            zip_size: 4096,
+            zip_sha256: "0".repeat(64),
+            unpacked_size: 10_000,
+            image: Image { id: image.clone(), size: 10_000, is_there: true },
+        };
+        store.insert(&record, &[0; 4096], "a log").await?;
+    }
+    store.close().await;
+    Ok(())
+}
