@@ -1,6 +1,7 @@
 //! From a package to a function's image.
 
 mod dockerfile;
+mod requirements;
 
 use std::io;
 use std::path::Path;
@@ -77,6 +78,12 @@ pub enum BuildError {
         /// The end of what it said.
         log: String,
     },
+    /// It would have to build a Python package from its source, which runs that package's code.
+    #[error(
+        "requirements.txt has {0:?}, which may need a package to be built from source; name packages that have wheels, or set \
+         PYTHON_ALLOW_SOURCE_BUILDS=true on the service"
+    )]
+    SourceBuild(String),
     /// It took too long.
     #[error("the build did not end within {limit:?} (DOCKER_BUILD_TIMEOUT)")]
     Timeout {
@@ -170,7 +177,14 @@ impl Builder {
             RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
             error => BuildError::Runtime(error),
         })?;
-        let text = dockerfile::render(source.program, &runtime, self.platform.id());
+        if !self.settings.allow_source_builds
+            && let Program::Python { requirements: true, .. } = source.program
+        {
+            let text = std::fs::read(source.context.join(CODE_FOLDER).join("requirements.txt"))?;
+            let found = requirements::source_build(&String::from_utf8_lossy(&text));
+            found.map_or(Ok(()), |line| Err(BuildError::SourceBuild(line)))?;
+        }
+        let text = dockerfile::render(source.program, &runtime, self.platform.id(), self.settings.allow_source_builds);
         std::fs::write(source.context.join("Dockerfile"), text)?;
         let labels = [
             (label::RUN, self.platform.run().to_string()),
@@ -179,10 +193,17 @@ impl Builder {
             (label::LANGUAGE, language.as_str().to_owned()),
             (label::CREATED, source.created_at.to_string()),
         ];
-        let limit = self.settings.timeout;
-        let spec = BuildSpec { context: source.context, tag: &self.image_name(source.id), labels: &labels, limit };
+        let (limit, network) = (self.settings.timeout, self.settings.network);
+        let spec = BuildSpec { context: source.context, tag: &self.image_name(source.id), labels: &labels, limit, network };
         let (image, log) = self.docker.build(&spec, stop).await.map_err(|error| match error {
-            docker::BuildError::Step { log } => BuildError::Failed { log },
+            docker::BuildError::Step { mut log } => {
+                if !self.settings.allow_source_builds && log.contains("No matching distribution found") {
+                    log.push_str(
+                        "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
+                    );
+                }
+                BuildError::Failed { log }
+            }
             docker::BuildError::Docker(DockerError::Timeout { limit }) => BuildError::Timeout { limit },
             docker::BuildError::Docker(DockerError::Cancelled) => BuildError::Cancelled,
             docker::BuildError::Docker(error) => BuildError::Docker(error),

@@ -46,6 +46,8 @@ pub struct Http {
     pub max_file_size: u64,
     /// API_TOKEN: the bearer token that every request but health probes must carry.
     pub api_token: Option<Secret>,
+    /// ALLOWED_HOSTS: this service's own names; addresses and localhost need not be among them.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// A value that must not appear in a log.
@@ -73,10 +75,23 @@ pub struct Builds {
     pub max_concurrent: u32,
     /// MAX_UNPACKED_SIZE of a zip's content, in bytes.
     pub max_unpacked_size: u64,
+    /// PYTHON_ALLOW_SOURCE_BUILDS: pip may build packages that have no wheel, which runs their code.
+    pub allow_source_builds: bool,
+    /// BUILD_NETWORK of build containers.
+    pub network: BuildNetwork,
     /// IMAGE_CACHE_LIMIT: what functions' images may take together, in bytes; None for no limit.
     pub image_cache_limit: Option<u64>,
     /// MIN_FREE_DISK: with less than this free, in bytes, no submit is taken.
     pub min_free_disk: u64,
+}
+
+/// What build containers can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildNetwork {
+    /// What Docker gives to a build.
+    Default,
+    /// Nothing.
+    None,
 }
 
 /// Limits of one container.
@@ -142,6 +157,7 @@ impl Config {
                 shutdown_timeout: vars.duration("SERVER_SHUTDOWN_TIMEOUT", 5)?,
                 max_file_size: vars.size("MAX_FILE_SIZE", 10_000_000)?,
                 api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
+                allowed_hosts: vars.read("ALLOWED_HOSTS", Vec::new(), "host names separated by commas", parse_hosts)?,
             },
             builds: Builds {
                 image_prefix: vars.read(
@@ -155,6 +171,8 @@ impl Config {
                 timeout: vars.duration("DOCKER_BUILD_TIMEOUT", 300)?,
                 max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
                 max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
+                allow_source_builds: vars.read("PYTHON_ALLOW_SOURCE_BUILDS", false, "true or false", parse)?,
+                network: vars.read("BUILD_NETWORK", BuildNetwork::Default, "default or none", parse_network)?,
                 image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
@@ -281,12 +299,26 @@ fn parse_token(text: &str) -> Option<Option<Secret>> {
     valid.then(|| Some(Secret(text.to_owned())))
 }
 
+fn parse_hosts(text: &str) -> Option<Vec<String>> {
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| is_name(name)).then_some(names)
+}
+
 fn parse_level(text: &str) -> Option<Level> {
     match text {
         "debug" => Some(Level::DEBUG),
         "info" => Some(Level::INFO),
         "warn" => Some(Level::WARN),
         "error" => Some(Level::ERROR),
+        _ => None,
+    }
+}
+
+fn parse_network(text: &str) -> Option<BuildNetwork> {
+    match text {
+        "default" => Some(BuildNetwork::Default),
+        "none" => Some(BuildNetwork::None),
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Builds;
+use crate::config::{BuildNetwork, Builds};
 use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
 use crate::types::Language;
 
@@ -102,7 +102,8 @@ impl Runtimes {
         }
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
-        let spec = BuildSpec { context: context.path(), tag: &tag, labels: &labels, limit: BUILD_LIMIT };
+        let spec =
+            BuildSpec { context: context.path(), tag: &tag, labels: &labels, limit: BUILD_LIMIT, network: BuildNetwork::Default };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
             BuildError::Step { log } => RuntimeError::Step { language, base: base.clone(), log },
             BuildError::Docker(source) => failed(source),

@@ -7,24 +7,27 @@ use crate::docker::label;
 use crate::package::Program;
 
 /// Renders it. The platform's label comes first, so that what a cancelled or failed build leaves bears it.
-pub(super) fn render(program: &Program, runtime: &str, platform: Uuid) -> String {
+pub(super) fn render(program: &Program, runtime: &str, platform: Uuid, allow_source_builds: bool) -> String {
     let label = format!("LABEL {}={platform}", label::PLATFORM);
     match program {
-        Program::Python { entry, requirements, modules } => python(runtime, &label, entry, *requirements, *modules),
+        Program::Python { entry, requirements, modules } => {
+            let wheels_only = if allow_source_builds { "" } else { " --only-binary :all:" };
+            python(runtime, &label, entry, requirements.then_some(wheels_only), *modules)
+        }
         Program::Go { module } => go(runtime, &label, *module),
     }
 }
 
-fn python(runtime: &str, label: &str, entry: &str, requirements: bool, modules: bool) -> String {
+/// `requirements` are pip's options for them, if there are any.
+fn python(runtime: &str, label: &str, entry: &str, requirements: Option<&str>, modules: bool) -> String {
     let mut lines = vec![format!("FROM {runtime}"), label.to_owned()];
-    if requirements {
+    if let Some(options) = requirements {
         // A layer of its own, before the code: built anew only when the requirements change.
         lines.push(format!("COPY {CODE_FOLDER}/requirements.txt /app/"));
-        lines.push(
+        lines.push(format!(
             "RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
-             python3 -m pip install --no-input --no-cache-dir --progress-bar off -r /app/requirements.txt"
-                .to_owned(),
-        );
+             python3 -m pip install --no-input --no-cache-dir --progress-bar off{options} -r /app/requirements.txt"
+        ));
     }
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     if modules {
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     fn rendered(program: &Program) -> String {
-        render(program, "runtime:tag", Uuid::nil())
+        render(program, "runtime:tag", Uuid::nil(), false)
     }
 
     #[test]
@@ -80,7 +83,7 @@ CMD ["main.py"]
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/requirements.txt /app/
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --no-input --no-cache-dir --progress-bar off -r /app/requirements.txt
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --no-input --no-cache-dir --progress-bar off --only-binary :all: -r /app/requirements.txt
 COPY app/ /app/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]

@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{Docker, DockerError, InspectedImage, command, failed};
+use crate::config::BuildNetwork;
 
 /// What is kept of the end of a build's log.
 const MAX_LOG: usize = 16 << 10;
@@ -22,6 +23,8 @@ pub struct BuildSpec<'a> {
     pub labels: &'a [(&'static str, String)],
     /// The build's deadline.
     pub limit: Duration,
+    /// What its steps can reach.
+    pub network: BuildNetwork,
 }
 
 /// Why there is no image.
@@ -43,6 +46,9 @@ impl Docker {
     pub async fn build(&self, spec: &BuildSpec<'_>, stop: &CancellationToken) -> Result<(InspectedImage, String), BuildError> {
         let mut args: Vec<String> = ["build", "--force-rm"].map(str::to_owned).into();
         args.push(format!("--tag={}", spec.tag));
+        if spec.network == BuildNetwork::None {
+            args.push("--network=none".to_owned());
+        }
         args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         let mut args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
         args.extend(["--file".into(), spec.context.join("Dockerfile").into()]);

@@ -38,7 +38,7 @@ async fn a_failed_build_has_the_tools_own_message_and_leaves_nothing() {
         refused(go("import \"example.com/nothing\"\n\nfunc main() { nothing.Do() }\n"), "example.com/nothing").await;
         let nothing = zip(&[("main.py", ""), ("requirements.txt", "no-such-package-of-any-name==99.99\n")]);
         refused(nothing, "No matching distribution found for no-such-package-of-any-name==99.99").await;
-        refused(zip(&[("main.py", ""), ("requirements.txt", "== bad ==\n")]), "Invalid requirement").await;
+        refused(zip(&[("main.py", ""), ("requirements.txt", "six =! 1\n")]), "Invalid requirement").await;
         eventually("nothing is left", async || app.images().is_empty().then_some(())).await;
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
     })
@@ -162,4 +162,38 @@ async fn functions_are_built_with_buildkit_too() {
     }
     service.signal("TERM");
     assert!(service.end().await.success());
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn packages_are_built_from_source_only_where_that_is_allowed() {
+    // Of this version there is no wheel.
+    let from_source =
+        || zip(&[("main.py", "import docopt\nprint(docopt.__version__)\n"), ("requirements.txt", "docopt==0.6.2\n")]);
+    let sneaky = || zip(&[("main.py", ""), ("requirements.txt", "six\n--no-binary :all:\n")]);
+    TestApp::run(&[], async |app| {
+        let answer = app.submit(from_source()).await.assert_problem(422, "build_failed", "");
+        let log = answer.body["buildLog"].as_str().unwrap();
+        assert!(log.contains("No matching distribution found for docopt") && log.contains("PYTHON_ALLOW_SOURCE_BUILDS"), "{log}");
+        app.submit(sneaky()).await.assert_problem(422, "build_failed", "--no-binary :all:");
+    })
+    .await;
+    TestApp::run(&[("PYTHON_ALLOW_SOURCE_BUILDS", "true")], async |app| {
+        let function = app.deploy(from_source()).await;
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "0.6.2\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn without_a_network_a_build_reaches_nothing() {
+    TestApp::run(&[("BUILD_NETWORK", "none")], async |app| {
+        let answer = app.submit(zip(&[("main.py", ""), ("requirements.txt", "six==1.16.0\n")])).await;
+        answer.assert_problem(422, "build_failed", "buildLog");
+        // What needs none is built.
+        let function = app.deploy(go("func main() { println(\"built\") }\n")).await;
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "built\n");
+    })
+    .await;
 }

@@ -171,6 +171,7 @@ fn build(error: &BuildError) -> Problem {
             let build_log = Some(log.clone());
             Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
         }
+        BuildError::SourceBuild(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
         BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {
