@@ -109,6 +109,12 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let keeper = tokio::spawn(executions::keep(Arc::clone(&registry), store.clone(), ended.clone()));
     let settings = Arc::new(config.http.clone());
     let state = http::State { invoker, deployer, registry, health, platform: Arc::clone(&platform), settings };
+    if !config.http.host.is_loopback() && config.http.api_token.is_none() {
+        tracing::warn!(
+            address = %config.http.host,
+            "ANYONE WHO REACHES THIS ADDRESS CAN RUN CODE HERE AND DELETE FUNCTIONS: set API_TOKEN, or SERVER_HOST to 127.0.0.1"
+        );
+    }
     tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
     let served = http::serve(listener, http::router(state), &config.http, &stop).await;
     if let Err(error) = &served {

@@ -6,6 +6,7 @@ mod health;
 mod problem;
 mod request;
 mod server;
+mod site;
 mod upload;
 
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub fn router(state: State) -> Router {
     routes
         // A client that never ends its request must not hold a handler for ever.
         .layer(from_fn_with_state(state.clone(), request::with_deadline))
+        .layer(from_fn_with_state(state.clone(), site::with_own_site))
         // Before anything of the request is read.
         .layer(from_fn_with_state(state.clone(), request::with_token))
         // A bug in a handler is an answer like any other.

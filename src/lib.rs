@@ -36,6 +36,7 @@
 //!   written and synced first, the registry after it. An image or container that no row owns is removed at the next start.
 //! - Values of input stand on no command line and in no container's configuration.
 //! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`.
+//! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
 //!
 //! # Tasks
 //! ```text

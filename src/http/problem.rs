@@ -47,6 +47,10 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    pub(super) fn cross_site(detail: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross_site", detail)
+    }
+
     /// Ours: the chain of causes goes to the log, here and nowhere else.
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "request failed");

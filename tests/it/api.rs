@@ -147,3 +147,23 @@ async fn with_a_token_set_only_its_bearer_and_probes_are_let_in() {
 fn now() -> u64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_page_of_another_site_cannot_use_a_visitors_browser() {
+    TestApp::run(&[("ALLOWED_HOSTS", "functions.test")], async |app| {
+        let refused = async |name: &str, value: &str| {
+            let form = Form::new().part("code", Part::bytes(python("print('planted')")).file_name("x.zip"));
+            let request = app.request(Method::POST, "/api/submit").header(name, value).multipart(form);
+            answer(request).await.assert_problem(403, "cross_site", value);
+        };
+        refused("origin", "http://evil.example").await;
+        refused("sec-fetch-site", "cross-site").await;
+        // A page whose own name resolves to this machine.
+        refused("host", "evil.example").await;
+        assert_eq!(app.get("/api/functions").await.body, json!([]));
+        answer(app.request(Method::GET, "/api/functions").header("host", "functions.test")).await.assert_status(200);
+        answer(app.request(Method::GET, "/health").header("host", "some-probe")).await.assert_status(200);
+    })
+    .await;
+}

@@ -132,10 +132,10 @@ async fn a_request_that_does_not_arrive_in_time_is_ended() {
             answer
         };
         assert_eq!(answered("GET /health HTTP/1.1\r\nHo").await, "");
-        let json = "POST /api/execute HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
+        let json = "POST /api/execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
         let answer = answered(json).await;
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{answer}");
-        let form = "POST /api/submit HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 100\r\nconnection: close\r\n\r\n--x\r\n";
+        let form = "POST /api/submit HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 100\r\nconnection: close\r\n\r\n--x\r\n";
         let answer = answered(form).await;
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{answer}");
     })

@@ -1,0 +1,91 @@
+//! Keeps web pages of others from using a visitor's browser to reach a service on that visitor's machine or network.
+//!
+//! Browsers say where a request comes from (`Sec-Fetch-Site`, `Origin`), other clients do not and are let through. A page
+//! can also have its own name resolve to this machine; then the name in `Host` is not one of ours. A page knows no token,
+//! so with API_TOKEN set the name does not matter.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State as Extract};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::State;
+use super::problem::Problem;
+use super::request::is_probe;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Turns away what a page of another site has sent.
+pub(super) async fn with_own_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let names = (state.settings.api_token.is_none()).then_some(state.settings.allowed_hosts.as_slice());
+    match foreign(request.headers(), names) {
+        Some(detail) if !is_probe(&request) => Problem::cross_site(detail).into_response(),
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+/// Why a request is not from a page of our own. `names` are those of this service; None when they don't matter.
+fn foreign(headers: &HeaderMap, names: Option<&[String]>) -> Option<String> {
+    let text = |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let host = text(&HOST);
+    if let Some(site) = text(&SEC_FETCH_SITE).filter(|site| site != "same-origin" && site != "none") {
+        return Some(format!("a browser sent this for a page of another site (Sec-Fetch-Site: {site})"));
+    }
+    if let Some(origin) = text(&ORIGIN) {
+        let from = origin.split_once("://").map_or("", |(_, authority)| authority);
+        if host.as_deref().is_none_or(|host| !from.eq_ignore_ascii_case(host)) {
+            return Some(format!("a browser sent this for a page of another site (Origin: {origin})"));
+        }
+    }
+    let (names, host) = (names?, host?);
+    let is_ours = host.parse::<Authority>().is_ok_and(|host| {
+        let name = host.host().trim_start_matches('[').trim_end_matches(']');
+        let is_local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+        is_local || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    });
+    (!is_ours).then(|| format!("{host:?} is not a name of this service; set ALLOWED_HOSTS to its names, or an API_TOKEN"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(sent: &[(&'static str, &'static str)], names: Option<&[String]>, is_let_in: bool) {
+        let headers = sent.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let why = foreign(&HeaderMap::from_iter(headers), names);
+        assert_eq!(why.is_none(), is_let_in, "{sent:?}: {why:?}");
+    }
+
+    #[test]
+    fn pages_of_others_are_turned_away() {
+        let names = Some(&[][..]);
+        check(&[("host", "127.0.0.1:8080")], names, true);
+        check(&[("host", "127.0.0.1:8080"), ("sec-fetch-site", "none")], names, true);
+        check(&[("host", "127.0.0.1:8080"), ("sec-fetch-site", "same-origin")], names, true);
+        check(&[("host", "127.0.0.1:8080"), ("sec-fetch-site", "same-site")], names, false);
+        check(&[("host", "127.0.0.1:8080"), ("sec-fetch-site", "cross-site")], names, false);
+        check(&[("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:8080")], names, true);
+        check(&[("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:3000")], names, false);
+        check(&[("host", "127.0.0.1:8080"), ("origin", "null")], names, false);
+        check(&[("origin", "http://evil.example")], names, false);
+        check(&[("host", "evil.example"), ("origin", "http://evil.example")], None, true);
+    }
+
+    #[test]
+    fn names_that_are_not_ours_are_turned_away_where_there_is_no_token() {
+        let names = ["functions.example.org".to_owned()];
+        for host in ["localhost", "LOCALHOST:8080", "[::1]:8080", "192.168.1.7", "functions.example.org:80"] {
+            check(&[("host", host)], Some(&names), true);
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8080", "", "a b"] {
+            check(&[("host", host)], Some(&names), false);
+        }
+        check(&[("host", "evil.example")], None, true);
+        check(&[], Some(&names), true);
+    }
+}
