@@ -56,9 +56,6 @@ pub struct Upload {
 /// Why there is no function.
 #[derive(Debug, Error)]
 pub enum DeployError {
-    /// There is no room for one.
-    #[error(transparent)]
-    LowDisk(#[from] LowDisk),
     /// Its image could not be made.
     #[error(transparent)]
     Image(#[from] ImageError),

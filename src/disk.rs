@@ -1,7 +1,7 @@
 //! Whether there is room on the disks that a submit writes to.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -23,13 +23,18 @@ pub struct LowDisk {
 pub fn check(folders: &[(&'static str, PathBuf)], floor: u64) -> Result<(), LowDisk> {
     for (place, folder) in folders {
         // One that is not on this machine, as Docker's may be, is not ours to judge.
-        let Ok(disk) = rustix::fs::statvfs(folder) else { continue };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Ok(free) = free(folder) else { continue };
         if free < floor {
             return Err(LowDisk { place, free, floor });
         }
     }
     Ok(())
+}
+
+/// How many bytes a user may still write to the disk of a file or folder.
+pub fn free(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether an error means that a disk, or a user's share of it, is full.

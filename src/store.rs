@@ -12,6 +12,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Sqlite, SqlitePool};
 use thiserror::Error;
 
+use crate::disk;
+
 pub use functions::{Executions, Image, Record};
 
 /// The file's name in DATA_DIR.
@@ -19,6 +21,9 @@ pub const FILE_NAME: &str = "store.db";
 
 /// How long to wait for another process that has the file, which can only be a backup or a person's `sqlite3`.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// With less than this free, in bytes, an I/O error is taken for a full disk.
+const ALMOST_NOTHING: u64 = 1 << 20;
 
 /// The database. One connection: all writes are short, and there is one process.
 #[derive(Clone, Debug)]
@@ -161,13 +166,9 @@ fn classify(path: &Path, error: sqlx::Error) -> StoreError {
         Some(11 | 26) => StoreError::Damaged { path: path.to_owned(), source: error.into() },
         // Also an I/O error: it is what a full disk gives when the log's index can't grow.
         Some(13) => StoreError::Full(error),
-        Some(10) if is_disk_full(path) => StoreError::Full(error),
+        Some(10) if disk::free(path).is_ok_and(|free| free < ALMOST_NOTHING) => StoreError::Full(error),
         _ => StoreError::Other(error),
     }
-}
-
-fn is_disk_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
 }
 
 #[cfg(test)]

@@ -74,7 +74,6 @@ fn acquire(error: AcquireError) -> Problem {
 impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Self {
         match error {
-            DeployError::LowDisk(error) => error.into(),
             DeployError::Image(error) => image(&error),
             DeployError::Store(error) => store(&error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),

@@ -2,8 +2,8 @@
 
 Speaks protocol v2 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
 this warm interpreter, so that a request only wakes it. The child must be indistinguishable from
-`python3 main.py`, which is why this file imports little, forgets what it imported, and leaves the exit of the
-child to the interpreter. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
+`python3 main.py`, which is why this file imports little, forgets what it imported, and ends the child in the
+interpreter's own order. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
 """
 import sys
 
