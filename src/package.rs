@@ -63,6 +63,9 @@ pub enum PackageError {
     /// Over the limit on entries.
     #[error("the zip has {0} entries; the limit is {MAX_ENTRIES}")]
     TooManyEntries(usize),
+    /// Over the same limit on folders that have no entry of their own.
+    #[error("the names of the zip's entries have more folders than the limit of {MAX_ENTRIES}")]
+    TooManyFolders,
     /// Over the limit on content, whatever its headers claim.
     #[error("the zip's content is larger than the limit of {limit} bytes (MAX_UNPACKED_SIZE)")]
     TooLarge {

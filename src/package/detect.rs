@@ -1,7 +1,7 @@
 //! Which language a package is in, and what of it to run.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use thiserror::Error;
@@ -73,6 +73,9 @@ pub enum DetectError {
     Io(#[from] io::Error),
 }
 
+/// A package clause stands within this many bytes of a file's start, whatever comments precede it.
+const MAX_START: u64 = 1 << 20;
+
 /// Names of the file to run, the best first.
 const ENTRIES: [&str; 6] = ["main.py", "__main__.py", "handler.py", "app.py", "index.py", "lambda_function.py"];
 
@@ -92,7 +95,7 @@ pub(super) fn detect(root: &Path, language: Option<Language>) -> Result<Program,
     let module = names.iter().any(|name| name == "go.mod");
     let mut go = module.then_some("go.mod");
     for name in names.iter().filter(|name| name.ends_with(".go") && !name.ends_with("_test.go")) {
-        if go.is_none() && is_package_main(&fs::read(root.join(name))?) {
+        if go.is_none() && is_package_main(&start_of(&root.join(name))?) {
             go = Some(name);
         }
     }
@@ -131,6 +134,12 @@ fn some_of(names: &[impl AsRef<str>]) -> String {
         n if n > SHOWN => format!("{}, and {} more", shown.join(", "), n - SHOWN),
         _ => shown.join(", "),
     }
+}
+
+fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(MAX_START).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// Whether Go source has `package main` as its package clause, which only comments may precede.

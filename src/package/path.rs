@@ -4,6 +4,8 @@ use thiserror::Error;
 
 const MAX_COMPONENT: usize = 255;
 const MAX_PATH: usize = 1000;
+/// Each part costs a look-up.
+const MAX_PARTS: usize = 64;
 
 /// A relative path: no `..`, no root, only `/` between components, none of them empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub enum InvalidPath {
     /// Not to be shown, or not to be had in a file's name.
     #[error("holds a control character")]
     Control,
-    /// More than file systems take.
-    #[error("is longer than 1000 bytes, or one part of it longer than 255")]
+    /// More than file systems take, or than anybody means.
+    #[error("is longer than 1000 bytes, has a part longer than 255, or more than 64 parts")]
     TooLong,
 }
 
@@ -59,7 +61,7 @@ impl EntryPath {
         if parts.iter().any(|part| part == "..") {
             return Err(InvalidPath::Parent);
         }
-        if name.len() > MAX_PATH || parts.iter().any(|part| part.len() > MAX_COMPONENT) {
+        if name.len() > MAX_PATH || parts.len() > MAX_PARTS || parts.iter().any(|part| part.len() > MAX_COMPONENT) {
             return Err(InvalidPath::TooLong);
         }
         if parts.is_empty() { Err(InvalidPath::Empty) } else { Ok(Self(parts)) }

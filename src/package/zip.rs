@@ -7,7 +7,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use zip::ZipArchive;
+use zip::read::Config;
 use zip::result::ZipError;
+use zip::unstable::read::ZipIterable;
 
 use super::path::{EntryPath, InvalidPath};
 use super::{MAX_ENTRIES, PackageError};
@@ -19,7 +21,9 @@ const EXECUTABLE: u32 = 0o111;
 
 /// Writes all files of the zip below `folder`; a single top-level folder is left out. Returns how many bytes they have.
 pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<u64, PackageError> {
-    let mut archive = ZipArchive::new(BufReader::new(zip)).map_err(not_a_zip)?;
+    let mut zip = BufReader::new(zip);
+    check_directory(&mut zip)?;
+    let mut archive = ZipArchive::new(zip).map_err(not_a_zip)?;
     if archive.len() > MAX_ENTRIES {
         return Err(PackageError::TooManyEntries(archive.len()));
     }
@@ -45,6 +49,22 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<u64
         }
     }
     Ok(max_size - left)
+}
+
+/// Reads the archive's directory once without keeping it: `ZipArchive` takes memory for all that there is, and when a
+/// directory turns out to be broken, goes on to search for another one. What it takes for broken is refused here.
+fn check_directory(zip: &mut BufReader<&mut File>) -> Result<(), PackageError> {
+    let mut directory = ZipIterable::try_new(zip, Config::default()).map_err(not_a_zip)?;
+    if directory.len() > MAX_ENTRIES {
+        return Err(PackageError::TooManyEntries(directory.len()));
+    }
+    for entry in directory.files().map_err(not_a_zip)? {
+        let entry = entry.map_err(not_a_zip)?;
+        if entry.header_start() >= entry.central_header_start() {
+            return Err(PackageError::NotAZip("an entry is said to stand behind the directory".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 struct Entry {
@@ -117,6 +137,8 @@ fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>
         is_entry: bool,
     }
     let mut seen: HashMap<String, Seen> = HashMap::new();
+    // A few long names can have very many folders, none of them an entry of its own.
+    let mut folders = 0;
     let mut entries = Vec::with_capacity(listed.len());
     for (entry_path, kind) in listed {
         let mut paths: Vec<String> = entry_path.ancestors_and_self().collect();
@@ -125,6 +147,10 @@ fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>
         let all = paths.into_iter().map(|path| (path, true, false)).chain([(own.clone(), is_folder, true)]);
         for (path, is_folder, is_entry) in all {
             let Some(earlier) = seen.get_mut(&path.to_lowercase()) else {
+                folders += usize::from(is_folder && !is_entry);
+                if folders > MAX_ENTRIES {
+                    return Err(PackageError::TooManyFolders);
+                }
                 seen.insert(path.to_lowercase(), Seen { path, is_folder, is_entry });
                 continue;
             };
