@@ -78,6 +78,9 @@ pub enum BuildError {
         /// The end of what it said.
         log: String,
     },
+    /// A list of packages that is none.
+    #[error("requirements.txt has more than {} bytes", requirements::MAX_SIZE)]
+    Requirements,
     /// It would have to build a Python package from its source, which runs that package's code.
     #[error(
         "requirements.txt has {0:?}, which may need a package to be built from source; name packages that have wheels, or set \
@@ -144,9 +147,9 @@ impl Builder {
         format!("label={}={}", label::PLATFORM, self.platform.id())
     }
 
-    /// Makes the runtime image of a language ahead of need.
-    pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<(), RuntimeError> {
-        self.runtimes.ensure(language, self.platform.temp_dir(), stop).await.map(drop)
+    /// Makes the runtime image of a language ahead of need, and returns its name.
+    pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
+        self.runtimes.ensure(language, self.platform.temp_dir(), stop).await
     }
 
     /// Builds the image of a function; when it fails, no image is left. Ends early when `stop` is cancelled.
@@ -180,9 +183,7 @@ impl Builder {
         if !self.settings.allow_source_builds
             && let Program::Python { requirements: true, .. } = source.program
         {
-            let text = std::fs::read(source.context.join(CODE_FOLDER).join("requirements.txt"))?;
-            let found = requirements::source_build(&String::from_utf8_lossy(&text));
-            found.map_or(Ok(()), |line| Err(BuildError::SourceBuild(line)))?;
+            requirements::check(&source.context.join(CODE_FOLDER).join("requirements.txt"))?;
         }
         let text = dockerfile::render(source.program, &runtime, self.platform.id(), self.settings.allow_source_builds);
         std::fs::write(source.context.join("Dockerfile"), text)?;
@@ -193,13 +194,25 @@ impl Builder {
             (label::LANGUAGE, language.as_str().to_owned()),
             (label::CREATED, source.created_at.to_string()),
         ];
-        let (limit, network) = (self.settings.timeout, self.settings.network);
-        let spec = BuildSpec { context: source.context, tag: &self.image_name(source.id), labels: &labels, limit, network };
+        let spec = BuildSpec {
+            context: source.context,
+            tag: &self.image_name(source.id),
+            labels: &labels,
+            limit: self.settings.timeout,
+            network: self.settings.network,
+            limits: Some((self.settings.memory, self.settings.cpus)),
+            buildkit: self.settings.buildkit,
+        };
         let (image, log) = self.docker.build(&spec, stop).await.map_err(|error| match error {
-            docker::BuildError::Step { mut log } => {
+            docker::BuildError::Step { mut log, killed } => {
                 if !self.settings.allow_source_builds && log.contains("No matching distribution found") {
                     log.push_str(
                         "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
+                    );
+                }
+                if killed && !self.settings.buildkit {
+                    log.push_str(
+                        "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)",
                     );
                 }
                 BuildError::Failed { log }

@@ -102,10 +102,17 @@ impl Runtimes {
         }
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
-        let spec =
-            BuildSpec { context: context.path(), tag: &tag, labels: &labels, limit: BUILD_LIMIT, network: BuildNetwork::Default };
+        let spec = BuildSpec {
+            context: context.path(),
+            tag: &tag,
+            labels: &labels,
+            limit: BUILD_LIMIT,
+            network: BuildNetwork::Default,
+            limits: None,
+            buildkit: self.settings.buildkit,
+        };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
-            BuildError::Step { log } => RuntimeError::Step { language, base: base.clone(), log },
+            BuildError::Step { log, .. } => RuntimeError::Step { language, base: base.clone(), log },
             BuildError::Docker(source) => failed(source),
         })?;
         Ok(tag)

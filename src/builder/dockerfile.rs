@@ -26,13 +26,14 @@ fn python(runtime: &str, label: &str, entry: &str, requirements: Option<&str>, m
         lines.push(format!("COPY {CODE_FOLDER}/requirements.txt /app/"));
         lines.push(format!(
             "RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
-             python3 -m pip install --no-input --no-cache-dir --progress-bar off{options} -r /app/requirements.txt"
+             python3 -I -m pip install --no-input --no-cache-dir --progress-bar off{options} -r /app/requirements.txt"
         ));
     }
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     if modules {
         // At run time nothing can be written, so what is imported is compiled now; a file that doesn't compile may stay unused.
-        lines.push("RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
+        // Neither the folder it is started in nor what packages have installed may run here: `-I` and `-S`.
+        lines.push("RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
     }
     let entry = serde_json::to_string(&[entry]).expect("a string can be written as JSON");
     lines.push(format!("CMD {entry}\n"));
@@ -83,9 +84,9 @@ CMD ["main.py"]
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/requirements.txt /app/
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --no-input --no-cache-dir --progress-bar off --only-binary :all: -r /app/requirements.txt
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -I -m pip install --no-input --no-cache-dir --progress-bar off --only-binary :all: -r /app/requirements.txt
 COPY app/ /app/
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app || true
+RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]
 "#;
         assert_eq!(rendered(&program), expected);

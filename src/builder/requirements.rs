@@ -1,7 +1,26 @@
-//! Whether a `requirements.txt` can be installed without running code of the packages. Pure.
+//! Whether a `requirements.txt` can be installed without running code of the packages.
 //!
 //! `--only-binary :all:` on pip's command line is not enough: an option in the file can take it back, and it does not hold
 //! for what is given by URL or path (<https://pip.pypa.io/en/stable/reference/requirements-file-format/>).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::BuildError;
+
+/// A longer file, in bytes, is no list of packages.
+pub(super) const MAX_SIZE: u64 = 1 << 20;
+
+/// Refuses a file by which a package could be built from its source.
+pub(super) fn check(path: &Path) -> Result<(), BuildError> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_SIZE {
+        return Err(BuildError::Requirements);
+    }
+    source_build(&String::from_utf8_lossy(&text)).map_or(Ok(()), |line| Err(BuildError::SourceBuild(line)))
+}
 
 /// Options that make pip run no code of a package.
 const HARMLESS: [&str; 9] = [
@@ -17,7 +36,7 @@ const HARMLESS: [&str; 9] = [
 ];
 
 /// The first line that would, or might.
-pub(super) fn source_build(requirements: &str) -> Option<String> {
+fn source_build(requirements: &str) -> Option<String> {
     let lines = joined(requirements);
     let mut lines = lines.iter().enumerate().map(|(number, line)| (number, line.trim()));
     let line = lines.find(|&(number, line)| {

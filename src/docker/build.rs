@@ -25,7 +25,14 @@ pub struct BuildSpec<'a> {
     pub limit: Duration,
     /// What its steps can reach.
     pub network: BuildNetwork,
+    /// The memory in bytes and the processors of each step; None for all there are. BuildKit takes no such limits.
+    pub limits: Option<(u64, f64)>,
+    /// Build with BuildKit instead of the classic builder.
+    pub buildkit: bool,
 }
+
+/// How often, in microseconds, a step gets its share of processor time.
+const CPU_PERIOD: f64 = 100_000.0;
 
 /// Why there is no image.
 #[derive(Debug, Error)]
@@ -35,6 +42,8 @@ pub enum BuildError {
     Step {
         /// The end of what the step printed.
         log: String,
+        /// Something in it was killed, as the kernel does when memory is short.
+        killed: bool,
     },
     /// A matter of Docker.
     #[error(transparent)]
@@ -49,15 +58,22 @@ impl Docker {
         if spec.network == BuildNetwork::None {
             args.push("--network=none".to_owned());
         }
+        if let (Some((memory, cpus)), false) = (spec.limits, spec.buildkit) {
+            args.extend([format!("--memory={memory}"), format!("--memory-swap={memory}")]);
+            args.extend([format!("--cpu-period={CPU_PERIOD}"), format!("--cpu-quota={:.0}", cpus * CPU_PERIOD)]);
+        }
         args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
-        let mut args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
-        args.extend(["--file".into(), spec.context.join("Dockerfile").into()]);
-        args.extend(["--".into(), spec.context.into()]);
-        let output = command::run(args, spec.limit, stop).await?;
+        let mut command = command::docker();
+        command.env("DOCKER_BUILDKIT", if spec.buildkit { "1" } else { "0" });
+        command.args(args).arg("--file").arg(spec.context.join("Dockerfile")).arg("--").arg(spec.context);
+        let output = command::run_to_end(command, spec.limit, stop).await?;
         let said = format!("{}{}", output.stdout, output.stderr);
         if !output.status.success() {
             return Err(if is_failed_step(&said) {
-                BuildError::Step { log: tail(&own_lines(&said)).to_owned() }
+                let log = tail(&own_lines(&said)).to_owned();
+                // Go says it of what it started; else it is the step's own end.
+                let killed = log.contains("signal: killed") || said.contains("returned a non-zero code: 137");
+                BuildError::Step { log, killed }
             } else {
                 failed("build", &output.stderr).into()
             });

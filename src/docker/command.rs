@@ -43,7 +43,17 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     stop: &CancellationToken,
 ) -> Result<Output, DockerError> {
     let mut command = docker();
-    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args);
+    run_to_end(command, limit, stop).await
+}
+
+/// The same with a command that was prepared.
+pub(super) async fn run_to_end(
+    mut command: tokio::process::Command,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Result<Output, DockerError> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(DockerError::Spawn)?;
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
