@@ -26,6 +26,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long cleaning up after an invocation may take. A container that takes longer is replaced.
 const READY_LIMIT: Duration = Duration::from_secs(2);
 
+/// After a container's removal: how long the rest of what it wrote may take.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long an answer waits for a container's removal. With a Docker that does not answer it goes on in the background.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -153,13 +156,22 @@ impl Instance {
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
             Ok(Err(error)) => {
+                // Docker does not end a container while what it writes has nowhere to go.
+                drop(self.wire);
                 let end = self.guard.explain(&error).await;
                 (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
             Err(_) => {
-                let is_gone = self.guard.remove().await;
                 // What the bootstrap had not yet passed on, and what was on its way when it died.
-                let _ = time::timeout(Duration::from_secs(1), self.wire.drain(request.nonce, output)).await;
+                let (removal, drained) = (self.guard.remove(), self.wire.drain(request.nonce, output));
+                tokio::pin!(removal, drained);
+                let is_gone = tokio::select! {
+                    is_gone = &mut removal => {
+                        let _ = time::timeout(DRAIN_LIMIT, drained).await;
+                        is_gone
+                    }
+                    () = &mut drained => removal.await,
+                };
                 (if is_gone { End::Timeout(limit) } else { End::Lost }, After::Ended)
             }
         };
@@ -240,12 +252,14 @@ impl Wire {
         }
     }
 
-    async fn drain(&mut self, nonce: Nonce, output: &mut Output<'_>) {
+    /// Keeps what makes sense, and reads to the end: Docker does not end a container while what it writes has nowhere to go.
+    async fn drain(mut self, nonce: Nonce, output: &mut Output<'_>) {
         while let Ok(event) = protocol::receive(&mut self.stdout, nonce).await {
             if output.keep(event).is_err() {
-                return;
+                break;
             }
         }
+        let _ = tokio::io::copy_buf(&mut self.stdout, &mut tokio::io::sink()).await;
     }
 }
 
