@@ -18,6 +18,7 @@ use crate::health::{self, Health};
 use crate::http;
 use crate::images::Images;
 use crate::invoke::Invoker;
+use crate::isolation::Isolation;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::reconcile;
@@ -31,6 +32,10 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
+/// Where REQUIRE_ISOLATION is set: how long Docker may not answer, and how long runtime images and a look into them may take.
+const TROUBLE_LIMIT: Duration = Duration::from_secs(10);
+const CHECK_LIMIT: Duration = Duration::from_secs(40 * 60);
+
 /// A build whose service was killed goes on for a while: what it leaves comes late.
 const RECONCILE_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 /// Images may be pruned by others at any time.
@@ -66,6 +71,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.clone(),
         end.clone(),
     );
+    let isolation = Isolation::new(docker.clone(), Arc::clone(&platform), config.sandbox.clone(), tasks.clone(), end.clone());
+    if config.builds.buildkit {
+        isolation.note("builds", vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()]);
+    }
     let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
     let deployer = Deployer::new(
         Arc::clone(&images),
@@ -91,9 +100,11 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         builder,
         images,
         room,
+        isolation: Arc::clone(&isolation),
         reconciled: CancellationToken::new(),
+        checked: CancellationToken::new(),
     };
-    let reconciled = preparation.reconciled.clone();
+    let (reconciled, checked) = (preparation.reconciled.clone(), preparation.checked.clone());
     tasks.spawn(pool.run());
     tasks.spawn(monitor.run(end.clone()));
     tasks.spawn(preparation.run(health.clone(), end.clone()));
@@ -104,32 +115,66 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left is removed"),
         () = stop.cancelled() => {}
     }
+    let refusal = if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
     // Outlives all that executes.
     let ended = CancellationToken::new();
     let keeper = tokio::spawn(executions::keep(Arc::clone(&registry), store.clone(), ended.clone()));
     let settings = Arc::new(config.http.clone());
-    let state = http::State { invoker, deployer, registry, health, platform: Arc::clone(&platform), settings };
+    let state = http::State { invoker, deployer, registry, health, isolation, platform: Arc::clone(&platform), settings };
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {
         tracing::warn!(
             address = %config.http.host,
             "ANYONE WHO REACHES THIS ADDRESS CAN RUN CODE HERE AND DELETE FUNCTIONS: set API_TOKEN, or SERVER_HOST to 127.0.0.1"
         );
     }
-    tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
-    let served = http::serve(listener, http::router(state), &config.http, &stop).await;
-    if let Err(error) = &served {
-        tracing::warn!(%error, "shutdown");
+    if refusal.is_none() {
+        tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
+        if let Err(error) = http::serve(listener, http::router(state), &config.http, &stop).await {
+            tracing::warn!(%error, "shutdown");
+        }
     }
+    // What goes on by itself ends with it.
+    stop.cancel();
     end.cancel();
     tasks.close();
     let wound_up = time::timeout(CLEAN_UP_LIMIT, tasks.wait()).await;
     ended.cancel();
     keeper.await.context("the keeper of executions died")?;
     store.close().await;
+    // Nothing was served, so what is left to look for may wait for the next start.
+    refusal.map_or(Ok(()), |refusal| Err(anyhow::anyhow!(refusal)))?;
     wound_up.context("containers or builds could not be ended in time")?;
     reconcile::at_end(&docker, &platform).await.context("failed to look for containers left")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Why the service must not serve where REQUIRE_ISOLATION is set. Waits until that is known; meanwhile nothing is served.
+async fn incomplete(
+    isolation: &Isolation,
+    checked: CancellationToken,
+    health: Health,
+    stop: &CancellationToken,
+) -> Option<String> {
+    tracing::info!("REQUIRE_ISOLATION: serving once it was looked whether isolation is complete");
+    let in_lasting_trouble = async {
+        loop {
+            health.clone().in_trouble().await;
+            // One answer may come late while a runtime image is built.
+            time::sleep(TROUBLE_LIMIT).await;
+            if health.trouble().is_some() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = checked.cancelled() => {}
+        () = in_lasting_trouble => return Some("REQUIRE_ISOLATION is true, but Docker does not answer".to_owned()),
+        () = time::sleep(CHECK_LIMIT) => return Some("REQUIRE_ISOLATION is true, but it could not be checked in time".to_owned()),
+        () = stop.cancelled() => return None,
+    }
+    let missing = isolation.missing();
+    (!missing.is_empty()).then(|| format!("REQUIRE_ISOLATION is true, but isolation is not complete: {}", missing.join("; ")))
 }
 
 /// What is done as soon as Docker answers.
@@ -141,8 +186,11 @@ struct Preparation {
     builder: Builder,
     images: Arc<Images>,
     room: Arc<Room>,
+    isolation: Arc<Isolation>,
     /// Cancelled when Docker and what we know agree.
     reconciled: CancellationToken,
+    /// Cancelled when the isolation was looked at.
+    checked: CancellationToken,
 }
 
 impl Preparation {
@@ -164,15 +212,29 @@ impl Preparation {
         if let Err(error) = self.room.find_docker(&self.docker).await {
             tracing::warn!(%error, "failed to find Docker's disk: how full it is stays unknown");
         }
-        for language in Language::ALL {
-            if let Err(error) = self.builder.prepare(language, stop).await {
-                tracing::error!(error = %chain(error), "submits in this language will fail");
-            }
-        }
+        let mut unchecked = Language::ALL.to_vec();
+        self.check(&mut unchecked, stop).await;
+        self.checked.cancel();
         let mut pauses = RECONCILE_AGAIN.into_iter();
         loop {
             time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
             self.reconcile(&mut health).await;
+            self.check(&mut unchecked, stop).await;
+        }
+    }
+
+    /// Makes runtime images ahead of need, and looks into a container of each. What could not be looked at stays in `unchecked`.
+    async fn check(&self, unchecked: &mut Vec<Language>, stop: &CancellationToken) {
+        for language in std::mem::take(unchecked) {
+            let checked = match self.builder.prepare(language, stop).await {
+                Ok(image) => self.isolation.check(language, image).await.map_err(chain),
+                Err(error) => Err(chain(error)),
+            };
+            if let Err(error) = checked {
+                tracing::error!(error, language = language.as_str(), "no runtime image or no look into it: submits will fail");
+                self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
+                unchecked.push(language);
+            }
         }
     }
 

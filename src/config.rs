@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,17 @@ pub struct Http {
     pub api_token: Option<Secret>,
     /// ALLOWED_HOSTS: this service's own names; addresses and localhost need not be among them.
     pub allowed_hosts: Vec<String>,
+    /// RATE_LIMIT of each client's address; None for no limit.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How often a client may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many requests, at once or spread.
+    pub requests: NonZeroU32,
+    /// In which time.
+    pub period: Duration,
 }
 
 /// A value that must not appear in a log.
@@ -77,6 +89,12 @@ pub struct Builds {
     pub max_unpacked_size: u64,
     /// PYTHON_ALLOW_SOURCE_BUILDS: pip may build packages that have no wheel, which runs their code.
     pub allow_source_builds: bool,
+    /// DOCKER_BUILD_MEMORY_LIMIT of each step of a build, in bytes; without swap.
+    pub memory: u64,
+    /// DOCKER_BUILD_CPU_LIMIT of each step of a build, in processors.
+    pub cpus: f64,
+    /// DOCKER_BUILDKIT: build with BuildKit, which takes no such limits, instead of the classic builder.
+    pub buildkit: bool,
     /// BUILD_NETWORK of build containers.
     pub network: BuildNetwork,
     /// IMAGE_CACHE_LIMIT: what functions' images may take together, in bytes; None for no limit.
@@ -107,6 +125,8 @@ pub struct Sandbox {
     pub tmpfs: u64,
     /// DOCKER_RUNTIME, such as `runsc`.
     pub runtime: Option<String>,
+    /// REQUIRE_ISOLATION: where Docker does not give all of this, the service does not start.
+    pub required: bool,
 }
 
 /// Limits of executions.
@@ -158,6 +178,7 @@ impl Config {
                 max_file_size: vars.size("MAX_FILE_SIZE", 10_000_000)?,
                 api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
                 allowed_hosts: vars.read("ALLOWED_HOSTS", Vec::new(), "host names separated by commas", parse_hosts)?,
+                rate_limit: vars.read("RATE_LIMIT", None, "requests in a time such as 100/s, 600/m or 1000/5m", parse_rate)?,
             },
             builds: Builds {
                 image_prefix: vars.read(
@@ -172,18 +193,20 @@ impl Config {
                 max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
                 max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
                 allow_source_builds: vars.read("PYTHON_ALLOW_SOURCE_BUILDS", false, "true or false", parse)?,
+                memory: vars.read("DOCKER_BUILD_MEMORY_LIMIT", 2_000_000_000, MEMORY, parse_memory)?,
+                cpus: vars.read("DOCKER_BUILD_CPU_LIMIT", 2.0, CPUS, parse_cpus)?,
+                buildkit: vars.read("DOCKER_BUILDKIT", false, "0 or 1", parse_bit)?,
                 network: vars.read("BUILD_NETWORK", BuildNetwork::Default, "default or none", parse_network)?,
                 image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
             sandbox: Sandbox {
-                memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, |text| {
-                    parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
-                })?,
-                cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, "a number of processors from 0.01, such as 0.5", parse_cpus)?,
+                memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, parse_memory)?,
+                cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, CPUS, parse_cpus)?,
                 pids: vars.count("DOCKER_PIDS_LIMIT", 64, 16, 4_000_000)?,
                 tmpfs: vars.size("DOCKER_TMPFS_SIZE", 64_000_000)?,
                 runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
+                required: vars.read("REQUIRE_ISOLATION", false, "true or false", parse)?,
             },
             pool: Pool {
                 container_limit: vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?,
@@ -225,6 +248,7 @@ const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes"
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";
 const MIN_MEMORY: u64 = 16_000_000;
+const CPUS: &str = "a number of processors from 0.01, such as 0.5";
 const OUTPUT: &str = "a size of at most 64MB, such as 1MB";
 const MAX_OUTPUT: u64 = 64_000_000;
 
@@ -290,6 +314,10 @@ fn parse_size(text: &str) -> Option<u64> {
     (0 < bytes && bytes <= 1 << 50).then_some(bytes)
 }
 
+fn parse_memory(text: &str) -> Option<u64> {
+    parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
+}
+
 fn parse_cpus(text: &str) -> Option<f64> {
     text.parse().ok().filter(|cpus| (0.01..=10_000.0).contains(cpus))
 }
@@ -305,12 +333,26 @@ fn parse_hosts(text: &str) -> Option<Vec<String>> {
     names.iter().all(|name| is_name(name)).then_some(names)
 }
 
+fn parse_rate(text: &str) -> Option<Option<RateLimit>> {
+    let (requests, period) = text.split_once('/')?;
+    let period = if matches!(period, "s" | "m" | "h") { format!("1{period}") } else { period.to_owned() };
+    Some(Some(RateLimit { requests: requests.parse().ok()?, period: parse_duration(&period)? }))
+}
+
 fn parse_level(text: &str) -> Option<Level> {
     match text {
         "debug" => Some(Level::DEBUG),
         "info" => Some(Level::INFO),
         "warn" => Some(Level::WARN),
         "error" => Some(Level::ERROR),
+        _ => None,
+    }
+}
+
+fn parse_bit(text: &str) -> Option<bool> {
+    match text {
+        "0" => Some(false),
+        "1" => Some(true),
         _ => None,
     }
 }

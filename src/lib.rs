@@ -12,15 +12,19 @@
 //!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`reconcile`] removes what
 //! crashed runs left and notes what is gone, [`executions`] writes down how often functions ran, [`disk`] says when there is
-//! no room, [`health`] asks Docker in the background, [`app`] builds all of it once and stops it in order.
+//! no room, [`health`] asks Docker in the background, [`isolation`] looks from inside a container whether Docker gives what it
+//! is asked for, [`app`] builds all of it once and stops it in order.
 //!
 //! # Direction
-//! `main → app → http → deploy, invoke → images, reconcile, executions → builder, pool, registry, package, health → instance,
-//! runtime, platform, store → docker, protocol, disk → types, config`. Never upward; a test reads the source for it.
+//! `main → app → http → deploy, invoke → images, reconcile, executions → builder, pool, registry, package, health, isolation
+//! → instance, runtime, platform, store → docker, protocol, disk → types, config`. Never upward; a test reads the source for it.
 //!
 //! # Invariants
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
-//!   no more containers than DOCKER_CONTAINER_LIMIT exist, whatever happens to clients.
+//!   no more containers than DOCKER_CONTAINER_LIMIT exist, whatever happens to clients; beside them one at a time at the
+//!   start, which [`isolation`] looks into.
+//! - What a container writes is read until it is removed, or our end of its pipe is closed: Docker does not end a container
+//!   while that has nowhere to go.
 //! - Dropping an instance, in any state, removes its container. A client that leaves drops the handler's future and with it
 //!   the instance; a caller that is still in the queue starts no container.
 //! - After a timeout the answer leaves when the container is gone; when Docker does not remove it in time, it says `lost`.
@@ -41,8 +45,9 @@
 //! # Tasks
 //! ```text
 //! app::run ── http::serve ── one task per connection (JoinSet; cut at the end of the grace)
-//!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · deployments · deletions · images made
-//!                    again, evicted and removed · starts and removals of containers · instances being cleaned up
+//!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · looks at the isolation · deployments ·
+//!                    deletions · images made again, evicted and removed · starts and removals of containers ·
+//!                    instances being cleaned up
 //!    └─ executions::keep, until all others have ended
 //! ```
 //! At a stop: no more connections → requests under way have SERVER_SHUTDOWN_TIMEOUT → what is left is cancelled, which ends
@@ -60,6 +65,7 @@ pub mod http;
 pub mod images;
 pub mod instance;
 pub mod invoke;
+pub mod isolation;
 pub mod package;
 pub mod platform;
 pub mod pool;

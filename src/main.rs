@@ -68,13 +68,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let run = app::run(config, listener, stop.clone());
     tokio::pin!(run);
+    let mut is_stopping = false;
     loop {
         let name = tokio::select! {
             ended = &mut run => return ended,
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        if stop.is_cancelled() {
+        if std::mem::replace(&mut is_stopping, true) {
             anyhow::bail!("{name} came again: stopped at once; what is left is removed at the next start");
         }
         tracing::info!(signal = name, "shutting down");

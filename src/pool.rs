@@ -245,7 +245,7 @@ impl Shared {
             shared.rebalance(&mut state);
         });
         let image = function.image().id;
-        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &self.sandbox };
+        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &self.sandbox, program: None };
         Instance::start(&self.docker, &spec, slot, &self.tasks).await
     }
 

@@ -48,8 +48,23 @@ fn durations_and_sizes_take_the_forms_of_the_contract() {
 }
 
 #[test]
+fn a_rate_is_a_count_in_a_time() {
+    let rate = |value| {
+        let limit = from(&[("RATE_LIMIT", value)]).expect(value).http.rate_limit.expect(value);
+        (limit.requests.get(), limit.period.as_secs())
+    };
+    assert_eq!([rate("100/s"), rate("600/m"), rate("7/5m"), rate("1/30")], [(100, 1), (600, 60), (7, 300), (1, 30)]);
+    assert_eq!(from(&[]).expect("none").http.rate_limit, None);
+}
+
+#[test]
 fn what_does_not_parse_is_refused_by_name() {
     check_refused("SERVER_PORT", "80800");
+    for rate in ["100", "100/", "/s", "0/s", "-1/s", "100/0", "1/fortnight"] {
+        check_refused("RATE_LIMIT", rate);
+    }
+    check_refused("REQUIRE_ISOLATION", "yes");
+    check_refused("DOCKER_BUILDKIT", "true");
     check_refused("SERVER_HOST", "localhost");
     check_refused("SERVER_READ_TIMEOUT", "10 parsecs");
     check_refused("SERVER_WRITE_TIMEOUT", "0");

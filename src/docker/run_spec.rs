@@ -19,6 +19,8 @@ pub struct RunSpec<'a> {
     pub labels: &'a [(&'static str, String)],
     /// Its limits.
     pub sandbox: &'a Sandbox,
+    /// A shell and its script, in place of the image's own program.
+    pub program: Option<(&'a str, &'a str)>,
 }
 
 impl RunSpec<'_> {
@@ -49,7 +51,9 @@ impl RunSpec<'_> {
         args.push(format!("--pids-limit={}", sandbox.pids));
         args.push(format!("--tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size={}", sandbox.tmpfs));
         args.extend(sandbox.runtime.iter().map(|runtime| format!("--runtime={runtime}")));
+        args.extend(self.program.iter().map(|(shell, _)| format!("--entrypoint={shell}")));
         args.extend(["--".to_owned(), self.image.to_owned()]);
+        args.extend(self.program.iter().flat_map(|(_, script)| ["-c".to_owned(), (*script).to_owned()]));
         args
     }
 }
@@ -60,9 +64,9 @@ mod tests {
 
     #[test]
     fn every_part_of_the_sandbox_is_on_the_command_line() {
-        let sandbox = Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None };
+        let sandbox = Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
         let labels = [("a.label", "with space; $(and more)".to_owned())];
-        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox };
+        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox, program: None };
         let expected = [
             "run",
             "--interactive",
@@ -93,8 +97,17 @@ mod tests {
 
     #[test]
     fn a_runtime_is_passed_on() {
-        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()) };
-        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox };
+        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
+        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, program: None };
         assert!(spec.arguments().contains(&"--runtime=runsc".to_owned()));
+    }
+
+    #[test]
+    fn another_program_stands_behind_the_image() {
+        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
+        let program = Some(("/bin/sh", "echo one"));
+        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, program };
+        let arguments = spec.arguments();
+        assert_eq!(arguments[arguments.len() - 5..], ["--entrypoint=/bin/sh", "--", "image", "-c", "echo one"]);
     }
 }
