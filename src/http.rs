@@ -3,7 +3,9 @@
 mod execute;
 mod functions;
 mod health;
+mod openapi;
 mod problem;
+mod rate;
 mod request;
 mod server;
 mod site;
@@ -11,11 +13,12 @@ mod upload;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 pub use server::{ServeError, serve};
 
@@ -23,6 +26,7 @@ use crate::config;
 use crate::deploy::Deployer;
 use crate::health::Health;
 use crate::invoke::Invoker;
+use crate::isolation::Isolation;
 use crate::platform::Platform;
 use crate::registry::Registry;
 
@@ -37,6 +41,8 @@ pub struct State {
     pub registry: Arc<Registry>,
     /// Knows whether Docker answers.
     pub health: Health,
+    /// Knows what Docker does not give.
+    pub isolation: Arc<Isolation>,
     /// Has the folder for uploads.
     pub platform: Arc<Platform>,
     /// Limits of requests.
@@ -51,21 +57,27 @@ const MULTIPART_OVERHEAD: u64 = 64 << 10;
 /// All routes.
 pub fn router(state: State) -> Router {
     let max_upload = usize::try_from(state.settings.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
-    let routes = Router::new()
-        .route("/api/submit", post(functions::submit).layer(DefaultBodyLimit::max(max_upload)))
-        .route("/api/execute", get(execute::by_query).post(execute::by_body).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
-        .route("/api/functions", get(functions::list))
-        .route("/api/functions/{id}", get(functions::show).delete(functions::delete))
-        .route("/health", get(health::ready))
-        .route("/health/live", get(health::live))
-        .fallback(problem::unknown_route);
+    let limiter = rate::Limiter::new(state.settings.rate_limit);
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(functions::submit).layer(DefaultBodyLimit::max(max_upload)))
+        .routes(routes!(execute::by_query, execute::by_body).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::show, functions::delete))
+        .routes(routes!(openapi::document))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::live))
+        .split_for_parts();
+    let document = openapi::Document::from(document);
     // From the innermost to the outermost.
     routes
+        .fallback(problem::unknown_route)
+        .layer(Extension(document))
         // A client that never ends its request must not hold a handler for ever.
-        .layer(from_fn_with_state(state.clone(), request::with_deadline))
+        .layer(from_fn_with_state(request::Arrivals::new(&state.settings), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), site::with_own_site))
-        // Before anything of the request is read.
+        // Before anything of the request is read, and before a token can be tried.
         .layer(from_fn_with_state(state.clone(), request::with_token))
+        .layer(from_fn_with_state(limiter, rate::with_rate))
         // A bug in a handler is an answer like any other.
         .layer(CatchPanicLayer::custom(problem::panicked))
         // Sees every answer: gives it its id and its log line, and errors their form.

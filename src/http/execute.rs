@@ -1,5 +1,6 @@
 //! Handlers that execute a function.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -7,52 +8,114 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State as Extract};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::State;
+use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, status_of};
 use crate::invoke::input::{Input, Object};
 use crate::invoke::{Invocation, Outcome};
 use crate::pool::Start;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct ByQuery {
+    /// The function's id.
+    #[param(format = Uuid)]
     function_id: String,
 }
 
-#[derive(Deserialize)]
+/// What to execute.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Execution)]
 pub(super) struct ByBody {
+    /// The function's id.
+    #[schema(format = Uuid)]
     function_id: String,
+    #[schema(schema_with = input_schema)]
     input: Option<Object>,
 }
 
-#[derive(Serialize)]
+fn input_schema() -> RefOr<Schema> {
+    let about = "Each key reaches the function as an environment variable with its name in upper case, `-` and `.` as `_`; \
+                 all of it arrives on stdin as JSON, too. Some names are reserved; at most 64 KiB a value, 1 MiB in all.";
+    let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_.-][A-Za-z0-9_.-]*$"));
+    let object = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));
+    object.property_names(Some(names)).description(Some(about)).into()
+}
+
+/// How an execution went.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Executed {
+    /// Stdout.
     output: String,
+    /// That of the response: 200 for `ok`, 504 for `timeout`, else 500.
     status_code: u16,
+    /// Unix seconds.
     executed_at: u64,
+    #[schema(format = Uuid)]
     invocation_id: String,
+    /// `ok`, `exit`, `signal`, `out_of_memory`, `timeout` or `lost`.
     outcome: &'static str,
+    /// The exit status, where there is one.
     exit_code: Option<i32>,
+    /// Why it is not `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
     stderr: String,
+    /// A stream had more than MAX_OUTPUT_SIZE.
     truncated: bool,
+    /// `warm` or `cold`.
     start: &'static str,
+    /// The wait for a container.
     queued_ms: f64,
     duration_ms: f64,
+    /// Processor time.
     cpu_ms: Option<f64>,
     peak_memory_bytes: Option<u64>,
 }
 
+/// What became of the function, or a problem.
+struct OfExecution;
+
+impl IntoResponses for OfExecution {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
+        let answers = [
+            ("200", "It ended with exit status 0"),
+            ("500", "It failed, as `outcome` says; or a problem of the service: `internal`"),
+            ("504", "It did not end within DOCKER_RUN_TIMEOUT"),
+        ];
+        let answer = |(status, about): (&str, &str)| {
+            let executed = ResponseBuilder::new().description(about).content("application/json", schema("Executed"));
+            let response = match status {
+                "500" => executed.content("application/problem+json", schema("Problem")),
+                _ => executed,
+            };
+            (status.to_owned(), response.build().into())
+        };
+        answers.into_iter().map(answer).collect()
+    }
+}
+
 type Answer = Result<(StatusCode, [(&'static str, String); 1], Json<Executed>), Problem>;
 
+/// Execute without input
+#[utoipa::path(get, path = "/api/execute", tag = "executions", params(ByQuery), responses(AnyRoute, OfOneFunction, OfExecution))]
 pub(super) async fn by_query(Extract(state): Extract<State>, query: Result<Query<ByQuery>, QueryRejection>) -> Answer {
     execute(&state, &query?.function_id, Object::default()).await
 }
 
+/// Execute
+///
+/// Runs the function in a process of its own and answers when it has ended. A function that fails is a result.
+#[utoipa::path(post, path = "/api/execute", tag = "executions", request_body = ByBody,
+    responses(AnyRoute, OfOneFunction, WithBody, OfExecution))]
 pub(super) async fn by_body(Extract(state): Extract<State>, body: Result<Json<ByBody>, JsonRejection>) -> Answer {
     let Json(body) = body?;
     execute(&state, &body.function_id, body.input.unwrap_or_default()).await

@@ -7,38 +7,100 @@ use axum::extract::{Multipart, Path, State as Extract};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
 
-use super::problem::Problem;
+use super::openapi::{AnyRoute, OfOneFunction, WithBody};
+use super::problem::{Problem, ProblemBody};
 use super::upload::{self, UploadError};
 use super::{MULTIPART_OVERHEAD, State};
 use crate::registry::Function;
 use crate::types::{FunctionId, UnknownFunction};
 
-#[derive(Serialize)]
+/// A function that was deployed.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Submitted {
+    /// By which it is executed.
+    #[schema(format = Uuid)]
     function_id: String,
+    /// Of its image in Docker.
+    #[schema(example = "sha256:...")]
     image_id: String,
+    /// For people.
     message: String,
 }
 
-#[derive(Serialize)]
+/// A function.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Function)]
 pub(super) struct Shown {
+    /// By which it is executed.
+    #[schema(format = Uuid)]
     function_id: String,
+    /// Of its image in Docker.
+    #[schema(example = "sha256:...")]
     image_id: String,
+    /// `python` or `golang`.
     language: &'static str,
+    /// Unix seconds.
     created_at: u64,
+    /// Unix seconds; absent until the first execution.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     last_executed: Option<u64>,
+    /// Not unique.
     name: String,
 }
 
-#[derive(Serialize)]
+/// A function that is gone.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Deleted {
+    /// For people.
     message: String,
 }
 
+/// The form of a submit.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its derived description is used")]
+struct Submission {
+    /// The zip.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    code: Vec<u8>,
+    /// 1 to 63 of letters, digits, `.`, `_`, `-` and space; default: made of the file's name.
+    #[schema(nullable = false, min_length = 1, max_length = 63, pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$")]
+    name: Option<String>,
+    /// Settles what the zip leaves open.
+    #[schema(nullable = false, value_type = Option<LanguageName>)]
+    language: Option<String>,
+}
+
+/// A language that functions can be written in.
+#[derive(ToSchema)]
+#[schema(as = Language, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum LanguageName {
+    Python,
+    Golang,
+}
+
+/// What a submit may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum OfSubmit {
+    /// No language was found (`language_not_detected`), or the code does not build (`build_failed`).
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unbuildable(ProblemBody<'static>),
+    /// The build took longer than DOCKER_BUILD_TIMEOUT: `build_timeout`.
+    #[response(status = 504, content_type = "application/problem+json")]
+    Late(ProblemBody<'static>),
+}
+
+/// Submit
+///
+/// Takes a zip with Python or Go code, builds it, and answers when it can be executed.
+#[utoipa::path(post, path = "/api/submit", tag = "functions", request_body(content = Submission, content_type = "multipart/form-data"),
+    responses((status = 200, body = Submitted, description = "It can be executed"), AnyRoute, WithBody, OfSubmit))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
     headers: HeaderMap,
@@ -59,10 +121,16 @@ pub(super) async fn submit(
     }))
 }
 
+/// List
+#[utoipa::path(get, path = "/api/functions", tag = "functions",
+    responses((status = 200, body = Vec<Shown>, description = "All functions"), AnyRoute))]
 pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<Shown>> {
     Json(state.registry.list().iter().map(|function| shown(function)).collect())
 }
 
+/// Show
+#[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+    responses((status = 200, body = Shown, description = "The function"), AnyRoute, OfOneFunction))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -72,6 +140,11 @@ pub(super) async fn show(
     Ok(Json(shown(&function)))
 }
 
+/// Delete
+///
+/// Executions under way end by themselves; then its containers and its image go.
+#[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+    responses((status = 200, body = Deleted, description = "It is gone"), AnyRoute, OfOneFunction))]
 pub(super) async fn delete(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

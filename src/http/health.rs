@@ -2,31 +2,57 @@
 
 use axum::Json;
 use axum::extract::State as Extract;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::State;
+use super::openapi::Probe;
+use super::{State, request};
 
-#[derive(Serialize)]
+/// How the service is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
 pub(super) struct Body {
+    /// `ok` or `unavailable`.
     status: &'static str,
+    /// Now.
+    #[schema(example = "2023-01-16T12:34:56Z")]
     time: String,
+    /// Why functions can't be executed now.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
+    /// What Docker was asked for to isolate functions and does not give.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    isolation: Vec<String>,
 }
 
-/// Whether functions can be executed now.
-pub(super) async fn ready(Extract(state): Extract<State>) -> (StatusCode, Json<Body>) {
+/// Readiness
+///
+/// Whether functions can be executed now. Needs no token.
+#[utoipa::path(get, path = "/health", tag = "service", security(()),
+    responses((status = 200, body = Body, description = "They can"), (status = 503, body = Body, description = "They can't"),
+        Probe))]
+pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
+    let mut isolation = state.isolation.missing();
+    // Where there is a token, what is missing is for those only who have it.
+    if !isolation.is_empty() && !request::is_authorized(&state, &headers) {
+        isolation = vec!["not complete; with the token, or in the log, stands what is missing".to_owned()];
+    }
     match state.health.trouble() {
-        None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None })),
-        reason => (StatusCode::SERVICE_UNAVAILABLE, Json(Body { status: "unavailable", time: now(), reason })),
+        None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation })),
+        reason => (StatusCode::SERVICE_UNAVAILABLE, Json(Body { status: "unavailable", time: now(), reason, isolation })),
     }
 }
 
-/// Whether the process lives.
+/// Liveness
+///
+/// Whether the process lives. Needs no token.
+#[utoipa::path(get, path = "/health/live", tag = "service", security(()),
+    responses((status = 200, body = Body, description = "It does"), Probe))]
 pub(super) async fn live() -> Json<Body> {
-    Json(Body { status: "ok", time: now(), reason: None })
+    Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new() })
 }
 
 fn now() -> String {

@@ -3,12 +3,14 @@
 mod causes;
 
 use std::any::Any;
+use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::invoke::Invocation;
 
@@ -51,6 +53,16 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "cross_site", detail)
     }
 
+    pub(super) fn unknown_path(path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {path}"))
+    }
+
+    pub(super) fn rate_limited(client: IpAddr) -> Self {
+        let detail = format!("too many requests from {client} (RATE_LIMIT); try again after the time in `retry-after`");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+    }
+
     /// Ours: the chain of causes goes to the log, here and nowhere else.
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "request failed");
@@ -78,6 +90,30 @@ impl Problem {
     }
 }
 
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// That of the response.
+    #[schema(example = 404)]
+    pub(super) status: u16,
+    /// The status in words.
+    #[schema(example = "Not Found")]
+    pub(super) title: &'a str,
+    /// What is wrong, for programs.
+    #[schema(example = "function_not_found")]
+    pub(super) code: &'a str,
+    /// What is wrong, on which input, and what to do, for people.
+    pub(super) detail: &'a str,
+    /// By which the service's log has more.
+    pub(super) request_id: &'a str,
+    /// The end of what the compiler or pip said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) build_log: Option<&'a str>,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -88,17 +124,6 @@ impl IntoResponse for Problem {
 
 /// Gives every error its form, those of the framework included, which have none of ours yet.
 pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body_<'a> {
-        status: u16,
-        title: &'a str,
-        code: &'a str,
-        detail: &'a str,
-        request_id: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        build_log: Option<&'a str>,
-    }
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let has_form = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
@@ -107,7 +132,7 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
         None if is_error && !has_form => framework(status),
         None => return response,
     };
-    let body = Body_ {
+    let body = ProblemBody {
         status: status.as_u16(),
         title: status.canonical_reason().unwrap_or("Error"),
         code: problem.code,
@@ -120,7 +145,7 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
     head.headers.remove("content-length");
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-        head.headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        head.headers.entry(RETRY_AFTER).or_insert(RETRY_AFTER_SECONDS);
     }
     if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE) {
         // The rest of the request is not read, so no other can follow on this connection: the client should know.
@@ -147,8 +172,7 @@ fn framework(status: StatusCode) -> Problem {
 
 /// For paths that there are not.
 pub(super) async fn unknown_route(uri: Uri) -> Problem {
-    let path: String = uri.path().chars().take(200).collect();
-    Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {path}"))
+    Problem::unknown_path(uri.path())
 }
 
 /// For handlers that panicked.

@@ -2,7 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State as Extract};
@@ -19,9 +22,12 @@ use uuid::Uuid;
 
 use super::State;
 use super::problem::{self, Problem};
+use crate::config;
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
+/// Of all bodies that are arriving, in bytes.
+const MAX_ARRIVING: u64 = 256 << 20;
 
 /// Gives the request its id, and the answer its form and its line in the log.
 pub(super) async fn with_id(request: Request, next: Next) -> Response {
@@ -52,13 +58,19 @@ fn sent_id(headers: &HeaderMap) -> Option<String> {
 
 /// Turns away who lacks the token, when there is one; health probes need none.
 pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    match &state.settings.api_token {
-        Some(token) if !is_probe(&request) && !bears(request.headers(), &token.0) => Problem::unauthorized().into_response(),
-        Some(_) | None => next.run(request).await,
+    if is_probe(&request) || is_authorized(&state, request.headers()) {
+        next.run(request).await
+    } else {
+        Problem::unauthorized().into_response()
     }
 }
 
-/// Health probes are answered to all: they tell nothing and do nothing.
+/// Whether a request bears the token, or needs none.
+pub(super) fn is_authorized(state: &State, headers: &HeaderMap) -> bool {
+    state.settings.api_token.as_ref().is_none_or(|token| bears(headers, &token.0))
+}
+
+/// Health probes are answered to all: they tell little and do nothing.
 pub(super) fn is_probe(request: &Request) -> bool {
     matches!(request.uri().path(), "/health" | "/health/live")
 }
@@ -76,22 +88,58 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 pub(super) struct Late;
 
 /// Gives the request's body until SERVER_READ_TIMEOUT to arrive whole.
-pub(super) async fn with_deadline(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let sleep = Box::pin(tokio::time::sleep(state.settings.read_timeout));
-    next.run(request.map(|body| Body::new(DeadlineBody { body, sleep }))).await
+pub(super) async fn with_deadline(Extract(arrivals): Extract<Arrivals>, request: Request, next: Next) -> Response {
+    let sleep = Box::pin(tokio::time::sleep(arrivals.limit));
+    next.run(request.map(|body| Body::new(ArrivingBody { body, sleep, arrivals, arrived: 0 }))).await
 }
 
-struct DeadlineBody {
+/// Too much is arriving at once.
+#[derive(Debug, Error)]
+#[error("the service receives as much at one time as it may; try again later")]
+pub(super) struct Crowded;
+
+/// What all requests' bodies under way have brought: a client that stalls holds it in memory or on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Arrivals {
+    /// For each.
+    limit: Duration,
+    bytes: Arc<AtomicU64>,
+    /// For all of them together, in bytes.
+    most: u64,
+}
+
+impl Arrivals {
+    pub(super) fn new(settings: &config::Http) -> Self {
+        let most = MAX_ARRIVING.max(2 * settings.max_file_size);
+        Self { limit: settings.read_timeout, bytes: Arc::default(), most }
+    }
+}
+
+struct ArrivingBody {
     body: Body,
     sleep: Pin<Box<Sleep>>,
+    arrivals: Arrivals,
+    arrived: u64,
 }
 
-impl http_body::Body for DeadlineBody {
+impl Drop for ArrivingBody {
+    fn drop(&mut self) {
+        self.arrivals.bytes.fetch_sub(self.arrived, Ordering::Relaxed);
+    }
+}
+
+impl http_body::Body for ArrivingBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.arrived += size;
+                let all = self.arrivals.bytes.fetch_add(size, Ordering::Relaxed) + size;
+                Poll::Ready(Some(if all > self.arrivals.most { Err(Crowded.into()) } else { Ok(frame) }))
+            }
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
             Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(Late.into()))),
         }

@@ -4,6 +4,7 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
+use super::super::request::{Crowded, Late};
 use super::super::upload::UploadError;
 use super::{Problem, chain};
 use crate::builder::BuildError;
@@ -138,7 +139,9 @@ fn is_full(error: &PackageError) -> bool {
 
 fn package(error: &PackageError) -> Problem {
     match error {
-        PackageError::TooManyEntries(_) | PackageError::TooLarge { .. } => Problem::too_large(error),
+        PackageError::TooManyEntries(_) | PackageError::TooManyFolders | PackageError::TooLarge { .. } => {
+            Problem::too_large(error)
+        }
         PackageError::Io(_) if is_full(error) => Problem::disk_full(error),
         PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
         PackageError::Detect(
@@ -170,7 +173,9 @@ fn build(error: &BuildError) -> Problem {
             let build_log = Some(log.clone());
             Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
         }
-        BuildError::SourceBuild(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
+        BuildError::SourceBuild(_) | BuildError::Requirements => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
+        }
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
         BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {
@@ -206,8 +211,8 @@ impl From<UploadError> for Problem {
 
 impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
-        if is_late(&error) {
-            return Self::request_timeout();
+        if let Some(problem) = arrival(&error) {
+            return problem;
         }
         match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the upload is larger than MAX_FILE_SIZE allows"),
@@ -225,8 +230,8 @@ impl From<MultipartRejection> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
-        if is_late(&rejection) {
-            return Self::request_timeout();
+        if let Some(problem) = arrival(&rejection) {
+            return problem;
         }
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is larger than the limit of 1 MiB"),
@@ -252,6 +257,10 @@ impl From<PathRejection> for Problem {
     }
 }
 
-fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<super::super::request::Late>())
+/// What kept a body from arriving, where it is a matter of ours.
+fn arrival(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error.downcast_ref::<Crowded>() {
+        Some(crowded) => Some(Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", crowded)),
+        None => error.is::<Late>().then(Problem::request_timeout),
+    })
 }

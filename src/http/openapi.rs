@@ -1,0 +1,117 @@
+//! The OpenAPI document: collected from the routes, so that it has every one of them and no other.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::http::HeaderName;
+use axum::http::header::CONTENT_TYPE;
+use utoipa::IntoResponses;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{License, SecurityRequirement};
+
+use super::problem::ProblemBody;
+
+const TOKEN: &str = "token";
+
+/// The document, written once.
+#[derive(Clone, Debug)]
+pub(super) struct Document(Bytes);
+
+impl From<OpenApi> for Document {
+    fn from(document: OpenApi) -> Self {
+        Self(document.to_json().expect("the document can be written as JSON").into())
+    }
+}
+
+/// What stands above the routes.
+pub(super) fn head() -> OpenApi {
+    let about = "Post a zip with Python or Go code; it becomes a container image and runs on demand. Errors are RFC 9457 \
+                 problems; every response has an `x-request-id`.";
+    let info = InfoBuilder::new().title("YouTube Serverless Platform").version(env!("CARGO_PKG_VERSION"));
+    let info = info.description(Some(about)).license(Some(License::new("MIT")));
+    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    // Named by the answers below, which the routes' own collection does not see.
+    let components = ComponentsBuilder::new()
+        .security_scheme(TOKEN, token)
+        .schema_from::<ProblemBody<'_>>()
+        .schema_from::<super::execute::Executed>()
+        .build();
+    OpenApiBuilder::new()
+        .info(info.build())
+        .components(Some(components))
+        // The empty one: a service without API_TOKEN asks for none.
+        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, []), SecurityRequirement::default()]))
+        .build()
+}
+
+/// What any route may answer.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum AnyRoute {
+    /// The request is not valid: `invalid_request`.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(ProblemBody<'static>),
+    /// API_TOKEN is set, and the request lacks it: `unauthorized`.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(ProblemBody<'static>),
+    /// A browser sent it for a page of another site: `cross_site`.
+    #[response(status = 403, content_type = "application/problem+json")]
+    CrossSite(ProblemBody<'static>),
+    /// The path does not take the method: `method_not_allowed`.
+    #[response(status = 405, content_type = "application/problem+json")]
+    Method(ProblemBody<'static>),
+    /// The request did not arrive whole within SERVER_READ_TIMEOUT: `request_timeout`.
+    #[response(status = 408, content_type = "application/problem+json")]
+    Late(ProblemBody<'static>),
+    /// Too many requests of one client (`rate_limited`), or too many executions (`overloaded`); see `retry-after`.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(ProblemBody<'static>),
+    /// A fault of the service, which its log explains: `internal`.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(ProblemBody<'static>),
+    /// Docker does not answer (`docker_unavailable`) or the service stops (`shutting_down`); see `retry-after`.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(ProblemBody<'static>),
+    /// A disk has too little room: `insufficient_storage`.
+    #[response(status = 507, content_type = "application/problem+json")]
+    Full(ProblemBody<'static>),
+}
+
+/// What probes may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum Probe {
+    /// The path does not take the method: `method_not_allowed`.
+    #[response(status = 405, content_type = "application/problem+json")]
+    Method(ProblemBody<'static>),
+}
+
+/// What routes of one function may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum OfOneFunction {
+    /// There is no such function: `function_not_found`.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody<'static>),
+}
+
+/// What routes with a body may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum WithBody {
+    /// A limit is passed, which `detail` names: `too_large`.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(ProblemBody<'static>),
+    /// The body is of another kind: `unsupported_media_type`.
+    #[response(status = 415, content_type = "application/problem+json")]
+    MediaType(ProblemBody<'static>),
+}
+
+/// This document
+///
+/// The OpenAPI description of this service.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "service",
+    responses((status = 200, description = "An OpenAPI 3.1 document", body = Object), AnyRoute))]
+pub(super) async fn document(Extension(document): Extension<Document>) -> ([(HeaderName, &'static str); 1], Bytes) {
+    ([(CONTENT_TYPE, "application/json")], document.0)
+}

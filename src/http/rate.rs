@@ -1,0 +1,108 @@
+//! Limits how often one client may come. Off unless RATE_LIMIT is set.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Extension, Request, State as Extract};
+use axum::http::header::RETRY_AFTER;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use super::request::is_probe;
+use crate::config::RateLimit;
+
+/// How often clients that were not seen for a while are struck off the books.
+const CLEAN_UP_PERIOD: Duration = Duration::from_secs(10);
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub(super) IpAddr);
+
+/// Counts requests by client.
+#[derive(Clone, Debug)]
+pub(super) struct Limiter(Option<Arc<Books>>);
+
+#[derive(Debug)]
+struct Books {
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+    cleaned_up: Mutex<Instant>,
+}
+
+impl Limiter {
+    pub(super) fn new(limit: Option<RateLimit>) -> Self {
+        let books = |limit| Books { limiter: RateLimiter::keyed(quota(limit)), cleaned_up: Mutex::new(Instant::now()) };
+        Self(limit.map(books).map(Arc::new))
+    }
+
+    /// How many seconds too early a client comes; None when it may.
+    fn too_early(&self, client: IpAddr) -> Option<u64> {
+        let books = self.0.as_ref()?;
+        let mut cleaned_up = books.cleaned_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if cleaned_up.elapsed() > CLEAN_UP_PERIOD {
+            books.limiter.retain_recent();
+            *cleaned_up = Instant::now();
+        }
+        drop(cleaned_up);
+        let early = books.limiter.check_key(&network(client)).err()?;
+        Some(early.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
+    }
+}
+
+/// All of a period's requests may come at once.
+fn quota(limit: RateLimit) -> Quota {
+    let each = (limit.period / limit.requests.get()).max(Duration::from_nanos(1));
+    Quota::with_period(each).expect("it is above zero").allow_burst(limit.requests)
+}
+
+/// One client of IPv6 has a whole network of addresses.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Turns away who comes too often; health probes are let through.
+pub(super) async fn with_rate(
+    Extract(limiter): Extract<Limiter>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let early = if is_probe(&request) { None } else { limiter.too_early(client.0) };
+    match early {
+        Some(seconds) => ([(RETRY_AFTER, seconds.to_string())], Problem::rate_limited(client.0)).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn each_client_has_its_own_share() {
+        let limit = RateLimit { requests: NonZeroU32::new(3).unwrap(), period: Duration::from_secs(3600) };
+        let limiter = Limiter::new(Some(limit));
+        let early = |client: &str| limiter.too_early(client.parse().unwrap());
+        assert_eq!([early("192.0.2.1"), early("192.0.2.1"), early("::ffff:192.0.2.1")], [None; 3]);
+        assert!(early("192.0.2.1").is_some_and(|seconds| (1100..=1201).contains(&seconds)));
+        assert_eq!(early("192.0.2.2"), None);
+        assert_eq!([early("2001:db8::1"), early("2001:db8::2"), early("2001:db8::3")], [None; 3]);
+        assert!(early("2001:db8::4").is_some());
+        assert_eq!(early("2001:db8:0:1::1"), None);
+    }
+
+    #[test]
+    fn without_a_limit_all_may_come() {
+        let limiter = Limiter::new(None);
+        assert!((0..1000).all(|_| limiter.too_early("192.0.2.1".parse().unwrap()).is_none()));
+    }
+}
