@@ -1,5 +1,5 @@
 # What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first.
-.PHONY: demo run test bench lint build
+.PHONY: demo run test load bench lint build
 
 build:
 	cargo build --release --locked
@@ -14,6 +14,11 @@ run: build
 test:
 	cargo test --locked --no-run
 	scripts/with-docker cargo test --locked -- --include-ignored
+
+# Good and hostile clients at once, for ten minutes; `make test` has the same for a shorter time.
+load: build
+	cargo test --locked --release --test hostile --no-run
+	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
 bench: build
 	cargo build --release --locked --example bench

@@ -11,13 +11,16 @@ mod api;
 mod builds;
 mod conformance;
 mod crash;
+mod dependencies;
 mod durability;
 mod faults;
 mod input;
+mod isolation;
 mod lifecycle;
 mod outcomes;
 mod pool;
 mod sandbox;
+#[path = "../support/mod.rs"]
 mod support;
 mod tidy;
 mod uploads;

@@ -61,7 +61,7 @@ fn layers_use_only_those_below() {
         &["http"],
         &["deploy", "invoke"],
         &["images", "reconcile", "executions"],
-        &["builder", "pool", "registry", "package", "health"],
+        &["builder", "pool", "registry", "package", "health", "isolation"],
         &["instance", "runtime", "platform", "store"],
         &["docker", "protocol", "disk"],
         &["types", "config", "telemetry"],

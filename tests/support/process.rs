@@ -1,6 +1,6 @@
 //! The service as its users run it: the program itself, with nothing but environment variables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use reqwest::multipart::{Form, Part};
@@ -12,6 +12,7 @@ use super::{Answer, answer, eventually, labelled, vars};
 pub(crate) struct Service {
     child: Child,
     pub(crate) url: String,
+    dir: PathBuf,
     client: Client,
 }
 
@@ -21,7 +22,7 @@ impl Service {
         // Free a moment ago; nobody else here takes ports by number.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = command(dir, settings).env("SERVER_PORT", port.to_string()).spawn().unwrap();
-        let service = Self { child, url: format!("http://127.0.0.1:{port}"), client: Client::new() };
+        let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client: Client::new() };
         let live = format!("{}/health/live", service.url);
         eventually("it listens", async || service.client.get(&live).send().await.ok().map(drop)).await;
         service
@@ -48,6 +49,11 @@ impl Service {
 
     pub(crate) async fn execute(&self, id: &str) -> Answer {
         self.get(&format!("/api/execute?functionId={id}")).await
+    }
+
+    pub(crate) async fn execute_with(&self, id: &str, input: serde_json::Value) -> Answer {
+        answer(self.client.post(format!("{}/api/execute", self.url)).json(&serde_json::json!({"functionId": id, "input": input})))
+            .await
     }
 
     pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {
@@ -102,6 +108,66 @@ impl Service {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// The most memory that it has had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has resident, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// How many connections of clients it has.
+    pub(crate) fn connections(&self) -> usize {
+        self.established().count()
+    }
+
+    /// Whether it still has the connection from this port.
+    pub(crate) fn holds(&self, port: u16) -> bool {
+        self.established().any(|client| client == port)
+    }
+
+    /// The ports of the clients that are connected, seen from its side.
+    fn established(&self) -> impl Iterator<Item = u16> {
+        let own = self.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap_or(0);
+        let established = table.lines().filter_map(move |line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[3] == "01" && port(words[1]) == own).then(|| port(words[2]))
+        });
+        established.collect::<Vec<_>>().into_iter()
+    }
+
+    /// How many processes it has started that are still there.
+    pub(crate) fn children(&self) -> usize {
+        let path = format!("/proc/{pid}/task/{pid}/children", pid = self.child.id());
+        std::fs::read_to_string(path).unwrap().split_whitespace().count()
+    }
+
+    /// How many files and folders are in its temp directory.
+    pub(crate) fn temp_files(&self) -> usize {
+        let temp = std::fs::read_dir(self.dir.join("temp")).unwrap();
+        temp.map(|own| std::fs::read_dir(own.unwrap().path()).unwrap().count()).sum()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// Waits for its end.

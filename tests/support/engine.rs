@@ -14,7 +14,15 @@ pub(crate) struct Engine {
 impl Engine {
     /// Starts one that has the images for Python.
     pub(crate) async fn start() -> Self {
+        Self::start_with_runtime(None).await
+    }
+
+    /// The same with an OCI runtime named `leaky`, which is this script in Python.
+    pub(crate) async fn start_with_runtime(leaky: Option<&str>) -> Self {
         let mut engine = Self { dir: tempfile::tempdir().unwrap(), process: None };
+        let runtime = engine.dir.path().join("leaky");
+        std::fs::write(&runtime, leaky.unwrap_or_default()).unwrap();
+        std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         engine.run().await;
         let base = std::env::var("PYTHON_IMAGE").expect("`make test` sets PYTHON_IMAGE");
         let runtimes = super::docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"]);
@@ -44,6 +52,7 @@ impl Engine {
             path("pidfile", at("pid")),
         ]);
         daemon.args([&format!("--host={}", self.host()), "--bridge=none", "--iptables=false", "--ip-masq=false"]);
+        daemon.arg(format!("--add-runtime=leaky={}", at("leaky").display()));
         self.process = Some(daemon.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         eventually("the engine answers", async || self.docker(&["version"])).await;
     }

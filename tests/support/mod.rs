@@ -1,5 +1,7 @@
 //! A service of its own for each test, and words to talk to it.
 
+#![allow(dead_code, unused_imports, reason = "shared by two test programs, each of which uses a part of it")]
+
 mod engine;
 mod process;
 mod zips;

@@ -1,0 +1,29 @@
+//! Attacks, and what they come to. Each file is one side that they come from.
+//!
+//! One at a time, and apart from the other tests: what an attack does to its neighbours is measured.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test may fail, and runs real commands"
+)]
+
+mod archives;
+mod builds;
+mod clients;
+mod escapes;
+mod functions;
+mod load;
+mod protocol;
+mod schema;
+#[path = "../support/mod.rs"]
+mod support;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// While it is held, no other attack goes on.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}

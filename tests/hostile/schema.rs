@@ -1,0 +1,78 @@
+//! The API against its own description: thousands of requests made from it, by Schemathesis.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::alone;
+use crate::support::{Service, python};
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn every_answer_is_one_that_the_description_has() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let id = service.deploy(python("print('served')")).await;
+    let config = format!(
+        "# Of a function that is there, so that more than refusals are seen.\n\
+         [[operations]]\ninclude-path = \"/api/execute\"\nparameters = {{ functionId = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         # What is no zip is refused, though the description can only say that it is a file.\n\
+         [[operations]]\ninclude-path = \"/api/submit\"\nchecks.positive_data_acceptance.enabled = false\n"
+    );
+    let config_path = dir.path().join("schemathesis.toml");
+    std::fs::write(&config_path, config).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/schemathesis");
+    let url = format!("{}/api/openapi.json", service.url);
+    let run = move || Command::new(script).args([config_path.as_os_str(), url.as_ref()]).output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    // It did what it should: it saw every operation, and made a good many requests.
+    let generated = said.split(" generated,").next().unwrap().split_whitespace().last().unwrap();
+    assert!(generated.parse::<u32>().unwrap() > 300, "{said}");
+    let document = service.get("/api/openapi.json").await.assert_status(200).body;
+    let operations: usize = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    assert!(said.contains(&format!("{operations} selected / {operations} total")), "{said}");
+    service.healthy_now().await;
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_description_says_what_the_contract_says() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("API_TOKEN", "s3cret")]).await;
+    service.get("/api/openapi.json").await.assert_problem(401, "unauthorized", "");
+    service.stop().await;
+    let service = Service::start(dir.path(), &[]).await;
+    let document = service.get("/api/openapi.json").await.assert_status(200).body;
+    let properties = |schema: &str| -> Vec<String> {
+        let schema = &document["components"]["schemas"][schema]["properties"];
+        let mut names: Vec<String> = schema.as_object().unwrap_or_else(|| panic!("{document}")).keys().cloned().collect();
+        names.sort();
+        names
+    };
+    assert_eq!(properties("Function"), ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name"]);
+    assert_eq!(properties("Submitted"), ["functionId", "imageId", "message"]);
+    assert_eq!(properties("Problem"), ["buildLog", "code", "detail", "requestId", "status", "title"]);
+    let executed = properties("Executed");
+    for field in ["output", "statusCode", "executedAt", "invocationId", "outcome", "exitCode", "stderr", "truncated", "start"] {
+        assert!(executed.iter().any(|name| name == field), "{field}: {executed:?}");
+    }
+    for (path, methods) in [
+        ("/api/submit", &["post"][..]),
+        ("/api/execute", &["get", "post"]),
+        ("/api/functions", &["get"]),
+        ("/api/functions/{id}", &["delete", "get"]),
+        ("/health", &["get"]),
+    ] {
+        let found: Vec<&String> = document["paths"][path].as_object().map(serde_json::Map::keys).into_iter().flatten().collect();
+        assert_eq!(found, methods, "{path}");
+    }
+    assert_eq!(document["paths"]["/health"]["get"]["security"], Value::from(vec![serde_json::json!({})]));
+    service.stop().await;
+}
