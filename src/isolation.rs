@@ -23,6 +23,8 @@ use crate::types::Language;
 
 /// Docker under full load takes seconds to start a container.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it may go on when the service stops.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// All that the container says, in bytes.
 const MAX_EVIDENCE: u64 = 256 << 10;
 
@@ -109,15 +111,19 @@ impl Isolation {
         drop(stdin);
         let mut said = Vec::new();
         let mut stdout = stdout.take(MAX_EVIDENCE);
-        let read = tokio::select! {
-            read = time::timeout(LIMIT, stdout.read_to_end(&mut said)) => read,
-            () = self.stop.cancelled() => {
-                container.remove().await;
-                return Err(CheckError::Cancelled);
+        // It ends by itself in a moment. One that is removed while it comes up may come up after that.
+        let is_over = async {
+            tokio::select! {
+                () = time::sleep(LIMIT) => CheckError::Timeout,
+                () = async { self.stop.cancelled().await; time::sleep(STOP_LIMIT).await } => CheckError::Cancelled,
             }
         };
+        let read = tokio::select! {
+            read = stdout.read_to_end(&mut said) => Ok(read),
+            error = is_over => Err(error),
+        };
         let looked = match read {
-            Err(_) => Err(CheckError::Timeout),
+            Err(error) => Err(error),
             Ok(Ok(1..)) => Ok(String::from_utf8_lossy(&said).into_owned()),
             Ok(Ok(0) | Err(_)) => Err(CheckError::Docker(container.complaint().await)),
         };

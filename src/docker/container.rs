@@ -90,7 +90,10 @@ impl Container {
                 Ok(true) => break,
                 Ok(false) if matches!(self.client.try_wait(), Ok(Some(_))) => break,
                 // The daemon may be about to make it. Without its client it is never started, so ask once more after that.
-                Ok(false) => command::kill_and_wait(&mut self.client).await,
+                Ok(false) => {
+                    command::kill_and_wait(&mut self.client).await;
+                    time::sleep(RETRIES[0]).await;
+                }
                 Err(error) => {
                     tracing::warn!(container.name = self.name, error = %error, "failed to remove a container, trying again");
                     time::sleep(retries.next().unwrap_or(LONGEST_RETRY)).await;
