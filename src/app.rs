@@ -30,6 +30,9 @@ use crate::types::Language;
 /// After the grace for requests: how long removing what is left may take.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
+/// At the end: how long removing the images of deleted functions may take.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
+
 /// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
 /// Where REQUIRE_ISOLATION is set: how long Docker may not answer, and how long runtime images and a look into them may take.
@@ -98,7 +101,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         registry: Arc::clone(&registry),
         store: store.clone(),
         builder,
-        images,
+        images: Arc::clone(&images),
         room,
         isolation: Arc::clone(&isolation),
         reconciled: CancellationToken::new(),
@@ -143,6 +146,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     store.close().await;
     // Nothing was served, so what is left to look for may wait for the next start.
     refusal.map_or(Ok(()), |refusal| Err(anyhow::anyhow!(refusal)))?;
+    time::timeout(REMOVAL_LIMIT, images.finish_removals()).await.unwrap_or(());
     wound_up.context("containers or builds could not be ended in time")?;
     reconcile::at_end(&docker, &platform).await.context("failed to look for containers left")?;
     tracing::info!("stopped");

@@ -1,6 +1,6 @@
 //! Functions' images: a cache of what can be built from their zips at any time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,8 @@ pub struct Images {
     platform: Arc<Platform>,
     settings: config::Builds,
     rebuilds: std::sync::Mutex<HashMap<FunctionId, Arc<Rebuild>>>,
+    /// Functions that are gone, whose images are not yet.
+    leaving: std::sync::Mutex<HashSet<FunctionId>>,
     trimming: Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -104,6 +106,7 @@ impl Images {
             platform,
             settings,
             rebuilds: Default::default(),
+            leaving: Default::default(),
             trimming: Mutex::default(),
             tasks,
             stop,
@@ -202,16 +205,32 @@ impl Images {
     /// Removes a function's image, once nothing uses it any more.
     pub async fn remove(&self, id: FunctionId) {
         self.rebuilds().remove(&id);
+        self.leaving().insert(id);
         while let Err(error) = self.builder.remove_image(id).await {
             if !error.is_in_use() {
                 tracing::warn!(function.id = %id, %error, "failed to remove an image, trying again");
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                // What is left then is removed at the next start: no function has it.
                 () = self.stop.cancelled() => return,
             }
         }
+        self.leaving().remove(&id);
+    }
+
+    /// For the end, when no container is left: removes the images that were still in use. What is left even then is removed
+    /// at the next start: no function has it.
+    pub async fn finish_removals(&self) {
+        let leaving = std::mem::take(&mut *self.leaving());
+        for id in leaving {
+            if let Err(error) = self.builder.remove_image(id).await {
+                tracing::warn!(function.id = %id, %error, "failed to remove an image, leaving it to the next start");
+            }
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, HashSet<FunctionId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the cache within IMAGE_CACHE_LIMIT, in the background.

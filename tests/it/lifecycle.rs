@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::support::{Service, TestApp, answer, eventually, outcome, python};
+use crate::support::{Service, TestApp, answer, eventually, labelled, outcome, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -210,4 +210,18 @@ async fn a_bad_start_says_what_to_do() {
     let (code, message) = said(&[("SERVER_PORT", "0")]);
     assert_eq!(code, Some(78));
     assert!(message.contains("QUEUE_LIMIT is \"many\""), "{message}");
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_function_deleted_just_before_a_stop_leaves_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let id = service.deploy(python("print('served')")).await;
+    service.execute(&id).await.assert_outcome(200, "ok");
+    // Its warm container still has the image.
+    service.delete(&id).await.assert_status(200);
+    service.stop().await;
+    assert_eq!(labelled(dir.path(), &["images"]), [""; 0]);
+    assert_eq!(labelled(dir.path(), &["ps", "--all"]), [""; 0]);
 }
