@@ -3,6 +3,8 @@
 //! What a call here has written is on disk when it returns: every commit is synced (WAL, `synchronous = FULL`).
 
 mod functions;
+mod idempotency;
+mod invocations;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use thiserror::Error;
 use crate::disk;
 
 pub use functions::{Executions, Image, Record};
+pub use idempotency::{IdempotencyKey, Known, Queued};
+pub use invocations::{InvocationRecord, Page, state};
 
 /// The file's name in DATA_DIR.
 pub const FILE_NAME: &str = "store.db";

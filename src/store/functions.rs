@@ -3,6 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::idempotency::{IdempotencyKey, remember};
 use super::{Store, StoreError};
 use crate::types::{FunctionId, FunctionName, ImageId, Language};
 
@@ -59,8 +60,14 @@ impl Store {
         rows.iter().map(|row| record(row).ok_or_else(|| self.damaged("a function's row has values that can't be"))).collect()
     }
 
-    /// Remembers a new function.
-    pub async fn insert(&self, record: &Record, zip: &[u8], build_log: &str) -> Result<(), StoreError> {
+    /// Remembers a new function, and the key of the request that it came by.
+    pub async fn insert(
+        &self,
+        record: &Record,
+        zip: &[u8],
+        build_log: &str,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(), StoreError> {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;
@@ -84,6 +91,9 @@ impl Store {
             package.execute(&mut *transaction).await?;
             let log = sqlx::query("INSERT INTO build_logs (function_id, log) VALUES (?, ?)").bind(&id).bind(build_log);
             log.execute(&mut *transaction).await?;
+            if let Some(key) = key {
+                remember(&mut transaction, "submit", key, record.created_at * 1000, Some(&id), None).await?;
+            }
             transaction.commit().await
         };
         inserted.await.map_err(|error| self.failed(error))
@@ -133,23 +143,6 @@ impl Store {
             transaction.commit().await
         };
         lost.await.map_err(|error| self.failed(error))
-    }
-
-    /// Remembers executions of several functions.
-    pub async fn set_executions(&self, executed: &[(FunctionId, Executions)]) -> Result<(), StoreError> {
-        let set = async {
-            let mut transaction = self.pool.begin().await?;
-            for (id, executions) in executed {
-                sqlx::query("UPDATE functions SET executions = ?, last_executed = ? WHERE id = ?")
-                    .bind(executions.count.cast_signed())
-                    .bind(executions.last.map(u64::cast_signed))
-                    .bind(id.to_string())
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        };
-        set.await.map_err(|error| self.failed(error))
     }
 }
 

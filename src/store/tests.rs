@@ -27,11 +27,11 @@ async fn what_is_stored_is_there_after_a_new_start() {
     let store = Store::open(dir.path()).await.unwrap();
     let (mut one, two, gone) = (record("one"), record("two"), record("gone"));
     for record in [&one, &two, &gone] {
-        store.insert(record, b"zip", "log").await.unwrap();
+        store.insert(record, b"zip", "log", None).await.unwrap();
     }
     assert!(store.delete(gone.id).await.unwrap() && !store.delete(gone.id).await.unwrap());
     one.executions = Executions { count: 5, last: Some(1_700_000_009) };
-    store.set_executions(&[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
+    store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
     store.lose_images(&[one.id]).await.unwrap();
     one.image.is_there = false;
     store.close().await;
@@ -50,7 +50,7 @@ async fn a_backup_is_whole_and_goes_to_a_new_file_only() {
     let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(dir.path()).await.unwrap();
     let one = record("one");
-    store.insert(&one, b"zip", "log").await.unwrap();
+    store.insert(&one, b"zip", "log", None).await.unwrap();
     let file = restored.path().join(FILE_NAME);
     Store::backup(dir.path(), &file).await.unwrap();
     assert!(matches!(Store::backup(dir.path(), &file).await, Err(StoreError::Exists(_))));
@@ -82,7 +82,7 @@ async fn a_database_with_a_damaged_page_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     for n in 0..200 {
-        store.insert(&record(&format!("function {n}")), b"zip", "log").await.unwrap();
+        store.insert(&record(&format!("function {n}")), b"zip", "log", None).await.unwrap();
     }
     store.close().await;
     let file = dir.path().join(FILE_NAME);
@@ -93,4 +93,110 @@ async fn a_database_with_a_damaged_page_is_refused() {
     std::fs::write(&file, bytes).unwrap();
     let error = Store::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+}
+
+async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    for record in functions {
+        store.insert(record, b"zip", "log", None).await.unwrap();
+    }
+    (dir, store)
+}
+
+fn ended(function: &Record, outcome: &str, created_at: u64) -> InvocationRecord {
+    InvocationRecord { outcome: outcome.to_owned(), ..InvocationRecord::queued(function.id, created_at, b"{}".to_vec()) }
+}
+
+#[tokio::test]
+async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function() {
+    let (one, two) = (record("one"), record("two"));
+    let (_dir, store) = opened_with(&[&one, &two]).await;
+    let whole = InvocationRecord {
+        executed_at: Some(5),
+        exit_code: Some(3),
+        error: Some("why".to_owned()),
+        start: Some("warm".to_owned()),
+        truncated: true,
+        queued: Some(Duration::from_micros(1)),
+        duration: Some(Duration::from_micros(2)),
+        cpu: Some(Duration::from_micros(3)),
+        peak_memory: Some(4),
+        stdout: b"out\xff".to_vec(),
+        stderr: b"err".to_vec(),
+        ..ended(&one, "exit", 4)
+    };
+    let gone = record("gone");
+    let mut records = vec![whole.clone(), ended(&two, "ok", 1), ended(&gone, "ok", 1)];
+    records.extend((0..5).map(|n| ended(&one, "ok", 10 + n)));
+    store.insert_invocations(&records, &[]).await.unwrap();
+    assert_eq!(store.invocation(whole.id).await.unwrap(), Some(whole.clone()));
+    assert_eq!(store.invocation(records[2].id).await.unwrap(), None);
+    let page = |before, outcome, limit| Page { function_id: one.id, before, outcome, limit };
+    let first = store.invocations(page(None, None, 4)).await.unwrap();
+    assert_eq!(first.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [14, 13, 12, 11]);
+    let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
+    assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
+    assert_eq!(store.invocations(page(None, Some("exit"), 4)).await.unwrap().len(), 1);
+    assert!(store.delete(one.id).await.unwrap());
+    assert_eq!(store.invocation(whole.id).await.unwrap(), None);
+    assert!(store.invocation(records[1].id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn old_and_too_many_invocations_go_and_open_ones_stay() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let mut records = vec![ended(&one, state::QUEUED, 1)];
+    records.extend((0..50).map(|n| ended(&one, "ok", n)));
+    store.insert_invocations(&records, &[]).await.unwrap();
+    let left = async || {
+        let page = Page { function_id: one.id, before: None, outcome: None, limit: 100 };
+        store.invocations(page).await.unwrap().iter().map(|(_, record)| record.created_at).collect::<Vec<_>>()
+    };
+    assert!(!store.prune_invocations(20, 100).await.unwrap());
+    assert_eq!(left().await, (20..50).rev().chain([1]).collect::<Vec<_>>());
+    assert!(!store.prune_invocations(0, 10).await.unwrap());
+    assert_eq!(left().await, (40..50).rev().chain([1]).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
+    assert_eq!(store.queue_invocation(&queued, None).await.unwrap(), Queued::Now);
+    let running = ended(&one, state::RUNNING, 2);
+    store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
+    assert_eq!(store.open_invocations().await.unwrap(), [queued.id]);
+    assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, state::LOST);
+    // A step is taken once, from the state that it belongs to.
+    queued.outcome = state::RUNNING.to_owned();
+    assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
+    assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
+    let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
+    assert_eq!(store.queue_invocation(&stray, None).await.unwrap(), Queued::NoFunction);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request() {
+    let (one, two) = (record("one"), record("two"));
+    let (_dir, store) = opened_with(&[&two]).await;
+    let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    store.insert(&one, b"zip", "log", Some(&key("a"))).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(one.id));
+    assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
+    // An execution's keys are others.
+    let first = InvocationRecord::queued(two.id, 1, Vec::new());
+    let again = InvocationRecord::queued(two.id, 2, Vec::new());
+    assert_eq!(store.queue_invocation(&first, Some(&key("a"))).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("a"))).await.unwrap(), Queued::Before(first.id));
+    assert_eq!(store.queue_invocation(&again, Some(&key("b"))).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.invocation(again.id).await.unwrap(), None);
+    // A key goes with what it stands for, and with time.
+    store.delete(one.id).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    store.prune_keys(u64::MAX / 2).await.unwrap();
+    assert_eq!(store.queue_invocation(&again, Some(&key("b"))).await.unwrap(), Queued::Now);
 }

@@ -1,0 +1,263 @@
+//! Invocations as rows.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::{Executions, Store, StoreError};
+use crate::types::{FunctionId, InvocationId};
+
+/// How an invocation stands that has not ended; those of ended ones are [`crate::invoke::Outcome`]'s.
+pub mod state {
+    /// It waits for its turn.
+    pub const QUEUED: &str = "queued";
+    /// It has its instance, or had it when the service went away.
+    pub const RUNNING: &str = "running";
+    /// It was taken back.
+    pub const CANCELLED: &str = "cancelled";
+    /// Nobody knows how it ended.
+    pub const LOST: &str = "lost";
+}
+
+/// All that is kept of an invocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InvocationRecord {
+    /// Its id.
+    pub id: InvocationId,
+    /// Of which function.
+    pub function_id: FunctionId,
+    /// An outcome, or one of [`state`].
+    pub outcome: String,
+    /// When it was asked for, in Unix milliseconds.
+    pub created_at: u64,
+    /// When it began, in Unix milliseconds; None before that.
+    pub executed_at: Option<u64>,
+    /// The exit status, when there was one.
+    pub exit_code: Option<i32>,
+    /// Why it is not `ok`.
+    pub error: Option<String>,
+    /// `warm` or `cold`; None before it began.
+    pub start: Option<String>,
+    /// Its output was longer than what its client got.
+    pub truncated: bool,
+    /// The time it waited for an instance.
+    pub queued: Option<Duration>,
+    /// The time it ran.
+    pub duration: Option<Duration>,
+    /// The processor time it took.
+    pub cpu: Option<Duration>,
+    /// Its largest resident set in bytes.
+    pub peak_memory: Option<u64>,
+    /// JSON, cut at what is kept.
+    pub input: Vec<u8>,
+    /// What it wrote to stdout, cut at what is kept.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr, cut at what is kept.
+    pub stderr: Vec<u8>,
+}
+
+impl InvocationRecord {
+    /// One that was just asked for.
+    pub fn queued(function_id: FunctionId, created_at: u64, input: Vec<u8>) -> Self {
+        Self {
+            id: InvocationId::random(),
+            function_id,
+            outcome: state::QUEUED.to_owned(),
+            created_at,
+            executed_at: None,
+            exit_code: None,
+            error: None,
+            start: None,
+            truncated: false,
+            queued: None,
+            duration: None,
+            cpu: None,
+            peak_memory: None,
+            input,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        }
+    }
+}
+
+/// Which invocations are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Of which function.
+    pub function_id: FunctionId,
+    /// Only those that came before this one, by its number.
+    pub before: Option<u64>,
+    /// Only those with this outcome.
+    pub outcome: Option<&'a str>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Writes down invocations and how often functions were executed, together. What belongs to a deleted function is left out.
+    pub async fn insert_invocations(
+        &self,
+        records: &[InvocationRecord],
+        executed: &[(FunctionId, Executions)],
+    ) -> Result<(), StoreError> {
+        let inserted = async {
+            let mut transaction = self.pool.begin().await?;
+            for record in records {
+                insert(&mut transaction, record).await?;
+            }
+            for (id, executions) in executed {
+                sqlx::query("UPDATE functions SET executions = ?, last_executed = ? WHERE id = ?")
+                    .bind(executions.count.cast_signed())
+                    .bind(executions.last.map(u64::cast_signed))
+                    .bind(id.to_string())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await
+        };
+        inserted.await.map_err(|error| self.failed(error))
+    }
+
+    /// Writes down how an invocation that was written down before goes on or ended, if it still stands as `from`. False if not.
+    pub async fn update_invocation(&self, record: &InvocationRecord, from: &str) -> Result<bool, StoreError> {
+        let updated = sqlx::query(
+            "UPDATE invocations SET outcome = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, truncated = ?, queued_us = ?, \
+             duration_us = ?, cpu_us = ?, peak_memory = ?, stdout = ?, stderr = ? WHERE id = ? AND outcome = ?",
+        )
+        .bind(&record.outcome)
+        .bind(record.executed_at.map(u64::cast_signed))
+        .bind(record.exit_code)
+        .bind(&record.error)
+        .bind(&record.start)
+        .bind(record.truncated)
+        .bind(micros(record.queued))
+        .bind(micros(record.duration))
+        .bind(micros(record.cpu))
+        .bind(record.peak_memory.map(u64::cast_signed))
+        .bind(&record.stdout)
+        .bind(&record.stderr)
+        .bind(record.id.to_string())
+        .bind(from);
+        let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
+        Ok(updated.rows_affected() > 0)
+    }
+
+    /// An invocation. None when there is none of this id.
+    pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
+        let row = sqlx::query("SELECT * FROM invocations WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
+        let row = row.map_err(|error| self.failed(error))?;
+        row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
+    }
+
+    /// A function's invocations with their numbers, the last first, without input and output.
+    pub async fn invocations(&self, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number, id, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, queued_us, \
+             duration_us, cpu_us, peak_memory, x'' AS input, x'' AS stdout, x'' AS stderr FROM invocations \
+             WHERE function_id = ? AND number < ? AND (? IS NULL OR outcome = ?) ORDER BY number DESC LIMIT ?",
+        )
+        .bind(page.function_id.to_string())
+        .bind(page.before.map_or(i64::MAX, u64::cast_signed))
+        .bind(page.outcome)
+        .bind(page.outcome)
+        .bind(page.limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.failed(error))?;
+        let numbered = |row: &SqliteRow| Some((row.try_get::<i64, _>("number").ok()?.cast_unsigned(), record(row)?));
+        rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
+    }
+
+    /// The ids of those that wait for their turn, the oldest first. Those that were running when the service went away are
+    /// noted as lost.
+    pub async fn open_invocations(&self) -> Result<Vec<InvocationId>, StoreError> {
+        let error = "the service went away while it ran";
+        let lost = sqlx::query("UPDATE invocations SET outcome = ?, error = ? WHERE outcome = ?");
+        let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
+        lost.map_err(|error| self.failed(error))?;
+        let queued = sqlx::query_scalar::<_, String>("SELECT id FROM invocations WHERE outcome = ? ORDER BY number");
+        let queued = queued.bind(state::QUEUED).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        queued.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
+    }
+
+    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or are more than `most`. False when
+    /// there are no more of them.
+    pub async fn prune_invocations(&self, before: u64, most: u64) -> Result<bool, StoreError> {
+        let pruned = sqlx::query(
+            "DELETE FROM invocations WHERE number IN (SELECT number FROM invocations WHERE outcome NOT IN (?, ?) AND \
+             (created_at < ? OR number <= (SELECT number FROM invocations ORDER BY number DESC LIMIT 1 OFFSET ?)) \
+             ORDER BY number LIMIT ?)",
+        )
+        .bind(state::QUEUED)
+        .bind(state::RUNNING)
+        .bind(before.cast_signed())
+        .bind(most.cast_signed())
+        .bind(PRUNED_AT_ONCE)
+        .execute(&self.pool)
+        .await
+        .map_err(|error| self.failed(error))?;
+        Ok(pruned.rows_affected() >= u64::from(PRUNED_AT_ONCE))
+    }
+}
+
+/// So that nobody waits long for the connection.
+const PRUNED_AT_ONCE: u32 = 1000;
+const BAD_ROW: &str = "an invocation's row has values that can't be";
+
+/// Returns how many rows were written: none when the function is not there.
+pub(super) async fn insert(connection: &mut SqliteConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO invocations (id, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, \
+         queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
+         SELECT ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ?",
+    )
+    .bind(record.id.to_string())
+    .bind(&record.outcome)
+    .bind(record.created_at.cast_signed())
+    .bind(record.executed_at.map(u64::cast_signed))
+    .bind(record.exit_code)
+    .bind(&record.error)
+    .bind(&record.start)
+    .bind(record.truncated)
+    .bind(micros(record.queued))
+    .bind(micros(record.duration))
+    .bind(micros(record.cpu))
+    .bind(record.peak_memory.map(u64::cast_signed))
+    .bind(&record.input)
+    .bind(&record.stdout)
+    .bind(&record.stderr)
+    .bind(record.function_id.to_string())
+    .execute(connection)
+    .await
+    .map(|inserted| inserted.rows_affected())
+}
+
+fn micros(duration: Option<Duration>) -> Option<i64> {
+    duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// None when a value is not what we wrote.
+fn record(row: &SqliteRow) -> Option<InvocationRecord> {
+    let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
+    let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));
+    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok();
+    Some(InvocationRecord {
+        id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
+        outcome: row.try_get("outcome").ok()?,
+        created_at: number("created_at")??,
+        executed_at: number("executed_at")?,
+        exit_code: row.try_get("exit_code").ok()?,
+        error: row.try_get("error").ok()?,
+        start: row.try_get("start").ok()?,
+        truncated: row.try_get("truncated").ok()?,
+        queued: time("queued_us")?,
+        duration: time("duration_us")?,
+        cpu: time("cpu_us")?,
+        peak_memory: number("peak_memory")?,
+        input: bytes("input")?,
+        stdout: bytes("stdout")?,
+        stderr: bytes("stderr")?,
+    })
+}
