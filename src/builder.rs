@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Builds;
-use crate::docker::{self, BuildSpec, Docker, DockerError, label};
+use crate::docker::{self, BuildSpec, Docker, DockerError, LiveLog, label};
+use crate::metrics;
 use crate::package::Program;
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
@@ -58,6 +60,8 @@ pub struct Source<'a> {
     pub context: &'a Path,
     /// Unix seconds.
     pub created_at: u64,
+    /// Gets what the build prints, as it prints it.
+    pub live: Option<&'a LiveLog>,
 }
 
 /// What a build has come to.
@@ -105,6 +109,17 @@ pub enum BuildError {
     /// A matter of this machine's disk.
     #[error("failed to write the build context")]
     Io(#[from] io::Error),
+}
+
+/// What a build came to, in a word.
+fn result_of(built: &Result<Built, BuildError>) -> &'static str {
+    match built {
+        Ok(_) => "built",
+        Err(BuildError::Failed { .. } | BuildError::SourceBuild(_) | BuildError::Requirements) => "failed",
+        Err(BuildError::Timeout { .. }) => "timeout",
+        Err(BuildError::Cancelled) => "cancelled",
+        Err(BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_)) => "error",
+    }
 }
 
 impl Builder {
@@ -158,7 +173,9 @@ impl Builder {
             permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
             () = stop.cancelled() => return Err(BuildError::Cancelled),
         };
+        let began = Instant::now();
         let built = self.build_now(source, stop).await;
+        metrics::build(result_of(&built), began.elapsed());
         drop(permit);
         let failed = (built.is_err() && source.is_new).then_some(source.id);
         let delays = if built.is_ok() { &LATE_LEFTOVERS[..1] } else { &LATE_LEFTOVERS[..] };
@@ -202,6 +219,7 @@ impl Builder {
             network: self.settings.network,
             limits: Some((self.settings.memory, self.settings.cpus)),
             buildkit: self.settings.buildkit,
+            live: source.live,
         };
         let (image, log) = self.docker.build(&spec, stop).await.map_err(|error| match error {
             docker::BuildError::Step { mut log, killed } => {

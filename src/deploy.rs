@@ -1,9 +1,10 @@
 //! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its image.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -13,13 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::BuildError;
 use crate::disk::{self, LowDisk};
-use crate::docker::{Docker, DockerError};
+use crate::docker::{Docker, DockerError, LiveLog};
 use crate::images::{Draft, ImageError, Images};
 use crate::package::Program;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::{Function, Registry};
-use crate::store::{Executions, Record, Store, StoreError};
+use crate::store::{Executions, IdempotencyKey, Known, Record, Store, StoreError};
 use crate::types::{FunctionId, FunctionName, Language, UnknownFunction};
 
 /// Makes and deletes functions.
@@ -30,6 +31,8 @@ pub struct Deployer {
     store: Store,
     pool: Pool,
     room: Arc<Room>,
+    /// The keys of requests that are being carried out.
+    claimed: Mutex<HashSet<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -51,6 +54,10 @@ pub struct Upload {
     pub name: FunctionName,
     /// The uploader's word on the language.
     pub language: Option<Language>,
+    /// What the client calls its request, to send it again without making two functions.
+    pub key: Option<String>,
+    /// Gets what the build prints, as it prints it.
+    pub live: Option<LiveLog>,
 }
 
 /// Why there is no function.
@@ -59,6 +66,12 @@ pub enum DeployError {
     /// Its image could not be made.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The key was used before, for something else.
+    #[error("this Idempotency-Key came with another request; use a new one")]
+    OtherRequest,
+    /// The same request is being carried out.
+    #[error("a request with this Idempotency-Key is being carried out; try again later")]
+    InProgress,
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -116,7 +129,7 @@ impl Deployer {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { images, registry, store, pool, room, tasks, stop })
+        Arc::new(Self { images, registry, store, pool, room, claimed: Mutex::default(), tasks, stop })
     }
 
     /// Whether an upload may come: not when a disk is nearly full.
@@ -136,13 +149,32 @@ impl Deployer {
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
-        let Upload { zip, name, language } = upload;
+        let Upload { mut zip, name, language, key, live } = upload;
+        let zip_sha256;
+        (zip, zip_sha256) = tokio::task::spawn_blocking(move || digest(&mut zip).map(|sha256| (zip, sha256))).await??;
+        let key = key.map(|key| {
+            let language = language.map_or("", Language::as_str);
+            IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}") }
+        });
+        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
+        if let Some(key) = &key {
+            match self.store.submitted(key).await? {
+                Known::New => {}
+                Known::Other => return Err(DeployError::OtherRequest),
+                // One that was deleted in this moment is made again.
+                Known::Same(id) => {
+                    if let Some(function) = self.registry.get(id) {
+                        return Ok(function);
+                    }
+                }
+            }
+        }
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let draft = Draft { id: FunctionId::random(), name, language, created_at, unpacked_size: None };
-        let (package, built) = self.images.make(&draft, zip.try_clone()?, stop).await?;
+        let (package, built) = self.images.make(&draft, zip.try_clone()?, live.as_ref(), stop).await?;
         let Draft { id, name, .. } = draft;
         let kept = async {
-            let (zip, zip_sha256) = tokio::task::spawn_blocking(move || read_again(zip)).await??;
+            let zip = tokio::task::spawn_blocking(move || read_again(zip)).await??;
             let record = Record {
                 id,
                 name,
@@ -162,7 +194,7 @@ impl Deployer {
                 // The caller left as the build ended: nobody will ever know the id.
                 return Err(DeployError::Image(BuildError::Cancelled.into()));
             }
-            self.store.insert(&record, &zip, &built.log).await?;
+            self.store.insert(&record, &zip, &built.log, key.as_ref()).await?;
             Ok(record)
         };
         let record = match kept.await {
@@ -198,17 +230,46 @@ impl Deployer {
         self.tasks.spawn(task).await?
     }
 
+    fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {
+        let is_free = self.claims().insert(key.to_owned());
+        is_free.then(|| Claim { deployer: self, key: key.to_owned() }).ok_or(DeployError::InProgress)
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remove_image_later(&self, id: FunctionId) {
         let images = Arc::clone(&self.images);
         self.tasks.spawn(async move { images.remove(id).await });
     }
 }
 
-/// The zip and its SHA-256.
-fn read_again(mut zip: File) -> io::Result<(Vec<u8>, String)> {
+/// A key while its request is being carried out.
+#[derive(Debug)]
+struct Claim<'a> {
+    deployer: &'a Deployer,
+    key: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.deployer.claims().remove(&self.key);
+    }
+}
+
+/// The SHA-256 of the zip, hexadecimal.
+fn digest(zip: &mut File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    zip.rewind()?;
+    io::copy(zip, &mut hash)?;
+    zip.rewind()?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn read_again(mut zip: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     zip.rewind()?;
     zip.read_to_end(&mut bytes)?;
-    let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((bytes, sha256))
+    Ok(bytes)
 }

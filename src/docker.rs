@@ -14,7 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-pub use build::{BuildError, BuildSpec};
+pub use build::{BuildError, BuildSpec, LiveLog};
 pub use container::{Container, ContainerState};
 pub use run_spec::RunSpec;
 

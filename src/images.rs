@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
 use crate::config;
+use crate::docker::LiveLog;
 use crate::package::{self, Package, PackageError};
 use crate::platform::Platform;
 use crate::registry::{Function, Registry};
@@ -114,7 +115,13 @@ impl Images {
     }
 
     /// Makes an image of a zip; on error none is left.
-    pub async fn make(&self, draft: &Draft, mut zip: File, stop: &CancellationToken) -> Result<(Package, Built), ImageError> {
+    pub async fn make(
+        &self,
+        draft: &Draft,
+        mut zip: File,
+        live: Option<&LiveLog>,
+        stop: &CancellationToken,
+    ) -> Result<(Package, Built), ImageError> {
         let context = tempfile::tempdir_in(self.platform.temp_dir())?;
         let code = context.path().join(CODE_FOLDER);
         let language = draft.language;
@@ -126,7 +133,7 @@ impl Images {
         .await??;
         let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;
         let is_new = unpacked_size.is_none();
-        let source = Source { id, name, program: &package.program, created_at, is_new, context: context.path() };
+        let source = Source { id, name, program: &package.program, created_at, is_new, context: context.path(), live };
         let built = self.builder.build(&source, stop).await?;
         Ok((package, built))
     }
@@ -189,7 +196,7 @@ impl Images {
             created_at: function.created_at,
             unpacked_size: Some(function.unpacked_size),
         };
-        let (_, built) = self.make(&draft, zip.await??, &self.stop).await?;
+        let (_, built) = self.make(&draft, zip.await??, None, &self.stop).await?;
         let is_known = self.store.set_image(function.id, &built.image, &built.log).await?;
         if !is_known || function.is_deleted() {
             let (this, id) = (Arc::clone(self), function.id);

@@ -1,21 +1,26 @@
 //! The use case "execute a function": registry → instance → invocation → outcome.
 
 pub mod input;
+mod outcome;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::config;
+use crate::history::History;
 use crate::images::{ImageError, Images};
 use crate::instance::{End, StartError};
+use crate::metrics;
 use crate::pool::{AcquireError, Lease, Pool, Start};
-use crate::protocol::{Exit, Nonce, Request};
+use crate::protocol::{Nonce, Request};
 use crate::registry::{Function, Registry};
-use crate::types::{FunctionId, UnknownFunction};
+use crate::store::InvocationRecord;
+use crate::types::{FunctionId, InvocationId, UnknownFunction};
+
+pub use outcome::Outcome;
 
 use input::Input;
 
@@ -28,6 +33,7 @@ pub struct Invoker {
     registry: Arc<Registry>,
     images: Arc<Images>,
     pool: Pool,
+    history: Arc<History>,
     limits: config::Pool,
     memory_limit: u64,
 }
@@ -36,8 +42,8 @@ pub struct Invoker {
 #[derive(Debug)]
 pub struct Invocation {
     /// Its id.
-    pub id: Uuid,
-    /// Unix seconds of its start.
+    pub id: InvocationId,
+    /// Unix milliseconds of its start.
     pub executed_at: u64,
     /// How it ended.
     pub outcome: Outcome,
@@ -59,28 +65,6 @@ pub struct Invocation {
     pub peak_memory: Option<u64>,
 }
 
-/// How an execution ended, decided from evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With exit status 0.
-    Ok,
-    /// With this exit status.
-    Exit(i32),
-    /// Killed by this signal.
-    Signal(i32),
-    /// The kernel's OOM killer acted in its container, whose limit in bytes this is.
-    OutOfMemory {
-        /// DOCKER_MEMORY_LIMIT.
-        limit: u64,
-        /// The exit status, when the function's own process got to one.
-        exit_code: Option<i32>,
-    },
-    /// Ended by us after this time.
-    Timeout(Duration),
-    /// The container or Docker went away under it.
-    Lost,
-}
-
 /// Why there was no execution.
 #[derive(Debug, Error)]
 pub enum InvokeError {
@@ -95,26 +79,91 @@ pub enum InvokeError {
     Acquire(#[from] AcquireError),
 }
 
+/// An instance that waits for its invocation.
+#[must_use]
+#[derive(Debug)]
+pub struct Ready {
+    function: Arc<Function>,
+    lease: Lease,
+    queued: Duration,
+}
+
+impl Ready {
+    /// The record of an invocation that begins on it.
+    pub fn begin(&self, record: InvocationRecord) -> InvocationRecord {
+        InvocationRecord {
+            executed_at: Some(now()),
+            start: Some(self.lease.start().name().to_owned()),
+            queued: Some(self.queued),
+            ..record
+        }
+    }
+}
+
+impl Invocation {
+    /// Completes its record; `cut` is what is kept of an output.
+    pub fn complete<'a>(&'a self, record: &mut InvocationRecord, cut: impl Fn(&'a [u8]) -> &'a [u8]) {
+        record.outcome = self.outcome.name().to_owned();
+        record.exit_code = self.outcome.exit_code();
+        record.error = self.outcome.error();
+        record.truncated = self.truncated;
+        record.duration = Some(self.duration);
+        record.cpu = self.cpu;
+        record.peak_memory = self.peak_memory;
+        record.stdout = cut(&self.stdout).to_vec();
+        record.stderr = cut(&self.stderr).to_vec();
+    }
+}
+
+/// Unix milliseconds.
+fn now() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Invoker {
     /// Executes functions of `registry` on instances from `pool`.
-    pub fn new(registry: Arc<Registry>, images: Arc<Images>, pool: Pool, limits: config::Pool, memory_limit: u64) -> Self {
-        Self { registry, images, pool, limits, memory_limit }
+    pub fn new(
+        registry: Arc<Registry>,
+        images: Arc<Images>,
+        pool: Pool,
+        history: Arc<History>,
+        limits: config::Pool,
+        memory_limit: u64,
+    ) -> Self {
+        Self { registry, images, pool, history, limits, memory_limit }
     }
 
-    /// Runs a function once. Dropped, it ends the function, wherever that is.
+    /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
+        let record = InvocationRecord::queued(function.id, now(), self.history.keep_input(input.json()));
+        let ready = self.prepare(&function).await?;
+        let mut note = self.history.begin(ready.begin(record));
+        let invocation = self.run(ready, note.record().id, input).await;
+        invocation.complete(note.record(), |output| self.history.cut(output));
+        drop(note);
+        self.history.relieve().await;
+        Ok(invocation)
+    }
+
+    /// Gets an instance for a function, however long that takes.
+    pub async fn prepare(&self, function: &Arc<Function>) -> Result<Ready, InvokeError> {
         let arrived = Instant::now();
-        let lease = self.lease(&function).await?;
-        let (queued, start) = (arrived.elapsed(), lease.start());
-        let invocation = Uuid::new_v4();
-        let executed_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        self.registry.executed(&function, executed_at);
+        let lease = self.lease(function).await?;
+        Ok(Ready { function: Arc::clone(function), lease, queued: arrived.elapsed() })
+    }
+
+    /// Runs a function on the instance that it got. Dropped, it ends both.
+    pub async fn run(&self, ready: Ready, id: InvocationId, input: Input) -> Invocation {
+        let Ready { function, lease, queued } = ready;
+        let start = lease.start();
+        let executed_at = now();
+        self.registry.executed(&function, executed_at / 1000);
         let (mut environment, stdin) = input.into_parts();
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
             ("FUNCTION_NAME".to_owned(), function.name.to_string()),
-            ("INVOCATION_ID".to_owned(), invocation.to_string()),
+            ("INVOCATION_ID".to_owned(), id.to_string()),
         ]);
         let output_cap = self.limits.max_output_size;
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
@@ -127,10 +176,12 @@ impl Invoker {
             (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
             truncated = exit.truncated;
         }
-        Ok(Invocation {
-            id: invocation,
+        let outcome = self.outcome(&reply.end);
+        metrics::invocation(function.id, outcome.name(), duration, queued, start == Start::Cold);
+        Invocation {
+            id,
             executed_at,
-            outcome: self.outcome(&reply.end),
+            outcome,
             stdout: reply.stdout,
             stderr: reply.stderr,
             truncated,
@@ -139,7 +190,7 @@ impl Invoker {
             duration,
             cpu,
             peak_memory,
-        })
+        }
     }
 
     /// An instance, for which the image is made again first when it is gone.
@@ -165,49 +216,10 @@ impl Invoker {
 
     fn outcome(&self, end: &End) -> Outcome {
         match end {
-            End::Exited(exit) => outcome_of(exit, self.memory_limit),
+            End::Exited(exit) => Outcome::of(exit, self.memory_limit),
             End::Timeout(limit) => Outcome::Timeout(*limit),
             End::OutOfMemory => Outcome::OutOfMemory { limit: self.memory_limit, exit_code: None },
             End::Lost => Outcome::Lost,
         }
-    }
-}
-
-fn outcome_of(exit: &Exit, limit: u64) -> Outcome {
-    // As in wait(2): the low seven bits are the signal, the byte above them is the exit status.
-    let signal = exit.wait_status & 0x7f;
-    let exit_code = (signal == 0).then_some((exit.wait_status >> 8) & 0xff);
-    if exit.oom == Some(true) {
-        return Outcome::OutOfMemory { limit, exit_code };
-    }
-    match exit_code {
-        Some(0) => Outcome::Ok,
-        Some(code) => Outcome::Exit(code),
-        None => Outcome::Signal(signal),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(wait_status: i32, oom: Option<bool>, expected: Outcome) {
-        let zero = Duration::ZERO;
-        let exit = Exit { wait_status, oom, truncated: false, clean: true, duration: zero, cpu: zero, peak_memory: 0 };
-        assert_eq!(outcome_of(&exit, 7), expected);
-    }
-
-    #[test]
-    fn the_outcome_follows_the_evidence() {
-        check(0, Some(false), Outcome::Ok);
-        check(3 << 8, Some(false), Outcome::Exit(3));
-        check(9, Some(false), Outcome::Signal(9));
-        check(9, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: None });
-        check(137 << 8, Some(false), Outcome::Exit(137));
-        check(1 << 8, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: Some(1) });
-        check(0, Some(true), Outcome::OutOfMemory { limit: 7, exit_code: Some(0) });
-        check(9, None, Outcome::Signal(9));
-        check(0x80 | 11, Some(false), Outcome::Signal(11));
     }
 }

@@ -141,6 +141,17 @@ impl Pool {
         self.0.lock().has_idle(id)
     }
 
+    /// How many instances are at what, and how many callers wait.
+    pub fn counts(&self) -> ([(&'static str, usize); 4], usize) {
+        let state = self.0.lock();
+        (state.phases(), state.waiting())
+    }
+
+    /// How many instances of each function come up, are idle, and busy.
+    pub fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
+        self.0.lock().counts_by_function()
+    }
+
     /// Starts an instance ahead of need, if there is room.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();

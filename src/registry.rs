@@ -137,10 +137,27 @@ impl Registry {
         functions.get(&id).map(|(_, function)| Arc::clone(function))
     }
 
+    /// Of the functions of this name the one that came last.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Function>> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let named = functions.values().filter(|(_, function)| function.name.as_str() == name);
+        named.max_by_key(|&&(number, _)| number).map(|(_, function)| Arc::clone(function))
+    }
+
     /// Takes a function out. One of two who try gets it.
     pub fn remove(&self, id: FunctionId) -> Option<Arc<Function>> {
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
         functions.remove(&id).map(|(_, function)| function)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.functions.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// All of them, the oldest first.
@@ -183,6 +200,9 @@ mod tests {
         }
         let listed: Vec<String> = registry.list().iter().map(|function| function.name.to_string()).collect();
         assert_eq!(listed, names);
+        let last = registry.insert(function("f7"));
+        assert_eq!(registry.by_name("f7").unwrap().id, last.id);
+        assert!(registry.by_name("g").is_none());
     }
 
     #[test]

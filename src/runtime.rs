@@ -110,6 +110,7 @@ impl Runtimes {
             network: BuildNetwork::Default,
             limits: None,
             buildkit: self.settings.buildkit,
+            live: None,
         };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
             BuildError::Step { log, .. } => RuntimeError::Step { language, base: base.clone(), log },

@@ -6,44 +6,73 @@ use std::str::FromStr;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Identifies a function for its whole life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FunctionId(Uuid);
+/// Makes an id of its own type, which is a UUID in its hyphenated form: that is what clients were given.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $(#[$error_doc:meta])* $error:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
 
-impl FunctionId {
-    /// A new, random id.
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-}
-
-impl fmt::Display for FunctionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for FunctionId {
-    type Err = NotAUuid;
-
-    /// Takes the hyphenated form, which is what clients were given.
-    fn from_str(text: &str) -> Result<Self, NotAUuid> {
-        match Uuid::try_parse(text) {
-            Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(uuid)),
-            _ => Err(NotAUuid(text.chars().take(64).collect())),
+        impl $name {
+            /// A new, random id.
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
         }
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                match Uuid::try_parse(text) {
+                    Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(uuid)),
+                    _ => Err($error(text.chars().take(64).collect())),
+                }
+            }
+        }
+
+        $(#[$error_doc])*
+        #[derive(Debug, Error)]
+        #[error("`{0}` is not {what}, which is a UUID such as 123e4567-e89b-42d3-a456-426614174000", what = $what)]
+        pub struct $error(String);
+    };
 }
 
-/// The text is not the id of a function.
-#[derive(Debug, Error)]
-#[error("`{0}` is not a function id, which is a UUID such as 123e4567-e89b-42d3-a456-426614174000")]
-pub struct NotAUuid(String);
+id!(
+    /// Identifies a function for its whole life.
+    FunctionId,
+    /// The text is not the id of a function.
+    NotAFunctionId,
+    "a function id"
+);
+id!(
+    /// Identifies an invocation.
+    InvocationId,
+    /// The text is not the id of an invocation.
+    NotAnInvocationId,
+    "an invocation id"
+);
 
 /// There is no function of this id.
 #[derive(Debug, Error)]
 #[error("no function with id {0}; GET /api/functions lists those there are")]
 pub struct UnknownFunction(pub FunctionId);
+
+/// There is no function of this name.
+#[derive(Debug, Error)]
+#[error("no function has the name or id {0:?}; GET /api/functions lists those there are")]
+pub struct UnknownName(pub String);
+
+/// There is no invocation of this id.
+#[derive(Debug, Error)]
+#[error("no invocation with id {0}; it may have been forgotten after INVOCATION_RETENTION, or with its function")]
+pub struct UnknownInvocation(pub InvocationId);
 
 /// What a person calls a function: 1 to 63 of letters, digits, `.`, `_`, `-` and space. Not unique.
 #[derive(Clone, Debug, PartialEq, Eq)]

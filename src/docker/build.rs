@@ -1,9 +1,11 @@
 //! `docker build`, with the classic builder as well as with BuildKit.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Docker, DockerError, InspectedImage, command, failed};
@@ -29,6 +31,43 @@ pub struct BuildSpec<'a> {
     pub limits: Option<(u64, f64)>,
     /// Build with BuildKit instead of the classic builder.
     pub buildkit: bool,
+    /// Gets what the steps print, as they print it.
+    pub live: Option<&'a LiveLog>,
+}
+
+/// So many lines wait for who listens; more are left out for them.
+const MAX_LIVE: usize = 1000;
+/// A longer line is cut, in bytes.
+const MAX_LINE: usize = 8 << 10;
+
+/// Passes on what the steps of a build print, line by line and without the builder's own talk.
+#[derive(Debug)]
+pub struct LiveLog {
+    lines: mpsc::Sender<String>,
+    /// Of stdout and of stderr, what has no end yet.
+    begun: Mutex<[Vec<u8>; 2]>,
+}
+
+impl LiveLog {
+    /// One, and where its lines come out.
+    pub fn channel() -> (Self, mpsc::Receiver<String>) {
+        let (lines, out) = mpsc::channel(MAX_LIVE);
+        (Self { lines, begun: Mutex::default() }, out)
+    }
+
+    fn hear(&self, is_stderr: bool, bytes: &[u8]) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = &mut begun[usize::from(is_stderr)];
+        begun.extend_from_slice(bytes);
+        while let Some(end) = begun.iter().position(|&byte| byte == b'\n').or((begun.len() > MAX_LINE).then_some(MAX_LINE)) {
+            let line: Vec<u8> = begun.drain(..=end).collect();
+            let line = own_lines(&String::from_utf8_lossy(&line));
+            if !line.trim().is_empty() {
+                // Who listens too slowly misses some; the build does not wait.
+                let _ = self.lines.try_send(line.trim_end().to_owned());
+            }
+        }
+    }
 }
 
 /// How often, in microseconds, a step gets its share of processor time.
@@ -66,7 +105,10 @@ impl Docker {
         let mut command = command::docker();
         command.env("DOCKER_BUILDKIT", if spec.buildkit { "1" } else { "0" });
         command.args(args).arg("--file").arg(spec.context.join("Dockerfile")).arg("--").arg(spec.context);
-        let output = command::run_to_end(command, spec.limit, stop).await?;
+        let output = {
+            let hear = |is_stderr: bool, bytes: &[u8]| spec.live.map_or((), |live| live.hear(is_stderr, bytes));
+            command::run_to_end(command, spec.limit, stop, Some(&hear)).await?
+        };
         let said = format!("{}{}", output.stdout, output.stderr);
         if !output.status.success() {
             return Err(if is_failed_step(&said) {
@@ -108,14 +150,17 @@ fn own_lines(log: &str) -> String {
 }
 
 fn is_builders_talk(line: &str) -> bool {
-    const TALK: [&str; 14] = [
+    const TALK: [&str; 17] = [
         "Sending build context to Docker daemon",
         "Step ",
         " ---> ",
+        "Successfully ",
         "Removing intermediate container ",
         "The command '",
         "DEPRECATED: The legacy builder",
         "            Install the buildx",
+        "            BuildKit is currently disabled",
+        "            environment-variable.",
         "            https://docs.docker.com/go/buildx",
         "------",
         " > [",
@@ -182,6 +227,16 @@ mod tests {
                    ERROR: failed to solve: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n";
         assert!(is_failed_step(log));
         assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n");
+    }
+
+    #[test]
+    fn lines_are_passed_on_as_they_end() {
+        let (live, mut lines) = LiveLog::channel();
+        live.hear(false, b"Step 1/2 : FROM x\n ---> 01\nCollecting s");
+        live.hear(true, b"\x1b[91mwarning\x1b[0m\n");
+        live.hear(false, b"ix\n");
+        assert_eq!([lines.try_recv().unwrap(), lines.try_recv().unwrap()], ["warning", "Collecting six"]);
+        assert!(lines.try_recv().is_err());
     }
 
     #[test]

@@ -10,9 +10,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::DockerError;
+use crate::metrics;
 
 /// Of a longer output the tail is kept, of each stream.
 const MAX_KEPT: usize = 8 << 20;
@@ -44,22 +46,29 @@ pub(super) async fn run<A: AsRef<OsStr>>(
 ) -> Result<Output, DockerError> {
     let mut command = docker();
     command.args(args);
-    run_to_end(command, limit, stop).await
+    run_to_end(command, limit, stop, None).await
 }
+
+/// Hears what a command says as it says it: whether to stderr, and what.
+pub(super) type Listener<'a> = &'a (dyn Fn(bool, &[u8]) + Send + Sync);
 
 /// The same with a command that was prepared.
 pub(super) async fn run_to_end(
     mut command: tokio::process::Command,
     limit: Duration,
     stop: &CancellationToken,
+    listener: Option<Listener<'_>>,
 ) -> Result<Output, DockerError> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (word, began) = (first_word(&command), Instant::now());
     let mut child = command.spawn().map_err(DockerError::Spawn)?;
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
-        let drained = async { tokio::join!(read_tail(&mut stdout, &mut out), read_tail(&mut stderr, &mut err)) };
+        let hear = |is_stderr: bool| move |bytes: &[u8]| listener.map_or((), |listener| listener(is_stderr, bytes));
+        let drained =
+            async { tokio::join!(read_tail(&mut stdout, &mut out, hear(false)), read_tail(&mut stderr, &mut err, hear(true))) };
         tokio::pin!(drained);
         let finished = async {
             let status = tokio::select! {
@@ -76,6 +85,7 @@ pub(super) async fn run_to_end(
             () = stop.cancelled() => Err(DockerError::Cancelled),
         }
     };
+    metrics::docker_command(word, began.elapsed(), !ended.as_ref().is_ok_and(ExitStatus::success));
     match ended {
         Ok(status) => Ok(Output {
             status,
@@ -89,6 +99,13 @@ pub(super) async fn run_to_end(
     }
 }
 
+/// The command's name, of those that we use.
+fn first_word(command: &tokio::process::Command) -> &'static str {
+    const WORDS: [&str; 8] = ["build", "container", "image", "images", "info", "ps", "rm", "version"];
+    let word = command.as_std().get_args().next().and_then(OsStr::to_str).unwrap_or_default();
+    WORDS.into_iter().find(|known| *known == word).unwrap_or("other")
+}
+
 /// Kills the command with all that it started, and reaps it.
 pub(super) async fn kill_and_wait(child: &mut Child) {
     // No id means that it was reaped: then its number may be another's by now.
@@ -98,9 +115,10 @@ pub(super) async fn kill_and_wait(child: &mut Child) {
     let _ = child.wait().await;
 }
 
-async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>) {
+async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>, hear: impl Fn(&[u8])) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        hear(&buffer[..n]);
         kept.extend_from_slice(&buffer[..n]);
         let excess = kept.len().saturating_sub(MAX_KEPT);
         kept.drain(..excess);

@@ -64,6 +64,11 @@ impl Input {
         Ok(Self { environment, stdin: object.into_json().into_bytes() })
     }
 
+    /// The whole input as JSON.
+    pub fn json(&self) -> &[u8] {
+        &self.stdin
+    }
+
     /// Environment variables, and what stands on stdin.
     pub fn into_parts(self) -> (Vec<(String, String)>, Vec<u8>) {
         (self.environment, self.stdin)

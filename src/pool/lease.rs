@@ -18,6 +18,16 @@ pub enum Start {
     Cold,
 }
 
+impl Start {
+    /// The contract's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 /// An instance, leased for one invocation. Dropped, it is ended: what may be half-way through something is not used again.
 #[must_use]
 #[derive(Debug)]

@@ -69,6 +69,36 @@ impl State {
         self.waiting
     }
 
+    /// How many slots are at what.
+    pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
+        let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
+        for (_, phase) in self.slots.values() {
+            let at = match phase {
+                Phase::Starting => 0,
+                Phase::Idle => 1,
+                Phase::Busy(_) => 2,
+                Phase::Ending => 3,
+            };
+            phases[at].1 += 1;
+        }
+        phases
+    }
+
+    /// How many slots of each function are starting, idle and busy.
+    pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
+        let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
+        for (id, phase) in self.slots.values() {
+            let at = match phase {
+                Phase::Starting => 0,
+                Phase::Idle => 1,
+                Phase::Busy(_) => 2,
+                Phase::Ending => continue,
+            };
+            counts.entry(*id).or_default()[at] += 1;
+        }
+        counts.into_iter().collect()
+    }
+
     /// Waiters that no instance which comes up is meant for.
     pub(super) fn uncovered(&self) -> usize {
         if self.waiting == 0 {
