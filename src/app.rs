@@ -11,14 +11,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::Builder;
 use crate::config::Config;
+use crate::deferred::Deferred;
 use crate::deploy::{Deployer, Room};
 use crate::docker::Docker;
-use crate::executions;
 use crate::health::{self, Health};
+use crate::history::History;
 use crate::http;
 use crate::images::Images;
 use crate::invoke::Invoker;
 use crate::isolation::Isolation;
+use crate::metrics;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::reconcile;
@@ -49,6 +51,7 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(10 * 60);
 /// # Errors
 /// When DATA_DIR can't be had, or when something could not be wound up in time.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    metrics::start();
     let platform = Arc::new(Platform::open(&config.data_dir, &config.temp_dir_base)?);
     let store = Store::open(&config.data_dir).await?;
     let registry = Arc::new(Registry::default());
@@ -88,13 +91,22 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.clone(),
         end.clone(),
     );
+    let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
     let invoker = Arc::new(Invoker::new(
         Arc::clone(&registry),
         Arc::clone(&images),
         pool.clone(),
+        Arc::clone(&history),
         config.pool.clone(),
         config.sandbox.memory,
     ));
+    let deferred = Deferred::new(
+        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone()),
+        (config.pool.async_queue_limit, config.pool.container_limit),
+        tasks.clone(),
+        end.clone(),
+    );
+    deferred.resume().await?;
     let preparation = Preparation {
         docker: docker.clone(),
         platform: Arc::clone(&platform),
@@ -108,7 +120,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         checked: CancellationToken::new(),
     };
     let (reconciled, checked) = (preparation.reconciled.clone(), preparation.checked.clone());
-    tasks.spawn(pool.run());
+    tasks.spawn(pool.clone().run());
     tasks.spawn(monitor.run(end.clone()));
     tasks.spawn(preparation.run(health.clone(), end.clone()));
     tokio::select! {
@@ -121,9 +133,20 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let refusal = if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
     // Outlives all that executes.
     let ended = CancellationToken::new();
-    let keeper = tokio::spawn(executions::keep(Arc::clone(&registry), store.clone(), ended.clone()));
+    let keeper = tokio::spawn(Arc::clone(&history).keep(ended.clone()));
     let settings = Arc::new(config.http.clone());
-    let state = http::State { invoker, deployer, registry, health, isolation, platform: Arc::clone(&platform), settings };
+    let state = http::State {
+        pool: pool.clone(),
+        invoker,
+        deferred: Arc::clone(&deferred),
+        history,
+        deployer,
+        registry,
+        health,
+        isolation,
+        platform: Arc::clone(&platform),
+        settings,
+    };
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {
         tracing::warn!(
             address = %config.http.host,
@@ -131,9 +154,20 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         );
     }
     if refusal.is_none() {
+        tasks.spawn(Arc::clone(&deferred).run(stop.clone()));
         tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
-        if let Err(error) = http::serve(listener, http::router(state), &config.http, &stop).await {
+        let served = http::serve(listener, http::router(state), &config.http, &stop);
+        // Those that nobody waits for have as long as those that somebody does.
+        let deferred = async {
+            stop.cancelled().await;
+            time::timeout(config.http.shutdown_timeout, deferred.idle()).await
+        };
+        let (served, deferred) = tokio::join!(served, deferred);
+        if let Err(error) = served {
             tracing::warn!(%error, "shutdown");
+        }
+        if deferred.is_err() {
+            tracing::warn!("asynchronous executions still ran and are lost");
         }
     }
     // What goes on by itself ends with it.
@@ -142,7 +176,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     tasks.close();
     let wound_up = time::timeout(CLEAN_UP_LIMIT, tasks.wait()).await;
     ended.cancel();
-    keeper.await.context("the keeper of executions died")?;
+    keeper.await.context("the keeper of the history died")?;
     store.close().await;
     // Nothing was served, so what is left to look for may wait for the next start.
     refusal.map_or(Ok(()), |refusal| Err(anyhow::anyhow!(refusal)))?;

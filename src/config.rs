@@ -2,6 +2,8 @@
 //!
 //! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
 
+mod parse;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -10,6 +12,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::Level;
+
+use crate::telemetry::Format;
+
+use parse::{
+    parse, parse_bit, parse_cpus, parse_duration, parse_format, parse_hosts, parse_image, parse_level, parse_memory,
+    parse_network, parse_rate, parse_repository, parse_runtime, parse_size, parse_token,
+};
 
 /// Everything that can be set, as it was at the start.
 #[derive(Clone, Debug)]
@@ -22,12 +31,16 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// For executions as a whole.
     pub pool: Pool,
+    /// For what is kept of them.
+    pub history: History,
     /// TEMP_DIR_BASE: uploads and build contexts are kept here while they are needed.
     pub temp_dir_base: PathBuf,
     /// DATA_DIR: what must outlive a restart.
     pub data_dir: PathBuf,
     /// LOG_LEVEL.
     pub log_level: Level,
+    /// LOG_FORMAT.
+    pub log_format: Format,
 }
 
 /// Settings of the HTTP server.
@@ -142,10 +155,23 @@ pub struct Pool {
     pub queue_limit: u32,
     /// QUEUE_TIMEOUT: how long one may wait.
     pub queue_timeout: Duration,
+    /// ASYNC_QUEUE_LIMIT: how many asynchronous executions may wait.
+    pub async_queue_limit: u32,
     /// INSTANCE_IDLE_TIMEOUT: how long an instance is kept that nobody uses.
     pub idle_timeout: Duration,
     /// INSTANCE_MAX_INVOCATIONS: after how many an instance is replaced; 0 for never.
     pub max_invocations: u32,
+}
+
+/// Settings of what is kept of invocations.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// INVOCATION_RETENTION: for how long.
+    pub retention: Duration,
+    /// INVOCATION_LIMIT: how many, over all functions.
+    pub max_invocations: u64,
+    /// INVOCATION_OUTPUT_SIZE: of input, stdout and stderr of a synchronous one, in bytes each.
+    pub max_output: u64,
 }
 
 /// A variable whose value is of no use.
@@ -216,12 +242,19 @@ impl Config {
                 })?,
                 queue_limit: vars.count("QUEUE_LIMIT", 1000, 0, 1_000_000)?,
                 queue_timeout: vars.duration("QUEUE_TIMEOUT", 10)?,
+                async_queue_limit: vars.count("ASYNC_QUEUE_LIMIT", 10_000, 0, 10_000_000)?,
                 idle_timeout: vars.duration("INSTANCE_IDLE_TIMEOUT", 300)?,
                 max_invocations: vars.count("INSTANCE_MAX_INVOCATIONS", 0, 0, u32::MAX)?,
+            },
+            history: History {
+                retention: vars.duration("INVOCATION_RETENTION", 7 * 24 * 3600)?,
+                max_invocations: vars.count("INVOCATION_LIMIT", 100_000, 1, u32::MAX)?.into(),
+                max_output: vars.size("INVOCATION_OUTPUT_SIZE", 64_000)?,
             },
             temp_dir_base: vars.read("TEMP_DIR_BASE", std::env::temp_dir(), "a directory", parse)?,
             data_dir: vars.read("DATA_DIR", PathBuf::from("data"), "a directory", parse)?,
             log_level: vars.read("LOG_LEVEL", Level::INFO, "debug, info, warn or error", parse_level)?,
+            log_format: vars.read("LOG_FORMAT", Format::Text, "text or json", parse_format)?,
         })
     }
 }
@@ -294,94 +327,6 @@ impl Reader {
             text.parse().ok().filter(|count| (least..=most).contains(count))
         })
     }
-}
-
-fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.parse().ok()
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let parsed = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
-        Err(_) => humantime::parse_duration(text).ok()?,
-    };
-    // A year is as good as for ever, and leaves room to add it to any clock.
-    (Duration::ZERO < parsed && parsed <= Duration::from_secs(366 * 24 * 3600)).then_some(parsed)
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let bytes = text.parse::<bytesize::ByteSize>().ok()?.as_u64();
-    (0 < bytes && bytes <= 1 << 50).then_some(bytes)
-}
-
-fn parse_memory(text: &str) -> Option<u64> {
-    parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
-}
-
-fn parse_cpus(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|cpus| (0.01..=10_000.0).contains(cpus))
-}
-
-fn parse_token(text: &str) -> Option<Option<Secret>> {
-    let valid = text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic());
-    valid.then(|| Some(Secret(text.to_owned())))
-}
-
-fn parse_hosts(text: &str) -> Option<Vec<String>> {
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    names.iter().all(|name| is_name(name)).then_some(names)
-}
-
-fn parse_rate(text: &str) -> Option<Option<RateLimit>> {
-    let (requests, period) = text.split_once('/')?;
-    let period = if matches!(period, "s" | "m" | "h") { format!("1{period}") } else { period.to_owned() };
-    Some(Some(RateLimit { requests: requests.parse().ok()?, period: parse_duration(&period)? }))
-}
-
-fn parse_level(text: &str) -> Option<Level> {
-    match text {
-        "debug" => Some(Level::DEBUG),
-        "info" => Some(Level::INFO),
-        "warn" => Some(Level::WARN),
-        "error" => Some(Level::ERROR),
-        _ => None,
-    }
-}
-
-fn parse_bit(text: &str) -> Option<bool> {
-    match text {
-        "0" => Some(false),
-        "1" => Some(true),
-        _ => None,
-    }
-}
-
-fn parse_network(text: &str) -> Option<BuildNetwork> {
-    match text {
-        "default" => Some(BuildNetwork::Default),
-        "none" => Some(BuildNetwork::None),
-        _ => None,
-    }
-}
-
-fn parse_runtime(text: &str) -> Option<Option<String>> {
-    let valid = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) && !text.starts_with('-');
-    valid.then(|| Some(text.to_owned()))
-}
-
-fn parse_repository(text: &str) -> Option<String> {
-    let is_part = |part: &str| {
-        let allowed = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-        let at_ends = |c: char| c.is_ascii_alphanumeric();
-        allowed && part.starts_with(at_ends) && part.ends_with(at_ends)
-    };
-    (text.len() <= 128 && text.split('/').all(is_part)).then(|| text.to_owned())
-}
-
-fn parse_image(text: &str) -> Option<String> {
-    let valid = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
-    (valid && text.starts_with(|c: char| c.is_ascii_alphanumeric())).then(|| text.to_owned())
 }
 
 #[cfg(test)]

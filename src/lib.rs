@@ -10,14 +10,18 @@
 //! by [`protocol`]; what came back, and what Docker knows, decides the outcome. The bootstrap runs the function in a fresh
 //! process, cleans up after it and says so: then the instance goes back to the pool.
 //!
+//! [`cli`] is a client of that API, and the way to start the service.
+//!
+//! One that nobody waits for is on disk first: [`deferred`] accepts, runs and cancels it.
+//!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`reconcile`] removes what
-//! crashed runs left and notes what is gone, [`executions`] writes down how often functions ran, [`disk`] says when there is
+//! crashed runs left and notes what is gone, [`history`] writes down what invocations came to, [`metrics`] counts them, [`disk`] says when there is
 //! no room, [`health`] asks Docker in the background, [`isolation`] looks from inside a container whether Docker gives what it
 //! is asked for, [`app`] builds all of it once and stops it in order.
 //!
 //! # Direction
-//! `main → app → http → deploy, invoke → images, reconcile, executions → builder, pool, registry, package, health, isolation
-//! → instance, runtime, platform, store → docker, protocol, disk → types, config`. Never upward; a test reads the source for it.
+//! `main → app → http → deferred → deploy, invoke → images, reconcile, history → builder, pool, registry, package, health, isolation
+//! → instance, runtime, platform, store → docker, protocol, disk → types, config, metrics`. Never upward; a test reads the source for it.
 //!
 //! # Invariants
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
@@ -38,6 +42,9 @@
 //!   platform's own folder. What a crash leaves of either is found by that at the next start. One process has DATA_DIR.
 //! - What a submit has answered 200 to is on disk, and what a delete has answered 200 to is gone from there: the store is
 //!   written and synced first, the registry after it. An image or container that no row owns is removed at the next start.
+//! - An asynchronous invocation is `queued`, `running`, ended: each on disk before it has an effect, and only from the one
+//!   before. So none that was accepted is forgotten, and none runs twice.
+//! - Every other invocation is noted once, when it ends or its client leaves, and is on disk half a second later.
 //! - Values of input stand on no command line and in no container's configuration.
 //! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`.
 //! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
@@ -47,25 +54,28 @@
 //! app::run ── http::serve ── one task per connection (JoinSet; cut at the end of the grace)
 //!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · looks at the isolation · deployments ·
 //!                    deletions · images made again, evicted and removed · starts and removals of containers ·
-//!                    instances being cleaned up
-//!    └─ executions::keep, until all others have ended
+//!                    instances being cleaned up · asynchronous executions
+//!    └─ history::History::keep, until all others have ended
 //! ```
 //! At a stop: no more connections → requests under way have SERVER_SHUTDOWN_TIMEOUT → what is left is cancelled, which ends
 //! builds and removes containers → the tracker is awaited → a last look for containers of this run → the store is closed.
 
 pub mod app;
 pub mod builder;
+pub mod cli;
 pub mod config;
+pub mod deferred;
 pub mod deploy;
 pub mod disk;
 pub mod docker;
-pub mod executions;
 pub mod health;
+pub mod history;
 pub mod http;
 pub mod images;
 pub mod instance;
 pub mod invoke;
 pub mod isolation;
+pub mod metrics;
 pub mod package;
 pub mod platform;
 pub mod pool;

@@ -29,6 +29,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
     assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (300, 0));
     assert_eq!(config.pool.max_output_size, 1_000_000);
+    assert_eq!(config.pool.async_queue_limit, 10_000);
+    assert_eq!((config.history.retention.as_secs(), config.history.max_invocations), (7 * 24 * 3600, 100_000));
     assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
     assert_eq!(config.log_level, Level::INFO);
 }
