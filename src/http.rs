@@ -1,8 +1,13 @@
 //! The HTTP API. The only tree that names axum; handlers extract, call one use case and convert.
 
+mod console;
+mod events;
 mod execute;
 mod functions;
 mod health;
+mod idempotency;
+mod invocations;
+mod metrics;
 mod openapi;
 mod problem;
 mod rate;
@@ -15,6 +20,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
 use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
@@ -23,11 +29,14 @@ use utoipa_axum::routes;
 pub use server::{ServeError, serve};
 
 use crate::config;
+use crate::deferred::Deferred;
 use crate::deploy::Deployer;
 use crate::health::Health;
+use crate::history::History;
 use crate::invoke::Invoker;
 use crate::isolation::Isolation;
 use crate::platform::Platform;
+use crate::pool::Pool;
 use crate::registry::Registry;
 
 /// What handlers work with.
@@ -35,10 +44,16 @@ use crate::registry::Registry;
 pub struct State {
     /// Executes.
     pub invoker: Arc<Invoker>,
+    /// Executes what nobody waits for.
+    pub deferred: Arc<Deferred>,
+    /// Knows what invocations came to.
+    pub history: Arc<History>,
     /// Submits and deletes.
     pub deployer: Arc<Deployer>,
     /// Lists.
     pub registry: Arc<Registry>,
+    /// Knows how many instances there are.
+    pub pool: Pool,
     /// Knows whether Docker answers.
     pub health: Health,
     /// Knows what Docker does not give.
@@ -61,15 +76,24 @@ pub fn router(state: State) -> Router {
     let (routes, document) = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(functions::submit).layer(DefaultBodyLimit::max(max_upload)))
         .routes(routes!(execute::by_query, execute::by_body).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(execute::by_name).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::delete))
+        .routes(routes!(invocations::list))
+        .routes(routes!(invocations::show, invocations::cancel))
+        .routes(routes!(functions::instances))
         .routes(routes!(openapi::document))
+        .routes(routes!(metrics::show))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .split_for_parts();
     let document = openapi::Document::from(document);
     // From the innermost to the outermost.
     routes
+        // A page for people is no part of the API's description.
+        .route("/", get(console::page))
+        .route("/console.css", get(console::style))
+        .route("/console.js", get(console::script))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
         // A client that never ends its request must not hold a handler for ever.

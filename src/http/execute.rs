@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State as Extract};
-use axum::http::StatusCode;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::State;
+use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
-use super::problem::{Problem, status_of};
+use super::problem::{Problem, ProblemBody, status_of};
 use crate::invoke::input::{Input, Object};
-use crate::invoke::{Invocation, Outcome};
 use crate::pool::Start;
+use crate::store::{IdempotencyKey, InvocationRecord, state};
+use crate::types::{FunctionId, UnknownInvocation, UnknownName};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
@@ -39,12 +42,28 @@ pub(super) struct ByBody {
     input: Option<Object>,
 }
 
+/// The input of a function.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct FunctionInput(Option<Object>);
+
+impl PartialSchema for FunctionInput {
+    fn schema() -> RefOr<Schema> {
+        input_object().schema_type(Type::Object).into()
+    }
+}
+
+impl ToSchema for FunctionInput {}
+
 fn input_schema() -> RefOr<Schema> {
+    input_object().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).into()
+}
+
+fn input_object() -> ObjectBuilder {
     let about = "Each key reaches the function as an environment variable with its name in upper case, `-` and `.` as `_`; \
                  all of it arrives on stdin as JSON, too. Some names are reserved; at most 64 KiB a value, 1 MiB in all.";
     let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_.-][A-Za-z0-9_.-]*$"));
-    let object = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));
-    object.property_names(Some(names)).description(Some(about)).into()
+    ObjectBuilder::new().property_names(Some(names)).description(Some(about))
 }
 
 /// How an execution went.
@@ -60,7 +79,7 @@ pub(super) struct Executed {
     #[schema(format = Uuid)]
     invocation_id: String,
     /// `ok`, `exit`, `signal`, `out_of_memory`, `timeout` or `lost`.
-    outcome: &'static str,
+    outcome: String,
     /// The exit status, where there is one.
     exit_code: Option<i32>,
     /// Why it is not `ok`.
@@ -71,7 +90,7 @@ pub(super) struct Executed {
     /// A stream had more than MAX_OUTPUT_SIZE.
     truncated: bool,
     /// `warm` or `cold`.
-    start: &'static str,
+    start: String,
     /// The wait for a container.
     queued_ms: f64,
     duration_ms: f64,
@@ -103,72 +122,170 @@ impl IntoResponses for OfExecution {
     }
 }
 
-type Answer = Result<(StatusCode, [(&'static str, String); 1], Json<Executed>), Problem>;
+/// It was accepted and will be executed.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Accepted {
+    /// Where it is shown: `/api/invocations/ID`, as in `location`.
+    #[schema(format = Uuid)]
+    invocation_id: String,
+    /// `queued`.
+    outcome: &'static str,
+}
+
+/// What an execution may answer that bears an `Idempotency-Key` or need not be waited for, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum OfDeferred {
+    /// It is on disk and will be executed, as `prefer: respond-async` asked for; `location` shows it.
+    #[response(status = 202)]
+    Accepted(#[to_schema] Accepted),
+    /// It was cancelled while it was waited for: `invocation_cancelled`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Cancelled(ProblemBody<'static>),
+    /// The `Idempotency-Key` came with another request: `idempotency_key_reused`.
+    #[response(status = 422, content_type = "application/problem+json")]
+    KeyReused(ProblemBody<'static>),
+}
 
 /// Execute without input
 #[utoipa::path(get, path = "/api/execute", tag = "executions", params(ByQuery), responses(AnyRoute, OfOneFunction, OfExecution))]
-pub(super) async fn by_query(Extract(state): Extract<State>, query: Result<Query<ByQuery>, QueryRejection>) -> Answer {
-    execute(&state, &query?.function_id, Object::default()).await
+pub(super) async fn by_query(
+    Extract(state): Extract<State>,
+    query: Result<Query<ByQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    execute(&state, query?.function_id.parse()?, Input::parse(Object::default())?).await
 }
 
 /// Execute
 ///
-/// Runs the function in a process of its own and answers when it has ended. A function that fails is a result.
+/// Runs the function in a process of its own and answers when it has ended. A function that fails is a result. With
+/// `prefer: respond-async` the answer is 202 as soon as the execution is on disk. An `Idempotency-Key` makes it safe to send
+/// the request again: it is executed once, even if its client leaves.
 #[utoipa::path(post, path = "/api/execute", tag = "executions", request_body = ByBody,
-    responses(AnyRoute, OfOneFunction, WithBody, OfExecution))]
-pub(super) async fn by_body(Extract(state): Extract<State>, body: Result<Json<ByBody>, JsonRejection>) -> Answer {
+    params(
+        ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
+    ),
+    responses(AnyRoute, OfOneFunction, WithBody, OfExecution, OfDeferred))]
+pub(super) async fn by_body(
+    Extract(state): Extract<State>,
+    headers: HeaderMap,
+    body: Result<Json<ByBody>, JsonRejection>,
+) -> Result<Response, Problem> {
     let Json(body) = body?;
-    execute(&state, &body.function_id, body.input.unwrap_or_default()).await
+    execute_or_defer(&state, body.function_id.parse()?, body.input.unwrap_or_default(), &headers).await
 }
 
-async fn execute(state: &State, function_id: &str, input: Object) -> Answer {
-    let id = function_id.parse()?;
-    let invocation = state.invoker.invoke(id, Input::parse(input)?).await?;
-    let status = status_of(&invocation);
-    let (queued, duration) = (milliseconds(invocation.queued), milliseconds(invocation.duration));
-    let timing = [("server-timing", format!("queue;dur={queued}, run;dur={duration}"))];
-    Ok((status, timing, Json(executed(invocation, status))))
-}
-
-fn executed(invocation: Invocation, status: StatusCode) -> Executed {
-    let (outcome, exit_code, error) = match invocation.outcome {
-        Outcome::Ok => ("ok", Some(0), None),
-        Outcome::Exit(code) => ("exit", Some(code), Some(format!("the function ended with exit status {code}"))),
-        Outcome::Signal(signal) => ("signal", None, Some(format!("the function was killed by {}", signal_name(signal)))),
-        Outcome::OutOfMemory { limit, exit_code } => (
-            "out_of_memory",
-            exit_code,
-            Some(format!("the function ran into the memory limit of {limit} bytes (DOCKER_MEMORY_LIMIT)")),
-        ),
-        Outcome::Timeout(limit) => {
-            let error = format!("the function did not end within {limit:?} (DOCKER_RUN_TIMEOUT) and was killed");
-            ("timeout", None, Some(error))
-        }
-        Outcome::Lost => ("lost", None, Some("the function's container or Docker went away under it".to_owned())),
+/// Execute by name
+///
+/// As `POST /api/execute`, for the function of this name or id; the body is its input. Of several functions of one name the one
+/// that was submitted last is meant.
+#[utoipa::path(post, path = "/api/functions/{name-or-id}/invoke", tag = "executions",
+    request_body(content = Option<FunctionInput>, description = "The input; may be left out"),
+    params(
+        ("name-or-id" = String, Path, description = "The function's name, or its id"),
+        ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
+    ),
+    responses(AnyRoute, OfOneFunction, WithBody, OfExecution, OfDeferred))]
+pub(super) async fn by_name(
+    Extract(state): Extract<State>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Option<Json<FunctionInput>>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    let input = body?.and_then(|Json(FunctionInput(input))| input);
+    let id = match name.parse() {
+        Ok(id) => id,
+        Err(_) => state.registry.by_name(&name).ok_or(UnknownName(name))?.id,
     };
-    Executed {
+    execute_or_defer(&state, id, input.unwrap_or_default(), &headers).await
+}
+
+async fn execute_or_defer(state: &State, id: FunctionId, input: Object, headers: &HeaderMap) -> Result<Response, Problem> {
+    let input = Input::parse(input)?;
+    let key = idempotency::key(headers)?.map(|key| {
+        let request_sha256 = idempotency::digest(&[id.to_string().as_bytes(), input.json()]);
+        IdempotencyKey { key, request_sha256 }
+    });
+    let is_async = prefers_async(headers);
+    if !is_async && key.is_none() {
+        return execute(state, id, input).await;
+    }
+    let span = tracing::Span::current();
+    span.record("function.id", tracing::field::display(id));
+    let id = state.deferred.accept(id, &input, key.as_ref()).await?;
+    span.record("invocation.id", tracing::field::display(id));
+    if is_async {
+        let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
+        let accepted = Accepted { invocation_id: id.to_string(), outcome: state::QUEUED };
+        return Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response());
+    }
+    let record = state.deferred.wait(id).await?.ok_or(UnknownInvocation(id))?;
+    if record.outcome == state::CANCELLED {
+        return Err(Problem::cancelled(id));
+    }
+    Ok(answer(executed(&record)))
+}
+
+/// RFC 7240: tokens parted by commas, in one field or several.
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all("prefer").iter().filter_map(|field| field.to_str().ok());
+    fields.flat_map(|field| field.split(',')).any(|token| token.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response, Problem> {
+    let span = tracing::Span::current();
+    span.record("function.id", tracing::field::display(id));
+    let invocation = state.invoker.invoke(id, input).await?;
+    span.record("invocation.id", tracing::field::display(invocation.id));
+    Ok(answer(Executed {
         output: text(&invocation.stdout, invocation.truncated),
-        status_code: status.as_u16(),
-        executed_at: invocation.executed_at,
+        status_code: status_of(invocation.outcome.name()).as_u16(),
+        executed_at: invocation.executed_at / 1000,
         invocation_id: invocation.id.to_string(),
-        outcome,
-        exit_code,
-        error,
+        outcome: invocation.outcome.name().to_owned(),
+        exit_code: invocation.outcome.exit_code(),
+        error: invocation.outcome.error(),
         stderr: text(&invocation.stderr, invocation.truncated),
         truncated: invocation.truncated,
-        start: match invocation.start {
-            Start::Warm => "warm",
-            Start::Cold => "cold",
-        },
+        start: invocation.start.name().to_owned(),
         queued_ms: milliseconds(invocation.queued),
         duration_ms: milliseconds(invocation.duration),
         cpu_ms: invocation.cpu.map(milliseconds),
         peak_memory_bytes: invocation.peak_memory,
+    }))
+}
+
+fn executed(record: &InvocationRecord) -> Executed {
+    Executed {
+        output: text(&record.stdout, record.truncated),
+        status_code: status_of(&record.outcome).as_u16(),
+        executed_at: record.executed_at.unwrap_or(record.created_at) / 1000,
+        invocation_id: record.id.to_string(),
+        outcome: record.outcome.clone(),
+        exit_code: record.exit_code,
+        error: record.error.clone(),
+        stderr: text(&record.stderr, record.truncated),
+        truncated: record.truncated,
+        start: record.start.clone().unwrap_or_else(|| Start::Cold.name().to_owned()),
+        queued_ms: record.queued.map_or(0.0, milliseconds),
+        duration_ms: record.duration.map_or(0.0, milliseconds),
+        cpu_ms: record.cpu.map(milliseconds),
+        peak_memory_bytes: record.peak_memory,
     }
 }
 
+fn answer(executed: Executed) -> Response {
+    let status = status_of(&executed.outcome);
+    let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);
+    (status, [("server-timing", timing)], Json(executed)).into_response()
+}
+
 /// The stream as text; a cut in the middle of a character leaves that character out.
-fn text(bytes: &[u8], truncated: bool) -> String {
+pub(super) fn text(bytes: &[u8], truncated: bool) -> String {
     let whole = match std::str::from_utf8(bytes) {
         Err(error) if truncated && error.error_len().is_none() => &bytes[..error.valid_up_to()],
         Ok(_) | Err(_) => bytes,
@@ -177,19 +294,8 @@ fn text(bytes: &[u8], truncated: bool) -> String {
 }
 
 /// With the resolution of a microsecond.
-fn milliseconds(duration: Duration) -> f64 {
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
-}
-
-/// Its name in signal(7) on Linux, where it has one.
-fn signal_name(number: i32) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-        "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
-        "SYS",
-    ];
-    let name = usize::try_from(number - 1).ok().and_then(|index| NAMES.get(index));
-    name.map_or_else(|| format!("signal {number}"), |name| format!("SIG{name}"))
 }
 
 #[cfg(test)]
@@ -205,11 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn signals_have_names() {
-        assert_eq!(signal_name(9), "SIGKILL");
-        assert_eq!(signal_name(11), "SIGSEGV");
-        assert_eq!(signal_name(6), "SIGABRT");
-        assert_eq!(signal_name(31), "SIGSYS");
-        assert_eq!(signal_name(40), "signal 40");
+    fn a_preference_is_one_of_several_tokens() {
+        let prefers = |value: &str| prefers_async(&HeaderMap::from_iter([("prefer".parse().unwrap(), value.parse().unwrap())]));
+        assert!(prefers("respond-async") && prefers("wait=10, Respond-Async"));
+        assert!(!prefers("respond-sync") && !prefers("") && !prefers_async(&HeaderMap::new()));
     }
 }

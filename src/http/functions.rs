@@ -3,16 +3,21 @@
 use axum::Json;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Multipart, Path, State as Extract};
+use axum::extract::{Extension, Multipart, Path, State as Extract};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use super::events;
+use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
+use super::request::RequestId;
 use super::upload::{self, UploadError};
 use super::{MULTIPART_OVERHEAD, State};
+use crate::deploy::Upload;
 use crate::registry::Function;
 use crate::types::{FunctionId, UnknownFunction};
 
@@ -88,7 +93,11 @@ enum LanguageName {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum OfSubmit {
-    /// No language was found (`language_not_detected`), or the code does not build (`build_failed`).
+    /// A request with the same `Idempotency-Key` is being carried out: `in_progress`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    InProgress(ProblemBody<'static>),
+    /// No language was found (`language_not_detected`), the code does not build (`build_failed`), or the `Idempotency-Key` came
+    /// with another request (`idempotency_key_reused`).
     #[response(status = 422, content_type = "application/problem+json")]
     Unbuildable(ProblemBody<'static>),
     /// The build took longer than DOCKER_BUILD_TIMEOUT: `build_timeout`.
@@ -98,27 +107,42 @@ enum OfSubmit {
 
 /// Submit
 ///
-/// Takes a zip with Python or Go code, builds it, and answers when it can be executed.
-#[utoipa::path(post, path = "/api/submit", tag = "functions", request_body(content = Submission, content_type = "multipart/form-data"),
-    responses((status = 200, body = Submitted, description = "It can be executed"), AnyRoute, WithBody, OfSubmit))]
+/// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
+/// send the request again: it makes one function. With `accept: text/event-stream` the answer is a stream of events: `log` for each
+/// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
+#[utoipa::path(post, path = "/api/submit", tag = "functions",
+    params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
+    request_body(content = Submission, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "It can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
+        AnyRoute, WithBody, OfSubmit))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
     headers: HeaderMap,
+    Extension(request_id): Extension<RequestId>,
     form: Result<Multipart, MultipartRejection>,
-) -> Result<Json<Submitted>, Problem> {
+) -> Result<Response, Problem> {
     let limit = state.settings.max_file_size;
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     state.deployer.check_room()?;
+    let key = idempotency::key(&headers)?;
     let upload = upload::receive(form?, state.platform.temp_dir(), limit).await?;
-    let function = state.deployer.deploy(upload).await?;
-    Ok(Json(Submitted {
+    if events::are_wanted(&headers) {
+        return Ok(events::of_deployment(&state, Upload { key, ..upload }, request_id));
+    }
+    let function = state.deployer.deploy(Upload { key, ..upload }).await?;
+    Ok(Json(submitted(&function)).into_response())
+}
+
+pub(super) fn submitted(function: &Function) -> Submitted {
+    Submitted {
         function_id: function.id.to_string(),
         image_id: function.image().id.as_str().to_owned(),
         message: format!("Function '{}' deployed successfully", function.name),
-    }))
+    }
 }
 
 /// List
@@ -126,6 +150,32 @@ pub(super) async fn submit(
     responses((status = 200, body = Vec<Shown>, description = "All functions"), AnyRoute))]
 pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<Shown>> {
     Json(state.registry.list().iter().map(|function| shown(function)).collect())
+}
+
+/// The instances of a function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Instances {
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// Those that come up.
+    starting: usize,
+    /// Those that wait, warm.
+    idle: usize,
+    /// Those that run it.
+    busy: usize,
+}
+
+/// Instances
+///
+/// Of each function that has any.
+#[utoipa::path(get, path = "/api/instances", tag = "functions",
+    responses((status = 200, body = Vec<Instances>, description = "Those there are"), AnyRoute))]
+pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
+    let counts = state.pool.counts_by_function().into_iter();
+    let shown =
+        |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances { function_id: id.to_string(), starting, idle, busy };
+    Json(counts.map(shown).collect())
 }
 
 /// Show

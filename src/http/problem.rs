@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::invoke::Invocation;
+use crate::types::InvocationId;
 
 /// Seconds after which a client that was turned away should try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -61,6 +61,14 @@ impl Problem {
     pub(super) fn rate_limited(client: IpAddr) -> Self {
         let detail = format!("too many requests from {client} (RATE_LIMIT); try again after the time in `retry-after`");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+    }
+
+    fn key_reused(error: impl ToString) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error)
+    }
+
+    pub(super) fn cancelled(id: InvocationId) -> Self {
+        Self::new(StatusCode::CONFLICT, "invocation_cancelled", format!("invocation {id} was cancelled"))
     }
 
     /// Ours: the chain of causes goes to the log, here and nowhere else.
@@ -114,6 +122,21 @@ pub(super) struct ProblemBody<'a> {
     pub(super) build_log: Option<&'a str>,
 }
 
+impl Problem {
+    /// Its body.
+    pub(super) fn to_json(&self, request_id: &str) -> String {
+        let body = ProblemBody {
+            status: self.status.as_u16(),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            code: self.code,
+            detail: &self.detail,
+            request_id,
+            build_log: self.build_log.as_deref(),
+        };
+        serde_json::to_string(&body).expect("strings and numbers can be written as JSON")
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -132,15 +155,7 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
         None if is_error && !has_form => framework(status),
         None => return response,
     };
-    let body = ProblemBody {
-        status: status.as_u16(),
-        title: status.canonical_reason().unwrap_or("Error"),
-        code: problem.code,
-        detail: &problem.detail,
-        request_id,
-        build_log: problem.build_log.as_deref(),
-    };
-    let body = serde_json::to_vec(&body).expect("strings and numbers can be written as JSON");
+    let body = problem.to_json(request_id);
     let (mut head, _) = response.into_parts();
     head.headers.remove("content-length");
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -187,12 +202,11 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The status of an execution, which its body repeats.
-pub(super) fn status_of(invocation: &Invocation) -> StatusCode {
-    use crate::invoke::Outcome;
-    match invocation.outcome {
-        Outcome::Ok => StatusCode::OK,
-        Outcome::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-        Outcome::Exit(_) | Outcome::Signal(_) | Outcome::OutOfMemory { .. } | Outcome::Lost => StatusCode::INTERNAL_SERVER_ERROR,
+/// The status of an execution with this outcome, which its body repeats.
+pub(super) fn status_of(outcome: &str) -> StatusCode {
+    match outcome {
+        "ok" => StatusCode::OK,
+        "timeout" => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -21,26 +21,39 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::State;
+use super::console::is_console;
 use super::problem::{self, Problem};
-use crate::config;
+use crate::{config, metrics};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
 /// Of all bodies that are arriving, in bytes.
 const MAX_ARRIVING: u64 = 256 << 20;
 
+/// The request's id.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Gives the request its id, and the answer its form and its line in the log.
-pub(super) async fn with_id(request: Request, next: Next) -> Response {
+pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = sent_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().map_or("(unknown)", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request.id = id);
+    let is_probe = is_probe(&request);
+    let empty = tracing::field::Empty;
+    let span = tracing::info_span!("request", request.id = id, function.id = empty, invocation.id = empty);
     async {
         let mut response = problem::finish(next.run(request).await, &id);
         let status = response.status().as_u16();
         let duration_ms = started.elapsed().as_secs_f64() * 1e3;
-        tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+        metrics::request(method.as_str(), &path, status);
+        if is_probe {
+            tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+        } else {
+            tracing::info!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+        }
         let value = HeaderValue::from_str(&id).expect("an id is visible ASCII");
         response.headers_mut().insert(REQUEST_ID, value);
         response
@@ -58,7 +71,7 @@ fn sent_id(headers: &HeaderMap) -> Option<String> {
 
 /// Turns away who lacks the token, when there is one; health probes need none.
 pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    if is_probe(&request) || is_authorized(&state, request.headers()) {
+    if is_probe(&request) || is_console(request.uri()) || is_authorized(&state, request.headers()) {
         next.run(request).await
     } else {
         Problem::unauthorized().into_response()

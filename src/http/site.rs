@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use axum::extract::{Request, State as Extract};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -23,9 +23,16 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) async fn with_own_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     let names = (state.settings.api_token.is_none()).then_some(state.settings.allowed_hosts.as_slice());
     match foreign(request.headers(), names) {
-        Some(detail) if !is_probe(&request) => Problem::cross_site(detail).into_response(),
+        // A link from elsewhere may lead to the page.
+        Some(detail) if !is_probe(&request) && !is_link(&request) => Problem::cross_site(detail).into_response(),
         Some(_) | None => next.run(request).await,
     }
+}
+
+/// Whether a person has followed a link to the console.
+fn is_link(request: &Request) -> bool {
+    let mode = request.headers().get("sec-fetch-mode");
+    request.uri().path() == "/" && request.method() == Method::GET && mode.is_some_and(|mode| mode == "navigate")
 }
 
 /// Why a request is not from a page of our own. `names` are those of this service; None when they don't matter.

@@ -55,7 +55,7 @@ pub(super) async fn receive(mut form: Multipart, temp_dir: &Path, max_file_size:
     }
     let zip = zip.ok_or(UploadError::Missing)?;
     let name = name.or(file_name).unwrap_or_else(|| FunctionName::from_file_name(""));
-    Ok(Upload { zip, name, language })
+    Ok(Upload { zip, name, language, key: None, live: None })
 }
 
 fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), UploadError> {

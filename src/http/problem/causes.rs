@@ -8,6 +8,7 @@ use super::super::request::{Crowded, Late};
 use super::super::upload::UploadError;
 use super::{Problem, chain};
 use crate::builder::BuildError;
+use crate::deferred::{AcceptError, CancelError};
 use crate::deploy::{DeleteError, DeployError};
 use crate::disk::{self, LowDisk};
 use crate::docker::{self, DockerError};
@@ -19,11 +20,56 @@ use crate::package::{DetectError, PackageError};
 use crate::pool::AcquireError;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
-use crate::types::{NotAUuid, UnknownFunction};
+use crate::types::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 
-impl From<NotAUuid> for Problem {
-    fn from(error: NotAUuid) -> Self {
+impl From<NotAFunctionId> for Problem {
+    fn from(error: NotAFunctionId) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", error)
+    }
+}
+
+impl From<NotAnInvocationId> for Problem {
+    fn from(error: NotAnInvocationId) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_invocation_id", error)
+    }
+}
+
+impl From<UnknownName> for Problem {
+    fn from(error: UnknownName) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "function_not_found", error)
+    }
+}
+
+impl From<UnknownInvocation> for Problem {
+    fn from(error: UnknownInvocation) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invocation_not_found", error)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        store(&error)
+    }
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Unknown(error) => error.into(),
+            AcceptError::Full(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error),
+            AcceptError::OtherRequest => Self::key_reused(error),
+            AcceptError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Unknown(error) => error.into(),
+            CancelError::Ended(..) => Self::new(StatusCode::CONFLICT, "invocation_ended", error),
+            CancelError::Store(error) => error.into(),
+        }
     }
 }
 
@@ -77,6 +123,8 @@ impl From<DeployError> for Problem {
         match error {
             DeployError::Image(error) => image(&error),
             DeployError::Store(error) => store(&error),
+            DeployError::OtherRequest => Self::key_reused(error),
+            DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }
     }

@@ -1,0 +1,29 @@
+//! The request header `Idempotency-Key`, by which a request can be sent again and is carried out once.
+
+use axum::http::HeaderMap;
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+
+const HEADER: &str = "idempotency-key";
+const MAX_KEY: usize = 255;
+
+/// The request's key. An error when it has one that is none.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(HEADER) else { return Ok(None) };
+    let is_key = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = value.to_str().ok().filter(is_key);
+    let key =
+        key.ok_or_else(|| Problem::invalid_request("the header `Idempotency-Key` is not 1 to 255 visible ASCII characters"))?;
+    Ok(Some(key.to_owned()))
+}
+
+/// The SHA-256 of what was asked for, hexadecimal; parts can't be mistaken for one another.
+pub(super) fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,207 @@
+//! Handlers that show, list and cancel invocations.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+use super::State;
+use super::execute::{milliseconds, text};
+use super::openapi::{AnyRoute, OfOneFunction};
+use super::problem::{Problem, ProblemBody, status_of};
+use crate::store::{InvocationRecord, Page, state};
+use crate::types::{FunctionId, InvocationId, UnknownFunction, UnknownInvocation};
+
+/// As many as are listed at once.
+const MAX_LIMIT: u32 = 500;
+const OUTCOMES: [&str; 9] =
+    [state::QUEUED, state::RUNNING, state::CANCELLED, state::LOST, "ok", "exit", "signal", "out_of_memory", "timeout"];
+
+/// An invocation without its input and output.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = InvocationSummary)]
+pub(super) struct Summary {
+    #[schema(format = Uuid)]
+    invocation_id: String,
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// `queued` or `running` for an asynchronous one; `cancelled` when its client left or took it back; else an outcome.
+    outcome: String,
+    /// When it was asked for, in Unix seconds.
+    created_at: u64,
+    /// When it began, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    executed_at: Option<u64>,
+    /// The status of a synchronous answer. Absent until it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    status_code: Option<u16>,
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<String>,
+    truncated: bool,
+    /// `warm` or `cold`.
+    start: Option<String>,
+    queued_ms: Option<f64>,
+    duration_ms: Option<f64>,
+    cpu_ms: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// An invocation.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Invocation)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Null when it was too long to be kept.
+    #[schema(schema_with = input_schema)]
+    input: Option<Box<RawValue>>,
+    /// Stdout, as far as it is kept.
+    output: String,
+    /// Stderr, as far as it is kept.
+    stderr: String,
+}
+
+fn input_schema() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).into()
+}
+
+/// A part of a function's history, the last invocation first.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct History {
+    invocations: Vec<Summary>,
+    /// For the next part. Absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_cursor: Option<String>,
+}
+
+/// An invocation that will not end by itself any more.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    /// For people.
+    message: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// As many as are wanted at most.
+    #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+    /// The `nextCursor` of the part before.
+    #[param(nullable = false, pattern = "^[0-9]{1,18}$")]
+    cursor: Option<String>,
+    /// Only those with this outcome.
+    #[param(nullable = false, pattern = "^(queued|running|cancelled|lost|ok|exit|signal|out_of_memory|timeout)$")]
+    outcome: Option<String>,
+}
+
+/// What routes of one invocation may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum OfOneInvocation {
+    /// There is no such invocation, or it was forgotten: `invocation_not_found`.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody<'static>),
+}
+
+/// What cancelling may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum OfCancel {
+    /// It has ended, or is not asynchronous: `invocation_ended`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Ended(ProblemBody<'static>),
+}
+
+/// A function's history
+#[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations",
+    params(("id" = Uuid, Path, description = "The function's id"), Part),
+    responses((status = 200, body = History, description = "A part of it"), AnyRoute, OfOneFunction))]
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Json<History>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let Query(part) = part.map_err(|error| Problem::invalid_request(error.body_text()))?;
+    state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let limit = part.limit.unwrap_or(50);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid_request(format!("`limit` is {limit}; it can be 1 to {MAX_LIMIT}")));
+    }
+    let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
+    let before = part.cursor.map(|cursor| cursor.parse::<u64>().ok().filter(|&at| at < 1 << 62).ok_or_else(not_a_cursor));
+    let outcome = part.outcome.as_deref();
+    if let Some(outcome) = outcome.filter(|outcome| !OUTCOMES.contains(outcome)) {
+        let detail = format!("`outcome` is {outcome:?}; it can be {}", OUTCOMES.join(", "));
+        return Err(Problem::invalid_request(detail));
+    }
+    // One more tells whether there is a next part.
+    let page = Page { function_id: id, before: before.transpose()?, outcome, limit: limit + 1 };
+    let mut found = state.history.list(page).await?;
+    let has_more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next_cursor = found.last().filter(|_| has_more).map(|(number, _)| number.to_string());
+    Ok(Json(History { invocations: found.into_iter().map(|(_, record)| summary(&record)).collect(), next_cursor }))
+}
+
+/// An invocation
+#[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations",
+    params(("id" = Uuid, Path, description = "The invocation's id")),
+    responses((status = 200, body = Shown, description = "The invocation"), AnyRoute, OfOneInvocation))]
+pub(super) async fn show(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Shown>, Problem> {
+    let id: InvocationId = id?.parse()?;
+    let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    let input = String::from_utf8(record.input.clone()).ok().and_then(|json| RawValue::from_string(json).ok());
+    let (output, stderr) = (text(&record.stdout, true), text(&record.stderr, true));
+    Ok(Json(Shown { summary: summary(&record), input, output, stderr }))
+}
+
+/// Cancel an asynchronous invocation
+#[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations",
+    params(("id" = Uuid, Path, description = "The invocation's id")),
+    responses((status = 200, body = Cancelled, description = "It will not run, or runs no more"), AnyRoute, OfOneInvocation, OfCancel))]
+pub(super) async fn cancel(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Cancelled>, Problem> {
+    let id: InvocationId = id?.parse()?;
+    state.deferred.cancel(id).await?;
+    Ok(Json(Cancelled { message: format!("Invocation {id} cancelled") }))
+}
+
+fn summary(record: &InvocationRecord) -> Summary {
+    let has_ended = ![state::QUEUED, state::RUNNING, state::CANCELLED].contains(&record.outcome.as_str());
+    Summary {
+        invocation_id: record.id.to_string(),
+        function_id: record.function_id.to_string(),
+        outcome: record.outcome.clone(),
+        created_at: record.created_at / 1000,
+        executed_at: record.executed_at.map(|at| at / 1000),
+        status_code: has_ended.then(|| StatusCode::as_u16(&status_of(&record.outcome))),
+        exit_code: record.exit_code,
+        error: record.error.clone(),
+        truncated: record.truncated,
+        start: record.start.clone(),
+        queued_ms: record.queued.map(milliseconds),
+        duration_ms: record.duration.map(milliseconds),
+        cpu_ms: record.cpu.map(milliseconds),
+        peak_memory_bytes: record.peak_memory,
+    }
+}

@@ -1,0 +1,20 @@
+//! The handler for Prometheus.
+
+use axum::extract::State as Extract;
+use axum::http::HeaderName;
+use axum::http::header::CONTENT_TYPE;
+
+use super::State;
+use super::openapi::AnyRoute;
+use crate::metrics::{self, Gauges};
+
+/// Metrics
+///
+/// In Prometheus' text format. Needs the token where there is one: give it to Prometheus as a bearer token.
+#[utoipa::path(get, path = "/metrics", tag = "service",
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "All metrics"), AnyRoute))]
+pub(super) async fn show(Extract(state): Extract<State>) -> ([(HeaderName, &'static str); 1], String) {
+    let (instances, waiting) = state.pool.counts();
+    let gauges = Gauges { instances, waiting, deferred: state.deferred.waiting(), functions: state.registry.len() };
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(gauges))
+}
