@@ -1,13 +1,14 @@
-//! The service: reads its settings, listens, serves until a signal.
+//! The program: a client of a platform, or the service itself, which reads its settings, listens and serves until a signal.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use youtube_serverless::cli::{Arguments, Local};
 use youtube_serverless::config::{self, Config};
 use youtube_serverless::store::Store;
 use youtube_serverless::{app, telemetry};
@@ -15,36 +16,20 @@ use youtube_serverless::{app, telemetry};
 /// As in sysexits.h: the configuration is at fault, so a restart won't help.
 const EX_CONFIG: u8 = 78;
 
-/// YouTube Serverless Platform: post a zip with Python or Go code, run it on demand over HTTP.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "All settings are environment variables, see .env.example.")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve until SIGTERM or SIGINT; this is what no command means.
-    Serve,
-    /// Copy all that is to be kept to a new file. The service may run meanwhile; DATA_DIR must be its own.
-    Backup {
-        /// The new file.
-        file: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let local = match Arguments::parse().run() {
+        Ok(status) => return status,
+        Err(local) => local,
+    };
     let config = config::environment().context("failed to read .env").and_then(|vars| Ok(Config::from_vars(vars)?));
     let config = match config {
         Ok(config) => config,
         Err(error) => return fail(&error, EX_CONFIG),
     };
-    telemetry::start(config.log_level);
-    let done = match arguments.command {
-        None | Some(Command::Serve) => serve(config),
-        Some(Command::Backup { file }) => backup(&config, &file),
+    telemetry::start(config.log_level, config.log_format);
+    let done = match local {
+        Local::Serve => serve(config),
+        Local::Backup(file) => backup(&config, &file),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

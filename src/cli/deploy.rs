@@ -1,0 +1,115 @@
+//! `deploy`: a folder becomes a zip, and that a function.
+
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use ignore::WalkBuilder;
+use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::client::Client;
+use super::output;
+
+pub(super) fn run(
+    client: &Client,
+    path: &Path,
+    name: Option<String>,
+    language: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let metadata = fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
+    let mut zip = if metadata.is_dir() { zipped(path)? } else { File::open(path)? };
+    let length = zip.seek(SeekFrom::End(0))?;
+    zip.rewind()?;
+    let name = match name {
+        Some(name) => name,
+        None => default_name(path)?,
+    };
+    let boundary = Uuid::new_v4().simple().to_string();
+    let mut head = String::new();
+    for (field, value) in [("name", Some(name)), ("language", language)] {
+        if let Some(value) = value {
+            ensure!(!value.contains(['\r', '\n']), "--{field} can't hold the end of a line");
+            head += &format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n");
+        }
+    }
+    head += &format!("--{boundary}\r\ncontent-disposition: form-data; name=\"code\"; filename=\"code.zip\"\r\n\r\n");
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let whole = head.len() as u64 + length + tail.len() as u64;
+
+    // Indicatif draws on stderr, and only where that is a terminal.
+    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(length) };
+    bar.set_style(ProgressStyle::with_template("uploading {bar:30} {bytes}/{total_bytes}").expect("the template is valid"));
+    let building = BuildingReader { bar: bar.clone(), zip: bar.wrap_read(zip) };
+    let body = Cursor::new(head).chain(building).chain(Cursor::new(tail));
+    let content_type = format!("multipart/form-data; boundary={boundary}");
+    // What the build prints is for people.
+    let log = |line: &str| bar.suspend(|| if json { Ok(()) } else { writeln!(std::io::stderr(), "{line}") }).unwrap_or(());
+    let deployed = client.post_for_events("/api/submit", &content_type, whole, body, log);
+    bar.finish_and_clear();
+    let deployed = deployed?;
+    if json {
+        output::json(&deployed);
+    } else {
+        eprintln!("{}", deployed["message"].as_str().unwrap_or_default());
+        output::line(deployed["functionId"].as_str().unwrap_or_default());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says "building" once all is sent.
+struct BuildingReader<R> {
+    bar: ProgressBar,
+    zip: R,
+}
+
+impl<R: Read> Read for BuildingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.zip.read(buffer)?;
+        if read == 0 {
+            self.bar.set_style(ProgressStyle::with_template("building {spinner} {elapsed}").expect("the template is valid"));
+            self.bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Ok(read)
+    }
+}
+
+/// All files of a folder but those that git would ignore, in an unnamed file.
+fn zipped(folder: &Path) -> anyhow::Result<File> {
+    let mut zip = ZipWriter::new(tempfile::tempfile()?);
+    let mut files = 0;
+    // Hidden files are code like any other; `.git` is not.
+    let walk =
+        WalkBuilder::new(folder).hidden(false).require_git(false).filter_entry(|entry| entry.file_name() != ".git").build();
+    for entry in walk {
+        let entry = entry?;
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let name = entry.path().strip_prefix(folder)?;
+        let name = name.to_str().with_context(|| format!("{} has a name that is not UTF-8", name.display()))?;
+        let mode = entry.metadata()?.permissions().mode() & 0o777;
+        zip.start_file(name, SimpleFileOptions::default().unix_permissions(mode).large_file(false))?;
+        let content = fs::read(entry.path()).with_context(|| format!("can't read {}", entry.path().display()))?;
+        zip.write_all(&content)?;
+        files += 1;
+    }
+    if files == 0 {
+        bail!("{} has no files, or .gitignore names all of them", folder.display());
+    }
+    Ok(zip.finish()?)
+}
+
+/// Of a folder its own name, of a file that without `.zip`.
+fn default_name(path: &Path) -> anyhow::Result<String> {
+    let whole = path.canonicalize()?;
+    let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+    Ok(name.map_or_else(|| "function".to_owned(), |name| name.to_string_lossy().into_owned()))
+}

@@ -1,0 +1,82 @@
+//! `invoke`: ends as the function did.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::client::{Client, part};
+use super::{EX_PLATFORM, output};
+
+pub(super) fn run(client: &Client, function: &str, input: &str, is_async: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let mut text = input.to_owned();
+    if input == "-" {
+        text.clear();
+        std::io::stdin().read_to_string(&mut text).context("stdin is not UTF-8")?;
+    }
+    serde_json::from_str::<serde_json::Map<String, Value>>(&text).context("the input is not a JSON object")?;
+    let headers: &[(&str, &str)] = if is_async { &[("prefer", "respond-async")] } else { &[] };
+    let answer = client.post_json(&format!("/api/functions/{}/invoke", part(function)), &text, headers)?;
+    if json {
+        output::json(&answer.body);
+    } else if answer.status == 202 {
+        output::line(answer.body["invocationId"].as_str().unwrap_or_default());
+    } else {
+        output::verbatim(answer.body["output"].as_str().unwrap_or_default());
+        eprint!("{}", answer.body["stderr"].as_str().unwrap_or_default());
+        if let Some(error) = answer.body["error"].as_str() {
+            eprintln!("youtube-serverless: {error}");
+        }
+    }
+    Ok(if answer.status == 202 { ExitCode::SUCCESS } else { ExitCode::from(status_of(&answer.body)) })
+}
+
+/// The exit status that tells what an execution came to, as a shell would.
+fn status_of(execution: &Value) -> u8 {
+    let exit_code = execution["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
+    match execution["outcome"].as_str().unwrap_or_default() {
+        "ok" => 0,
+        "exit" => exit_code.unwrap_or(1),
+        "timeout" => 124,
+        "out_of_memory" => 137,
+        // Its name is in the text only; KILL is by far the most frequent.
+        "signal" => 128 + signal(execution["error"].as_str().unwrap_or_default()),
+        _ => EX_PLATFORM,
+    }
+}
+
+fn signal(error: &str) -> u8 {
+    const NUMBERS: [(&str, u8); 9] = [
+        ("SIGHUP", 1),
+        ("SIGINT", 2),
+        ("SIGABRT", 6),
+        ("SIGFPE", 8),
+        ("SIGKILL", 9),
+        ("SIGSEGV", 11),
+        ("SIGPIPE", 13),
+        ("SIGALRM", 14),
+        ("SIGTERM", 15),
+    ];
+    NUMBERS.iter().find(|(name, _)| error.ends_with(name)).map_or(9, |&(_, number)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_status_follows_the_outcome() {
+        let status = |outcome: &str, exit_code: Option<i32>, error: &str| {
+            status_of(&json!({"outcome": outcome, "exitCode": exit_code, "error": error}))
+        };
+        assert_eq!(status("ok", Some(0), ""), 0);
+        assert_eq!(status("exit", Some(3), ""), 3);
+        assert_eq!(status("timeout", None, ""), 124);
+        assert_eq!(status("out_of_memory", Some(1), ""), 137);
+        assert_eq!(status("signal", None, "the function was killed by SIGSEGV"), 139);
+        assert_eq!(status("lost", None, ""), 125);
+    }
+}

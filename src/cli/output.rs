@@ -1,0 +1,36 @@
+//! What goes to stdout and to people.
+
+#![expect(clippy::print_stdout, reason = "this is what a command is for")]
+
+use serde_json::Value;
+
+/// A line for people or scripts.
+pub(super) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// JSON for scripts, on one line.
+pub(super) fn json(value: &Value) {
+    println!("{value}");
+}
+
+/// What a function has printed, as it is.
+pub(super) fn verbatim(text: &str) {
+    print!("{text}");
+}
+
+/// Columns that are as wide as they must be.
+pub(super) fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+/// A time as people read it, in UTC.
+pub(super) fn time(seconds: Option<i64>) -> String {
+    seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()).map_or_else(|| "-".to_owned(), |time| time.to_string())
+}
