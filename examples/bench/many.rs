@@ -24,7 +24,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             unpacked_size: 10_000,
             image: Image { id: image.clone(), size: 10_000, is_there: true },
         };
-        store.insert(&record, &[0; 4096], "a log").await?;
+        store.insert(&record, &[0; 4096], "a log", None).await?;
     }
     store.close().await;
     Ok(())

@@ -15,10 +15,18 @@ async fn every_answer_is_one_that_the_description_has() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[]).await.healthy().await;
     let id = service.deploy(python("print('served')")).await;
+    let executed = service.execute(&id).await.assert_outcome(200, "ok");
+    let invocation = executed.body["invocationId"].as_str().unwrap();
     let config = format!(
         "# Of a function that is there, so that more than refusals are seen.\n\
-         [[operations]]\ninclude-path = \"/api/execute\"\nparameters = {{ functionId = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/execute\"\nparameters = {{ functionId = \"{id}\" }}\n\
+         # Keys that fall on one variable are refused, which a schema can't say.\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{name-or-id}}/invoke\"\nparameters = {{ \"name-or-id\" = \"{id}\" }}\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/invocations/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          # What is no zip is refused, though the description can only say that it is a file.\n\
          [[operations]]\ninclude-path = \"/api/submit\"\nchecks.positive_data_acceptance.enabled = false\n"
     );

@@ -84,7 +84,6 @@ async fn health_tells_that_all_is_well() {
 async fn every_refusal_is_a_problem() {
     TestApp::run(&[], async |app| {
         app.get("/nothing/here").await.assert_problem(404, "not_found", "/nothing/here");
-        app.get("/").await.assert_problem(404, "not_found", "/");
         app.get("/api/functions/not-an-id").await.assert_problem(400, "invalid_function_id", "`not-an-id`");
         app.get("/api/functions/%ff").await.assert_problem(400, "invalid_function_id", "UUID");
         app.get(&format!("/api/functions/{NO_ID}")).await.assert_problem(404, "function_not_found", NO_ID);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 
 use crate::support::{Service, TestApp, docker, eventually, go, python, zip};
@@ -181,6 +182,46 @@ async fn packages_are_built_from_source_only_where_that_is_allowed() {
     TestApp::run(&[("PYTHON_ALLOW_SOURCE_BUILDS", "true")], async |app| {
         let function = app.deploy(from_source()).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "0.6.2\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_build_is_told_of_as_it_goes() {
+    TestApp::run(&[], async |app| {
+        let events = async |zip: Vec<u8>| {
+            let form = Form::new().part("code", Part::bytes(zip).file_name("f.zip"));
+            let request = app.request(Method::POST, "/api/submit").header("accept", "text/event-stream").multipart(form);
+            let response = request.send().await.unwrap();
+            assert_eq!(
+                (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+                (200, "text/event-stream")
+            );
+            let text = response.text().await.unwrap();
+            let event = |block: &str| {
+                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+                (field("event: "), field("data: "))
+            };
+            text.split("\n\n").filter(|block| block.starts_with("event")).map(event).collect::<Vec<_>>()
+        };
+        let mut told = events(zip(&[("main.py", "import six\nprint('built')\n"), ("requirements.txt", "six==1.16.0\n")])).await;
+        let (name, data) = told.pop().unwrap();
+        let deployed: serde_json::Value = serde_json::from_str(&data).unwrap();
+        assert_eq!((name.as_str(), deployed["message"].as_str()), ("deployed", Some("Function 'f' deployed successfully")));
+        assert!(told.iter().all(|(name, _)| name == "log"), "{told:?}");
+        assert!(told.iter().any(|(_, line)| line.starts_with("Collecting six==1.16.0")), "{told:?}");
+        assert!(!told.iter().any(|(_, line)| line.starts_with("Step ")), "{told:?}");
+        let mut told = events(go("func main() {\n\tundefinedFunction()\n}\n")).await;
+        let (name, data) = told.pop().unwrap();
+        let problem: serde_json::Value = serde_json::from_str(&data).unwrap();
+        assert_eq!((name.as_str(), problem["code"].as_str()), ("problem", Some("build_failed")));
+        assert!(problem["requestId"].is_string() && problem["buildLog"].as_str().unwrap().contains("undefinedFunction"));
+        assert!(told.iter().any(|(_, line)| line.contains("undefined: undefinedFunction")), "{told:?}");
+        // What can be refused before a build is answered as ever.
+        let form = Form::new().text("name", "x");
+        let refused = app.request(Method::POST, "/api/submit").header("accept", "text/event-stream").multipart(form);
+        crate::support::answer(refused).await.assert_problem(400, "invalid_request", "no file field");
     })
     .await;
 }

@@ -20,7 +20,7 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// Crates of which others need different versions; none of them is ours to choose.
-const TWICE: [&str; 3] = ["base64", "hashbrown", "syn"];
+const TWICE: [&str; 4] = ["base64", "getrandom", "hashbrown", "syn"];
 
 fn packages() -> Vec<Value> {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"]);

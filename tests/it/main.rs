@@ -9,14 +9,18 @@
 
 mod api;
 mod builds;
+mod cli;
 mod conformance;
+mod console;
 mod crash;
 mod dependencies;
 mod durability;
 mod faults;
 mod input;
+mod invocations;
 mod isolation;
 mod lifecycle;
+mod metrics;
 mod outcomes;
 mod pool;
 mod sandbox;

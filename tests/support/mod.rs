@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "shared by two test programs, each of which uses a part of it")]
 
+mod browser;
 mod engine;
 mod process;
 mod zips;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::{app, config::Config, telemetry};
 
+pub(crate) use browser::Browser;
 pub(crate) use engine::Engine;
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};
@@ -53,7 +55,7 @@ impl TestApp {
     /// Runs a test against a service with these settings, and checks that the service leaves nothing behind.
     pub(crate) async fn run(settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self)) {
         static LOG: Once = Once::new();
-        LOG.call_once(|| telemetry::start(tracing::Level::WARN));
+        LOG.call_once(|| telemetry::start(tracing::Level::WARN, telemetry::Format::Text));
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -43,6 +43,13 @@ impl Service {
         answer(self.client.get(format!("{}{path}", self.url))).await
     }
 
+    /// An answer that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.text().await.unwrap()
+    }
+
     pub(crate) async fn delete(&self, id: &str) -> Answer {
         answer(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
     }
@@ -54,6 +61,12 @@ impl Service {
     pub(crate) async fn execute_with(&self, id: &str, input: serde_json::Value) -> Answer {
         answer(self.client.post(format!("{}/api/execute", self.url)).json(&serde_json::json!({"functionId": id, "input": input})))
             .await
+    }
+
+    /// Sends an execution that nobody waits for.
+    pub(crate) async fn defer(&self, id: &str, input: serde_json::Value) -> Answer {
+        let request = self.client.post(format!("{}/api/execute", self.url)).header("prefer", "respond-async");
+        answer(request.json(&serde_json::json!({"functionId": id, "input": input}))).await
     }
 
     pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {

@@ -1,0 +1,122 @@
+//! The command line as people and scripts use it, against a running service.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::Service;
+
+/// Runs a command of the program itself against a service.
+fn run(service: &Service, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
+    command.env("YOUTUBE_SERVERLESS_URL", &service.url).args(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    parts(child.wait_with_output().unwrap())
+}
+
+fn parts(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+const PROGRAM: &str = "import os, sys, time\nfrom lib import greet\n\ndef main():\n    print(greet(os.environ.get('NAME', 'World')), os.path.exists('secret.txt'), os.path.exists('.hidden'))\n    print('warned', file=sys.stderr)\n    if os.environ.get('HOW') == 'oom':\n        hog = [bytearray(1 << 20) for _ in range(1000)]\n    if os.environ.get('HOW') == 'slow':\n        time.sleep(60)\n    if os.environ.get('HOW') == 'crash':\n        os.abort()\n    sys.exit(int(os.environ.get('CODE', 0)))\n\nif __name__ == '__main__':\n    main()\n";
+
+// The program is asked from a thread of its own, so that the service's answers to the test itself don't wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs docker"]
+async fn a_function_lives_by_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("DOCKER_RUN_TIMEOUT", "2s")]).await.healthy().await;
+    let code = dir.path().join("greeter");
+    write(
+        &code,
+        &[
+            ("main.py", PROGRAM),
+            ("lib/__init__.py", "def greet(name):\n    return 'Hello, ' + name\n"),
+            (".gitignore", "secret.txt\n*.log\n"),
+            ("secret.txt", "x"),
+            ("big.log", "x"),
+            (".hidden", "x"),
+            (".git/config", "x"),
+        ],
+    );
+    tokio::task::block_in_place(|| {
+        let run = |arguments: &[&str]| run(&service, arguments, "");
+        let (status, id, said) = run(&["deploy", code.to_str().unwrap()]);
+        assert_eq!((status, said.as_str()), (0, "Function 'greeter' deployed successfully\n"), "{id}");
+        let id = id.trim();
+
+        // By name and by id, with input, as the function ends.
+        let greeted = (0, "Hello, World False True\n".to_owned(), "warned\n".to_owned());
+        assert_eq!(run(&["invoke", "greeter"]), greeted);
+        assert_eq!(run(&["invoke", id]), greeted);
+        let (status, output, _) = run(&["invoke", "greeter", "-i", r#"{"name": "John", "code": 3}"#]);
+        assert_eq!((status, output.as_str()), (3, "Hello, John False True\n"));
+        let (_, output, _) = self::run(&service, &["invoke", "greeter", "-i", "-"], r#"{"name": "stdin"}"#);
+        assert_eq!(output, "Hello, stdin False True\n");
+        for (how, expected) in [("oom", 137), ("slow", 124), ("crash", 128 + 6)] {
+            let (status, _, said) = run(&["invoke", "greeter", "-i", &format!(r#"{{"how": "{how}"}}"#)]);
+            assert_eq!(status, expected, "{how}: {said}");
+            assert!(said.contains("youtube-serverless: the function"), "{said}");
+        }
+        let (status, output, _) = run(&["invoke", "--json", "greeter"]);
+        let executed: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!((status, executed["outcome"].as_str()), (0, Some("ok")));
+        let (status, accepted, _) = run(&["invoke", "--async", "greeter", "-i", r#"{"name": "later"}"#]);
+        assert_eq!((status, accepted.trim().len()), (0, 36), "{accepted}");
+        std::thread::sleep(std::time::Duration::from_secs(2));
+
+        let (_, logs, _) = run(&["logs", "greeter", "-n", "2"]);
+        assert!(logs.contains("Hello, later False True\n  warned\n") && logs.contains(accepted.trim()), "{logs}");
+        assert_eq!(logs.matches(" ms\n").count(), 2, "{logs}");
+        let (_, table, _) = run(&["ls"]);
+        assert!(table.starts_with("NAME ") && table.contains(&format!("greeter  {id}  python")), "{table}");
+        let (_, listed, _) = run(&["ls", "--json"]);
+        assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["functionId"], id);
+
+        // What is wrong is said, with the status for that.
+        let (status, _, said) = run(&["invoke", "nobody"]);
+        assert_eq!(status, 125);
+        assert!(said.contains("nobody") && said.contains("404 function_not_found"), "{said}");
+        let (status, _, said) = run(&["invoke", "greeter", "-i", "[]"]);
+        assert!(status == 125 && said.contains("not a JSON object"), "{said}");
+        let (status, _, said) = run(&["--url", "http://127.0.0.1:1", "ls"]);
+        assert!(status == 125 && said.contains("--url"), "{said}");
+        write(&code, &[("main.py", "x"), ("requirements.txt", "no-such-package-of-anybody==9.9\n")]);
+        let (status, _, said) = run(&["deploy", code.to_str().unwrap(), "--name", "broken"]);
+        assert!(status == 125 && said.contains("No matching distribution") && said.contains("422 build_failed"), "{said}");
+
+        assert_eq!(run(&["rm", "greeter"]), (0, format!("Function {id} deleted successfully\n"), String::new()));
+        assert_eq!(run(&["rm", "greeter"]).0, 125);
+    });
+    service.delete_all(dir.path()).await;
+}
+
+#[test]
+fn help_teaches_and_shells_complete() {
+    let alone = |arguments: &[&str]| {
+        parts(Command::new(env!("CARGO_BIN_EXE_youtube-serverless")).args(arguments).stdin(Stdio::null()).output().unwrap())
+    };
+    let (status, help, _) = alone(&["--help"]);
+    assert_eq!(status, 0);
+    for word in ["deploy", "invoke", "logs", "ls", "rm", "serve", "backup", "completions", "Examples:", "exit status"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (status, script, _) = alone(&["completions", shell]);
+        assert!(status == 0 && script.contains("deploy"), "{shell}");
+    }
+    let (status, _, said) = alone(&["deplyo"]);
+    assert!(status == 2 && said.contains("deploy"), "{said}");
+}

@@ -1,0 +1,120 @@
+//! The console as a person uses it, in a real browser. What was to be seen is in target/screenshots.
+
+use serde_json::json;
+
+use crate::support::{Browser, Service, python};
+
+const PROGRAM: &str = "import os\nprint('Hello,', os.environ.get('NAME', 'World'))\nprint('<img src=x onerror=\"window.broken = 1\">')\nimport sys\nprint('careful', file=sys.stderr)\nsys.exit(int(os.environ.get('CODE', 0)))\n";
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_person_deploys_runs_looks_and_deletes() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let (good, bad) = (dir.path().join("greeter.zip"), dir.path().join("bad.zip"));
+    std::fs::write(&good, python(PROGRAM)).unwrap();
+    std::fs::write(&bad, b"no zip").unwrap();
+    let browser = Browser::open(1280, 900, false).await;
+    browser.goto(&service.url).await;
+    browser.says("health", "healthy").await;
+    browser.says("empty", "none yet").await;
+    browser.shoot("1-empty").await;
+
+    // What the API says of a bad zip, in its words.
+    browser.type_into("zip", bad.to_str().unwrap()).await;
+    browser.click("deploy").await;
+    browser.says("problem-text", "the file is not a zip archive").await;
+    browser.shoot("2-problem").await;
+    browser.click("problem-close").await;
+
+    // A good one, by the keyboard.
+    browser.type_into("zip", good.to_str().unwrap()).await;
+    browser.type_into("name", "from a browser\u{e007}").await;
+    browser.says("detail-title", "from a browser").await;
+    browser.says("functions", "python · last run – ").await;
+    assert_eq!(browser.script("return document.activeElement.id").await, "detail-title");
+
+    browser.type_into("input", r#"{"name": "John"}"#).await;
+    browser.click("execute").await;
+    browser.says("outcome", "ok").await;
+    assert_eq!(browser.text("output").await, "Hello, John\n<img src=x onerror=\"window.broken = 1\">");
+    assert_eq!(browser.text("stderr").await, "careful");
+    assert!(browser.text("receipt").await.contains(" ms"), "a receipt");
+    browser.type_into("input", r#"{"code": 3}"#).await;
+    browser.click("execute").await;
+    browser.says("receipt", "exit status 3").await;
+    browser.says("history", "exit").await;
+    assert_eq!(browser.script("return document.querySelectorAll('#history tr').length").await, 2);
+    let colours = "return [...document.querySelectorAll('#chart rect')].map((bar) => getComputedStyle(bar).fill)";
+    let colours = browser.script(colours).await;
+    assert!(colours.as_array().unwrap().len() == 2 && colours[0] != colours[1], "{colours}");
+    browser.says("functions", "1 warm").await;
+    browser.shoot("3-executed").await;
+    browser.type_into("input", "no json").await;
+    browser.click("execute").await;
+    browser.says("problem-text", "not JSON").await;
+    browser.click("problem-close").await;
+
+    // Nothing came from elsewhere, and nothing that a function prints runs; inline scripts would not either.
+    assert!(browser.script("return window.broken").await.is_null());
+    let inline = "const s = document.createElement('script'); s.textContent = 'window.inline = 1'; document.body.append(s); return window.inline";
+    assert!(browser.script(inline).await.is_null());
+    let elsewhere = "return performance.getEntriesByType('resource').map((one) => one.name).filter((name) => !name.startsWith(location.origin))";
+    assert_eq!(browser.script(elsewhere).await, json!([]));
+
+    // Deleted only when that is confirmed.
+    browser.click("delete").await;
+    browser.says("confirm-text", "can't be undone").await;
+    browser.shoot("4-confirm").await;
+    browser.press("\u{e00c}").await;
+    assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 1);
+    browser.click("delete").await;
+    browser.script("document.querySelector('#confirm .danger').focus()").await;
+    browser.press("\u{e007}").await;
+    browser.says("empty", "none yet").await;
+    assert_eq!(service.get("/api/functions").await.body, json!([]));
+    browser.close().await;
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("API_TOKEN", "s3cret")]).await;
+    let browser = Browser::open(390, 844, true).await;
+    browser.goto(&service.url).await;
+    browser.says("sign-in-text", "API_TOKEN").await;
+    browser.shoot("5-sign-in-on-a-phone").await;
+    browser.type_into("token", "wrong\u{e007}").await;
+    // Wrong: it asks again.
+    browser.says("sign-in-text", "API_TOKEN").await;
+    browser.type_into("token", "s3cret\u{e007}").await;
+    browser.says("empty", "none yet").await;
+    browser.shoot("6-dark-on-a-phone").await;
+    let fits = browser.script("return document.documentElement.scrollWidth <= innerWidth").await;
+    assert_eq!(fits, true);
+    let background = browser.script("return getComputedStyle(document.body).backgroundColor").await;
+    assert_eq!(background, "rgb(20, 23, 26)");
+    // Every control has a name, for who can't see it.
+    let nameless = "return [...document.querySelectorAll('input, select, textarea, button')].filter((one) => !one.labels?.length && !one.textContent.trim()).map((one) => one.id)";
+    assert_eq!(browser.script(nameless).await, json!([]));
+    browser.close().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_page_is_for_all_and_strict() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("API_TOKEN", "s3cret")]).await;
+    for (path, kind) in [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript")] {
+        let response = reqwest::get(format!("{}{path}", service.url)).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{path}");
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+    service.stop().await;
+}

@@ -1,0 +1,235 @@
+//! What is kept of executions, those that nobody waits for, and requests that are sent twice.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, python};
+
+const NO_ID: &str = "123e4567-e89b-42d3-a456-426614174000";
+
+/// Sends an execution that nobody waits for.
+async fn defer(app: &TestApp, function: &Deployed, input: Value) -> Answer {
+    let body = json!({"functionId": function.id, "input": input}).to_string();
+    let request = app.request(Method::POST, "/api/execute").header("content-type", "application/json");
+    answer(request.header("prefer", "respond-async").body(body)).await
+}
+
+/// What an invocation has come to, once it has.
+async fn ended(app: &TestApp, id: &str) -> Value {
+    let path = format!("/api/invocations/{id}");
+    eventually("it has ended", async || {
+        let shown = app.get(&path).await.assert_status(200).body;
+        (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn every_execution_is_in_the_history() {
+    TestApp::run(&[("INVOCATION_OUTPUT_SIZE", "10")], async |app| {
+        let program =
+            "import os, sys\nprint('o' * 20)\nprint('err', file=sys.stderr)\nsys.exit(int(os.environ.get('CODE', 0)))\n";
+        let function = app.deploy(python(program)).await;
+        let path = format!("/api/functions/{}/invocations", function.id);
+        assert_eq!(app.get(&path).await.assert_status(200).body, json!({"invocations": []}));
+        let ok = app.execute(&function).await.assert_outcome(200, "ok").body;
+        let failed = app.execute_with(&function, json!({"code": 3})).await.assert_outcome(500, "exit").body;
+
+        // At once, and with all that the answer had.
+        let shown =
+            app.get(&format!("/api/invocations/{}", failed["invocationId"].as_str().unwrap())).await.assert_status(200).body;
+        for field in
+            ["invocationId", "outcome", "statusCode", "exitCode", "error", "start", "durationMs", "cpuMs", "peakMemoryBytes"]
+        {
+            assert_eq!(shown[field], failed[field], "{field}: {shown:#}");
+        }
+        assert_eq!((&shown["functionId"], &shown["input"]), (&json!(function.id), &json!({"code": 3})));
+        // Cut at what is kept.
+        assert_eq!((shown["output"].as_str(), shown["stderr"].as_str()), (Some("oooooooooo"), Some("err\n")));
+        let large = app.execute_with(&function, json!({"text": "longer than ten"})).await.assert_outcome(200, "ok").body;
+        let shown = app.get(&format!("/api/invocations/{}", large["invocationId"].as_str().unwrap())).await.body;
+        assert!(shown["input"].is_null(), "{shown:#}");
+
+        let listed = app.get(&path).await.assert_status(200).body;
+        let ids: Vec<&Value> = listed["invocations"].as_array().unwrap().iter().map(|one| &one["invocationId"]).collect();
+        assert_eq!(ids, [&large["invocationId"], &failed["invocationId"], &ok["invocationId"]]);
+        assert!(listed["invocations"][0].get("output").is_none() && listed.get("nextCursor").is_none());
+        let first = app.get(&format!("{path}?limit=2")).await.assert_status(200).body;
+        assert_eq!(first["invocations"].as_array().unwrap().len(), 2);
+        let rest = app.get(&format!("{path}?limit=2&cursor={}", first["nextCursor"].as_str().unwrap())).await.body;
+        assert_eq!(rest["invocations"][0]["invocationId"], ok["invocationId"]);
+        assert!(rest.get("nextCursor").is_none(), "{rest:#}");
+        let exits = app.get(&format!("{path}?outcome=exit")).await.body;
+        assert_eq!(exits["invocations"].as_array().unwrap().len(), 1);
+
+        for bad in ["limit=0", "limit=501", "limit=x", "cursor=x", "outcome=odd"] {
+            app.get(&format!("{path}?{bad}")).await.assert_problem(400, "invalid_request", bad.split('=').next().unwrap());
+        }
+        app.get(&format!("/api/functions/{NO_ID}/invocations")).await.assert_problem(404, "function_not_found", NO_ID);
+        app.get(&format!("/api/invocations/{NO_ID}")).await.assert_problem(404, "invocation_not_found", NO_ID);
+        app.get("/api/invocations/x").await.assert_problem(400, "invalid_invocation_id", "`x`");
+        // A function's history goes with it.
+        app.delete(&function.id).await.assert_status(200);
+        let gone = format!("/api/invocations/{}", ok["invocationId"].as_str().unwrap());
+        app.get(&gone).await.assert_problem(404, "invocation_not_found", "");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_execution_whose_client_left_is_in_the_history_too() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python("import time\ntime.sleep(60)")).await;
+        let left = tokio::time::timeout(Duration::from_secs(3), app.execute(&function)).await;
+        assert!(left.is_err());
+        let path = format!("/api/functions/{}/invocations", function.id);
+        let cancelled = eventually("it is there", async || app.get(&path).await.body["invocations"].get(0).cloned()).await;
+        assert_eq!(cancelled["outcome"], "cancelled");
+        assert!(cancelled["executedAt"].is_u64() && cancelled.get("statusCode").is_none(), "{cancelled:#}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_execution_that_nobody_waits_for_is_accepted_run_and_shown() {
+    TestApp::run(&[("INVOCATION_OUTPUT_SIZE", "10")], async |app| {
+        let function = app.deploy(python("import os\nprint('Hello,', os.environ['NAME'], 'x' * 100)\n")).await;
+        let accepted = defer(app, &function, json!({"name": "John"})).await.assert_status(202);
+        let id = accepted.body["invocationId"].as_str().unwrap().to_owned();
+        assert_eq!(accepted.headers["location"], format!("/api/invocations/{id}"));
+        assert_eq!(accepted.headers["preference-applied"], "respond-async");
+        assert_eq!(accepted.body["outcome"], "queued");
+        let shown = ended(app, &id).await;
+        assert_eq!((shown["outcome"].as_str(), shown["statusCode"].as_u64()), (Some("ok"), Some(200)));
+        // Nobody else has its output: it is kept whole.
+        assert_eq!(shown["output"], format!("Hello, John {}\n", "x".repeat(100)));
+        assert_eq!(app.get(&format!("/api/functions/{}", function.id)).await.body["lastExecuted"], shown["executedAt"]);
+
+        let unknown = Deployed { id: NO_ID.to_owned(), image: String::new() };
+        defer(app, &unknown, json!({})).await.assert_problem(404, "function_not_found", NO_ID);
+        defer(app, &function, json!({"a b": 1})).await.assert_problem(400, "invalid_input", "a b");
+        answer(app.request(Method::DELETE, &format!("/api/invocations/{id}"))).await.assert_problem(
+            409,
+            "invocation_ended",
+            "\"ok\"",
+        );
+        answer(app.request(Method::DELETE, &format!("/api/invocations/{NO_ID}"))).await.assert_problem(
+            404,
+            "invocation_not_found",
+            "",
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_queued_or_running_one_can_be_cancelled() {
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("ASYNC_QUEUE_LIMIT", "2")], async |app| {
+        let function = app.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
+        let id = |accepted: Answer| accepted.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+        let running = id(defer(app, &function, json!({"seconds": 50})).await);
+        let outcome =
+            async |id: &str| app.get(&format!("/api/invocations/{id}")).await.body["outcome"].as_str().unwrap().to_owned();
+        eventually("it runs", async || (outcome(&running).await == "running").then_some(())).await;
+        let queued = id(defer(app, &function, json!({"seconds": 50})).await);
+        let last = id(defer(app, &function, json!({"seconds": 0})).await);
+        defer(app, &function, json!({"seconds": 0})).await.assert_problem(429, "overloaded", "ASYNC_QUEUE_LIMIT");
+        for cancelled in [&queued, &running] {
+            answer(app.request(Method::DELETE, &format!("/api/invocations/{cancelled}"))).await.assert_status(200);
+            assert_eq!(outcome(cancelled).await, "cancelled");
+        }
+        // The only container is free for the last one, long before the others would have ended.
+        assert_eq!(ended(app, &last).await["output"], "slept\n");
+        assert_eq!([outcome(&queued).await, outcome(&running).await], ["cancelled", "cancelled"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_request_with_a_key_is_carried_out_once() {
+    TestApp::run(&[], async |app| {
+        let program = "import uuid\nprint(uuid.uuid4())\n";
+        let submit = async |key: &str, program: &str| {
+            let form = Form::new().part("code", Part::bytes(python(program)).file_name("f.zip"));
+            answer(app.request(Method::POST, "/api/submit").header("idempotency-key", key).multipart(form)).await
+        };
+        let (one, other) = tokio::join!(submit("deploy-1", program), submit("deploy-1", program));
+        // Of two at once one is told to come again; whichever it is, one function is made.
+        let mut done: Vec<Answer> = [one, other].into_iter().filter(|answer| answer.status == 200).collect();
+        assert!(!done.is_empty());
+        let first = done.remove(0).body;
+        assert_eq!(submit("deploy-1", program).await.assert_status(200).body, first);
+        assert_eq!(app.get("/api/functions").await.body.as_array().unwrap().len(), 1);
+        submit("deploy-1", "print(2)").await.assert_problem(422, "idempotency_key_reused", "Idempotency-Key");
+        submit("", program).await.assert_problem(400, "invalid_request", "Idempotency-Key");
+
+        let function = first["functionId"].as_str().unwrap();
+        let execute = async |key: &str, input: Value, prefer: &str| {
+            let body = json!({"functionId": function, "input": input}).to_string();
+            let request = app.request(Method::POST, "/api/execute").header("content-type", "application/json");
+            answer(request.header("idempotency-key", key).header("prefer", prefer).body(body)).await
+        };
+        let first = execute("run-1", json!({}), "").await.assert_outcome(200, "ok");
+        let again = execute("run-1", json!({}), "").await.assert_outcome(200, "ok");
+        assert_eq!(first.body, again.body);
+        assert_ne!(execute("run-2", json!({}), "").await.assert_outcome(200, "ok").output(), first.output());
+        execute("run-1", json!({"a": 1}), "").await.assert_problem(422, "idempotency_key_reused", "");
+        let deferred = execute("run-1", json!({}), "respond-async").await.assert_status(202);
+        assert_eq!(deferred.body["invocationId"], first.body["invocationId"]);
+        let (one, other) = tokio::join!(execute("run-3", json!({}), ""), execute("run-3", json!({}), ""));
+        assert_eq!(one.output(), other.output());
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    // Each says when it ran; two runs of one would give two times, and the history has room for one.
+    let function = service.deploy(python("import os, time\nprint(os.environ['N'], time.time_ns())\n")).await;
+    let mut accepted = Vec::new();
+    for n in 0..1000 {
+        let answer = service.defer(&function, json!({"n": n})).await.assert_status(202);
+        accepted.push((n, answer.body["invocationId"].as_str().unwrap().to_owned()));
+        if n == 700 {
+            // While it is busy with them.
+            service.signal("STOP");
+            service.signal("CONT");
+        }
+    }
+    service.signal("KILL");
+    service.end().await;
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let mut outcomes: HashMap<String, u32> = HashMap::new();
+    for (n, id) in &accepted {
+        let path = format!("/api/invocations/{id}");
+        let shown = eventually("it has ended", async || {
+            let shown = service.get(&path).await.assert_status(200).body;
+            (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
+        })
+        .await;
+        let outcome = shown["outcome"].as_str().unwrap();
+        match outcome {
+            "ok" => assert_eq!(shown["output"].as_str().unwrap().split(' ').next().unwrap(), n.to_string()),
+            "lost" => assert!(shown["error"].as_str().unwrap().contains("went away"), "{shown:#}"),
+            _ => panic!("{shown:#}"),
+        }
+        *outcomes.entry(outcome.to_owned()).or_default() += 1;
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes["ok"] >= 980, "{outcomes:?}");
+    // As many as could run at that moment, and no more, may be lost.
+    assert!(outcomes.get("lost").is_none_or(|&lost| lost <= 10), "{outcomes:?}");
+    service.delete_all(dir.path()).await;
+}

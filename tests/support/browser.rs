@@ -1,0 +1,139 @@
+//! A real browser without a screen: Debian's Chromium, driven by its own driver.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::eventually;
+
+/// By which the protocol names an element, <https://www.w3.org/TR/webdriver2/#elements>.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// One window. Must be closed.
+pub(crate) struct Browser {
+    driver: Child,
+    client: reqwest::Client,
+    /// The driver's address for this window.
+    session: String,
+    /// Where screenshots go.
+    shots: PathBuf,
+}
+
+impl Browser {
+    /// Opens a window of this size, with dark colours or light ones.
+    pub(crate) async fn open(width: u32, height: u32, dark: bool) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut driver = Command::new("chromedriver");
+        let driver = driver.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
+        let driver = driver.spawn().expect("chromedriver runs; `make test` installs Debian's chromium-driver");
+        let scheme = if dark { 0 } else { 1 };
+        let arguments = [
+            "--headless=new".to_owned(),
+            "--no-sandbox".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--disable-gpu".to_owned(),
+            format!("--window-size={width},{height}"),
+            format!("--blink-settings=preferredColorScheme={scheme}"),
+        ];
+        let capabilities = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
+        let (client, url) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}/session"));
+        let session = eventually("the browser opens", async || {
+            let opened: Value = client.post(&url).json(&capabilities).send().await.ok()?.json().await.ok()?;
+            opened["value"]["sessionId"].as_str().map(|id| format!("{url}/{id}"))
+        })
+        .await;
+        let shots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+        std::fs::create_dir_all(&shots).unwrap();
+        Self { driver, client, session, shots }
+    }
+
+    /// Sends a command of the protocol; an error has its message.
+    async fn command(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let sent = self.client.post(format!("{}{path}", self.session)).json(body).send().await.unwrap();
+        Self::value(sent).await
+    }
+
+    async fn ask(&self, path: &str) -> Result<Value, String> {
+        Self::value(self.client.get(format!("{}{path}", self.session)).send().await.unwrap()).await
+    }
+
+    async fn value(response: reqwest::Response) -> Result<Value, String> {
+        let is_error = !response.status().is_success();
+        let value = response.json::<Value>().await.unwrap()["value"].take();
+        if is_error { Err(value["message"].to_string()) } else { Ok(value) }
+    }
+
+    pub(crate) async fn goto(&self, url: &str) {
+        self.command("/url", &json!({"url": url})).await.unwrap();
+    }
+
+    /// The path of the element with this id, once it is there.
+    async fn element(&self, id: &str) -> String {
+        let by = json!({"using": "css selector", "value": format!("#{id}")});
+        let found = async || self.command("/element", &by).await.ok();
+        let element = eventually(&format!("there is {id}"), found).await;
+        format!("/element/{}", element[ELEMENT].as_str().unwrap())
+    }
+
+    pub(crate) async fn click(&self, id: &str) {
+        let path = format!("{}/click", self.element(id).await);
+        self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
+    }
+
+    /// Types where the focus is.
+    pub(crate) async fn press(&self, keys: &str) {
+        let focused = self.ask("/element/active").await.unwrap();
+        let path = format!("/element/{}/value", focused[ELEMENT].as_str().unwrap());
+        self.command(&path, &json!({"text": keys})).await.unwrap();
+    }
+
+    /// Types into an element; into one of several lines in place of what is there.
+    pub(crate) async fn type_into(&self, id: &str, text: &str) {
+        let element = self.element(id).await;
+        if self.ask(&format!("{element}/name")).await.unwrap() == "textarea" {
+            self.command(&format!("{element}/clear"), &json!({})).await.unwrap();
+        }
+        self.command(&format!("{element}/value"), &json!({"text": text})).await.unwrap();
+    }
+
+    pub(crate) async fn text(&self, id: &str) -> String {
+        let path = format!("{}/text", self.element(id).await);
+        self.ask(&path).await.unwrap().as_str().unwrap().to_owned()
+    }
+
+    /// Waits until an element's text holds this.
+    pub(crate) async fn says(&self, id: &str, text: &str) {
+        let what = format!("{id} says {text:?}");
+        eventually(&what, async || self.text(id).await.contains(text).then_some(())).await;
+    }
+
+    /// What a script comes to in the page.
+    pub(crate) async fn script(&self, script: &str) -> Value {
+        self.command("/execute/sync", &json!({"script": script, "args": []})).await.unwrap()
+    }
+
+    /// Keeps what is to be seen now, for people.
+    pub(crate) async fn shoot(&self, name: &str) {
+        let path = self.shots.join(format!("{name}.png"));
+        let encoded = self.ask("/screenshot").await.unwrap();
+        let mut decoder = Command::new("base64");
+        let decoder = decoder.arg("--decode").stdin(Stdio::piped()).stdout(std::fs::File::create(path).unwrap());
+        let mut decoder = decoder.spawn().unwrap();
+        std::io::Write::write_all(&mut decoder.stdin.take().unwrap(), encoded.as_str().unwrap().as_bytes()).unwrap();
+        assert!(decoder.wait().unwrap().success());
+    }
+
+    pub(crate) async fn close(mut self) {
+        self.client.delete(&self.session).send().await.unwrap();
+        self.driver.kill().unwrap();
+        self.driver.wait().unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
