@@ -1,7 +1,7 @@
 //! What Prometheus can scrape: counters and histograms are kept where things happen, gauges are read when somebody asks.
 //!
 //! Names follow <https://prometheus.io/docs/practices/naming/>. The labels are few: outcomes, states, routes, docker's commands,
-//! and functions, of which only the first [`MAX_FUNCTIONS`] have a series of their own.
+//! and functions, of which only the first 500 have a series of their own.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -87,7 +87,7 @@ async fn a_database_with_a_damaged_page_is_refused() {
     store.close().await;
     let file = dir.path().join(FILE_NAME);
     let mut bytes = std::fs::read(&file).unwrap();
-    let damaged = bytes.windows(9).position(|window| window == b"function ").unwrap() / 4096 * 4096;
+    let damaged = bytes.windows(12).position(|window| window == b"function 100").unwrap() / 4096 * 4096;
     assert!(damaged >= 4096);
     bytes[damaged..damaged + 4096].fill(0x5a);
     std::fs::write(&file, bytes).unwrap();
