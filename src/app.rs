@@ -101,7 +101,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         config.sandbox.memory,
     ));
     let deferred = Deferred::new(
-        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone()),
+        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone(), Arc::clone(&room)),
         (config.pool.async_queue_limit, config.pool.container_limit),
         tasks.clone(),
         end.clone(),

@@ -110,7 +110,8 @@ impl Room {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), LowDisk> {
+    /// Whether there is more than the floor on each disk.
+    pub fn check(&self) -> Result<(), LowDisk> {
         let mut folders =
             vec![("DATA_DIR", self.platform.data_dir().to_owned()), ("TEMP_DIR_BASE", self.platform.temp_dir().to_owned())];
         folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));

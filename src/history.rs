@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
 use crate::registry::Registry;
 use crate::store::{Executions, InvocationRecord, Page, Store, StoreError, state};
 use crate::types::{FunctionId, InvocationId};
+use crate::{config, metrics};
 
 /// A crash forgets at most this much of synchronous executions.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -87,7 +87,7 @@ impl History {
     }
 
     /// Waits while too much is yet to be written down.
-    pub async fn relieve(&self) {
+    pub async fn relieve(self: &Arc<Self>) {
         if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
             // A disk that takes nothing must not take the service's memory: the oldest go.
             let mut pending = self.pending();
@@ -99,19 +99,25 @@ impl History {
     }
 
     /// An invocation.
-    pub async fn get(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
+    pub async fn get(self: &Arc<Self>, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
         self.flush().await?;
         self.store.invocation(id).await
     }
 
     /// A function's invocations with their numbers, the last first, without input and output.
-    pub async fn list(&self, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         self.flush().await?;
         self.store.invocations(page).await
     }
 
     /// Writes down what is pending, now.
-    pub async fn flush(&self) -> Result<(), StoreError> {
+    pub async fn flush(self: &Arc<Self>) -> Result<(), StoreError> {
+        let this = Arc::clone(self);
+        // A task of its own: what was taken to be written down is others', too, and must not go with a caller that leaves.
+        tokio::spawn(async move { this.flush_now().await }).await.expect("writing down does not panic")
+    }
+
+    async fn flush_now(&self) -> Result<(), StoreError> {
         let mut executed = self.flushing.lock().await;
         executed.extend(self.registry.take_executed());
         let batch = std::mem::take(&mut *self.pending());
@@ -141,6 +147,7 @@ impl History {
                 () = time::sleep(PERIOD) => false,
                 () = stop.cancelled() => true,
             };
+            metrics::upkeep();
             let mut kept = self.flush().await;
             if kept.is_ok() && !is_last && prune_at <= Instant::now() {
                 prune_at = Instant::now() + PRUNE_PERIOD;

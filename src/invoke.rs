@@ -1,7 +1,7 @@
 //! The use case "execute a function": registry → instance → invocation → outcome.
 
 pub mod input;
-mod outcome;
+pub mod outcome;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

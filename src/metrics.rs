@@ -73,6 +73,13 @@ pub fn start() {
     });
 }
 
+/// Folds what was recorded into its buckets. To be called now and then, whether or not anybody asks: until then each sample is kept.
+pub fn upkeep() {
+    if let Some(Some((handle, _))) = RECORDER.get() {
+        handle.run_upkeep();
+    }
+}
+
 /// All of it in Prometheus' text format.
 pub fn render(gauges: Gauges) -> String {
     for (state, count) in gauges.instances {

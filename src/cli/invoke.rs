@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, part};
 use super::{EX_PLATFORM, output};
+use crate::invoke::outcome;
 
 pub(super) fn run(client: &Client, function: &str, input: &str, is_async: bool, json: bool) -> anyhow::Result<ExitCode> {
     let mut text = input.to_owned();
@@ -40,25 +41,19 @@ fn status_of(execution: &Value) -> u8 {
         "exit" => exit_code.unwrap_or(1),
         "timeout" => 124,
         "out_of_memory" => 137,
-        // Its name is in the text only; KILL is by far the most frequent.
         "signal" => 128 + signal(execution["error"].as_str().unwrap_or_default()),
         _ => EX_PLATFORM,
     }
 }
 
+/// Its number, from its name in the text.
 fn signal(error: &str) -> u8 {
-    const NUMBERS: [(&str, u8); 9] = [
-        ("SIGHUP", 1),
-        ("SIGINT", 2),
-        ("SIGABRT", 6),
-        ("SIGFPE", 8),
-        ("SIGKILL", 9),
-        ("SIGSEGV", 11),
-        ("SIGPIPE", 13),
-        ("SIGALRM", 14),
-        ("SIGTERM", 15),
-    ];
-    NUMBERS.iter().find(|(name, _)| error.ends_with(name)).map_or(9, |&(_, number)| number)
+    let name = error.rsplit("killed by ").next().unwrap_or_default();
+    let number = match name.strip_prefix("signal ") {
+        Some(number) => number.parse().ok(),
+        None => (1..=31).find(|&number| outcome::signal_name(number) == name).and_then(|number| u8::try_from(number).ok()),
+    };
+    number.filter(|number| *number < 128).unwrap_or(9)
 }
 
 #[cfg(test)]
@@ -77,6 +72,8 @@ mod tests {
         assert_eq!(status("timeout", None, ""), 124);
         assert_eq!(status("out_of_memory", Some(1), ""), 137);
         assert_eq!(status("signal", None, "the function was killed by SIGSEGV"), 139);
+        assert_eq!(status("signal", None, "the function was killed by SIGBUS"), 128 + 7);
+        assert_eq!(status("signal", None, "the function was killed by signal 40"), 128 + 40);
         assert_eq!(status("lost", None, ""), 125);
     }
 }

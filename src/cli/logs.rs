@@ -1,5 +1,6 @@
 //! `logs`: what invocations came to, the oldest first, and on request for ever.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,35 +12,49 @@ use super::{functions, output};
 /// How often it is looked for new ones.
 const PERIOD: Duration = Duration::from_secs(1);
 /// As many as are asked for at once.
-const PART: u32 = 100;
+const PART: u32 = 500;
+/// As many parts are looked through for those that end late.
+const PARTS: usize = 20;
 
 pub(super) fn run(client: &Client, function: &str, follow: bool, lines: u32, json: bool) -> anyhow::Result<ExitCode> {
     let path = format!("/api/functions/{}/invocations", functions::last_of(client, function)?);
-    let mut shown: Vec<String> = Vec::new();
-    let mut limit = lines.clamp(1, 500);
+    let mut seen = HashSet::new();
+    let mut shown_at_first = Some(lines as usize);
     loop {
-        let found = client.get(&format!("{path}?limit={limit}"))?.body;
-        let mut new: Vec<String> = Vec::new();
-        for invocation in found["invocations"].as_array().into_iter().flatten() {
-            let id = invocation["invocationId"].as_str().unwrap_or_default().to_owned();
-            let has_ended = !matches!(invocation["outcome"].as_str(), Some("queued" | "running"));
-            if has_ended && !shown.contains(&id) {
-                new.push(id);
-            }
-        }
-        for id in new.iter().rev() {
+        let ended = look(client, &path)?;
+        let mut new: Vec<&String> = ended.iter().filter(|id| !seen.contains(*id)).collect();
+        new.truncate(shown_at_first.take().unwrap_or(usize::MAX));
+        for id in new.into_iter().rev() {
             show(&client.get(&format!("/api/invocations/{id}"))?.body, json);
         }
         if !follow {
             return Ok(ExitCode::SUCCESS);
         }
-        shown.extend(new);
-        // Those that can be in the next part, and no more.
-        let excess = shown.len().saturating_sub(10 * PART as usize);
-        shown.drain(..excess);
-        limit = PART;
+        seen.extend(ended);
         std::thread::sleep(PERIOD);
     }
+}
+
+/// The ids of those that have ended, the last first, as far back as there are some that have not.
+fn look(client: &Client, path: &str) -> anyhow::Result<Vec<String>> {
+    let (mut ended, mut open) = (Vec::new(), 0);
+    let mut cursor = String::new();
+    for _ in 0..PARTS {
+        let found = client.get(&format!("{path}?limit={PART}{cursor}"))?.body;
+        let before = open;
+        for invocation in found["invocations"].as_array().into_iter().flatten() {
+            if matches!(invocation["outcome"].as_str(), Some("queued" | "running")) {
+                open += 1;
+            } else {
+                ended.push(invocation["invocationId"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+        match found["nextCursor"].as_str() {
+            Some(next) if open > before => cursor = format!("&cursor={next}"),
+            Some(_) | None => break,
+        }
+    }
+    Ok(ended)
 }
 
 fn show(invocation: &Value, json: bool) {

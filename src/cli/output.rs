@@ -1,22 +1,31 @@
 //! What goes to stdout and to people.
 
-#![expect(clippy::print_stdout, reason = "this is what a command is for")]
+use std::io::{self, Write};
 
 use serde_json::Value;
 
+/// Whoever reads may have had enough, as `head` has: then there is nothing left to do.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        #[expect(clippy::exit, reason = "as a program does that is ended by SIGPIPE")]
+        std::process::exit(0);
+    }
+}
+
 /// A line for people or scripts.
 pub(super) fn line(text: &str) {
-    println!("{text}");
+    print(&format!("{text}\n"));
 }
 
 /// JSON for scripts, on one line.
 pub(super) fn json(value: &Value) {
-    println!("{value}");
+    print(&format!("{value}\n"));
 }
 
 /// What a function has printed, as it is.
 pub(super) fn verbatim(text: &str) {
-    print!("{text}");
+    print(text);
 }
 
 /// Columns that are as wide as they must be.
@@ -26,7 +35,7 @@ pub(super) fn table(rows: &[Vec<String>]) {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        print(&format!("{}\n", cells.join("  ").trim_end()));
     }
 }
 

@@ -48,6 +48,14 @@ pub struct LiveLog {
     begun: Mutex<[Vec<u8>; 2]>,
 }
 
+impl Drop for LiveLog {
+    /// What was begun is a line, too.
+    fn drop(&mut self) {
+        self.hear(false, b"\n");
+        self.hear(true, b"\n");
+    }
+}
+
 impl LiveLog {
     /// One, and where its lines come out.
     pub fn channel() -> (Self, mpsc::Receiver<String>) {

@@ -41,8 +41,9 @@ pub(super) fn of_deployment(state: &State, upload: Upload, request_id: RequestId
         }
         match lines.poll_recv(cx) {
             Poll::Ready(Some(line)) => return Poll::Ready(Some(Event::default().event("log").data(line))),
-            // All that the build has printed comes before its end.
-            Poll::Ready(None) | Poll::Pending => {}
+            // All that the build has printed comes before its end, which drops the sender.
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => {}
         }
         match ended.as_mut() {
             None => Poll::Pending,

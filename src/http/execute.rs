@@ -129,8 +129,8 @@ pub(super) struct Accepted {
     /// Where it is shown: `/api/invocations/ID`, as in `location`.
     #[schema(format = Uuid)]
     invocation_id: String,
-    /// `queued`.
-    outcome: &'static str,
+    /// `queued`; with an `Idempotency-Key` that came before, what has become of it meanwhile.
+    outcome: String,
 }
 
 /// What an execution may answer that bears an `Idempotency-Key` or need not be waited for, too.
@@ -174,7 +174,7 @@ pub(super) async fn by_body(
     body: Result<Json<ByBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(body) = body?;
-    execute_or_defer(&state, body.function_id.parse()?, body.input.unwrap_or_default(), &headers).await
+    execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers).await
 }
 
 /// Execute by name
@@ -199,15 +199,22 @@ pub(super) async fn by_name(
     let input = body?.and_then(|Json(FunctionInput(input))| input);
     let id = match name.parse() {
         Ok(id) => id,
-        Err(_) => state.registry.by_name(&name).ok_or(UnknownName(name))?.id,
+        Err(_) => state.registry.by_name(&name).ok_or_else(|| UnknownName(name.clone()))?.id,
     };
-    execute_or_defer(&state, id, input.unwrap_or_default(), &headers).await
+    execute_or_defer(&state, id, &name, input.unwrap_or_default(), &headers).await
 }
 
-async fn execute_or_defer(state: &State, id: FunctionId, input: Object, headers: &HeaderMap) -> Result<Response, Problem> {
+/// `function` is what the client calls it: a key stands for a request as it was sent, whatever a name means later.
+async fn execute_or_defer(
+    state: &State,
+    id: FunctionId,
+    function: &str,
+    input: Object,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let input = Input::parse(input)?;
     let key = idempotency::key(headers)?.map(|key| {
-        let request_sha256 = idempotency::digest(&[id.to_string().as_bytes(), input.json()]);
+        let request_sha256 = idempotency::digest(&[function.as_bytes(), input.json()]);
         IdempotencyKey { key, request_sha256 }
     });
     let is_async = prefers_async(headers);
@@ -216,11 +223,13 @@ async fn execute_or_defer(state: &State, id: FunctionId, input: Object, headers:
     }
     let span = tracing::Span::current();
     span.record("function.id", tracing::field::display(id));
-    let id = state.deferred.accept(id, &input, key.as_ref()).await?;
+    let id = state.deferred.accept(id, &input, key).await?;
     span.record("invocation.id", tracing::field::display(id));
     if is_async {
         let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
-        let accepted = Accepted { invocation_id: id.to_string(), outcome: state::QUEUED };
+        // One that came before may be further.
+        let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+        let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome };
         return Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response());
     }
     let record = state.deferred.wait(id).await?.ok_or(UnknownInvocation(id))?;

@@ -81,8 +81,8 @@ impl Outcome {
     }
 }
 
-/// Its name in signal(7) on Linux, where it has one.
-fn signal_name(number: i32) -> String {
+/// A signal's name in signal(7) on Linux, where it has one.
+pub fn signal_name(number: i32) -> String {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
         "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",

@@ -34,18 +34,18 @@ impl Store {
         self.parsed(known)
     }
 
-    /// Forgets keys from before this time, in Unix milliseconds.
+    /// Forgets keys from before this time, in Unix milliseconds, but for those of invocations that have not ended.
     pub async fn prune_keys(&self, before: u64) -> Result<(), StoreError> {
-        let pruned = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?").bind(before.cast_signed());
+        let pruned = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))").bind(before.cast_signed());
         pruned.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Writes down an invocation that waits for its turn, with the key of its request. What was known of the key is returned;
-    /// only with a new one, and a function that is there, anything is written: then None.
+    /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new one.
     pub async fn queue_invocation(
         &self,
         record: &super::InvocationRecord,
         key: Option<&IdempotencyKey>,
+        has_room: bool,
     ) -> Result<Queued, StoreError> {
         let queued = async {
             let mut transaction = self.pool.begin().await?;
@@ -54,6 +54,9 @@ impl Store {
                     Known::New => {}
                     known => return Ok(Err(known)),
                 }
+            }
+            if !has_room {
+                return Ok(Ok(Queued::NoRoom));
             }
             if super::invocations::insert(&mut transaction, record).await? == 0 {
                 return Ok(Ok(Queued::NoFunction));
@@ -95,6 +98,8 @@ pub enum Queued {
     OtherRequest,
     /// Its function is not there.
     NoFunction,
+    /// It is a new one, for which there was no room.
+    NoRoom,
 }
 
 async fn look_up(connection: &mut SqliteConnection, operation: &str, key: &IdempotencyKey) -> Result<Known<String>, sqlx::Error> {

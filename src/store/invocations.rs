@@ -173,31 +173,36 @@ impl Store {
     /// noted as lost.
     pub async fn open_invocations(&self) -> Result<Vec<InvocationId>, StoreError> {
         let error = "the service went away while it ran";
-        let lost = sqlx::query("UPDATE invocations SET outcome = ?, error = ? WHERE outcome = ?");
+        let lost =
+            sqlx::query("UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?");
         let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
-        let queued = sqlx::query_scalar::<_, String>("SELECT id FROM invocations WHERE outcome = ? ORDER BY number");
+        let queued = sqlx::query_scalar::<_, String>(
+            "SELECT id FROM invocations WHERE outcome IN ('queued', 'running') AND outcome = ? ORDER BY number",
+        );
         let queued = queued.bind(state::QUEUED).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
         queued.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
     }
 
-    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or are more than `most`. False when
-    /// there are no more of them.
+    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or came before the last `most`. False
+    /// when there are no more of them. Those that a key stands for stay as long as the key.
     pub async fn prune_invocations(&self, before: u64, most: u64) -> Result<bool, StoreError> {
-        let pruned = sqlx::query(
-            "DELETE FROM invocations WHERE number IN (SELECT number FROM invocations WHERE outcome NOT IN (?, ?) AND \
-             (created_at < ? OR number <= (SELECT number FROM invocations ORDER BY number DESC LIMIT 1 OFFSET ?)) \
-             ORDER BY number LIMIT ?)",
-        )
-        .bind(state::QUEUED)
-        .bind(state::RUNNING)
-        .bind(before.cast_signed())
-        .bind(most.cast_signed())
-        .bind(PRUNED_AT_ONCE)
-        .execute(&self.pool)
-        .await
-        .map_err(|error| self.failed(error))?;
-        Ok(pruned.rows_affected() >= u64::from(PRUNED_AT_ONCE))
+        const MAY_GO: &str = "outcome NOT IN ('queued', 'running') AND NOT EXISTS \
+                              (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
+        let prune = async {
+            let last: Option<i64> = sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool).await?;
+            let cutoff = last.unwrap_or_default().saturating_sub(most.cast_signed());
+            let mut pruned = 0;
+            // Each by its own index, so that a look at what need not go costs nothing.
+            for (condition, value) in [("created_at < ?", before.cast_signed()), ("number <= ?", cutoff)] {
+                let chosen = format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
+                let delete = format!("DELETE FROM invocations WHERE number IN ({chosen})");
+                let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(value).execute(&self.pool).await?;
+                pruned = delete.rows_affected().max(pruned);
+            }
+            Ok(pruned >= u64::from(PRUNED_AT_ONCE))
+        };
+        prune.await.map_err(|error| self.failed(error))
     }
 }
 
@@ -210,7 +215,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &Invocatio
     sqlx::query(
         "INSERT INTO invocations (id, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, \
          queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
-         SELECT ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ?",
+         SELECT ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO NOTHING",
     )
     .bind(record.id.to_string())
     .bind(&record.outcome)

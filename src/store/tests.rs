@@ -165,7 +165,7 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
     let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
-    assert_eq!(store.queue_invocation(&queued, None).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&queued, None, true).await.unwrap(), Queued::Now);
     let running = ended(&one, state::RUNNING, 2);
     store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
     assert_eq!(store.open_invocations().await.unwrap(), [queued.id]);
@@ -175,7 +175,7 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
     assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
     let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
-    assert_eq!(store.queue_invocation(&stray, None).await.unwrap(), Queued::NoFunction);
+    assert_eq!(store.queue_invocation(&stray, None, true).await.unwrap(), Queued::NoFunction);
 }
 
 #[tokio::test]
@@ -190,13 +190,22 @@ async fn a_key_stands_for_one_request() {
     // An execution's keys are others.
     let first = InvocationRecord::queued(two.id, 1, Vec::new());
     let again = InvocationRecord::queued(two.id, 2, Vec::new());
-    assert_eq!(store.queue_invocation(&first, Some(&key("a"))).await.unwrap(), Queued::Now);
-    assert_eq!(store.queue_invocation(&again, Some(&key("a"))).await.unwrap(), Queued::Before(first.id));
-    assert_eq!(store.queue_invocation(&again, Some(&key("b"))).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true).await.unwrap(), Queued::Before(first.id));
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
     assert_eq!(store.invocation(again.id).await.unwrap(), None);
     // A key goes with what it stands for, and with time.
     store.delete(one.id).await.unwrap();
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
-    assert_eq!(store.queue_invocation(&again, Some(&key("b"))).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
+    let ended = InvocationRecord { outcome: "ok".to_owned(), ..first };
+    assert!(store.update_invocation(&ended, state::QUEUED).await.unwrap());
+    // What a key stands for stays as long as the key.
+    store.prune_invocations(u64::MAX / 2, 0).await.unwrap();
+    assert!(store.invocation(ended.id).await.unwrap().is_some());
+    store.prune_keys(u64::MAX / 2).await.unwrap();
+    // Before all else it is looked whether there is room for a new one.
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false).await.unwrap(), Queued::NoRoom);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::Now);
 }

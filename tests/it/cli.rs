@@ -75,11 +75,26 @@ async fn a_function_lives_by_the_command_line() {
         assert_eq!((status, executed["outcome"].as_str()), (0, Some("ok")));
         let (status, accepted, _) = run(&["invoke", "--async", "greeter", "-i", r#"{"name": "later"}"#]);
         assert_eq!((status, accepted.trim().len()), (0, 36), "{accepted}");
-        std::thread::sleep(std::time::Duration::from_secs(2));
-
-        let (_, logs, _) = run(&["logs", "greeter", "-n", "2"]);
-        assert!(logs.contains("Hello, later False True\n  warned\n") && logs.contains(accepted.trim()), "{logs}");
+        let logs = (0..60)
+            .map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                run(&["logs", "greeter", "-n", "2"]).1
+            })
+            .find(|logs| logs.contains(accepted.trim()))
+            .expect("it has ended within half a minute");
+        assert!(logs.contains("Hello, later False True\n  warned\n"), "{logs}");
         assert_eq!(logs.matches(" ms\n").count(), 2, "{logs}");
+        // Followed, it goes on with what ends later, and shows each once.
+        let mut follow = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
+        follow.env("YOUTUBE_SERVERLESS_URL", &service.url).args(["logs", "-f", "-n", "1", "greeter"]).stdout(Stdio::piped());
+        let mut follow = follow.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        run(&["invoke", "greeter", "-i", r#"{"name": "followed"}"#]);
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        follow.kill().unwrap();
+        let (_, followed) = (follow.wait().unwrap(), std::io::read_to_string(follow.stdout.take().unwrap()).unwrap());
+        assert_eq!((followed.matches("later").count(), followed.matches("followed").count()), (1, 1), "{followed}");
+        assert_eq!(followed.matches(" ms\n").count(), 2, "{followed}");
         let (_, table, _) = run(&["ls"]);
         assert!(table.starts_with("NAME ") && table.contains(&format!("greeter  {id}  python")), "{table}");
         let (_, listed, _) = run(&["ls", "--json"]);

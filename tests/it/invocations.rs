@@ -1,11 +1,13 @@
 //! What is kept of executions, those that nobody waits for, and requests that are sent twice.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use youtube_serverless::store::{Page, Store};
 
 use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, python};
 
@@ -191,6 +193,56 @@ async fn a_request_with_a_key_is_carried_out_once() {
     .await;
 }
 
+/// How many are queued, and all that have ended, to the letter.
+async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
+    let store = Store::open(&dir.join("data")).await.unwrap();
+    let functions = store.functions().await.unwrap();
+    let mut rows = Vec::new();
+    for function in functions {
+        let page = Page { function_id: function.id, before: None, outcome: None, limit: 2000 };
+        for (_, listed) in store.invocations(page).await.unwrap() {
+            rows.push(store.invocation(listed.id).await.unwrap().unwrap());
+        }
+    }
+    store.close().await;
+    let queued = rows.iter().filter(|row| row.outcome == "queued").count();
+    let ended = rows.iter().filter(|row| !["queued", "running"].contains(&row.outcome.as_str()));
+    (queued, ended.map(|row| format!("{row:?}")).collect())
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_stop_leaves_what_waits_to_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("SERVER_SHUTDOWN_TIMEOUT", "1s")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let sleeper = service.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
+    let other = service.deploy(python("print('served')")).await;
+    let id = |answer: Answer| answer.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+    let running = id(service.defer(&sleeper, json!({"seconds": 50})).await);
+    let path = format!("/api/invocations/{running}");
+    eventually("it runs", async || (service.get(&path).await.body["outcome"] == "running").then_some(())).await;
+    let mut queued = Vec::new();
+    for n in 0..12 {
+        queued.push(id(service.defer(if n % 2 == 0 { &sleeper } else { &other }, json!({"seconds": 0})).await));
+    }
+    // Of an execution whose client has left at once, too.
+    let left = tokio::time::timeout(Duration::from_millis(1), service.defer(&other, json!({}))).await;
+    drop(left);
+    service.stop().await;
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    for id in &queued {
+        let path = format!("/api/invocations/{id}");
+        let outcome = async || {
+            let outcome = service.get(&path).await.body["outcome"].as_str().unwrap().to_owned();
+            (!["queued", "running"].contains(&outcome.as_str())).then_some(outcome)
+        };
+        assert_eq!(eventually("it has ended", outcome).await, "ok");
+    }
+    assert_eq!(service.get(&path).await.body["outcome"], "lost");
+    service.delete_all(dir.path()).await;
+}
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twice() {
@@ -202,14 +254,10 @@ async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twi
     for n in 0..1000 {
         let answer = service.defer(&function, json!({"n": n})).await.assert_status(202);
         accepted.push((n, answer.body["invocationId"].as_str().unwrap().to_owned()));
-        if n == 700 {
-            // While it is busy with them.
-            service.signal("STOP");
-            service.signal("CONT");
-        }
     }
     service.signal("KILL");
     service.end().await;
+    let (queued, ended_before) = on_disk(dir.path()).await;
     let service = Service::start(dir.path(), &[]).await.healthy().await;
     let mut outcomes: HashMap<String, u32> = HashMap::new();
     for (n, id) in &accepted {
@@ -227,7 +275,17 @@ async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twi
         }
         *outcomes.entry(outcome.to_owned()).or_default() += 1;
     }
-    println!("{outcomes:?}");
+    println!("{outcomes:?}; {queued} were queued at the crash");
+    // Of those that had ended none ran again, and each of those that had not begun ran once.
+    let (_, ended_after) = on_disk(dir.path()).await;
+    assert!(ended_before.iter().all(|row| ended_after.contains(row)));
+    let metrics = service.text("/metrics").await;
+    let ran: f64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("youtube_serverless_invocations_total{"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum();
+    assert_eq!(ran as usize, queued);
     assert!(outcomes["ok"] >= 980, "{outcomes:?}");
     // As many as could run at that moment, and no more, may be lost.
     assert!(outcomes.get("lost").is_none_or(|&lost| lost <= 10), "{outcomes:?}");

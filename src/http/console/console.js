@@ -120,16 +120,18 @@ async function open(id) {
 }
 
 async function readHistory(cursor) {
-  const part = await ask("GET", `/api/functions/${state.current}/invocations?limit=50${cursor ? `&cursor=${cursor}` : ""}`);
+  const id = state.current;
+  const part = await ask("GET", `/api/functions/${id}/invocations?limit=50${cursor ? `&cursor=${cursor}` : ""}`);
+  if (state.current !== id) return;
   state.history = cursor ? [...state.history, ...part.invocations] : part.invocations;
   state.cursor = part.nextCursor;
   $("more").hidden = !part.nextCursor;
   $("history").replaceChildren(...state.history.map((one) => {
     const row = element("tr");
-    const id = element("td");
-    id.append(element("code", one.invocationId));
+    const cell = element("td");
+    cell.append(element("code", one.invocationId));
     row.append(element("td", time(one.executedAt ?? one.createdAt)), element("td", one.outcome, `outcome ${one.outcome}`),
-      element("td", one.start ?? "–"), element("td", ms(one.durationMs)), element("td", megabytes(one.peakMemoryBytes)), id);
+      element("td", one.start ?? "–"), element("td", ms(one.durationMs)), element("td", megabytes(one.peakMemoryBytes)), cell);
     return row;
   }));
   drawChart();
@@ -229,7 +231,9 @@ $("run").addEventListener("submit", (event) => {
     } catch (error) {
       throw new Problem(0, { detail: `the input is not JSON: ${error.message}` });
     }
-    const executed = await ask("POST", "/api/execute", JSON.stringify({ functionId: state.current, input }));
+    const id = state.current;
+    const executed = await ask("POST", "/api/execute", JSON.stringify({ functionId: id, input }));
+    if (state.current !== id) return;
     $("outcome").textContent = executed.outcome;
     $("outcome").className = `outcome ${executed.outcome}`;
     const facts = [executed.error, executed.start, ms(executed.durationMs), `waited ${ms(executed.queuedMs)}`, `processor ${ms(executed.cpuMs)}`,
@@ -245,14 +249,17 @@ $("run").addEventListener("submit", (event) => {
 $("delete").addEventListener("click", () => {
   const one = state.functions.find((other) => other.functionId === state.current);
   $("confirm-text").textContent = `Delete ${one.name} with its history? This can't be undone.`;
+  $("confirm").dataset.id = one.functionId;
   $("confirm").returnValue = "cancel";
   $("confirm").showModal();
 });
 $("confirm").addEventListener("close", () => {
   if ($("confirm").returnValue !== "yes") return;
   attempt($("delete"), async () => {
-    await ask("DELETE", `/api/functions/${state.current}`);
-    state.current = null;
+    // The one that was asked about, whatever is shown by now.
+    const { id } = $("confirm").dataset;
+    await ask("DELETE", `/api/functions/${id}`);
+    if (state.current === id) state.current = null;
     await refresh();
     $("upload-status").textContent = "deleted";
   });

@@ -58,7 +58,9 @@ impl From<AcceptError> for Problem {
             AcceptError::Unknown(error) => error.into(),
             AcceptError::Full(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error),
             AcceptError::OtherRequest => Self::key_reused(error),
+            AcceptError::LowDisk(error) => error.into(),
             AcceptError::Store(error) => error.into(),
+            AcceptError::Died(_) => Self::internal(&error),
         }
     }
 }
@@ -69,6 +71,7 @@ impl From<CancelError> for Problem {
             CancelError::Unknown(error) => error.into(),
             CancelError::Ended(..) => Self::new(StatusCode::CONFLICT, "invocation_ended", error),
             CancelError::Store(error) => error.into(),
+            CancelError::Died(_) => Self::internal(&error),
         }
     }
 }

@@ -38,5 +38,6 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (operation, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 CREATE INDEX idempotency_keys_of_functions ON idempotency_keys (function_id);
 CREATE INDEX idempotency_keys_of_invocations ON idempotency_keys (invocation_id);

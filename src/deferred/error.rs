@@ -1,0 +1,47 @@
+//! Why an execution that nobody waits for is not accepted, or not cancelled.
+
+use thiserror::Error;
+
+use crate::disk::LowDisk;
+use crate::store::StoreError;
+use crate::types::{InvocationId, UnknownFunction, UnknownInvocation};
+
+/// Why one is not accepted.
+#[derive(Debug, Error)]
+pub enum AcceptError {
+    /// No such function.
+    #[error(transparent)]
+    Unknown(#[from] UnknownFunction),
+    /// There are as many as may be.
+    #[error("{0} asynchronous executions wait already (ASYNC_QUEUE_LIMIT); try again later")]
+    Full(usize),
+    /// The key was used before, for something else.
+    #[error("this Idempotency-Key came with another request; use a new one")]
+    OtherRequest,
+    /// There is too little room to keep what it would come to.
+    #[error(transparent)]
+    LowDisk(#[from] LowDisk),
+    /// It could not be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task died.
+    #[error("the acceptance died")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// Why one is not cancelled.
+#[derive(Debug, Error)]
+pub enum CancelError {
+    /// There is none of this id.
+    #[error(transparent)]
+    Unknown(#[from] UnknownInvocation),
+    /// It has ended.
+    #[error("invocation {0} can't be cancelled: it is not asynchronous, or has ended with {1:?}")]
+    Ended(InvocationId, String),
+    /// That could not be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task died.
+    #[error("the cancellation died")]
+    Died(#[from] tokio::task::JoinError),
+}
