@@ -248,7 +248,7 @@ async fn five_thousand_idle_connections_cost_little_and_end() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum.map(|most| most.min(20_000)), ..limit }).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "20s")]).await.healthy().await;
+    let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "40s")]).await.healthy().await;
     let id = service.deploy(python("print('served')")).await;
     service.execute(&id).await.assert_outcome(200, "ok");
     let (memory, descriptors) = (service.memory(), service.descriptors());

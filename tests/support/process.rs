@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder};
@@ -21,8 +22,10 @@ impl Service {
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Self {
         // Free a moment ago; nobody else here takes ports by number.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A connection is not used again that the service may be about to close.
+        let client = Client::builder().pool_idle_timeout(Duration::from_millis(300)).build().unwrap();
         let child = command(dir, settings).env("SERVER_PORT", port.to_string()).spawn().unwrap();
-        let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client: Client::new() };
+        let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client };
         let live = format!("{}/health/live", service.url);
         eventually("it listens", async || service.client.get(&live).send().await.ok().map(drop)).await;
         service
