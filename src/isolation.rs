@@ -24,7 +24,7 @@ use crate::types::Language;
 /// Docker under full load takes seconds to start a container.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long it may go on when the service stops.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// All that the container says, in bytes.
 const MAX_EVIDENCE: u64 = 256 << 10;
 

@@ -85,14 +85,20 @@ impl Container {
     /// Ends and removes it, however long that takes: when this returns, the container is gone for good.
     pub async fn remove(mut self) {
         let mut retries = RETRIES.iter().copied();
+        // Without its client a container is never started, but a busy daemon may be about to make it: so it is asked for again.
+        let mut looks = RETRIES.iter().copied();
+        let mut was_killed = false;
         loop {
             match self.docker.remove_container(&self.name).await {
                 Ok(true) => break,
-                Ok(false) if matches!(self.client.try_wait(), Ok(Some(_))) => break,
-                // The daemon may be about to make it. Without its client it is never started, so ask once more after that.
+                Ok(false) if !was_killed && matches!(self.client.try_wait(), Ok(Some(_))) => break,
                 Ok(false) => {
+                    was_killed = true;
                     command::kill_and_wait(&mut self.client).await;
-                    time::sleep(RETRIES[0]).await;
+                    match looks.next() {
+                        Some(pause) => time::sleep(pause).await,
+                        None => break,
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(container.name = self.name, error = %error, "failed to remove a container, trying again");
