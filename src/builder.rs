@@ -221,7 +221,11 @@ impl Builder {
             buildkit: self.settings.buildkit,
             live: source.live,
         };
-        let (image, log) = self.docker.build(&spec, stop).await.map_err(|error| match error {
+        let mut built = self.docker.build(&spec, stop).await;
+        if matches!(&built, Err(docker::BuildError::Docker(error)) if error.is_lost_step()) {
+            built = self.docker.build(&spec, stop).await;
+        }
+        let (image, log) = built.map_err(|error| match error {
             docker::BuildError::Step { mut log, killed } => {
                 if !self.settings.allow_source_builds && log.contains("No matching distribution found") {
                     log.push_str(

@@ -92,6 +92,11 @@ impl DockerError {
         matches!(self, Self::Failed { message, .. } if message.contains("is already in progress"))
     }
 
+    /// Whether it means that the classic builder's own cache has lost a step in this moment, which goes better at a second try.
+    pub fn is_lost_step(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.contains("unable to find image"))
+    }
+
     /// Whether it means that the daemon's disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if is_disk_full(message))
