@@ -139,7 +139,7 @@ async fn a_hundred_crashes_lose_nothing() {
     for _ in 0..ROUNDS {
         let service = Service::start(dir.path(), &[]).await.healthy().await;
         assert_agrees(&service, &ledger).await;
-        round(service, &ledger, Duration::from_millis(random(2500) as u64)).await;
+        round(service, &ledger, Duration::from_millis(500 + random(3000) as u64)).await;
     }
     let service = Service::start(dir.path(), &[]).await.healthy().await;
     report("100 crashes", &ledger);
