@@ -82,15 +82,6 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         isolation.note("builds", vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()]);
     }
     let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
-    let deployer = Deployer::new(
-        Arc::clone(&images),
-        Arc::clone(&registry),
-        store.clone(),
-        pool.clone(),
-        Arc::clone(&room),
-        tasks.clone(),
-        end.clone(),
-    );
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
     let invoker = Arc::new(Invoker::new(
         Arc::clone(&registry),
@@ -100,6 +91,12 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         config.pool.clone(),
         config.sandbox.memory,
     ));
+    let deployer = Deployer::new(
+        (Arc::clone(&images), Arc::clone(&invoker), Arc::clone(&registry), store.clone(), pool.clone(), Arc::clone(&room)),
+        config.functions.clone(),
+        tasks.clone(),
+        end.clone(),
+    );
     let deferred = Deferred::new(
         (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone(), Arc::clone(&room)),
         (config.pool.async_queue_limit, config.pool.container_limit),

@@ -21,7 +21,7 @@ use crate::package::Program;
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
 use crate::store::Image;
-use crate::types::{FunctionId, FunctionName, Language};
+use crate::types::{FunctionName, Language, VersionId};
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
@@ -48,8 +48,8 @@ const PAUSE_RETRY: Duration = Duration::from_millis(200);
 /// What is to become an image.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// The function's.
-    pub id: FunctionId,
+    /// Which version.
+    pub id: VersionId,
     /// The function's.
     pub name: &'a FunctionName,
     /// What to build.
@@ -136,17 +136,17 @@ impl Builder {
         Self { docker, runtimes, platform, settings, permits, tasks, stop }
     }
 
-    /// Removes a function's image. Fails while a container uses it.
+    /// Removes a version's image. Fails while a container uses it.
     ///
     /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
     /// one goes that it is about to build upon.
-    pub async fn remove_image(&self, id: FunctionId) -> Result<(), DockerError> {
+    pub async fn remove_image(&self, id: VersionId) -> Result<(), DockerError> {
         // A daemon that does not answer must not hold up builds.
         self.docker.version().await?;
         let _paused = self.pause().await;
         self.docker.remove_image(&self.image_name(id)).await?;
         // Of an image that a container was just being made from, only the name may have gone.
-        let function = format!("label={}={id}", label::FUNCTION_ID);
+        let function = format!("label={}={}", label::FUNCTION_ID, id.function);
         match self.remove_all(&["dangling=true", &self.ours(), &function]).await {
             Err(error) if error.is_in_use() => Ok(()),
             other => other,
@@ -154,8 +154,17 @@ impl Builder {
     }
 
     /// The platform is in the tag: another one may have the same function, from a backup.
-    fn image_name(&self, id: FunctionId) -> String {
-        format!("{}/{id}:{}", self.settings.image_prefix, self.platform.id())
+    fn image_name(&self, VersionId { function, number }: VersionId) -> String {
+        format!("{}/{function}:{}-{number}", self.settings.image_prefix, self.platform.id())
+    }
+
+    /// The version that an image of this name is of, if it is one of ours.
+    pub fn version_of(&self, repository: &str, tag: &str) -> Option<VersionId> {
+        let function = repository.rsplit('/').next()?.parse().ok()?;
+        let number = tag.strip_prefix(&self.platform.id().to_string())?;
+        // Without a number it is of a platform from before there were versions.
+        let number = if number.is_empty() { 0 } else { number.strip_prefix('-')?.parse().ok()? };
+        Some(VersionId { function, number })
     }
 
     fn ours(&self) -> String {
@@ -167,7 +176,7 @@ impl Builder {
         self.runtimes.ensure(language, self.platform.temp_dir(), stop).await
     }
 
-    /// Builds the image of a function; when it fails, no image is left. Ends early when `stop` is cancelled.
+    /// Builds the image of a version; when it fails, no image is left. Ends early when `stop` is cancelled.
     pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
@@ -206,8 +215,9 @@ impl Builder {
         std::fs::write(source.context.join("Dockerfile"), text)?;
         let labels = [
             (label::RUN, self.platform.run().to_string()),
-            (label::FUNCTION_ID, source.id.to_string()),
+            (label::FUNCTION_ID, source.id.function.to_string()),
             (label::FUNCTION_NAME, source.name.to_string()),
+            (label::VERSION, source.id.number.to_string()),
             (label::LANGUAGE, language.as_str().to_owned()),
             (label::CREATED, source.created_at.to_string()),
         ];
@@ -266,7 +276,7 @@ impl Builder {
 
     /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
     /// another build runs; the last of several builds to end sees to it.
-    async fn remove_leftovers(&self, failed: Option<FunctionId>) {
+    async fn remove_leftovers(&self, failed: Option<VersionId>) {
         let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
         let removed = async {
             if let Some(id) = failed {

@@ -16,9 +16,10 @@ use tracing::Level;
 use crate::telemetry::Format;
 
 use parse::{
-    parse, parse_bit, parse_cpus, parse_duration, parse_format, parse_hosts, parse_image, parse_level, parse_memory,
-    parse_network, parse_rate, parse_repository, parse_runtime, parse_size, parse_token,
+    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network, parse_rate,
+    parse_repository, parse_runtime, parse_token,
 };
+pub use parse::{parse_duration, parse_size};
 
 /// Everything that can be set, as it was at the start.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// For executions as a whole.
     pub pool: Pool,
+    /// For each function.
+    pub functions: Functions,
     /// For what is kept of them.
     pub history: History,
     /// TEMP_DIR_BASE: uploads and build contexts are kept here while they are needed.
@@ -76,7 +79,7 @@ pub struct RateLimit {
 }
 
 /// A value that must not appear in a log.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {
@@ -142,6 +145,19 @@ pub struct Sandbox {
     pub required: bool,
 }
 
+/// What a function may have of its own at most.
+#[derive(Clone, Debug)]
+pub struct Functions {
+    /// MAX_FUNCTION_MEMORY of a container, in bytes; never less than what functions have by default.
+    pub max_memory: u64,
+    /// MAX_FUNCTION_CPUS of a container, in processors; never less than what functions have by default.
+    pub max_cpus: f64,
+    /// MAX_FUNCTION_TIMEOUT of one invocation; never less than what functions have by default.
+    pub max_timeout: Duration,
+    /// MAX_FUNCTION_VERSIONS: how many of the last versions are kept.
+    pub max_versions: u32,
+}
+
 /// Limits of executions.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -194,6 +210,22 @@ impl Config {
 
     fn from_reader(vars: &mut Reader) -> Result<Self, ConfigError> {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let sandbox = Sandbox {
+            memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, parse_memory)?,
+            cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, CPUS, parse_cpus)?,
+            pids: vars.count("DOCKER_PIDS_LIMIT", 64, 16, 4_000_000)?,
+            tmpfs: vars.size("DOCKER_TMPFS_SIZE", 64_000_000)?,
+            runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
+            required: vars.read("REQUIRE_ISOLATION", false, "true or false", parse)?,
+        };
+        let run_timeout = vars.duration("DOCKER_RUN_TIMEOUT", 30)?;
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let functions = Functions {
+            max_memory: vars.read("MAX_FUNCTION_MEMORY", 1_000_000_000, MEMORY, parse_memory)?.max(sandbox.memory),
+            max_cpus: vars.read("MAX_FUNCTION_CPUS", processors, CPUS, parse_cpus)?.max(sandbox.cpus),
+            max_timeout: vars.duration("MAX_FUNCTION_TIMEOUT", 900)?.max(run_timeout),
+            max_versions: vars.count("MAX_FUNCTION_VERSIONS", 10, 2, 1000)?,
+        };
         Ok(Self {
             http: Http {
                 host: vars.read("SERVER_HOST", localhost, "an IP address such as 127.0.0.1", parse)?,
@@ -226,17 +258,11 @@ impl Config {
                 image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
-            sandbox: Sandbox {
-                memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, parse_memory)?,
-                cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, CPUS, parse_cpus)?,
-                pids: vars.count("DOCKER_PIDS_LIMIT", 64, 16, 4_000_000)?,
-                tmpfs: vars.size("DOCKER_TMPFS_SIZE", 64_000_000)?,
-                runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
-                required: vars.read("REQUIRE_ISOLATION", false, "true or false", parse)?,
-            },
+            sandbox,
+            functions,
             pool: Pool {
                 container_limit: vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?,
-                run_timeout: vars.duration("DOCKER_RUN_TIMEOUT", 30)?,
+                run_timeout,
                 max_output_size: vars.read("MAX_OUTPUT_SIZE", 1_000_000, OUTPUT, |text| {
                     parse_size(text).filter(|&bytes| bytes <= MAX_OUTPUT).map(|bytes| bytes as u32)
                 })?,
@@ -280,7 +306,8 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
 const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";
-const MIN_MEMORY: u64 = 16_000_000;
+/// The least that a container can live with, in bytes.
+pub const MIN_MEMORY: u64 = 16_000_000;
 const CPUS: &str = "a number of processors from 0.01, such as 0.5";
 const OUTPUT: &str = "a size of at most 64MB, such as 1MB";
 const MAX_OUTPUT: u64 = 64_000_000;

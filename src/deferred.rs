@@ -108,7 +108,8 @@ impl Deferred {
         input: &Input,
         key: Option<IdempotencyKey>,
     ) -> Result<InvocationId, AcceptError> {
-        self.registry.get(id).ok_or(UnknownFunction(id))?;
+        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
+        input.check(&function.settings)?;
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let created_at = u64::try_from(created_at).unwrap_or(u64::MAX);
         let record = InvocationRecord::queued(id, created_at, input.json().to_vec());
@@ -298,11 +299,10 @@ impl Deferred {
             Ok(_) => return Next::Done,
             Err(error) => return self.later(id, &error),
         };
-        let Some(function) = self.registry.get(record.function_id) else { return Next::Done };
         let Some(input) = serde_json::from_slice(&record.input).ok().and_then(|object| Input::parse(object).ok()) else {
             return self.give_up(record, "its input can't be read".to_owned()).await;
         };
-        let ready = match self.invoker.prepare(&function).await {
+        let ready = match self.invoker.prepare(record.function_id, &input).await {
             Ok(ready) => ready,
             Err(error) => match self.trouble(id, &error) {
                 Trouble::Over => return Next::Done,

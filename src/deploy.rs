@@ -1,48 +1,50 @@
-//! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its image.
+//! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its images. How a
+//! function becomes another is in `revise`.
+
+mod error;
+mod revise;
+mod room;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use error::{DeleteError, DeployError};
+pub use room::Room;
+
 use crate::builder::BuildError;
-use crate::disk::{self, LowDisk};
-use crate::docker::{Docker, DockerError, LiveLog};
-use crate::images::{Draft, ImageError, Images};
+use crate::config;
+use crate::disk::LowDisk;
+use crate::docker::LiveLog;
+use crate::images::{Draft, Images};
+use crate::invoke::Invoker;
 use crate::package::Program;
-use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::{Function, Registry};
-use crate::store::{Executions, IdempotencyKey, Known, Record, Store, StoreError};
-use crate::types::{FunctionId, FunctionName, Language, UnknownFunction};
+use crate::settings::{Change, Settings};
+use crate::store::{Executions, IdempotencyKey, Known, Package, Record, Store, VersionRecord};
+use crate::types::{FunctionId, FunctionName, Language, UnknownFunction, VersionId};
 
-/// Makes and deletes functions.
+/// Makes, changes and deletes functions.
 #[derive(Debug)]
 pub struct Deployer {
     images: Arc<Images>,
+    invoker: Arc<Invoker>,
     registry: Arc<Registry>,
     store: Store,
     pool: Pool,
     room: Arc<Room>,
+    limits: config::Functions,
     /// The keys of requests that are being carried out.
     claimed: Mutex<HashSet<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// Knows the disks that a submit writes to.
-#[derive(Debug)]
-pub struct Room {
-    docker_dir: OnceLock<PathBuf>,
-    platform: Arc<Platform>,
-    floor: u64,
 }
 
 /// What was uploaded.
@@ -50,87 +52,44 @@ pub struct Room {
 pub struct Upload {
     /// The zip, in an unnamed file.
     pub zip: File,
-    /// The function's name.
-    pub name: FunctionName,
+    /// The function's name, when one was given.
+    pub name: Option<FunctionName>,
+    /// What a new function is called when none was.
+    pub default_name: FunctionName,
     /// The uploader's word on the language.
     pub language: Option<Language>,
+    /// What the function is to have of its own.
+    pub settings: Change,
     /// What the client calls its request, to send it again without making two functions.
     pub key: Option<String>,
     /// Gets what the build prints, as it prints it.
     pub live: Option<LiveLog>,
 }
 
-/// Why there is no function.
-#[derive(Debug, Error)]
-pub enum DeployError {
-    /// Its image could not be made.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The key was used before, for something else.
-    #[error("this Idempotency-Key came with another request; use a new one")]
-    OtherRequest,
-    /// The same request is being carried out.
-    #[error("a request with this Idempotency-Key is being carried out; try again later")]
-    InProgress,
-    /// It could not be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The zip could not be read again.
-    #[error("failed to read the upload")]
-    Io(#[from] io::Error),
-    /// The task died.
-    #[error("the deployment died")]
-    Died(#[from] tokio::task::JoinError),
+/// A version that was built and is not yet stored.
+#[derive(Debug)]
+struct Built {
+    version: VersionRecord,
+    zip: Vec<u8>,
+    log: String,
 }
 
-/// Why a function is not deleted.
-#[derive(Debug, Error)]
-pub enum DeleteError {
-    /// There is none of this id.
-    #[error(transparent)]
-    Unknown(#[from] UnknownFunction),
-    /// That could not be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The task died.
-    #[error("the deletion died")]
-    Died(#[from] tokio::task::JoinError),
-}
-
-impl Room {
-    /// Submits are taken while `floor` bytes are free.
-    pub fn new(platform: Arc<Platform>, floor: u64) -> Arc<Self> {
-        Arc::new(Self { docker_dir: OnceLock::new(), platform, floor })
-    }
-
-    /// Finds out where Docker keeps its images. Until that is known its disk is not looked at.
-    pub async fn find_docker(&self, docker: &Docker) -> Result<(), DockerError> {
-        let folder = docker.root_dir().await?;
-        self.docker_dir.get_or_init(|| folder);
-        Ok(())
-    }
-
-    /// Whether there is more than the floor on each disk.
-    pub fn check(&self) -> Result<(), LowDisk> {
-        let mut folders =
-            vec![("DATA_DIR", self.platform.data_dir().to_owned()), ("TEMP_DIR_BASE", self.platform.temp_dir().to_owned())];
-        folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));
-        disk::check(&folders, self.floor)
+impl Built {
+    fn package(&self) -> Package<'_> {
+        Package { zip: &self.zip, build_log: &self.log }
     }
 }
 
 impl Deployer {
     /// Registers what it makes in `store` and then in `registry`. When `stop` is cancelled, deployments under way end.
     pub fn new(
-        images: Arc<Images>,
-        registry: Arc<Registry>,
-        store: Store,
-        pool: Pool,
-        room: Arc<Room>,
+        parts: (Arc<Images>, Arc<Invoker>, Arc<Registry>, Store, Pool, Arc<Room>),
+        limits: config::Functions,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { images, registry, store, pool, room, claimed: Mutex::default(), tasks, stop })
+        let (images, invoker, registry, store, pool, room) = parts;
+        Arc::new(Self { images, invoker, registry, store, pool, room, limits, claimed: Mutex::default(), tasks, stop })
     }
 
     /// Whether an upload may come: not when a disk is nearly full.
@@ -140,23 +99,30 @@ impl Deployer {
 
     /// Makes a function of an upload. Dropped before that is on disk, it undoes what it has done. Returned, it is on disk.
     pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Arc<Function>, DeployError> {
-        // A task of its own, so that undoing goes on when the caller leaves; the guard tells it of that.
+        let this = Arc::clone(self);
+        self.run(|stop| async move { this.deploy_until(upload, &stop).await }).await
+    }
+
+    /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token.
+    async fn run<F>(&self, deployment: impl FnOnce(CancellationToken) -> F) -> Result<Arc<Function>, DeployError>
+    where
+        F: Future<Output = Result<Arc<Function>, DeployError>> + Send + 'static,
+    {
         let stop = self.stop.child_token();
         let _caller = stop.clone().drop_guard();
-        let this = Arc::clone(self);
-        let span = tracing::Span::current();
-        let task = async move { this.deploy_until(upload, &stop).await };
-        self.tasks.spawn(tracing::Instrument::instrument(task, span)).await?
+        let task = tracing::Instrument::instrument(deployment(stop), tracing::Span::current());
+        self.tasks.spawn(task).await?
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
-        let Upload { mut zip, name, language, key, live } = upload;
-        let zip_sha256;
-        (zip, zip_sha256) = tokio::task::spawn_blocking(move || digest(&mut zip).map(|sha256| (zip, sha256))).await??;
+        let Upload { zip, name, default_name, language, settings, key, live } = upload;
+        let name = name.unwrap_or(default_name);
+        let (zip, zip_sha256) = digest(zip).await?;
         let key = key.map(|key| {
             let language = language.map_or("", Language::as_str);
-            IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}") }
+            IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
         });
+        let settings = Settings::default().with(settings, &self.limits)?;
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
         if let Some(key) = &key {
             match self.store.submitted(key).await? {
@@ -170,50 +136,64 @@ impl Deployer {
                 }
             }
         }
-        let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let draft = Draft { id: FunctionId::random(), name, language, created_at, unpacked_size: None };
-        let (package, built) = self.images.make(&draft, zip.try_clone()?, live.as_ref(), stop).await?;
-        let Draft { id, name, .. } = draft;
-        let kept = async {
-            let zip = tokio::task::spawn_blocking(move || read_again(zip)).await??;
-            let record = Record {
-                id,
-                name,
-                language: package.program.language(),
-                entry: match package.program {
-                    Program::Python { entry, .. } => Some(entry),
-                    Program::Go { .. } => None,
-                },
-                created_at,
-                executions: Executions::default(),
-                zip_size: zip.len() as u64,
-                zip_sha256,
-                unpacked_size: package.size,
-                image: built.image,
-            };
-            if stop.is_cancelled() {
-                // The caller left as the build ended: nobody will ever know the id.
-                return Err(DeployError::Image(BuildError::Cancelled.into()));
-            }
-            self.store.insert(&record, &zip, &built.log, key.as_ref()).await?;
-            Ok(record)
-        };
-        let record = match kept.await {
-            Ok(record) => record,
-            Err(error) => {
-                self.remove_image_later(id);
-                return Err(error);
-            }
-        };
+        let id = FunctionId::random();
+        let version = VersionId { function: id, number: 1 };
+        let built = self.build(version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        let created_at = built.version.created_at;
+        let (executions, version_record) = (Executions::default(), built.version.clone());
+        let record =
+            Record { id, name, created_at, executions, settings, version: version_record, former: None, last_version: 1 };
+        if let Err(error) = self.store.insert(&record, built.package(), key.as_ref()).await {
+            self.images.remove_later(version);
+            return Err(error.into());
+        }
         let function = self.registry.insert(record.into());
-        tracing::info!(function.id = %id, function.name = %function.name, language = function.language.as_str(), "function deployed");
+        let language = function.version.language.as_str();
+        tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
         // So that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
         Ok(function)
     }
 
-    /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its image goes.
+    /// Builds a version. On error, also when the caller left as the build ended, no image is left.
+    async fn build(
+        &self,
+        id: VersionId,
+        name: &FunctionName,
+        (zip, zip_sha256): (File, String),
+        (language, live): (Option<Language>, Option<LiveLog>),
+        stop: &CancellationToken,
+    ) -> Result<Built, DeployError> {
+        let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
+        let (package, built) = self.images.make(&draft, zip.try_clone()?, live.as_ref(), stop).await?;
+        let zip = tokio::task::spawn_blocking(move || read_again(zip)).await.map_err(DeployError::from);
+        let zip = match zip.and_then(|zip| Ok(zip?)) {
+            Ok(zip) if !stop.is_cancelled() => zip,
+            failed => {
+                self.images.remove_later(id);
+                // Nobody will ever know the id.
+                return Err(failed.err().unwrap_or(DeployError::Image(BuildError::Cancelled.into())));
+            }
+        };
+        let version = VersionRecord {
+            number: id.number,
+            language: package.program.language(),
+            entry: match package.program {
+                Program::Python { entry, .. } => Some(entry),
+                Program::Go { .. } => None,
+            },
+            created_at,
+            zip_size: zip.len() as u64,
+            zip_sha256,
+            unpacked_size: package.size,
+            image: built.image,
+        };
+        Ok(Built { version, zip, log: built.log })
+    }
+
+    /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its images go.
     pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
         // A task of its own: what is deleted on disk must not live on in memory because the caller left.
@@ -224,8 +204,10 @@ impl Deployer {
             if let Some(function) = this.registry.remove(id) {
                 this.pool.retire(&function);
                 tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
+                for version in function.versions() {
+                    this.images.remove_later(version.id);
+                }
             }
-            this.remove_image_later(id);
             Ok(())
         };
         self.tasks.spawn(task).await?
@@ -238,11 +220,6 @@ impl Deployer {
 
     fn claims(&self) -> MutexGuard<'_, HashSet<String>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remove_image_later(&self, id: FunctionId) {
-        let images = Arc::clone(&self.images);
-        self.tasks.spawn(async move { images.remove(id).await });
     }
 }
 
@@ -260,12 +237,31 @@ impl Drop for Claim<'_> {
 }
 
 /// The SHA-256 of the zip, hexadecimal.
-fn digest(zip: &mut File) -> io::Result<String> {
+async fn digest(mut zip: File) -> Result<(File, String), DeployError> {
+    let digested = tokio::task::spawn_blocking(move || {
+        let mut hash = Sha256::new();
+        zip.rewind()?;
+        io::copy(&mut zip, &mut hash)?;
+        zip.rewind()?;
+        Ok::<_, io::Error>((zip, hexadecimal(hash)))
+    });
+    Ok(digested.await??)
+}
+
+/// Of a request's settings; nothing where there are none. It tells secrets apart and does not give them away.
+fn digest_of(settings: &Change) -> String {
+    let Change { memory, cpus, timeout, environment, secrets } = settings;
+    if (memory, cpus, timeout) == (&None, &None, &None) && environment.is_empty() && secrets.is_empty() {
+        return String::new();
+    }
+    let secrets: Vec<_> = secrets.iter().map(|(name, value)| (name, value.as_ref().map(|secret| &secret.0))).collect();
     let mut hash = Sha256::new();
-    zip.rewind()?;
-    io::copy(zip, &mut hash)?;
-    zip.rewind()?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    hash.update(format!("{memory:?} {cpus:?} {timeout:?} {environment:?} {secrets:?}"));
+    format!(" {}", hexadecimal(hash))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_again(mut zip: File) -> io::Result<Vec<u8>> {

@@ -30,6 +30,8 @@ pub mod label {
     pub const FUNCTION_ID: &str = "youtube-serverless.function.id";
     /// The function's name.
     pub const FUNCTION_NAME: &str = "youtube-serverless.function.name";
+    /// The number of the function's version.
+    pub const VERSION: &str = "youtube-serverless.function.version";
     /// The function's language; alone on runtime images, which all platforms share.
     pub const LANGUAGE: &str = "youtube-serverless.language";
     /// When it was made, in Unix seconds.

@@ -13,8 +13,10 @@ mod problem;
 mod rate;
 mod request;
 mod server;
+mod settings;
 mod site;
 mod upload;
+mod versions;
 
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ pub struct State {
 /// Largest body of an execution, in bytes.
 const MAX_EXECUTE_BODY: usize = 1 << 20;
 /// What a multipart body may have beside the zip itself.
-const MULTIPART_OVERHEAD: u64 = 64 << 10;
+const MULTIPART_OVERHEAD: u64 = 1 << 20;
 
 /// All routes.
 pub fn router(state: State) -> Router {
@@ -79,6 +81,10 @@ pub fn router(state: State) -> Router {
         .routes(routes!(execute::by_name).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::delete))
+        .routes(routes!(versions::update).layer(DefaultBodyLimit::max(max_upload)))
+        .routes(routes!(versions::configure).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(versions::list))
+        .routes(routes!(versions::roll_back))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show, invocations::cancel))
         .routes(routes!(functions::instances))

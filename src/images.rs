@@ -1,4 +1,4 @@
-//! Functions' images: a cache of what can be built from their zips at any time.
+//! Versions' images: a cache of what can be built from their zips at any time.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -17,11 +17,11 @@ use crate::config;
 use crate::docker::LiveLog;
 use crate::package::{self, Package, PackageError};
 use crate::platform::Platform;
-use crate::registry::{Function, Registry};
+use crate::registry::{Registry, Version};
 use crate::store::{Store, StoreError};
-use crate::types::{FunctionId, FunctionName, Language};
+use crate::types::{FunctionName, Language, VersionId};
 
-/// The image of a deleted function is tried again this often while executions still use it.
+/// The removal of an image is tried again this often while executions still use it.
 const RETRY: Duration = Duration::from_secs(1);
 /// When the cache is over its limit and what could go is in use, it is looked at again after this.
 const TRIM_RETRY: Duration = Duration::from_secs(5);
@@ -34,9 +34,9 @@ pub struct Images {
     store: Store,
     platform: Arc<Platform>,
     settings: config::Builds,
-    rebuilds: std::sync::Mutex<HashMap<FunctionId, Arc<Rebuild>>>,
-    /// Functions that are gone, whose images are not yet.
-    leaving: std::sync::Mutex<HashSet<FunctionId>>,
+    rebuilds: std::sync::Mutex<HashMap<VersionId, Arc<Rebuild>>>,
+    /// Versions that need no image any more, whose images are not gone yet.
+    leaving: std::sync::Mutex<HashSet<VersionId>>,
     trimming: Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -45,8 +45,8 @@ pub struct Images {
 /// What an image is to be made for.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// The function's.
-    pub id: FunctionId,
+    /// Which version.
+    pub id: VersionId,
     /// The function's.
     pub name: FunctionName,
     /// The word of who knows; None to find out.
@@ -57,7 +57,7 @@ pub struct Draft {
     pub unpacked_size: Option<u64>,
 }
 
-/// The making again of one function's image.
+/// The making again of one version's image.
 #[derive(Debug, Default)]
 struct Rebuild {
     /// How often it has begun.
@@ -78,8 +78,8 @@ pub enum ImageError {
     /// The zip could not be read, or the image not be noted.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The function was deleted meanwhile.
-    #[error("the function was deleted")]
+    /// The version is gone, with its function or because it was too old.
+    #[error("the function or its version was deleted")]
     Deleted,
     /// A matter of this machine's disk.
     #[error("failed to make room for the package")]
@@ -138,23 +138,23 @@ impl Images {
         Ok((package, built))
     }
 
-    /// Sees to it that a function has an image: when it is gone it is built from the zip, once for all who wait. They share
+    /// Sees to it that a version has an image: when it is gone it is built from the zip, once for all who wait. They share
     /// the error, too.
-    pub async fn ensure(self: &Arc<Self>, function: &Arc<Function>) -> Result<(), Arc<ImageError>> {
-        if function.image().is_there {
+    pub async fn ensure(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) -> Result<(), Arc<ImageError>> {
+        if version.image().is_there {
             return Ok(());
         }
         // A task of its own: who waits may leave, and what it has begun is of use to the others.
-        let (this, function) = (Arc::clone(self), Arc::clone(function));
-        let task = self.tasks.spawn(async move { this.make_again_once(&function).await });
+        let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
+        let task = self.tasks.spawn(async move { this.make_again_once(&version, &name).await });
         task.await.map_err(|error| Arc::new(error.into()))?
     }
 
-    async fn make_again_once(self: &Arc<Self>, function: &Function) -> Result<(), Arc<ImageError>> {
-        let rebuild = self.rebuild(function.id);
+    async fn make_again_once(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), Arc<ImageError>> {
+        let rebuild = self.rebuild(version.id);
         let begun = rebuild.begun.load(Ordering::Acquire);
         let mut last_error = rebuild.last_error.lock().await;
-        if function.image().is_there {
+        if version.image().is_there {
             return Ok(());
         }
         match &*last_error {
@@ -163,25 +163,23 @@ impl Images {
             Some(_) | None => {}
         }
         rebuild.begun.fetch_add(1, Ordering::AcqRel);
-        let made = self.make_again(function).await.map_err(Arc::new);
+        self.leaving().remove(&version.id);
+        let made = self.make_again(version, name).await.map_err(Arc::new);
         *last_error = made.as_ref().err().cloned();
         made
     }
 
-    fn rebuild(&self, id: FunctionId) -> Arc<Rebuild> {
+    fn rebuild(&self, id: VersionId) -> Arc<Rebuild> {
         Arc::clone(self.rebuilds().entry(id).or_default())
     }
 
-    fn rebuilds(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<Rebuild>>> {
+    fn rebuilds(&self) -> MutexGuard<'_, HashMap<VersionId, Arc<Rebuild>>> {
         self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn make_again(self: &Arc<Self>, function: &Function) -> Result<(), ImageError> {
-        if function.is_deleted() {
-            return Err(ImageError::Deleted);
-        }
-        tracing::info!(function.id = %function.id, "the image is gone: building it again");
-        let zip = self.store.zip(function.id).await?.ok_or(ImageError::Deleted)?;
+    async fn make_again(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
+        tracing::info!(function.id = %version.id.function, version = version.id.number, "the image is gone: building it again");
+        let zip = self.store.zip(version.id).await?.ok_or(ImageError::Deleted)?;
         let temp_dir = self.platform.temp_dir().to_owned();
         let zip = tokio::task::spawn_blocking(move || {
             let mut file = tempfile::tempfile_in(temp_dir)?;
@@ -190,39 +188,57 @@ impl Images {
             Ok::<_, io::Error>(file)
         });
         let draft = Draft {
-            id: function.id,
-            name: function.name.clone(),
-            language: Some(function.language),
-            created_at: function.created_at,
-            unpacked_size: Some(function.unpacked_size),
+            id: version.id,
+            name: name.clone(),
+            language: Some(version.language),
+            created_at: version.created_at,
+            unpacked_size: Some(version.unpacked_size),
         };
         let (_, built) = self.make(&draft, zip.await??, None, &self.stop).await?;
-        let is_known = self.store.set_image(function.id, &built.image, &built.log).await?;
-        if !is_known || function.is_deleted() {
-            let (this, id) = (Arc::clone(self), function.id);
-            self.tasks.spawn(async move { this.remove(id).await });
+        if !self.store.set_image(version.id, &built.image, &built.log).await? {
+            self.remove_later(version.id);
             return Err(ImageError::Deleted);
         }
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-        function.set_image(built.image, u64::try_from(now).unwrap_or(u64::MAX));
+        version.set_image(built.image, u64::try_from(now).unwrap_or(u64::MAX));
         self.trim_later();
         Ok(())
     }
 
-    /// Removes a function's image, once nothing uses it any more.
-    pub async fn remove(&self, id: FunctionId) {
-        self.rebuilds().remove(&id);
+    /// Removes a version's image in the background, once nothing uses it any more; unless it is made again before that.
+    pub fn remove_later(self: &Arc<Self>, id: VersionId) {
         self.leaving().insert(id);
-        while let Err(error) = self.builder.remove_image(id).await {
-            if !error.is_in_use() {
-                tracing::warn!(function.id = %id, %error, "failed to remove an image, trying again");
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            while !this.remove(id).await {
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = this.stop.cancelled() => return,
+                }
             }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.stop.cancelled() => return,
+        });
+    }
+
+    /// Whether there is nothing left to do.
+    async fn remove(&self, id: VersionId) -> bool {
+        let rebuild = self.rebuild(id);
+        // What is being made again must not be taken for what was to go.
+        let _one = rebuild.last_error.lock().await;
+        if !self.leaving().contains(&id) {
+            return true;
+        }
+        match self.builder.remove_image(id).await {
+            Ok(()) => {}
+            Err(error) => {
+                if !error.is_in_use() {
+                    tracing::warn!(image = %id, %error, "failed to remove an image, trying again");
+                }
+                return false;
             }
         }
         self.leaving().remove(&id);
+        self.rebuilds().remove(&id);
+        true
     }
 
     /// For the end, when no container is left: removes the images that were still in use. What is left even then is removed
@@ -231,12 +247,12 @@ impl Images {
         let leaving = std::mem::take(&mut *self.leaving());
         for id in leaving {
             if let Err(error) = self.builder.remove_image(id).await {
-                tracing::warn!(function.id = %id, %error, "failed to remove an image, leaving it to the next start");
+                tracing::warn!(image = %id, %error, "failed to remove an image, leaving it to the next start");
             }
         }
     }
 
-    fn leaving(&self) -> MutexGuard<'_, HashSet<FunctionId>> {
+    fn leaving(&self) -> MutexGuard<'_, HashSet<VersionId>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,22 +280,29 @@ impl Images {
 
     /// Evicts the longest unused images, but never the last used one. True when it must try again: some are in use.
     async fn trim(&self, limit: u64) -> Result<bool, ImageError> {
-        let mut cached: Vec<_> = self.registry.list().into_iter().filter(|function| function.image().is_there).collect();
-        let mut total: u64 = cached.iter().map(|function| function.image().size).sum();
-        cached.sort_by_key(|function| function.last_used());
+        let mut cached = Vec::new();
+        for function in self.registry.list() {
+            for version in function.versions().filter(|version| version.image().is_there) {
+                // What is only kept for a rollback goes first.
+                let is_run = version.id == function.version.id;
+                cached.push(((is_run, function.last_used()), Arc::clone(version)));
+            }
+        }
+        let mut total: u64 = cached.iter().map(|(_, version)| version.image().size).sum();
+        cached.sort_by_key(|&(order, _)| order);
         cached.pop();
         let mut is_in_the_way = false;
-        for function in cached {
+        for (_, version) in cached {
             if total <= limit {
                 return Ok(false);
             }
-            let rebuild = self.rebuild(function.id);
+            let rebuild = self.rebuild(version.id);
             let _one = rebuild.last_error.lock().await;
-            let image = function.image();
-            if !image.is_there || function.is_deleted() {
+            let image = version.image();
+            if !image.is_there {
                 continue;
             }
-            match self.builder.remove_image(function.id).await {
+            match self.builder.remove_image(version.id).await {
                 Ok(()) => {}
                 Err(error) if error.is_in_use() => {
                     is_in_the_way = true;
@@ -287,9 +310,9 @@ impl Images {
                 }
                 Err(error) => return Err(BuildError::Docker(error).into()),
             }
-            tracing::info!(function.id = %function.id, bytes = image.size, "evicted an image");
-            function.lose_image(image.id.as_str());
-            self.store.lose_images(&[function.id]).await?;
+            tracing::info!(image = %version.id, bytes = image.size, "evicted an image");
+            version.lose_image(image.id.as_str());
+            self.store.lose_images(&[version.id]).await?;
             total = total.saturating_sub(image.size);
         }
         Ok(is_in_the_way && total > limit)

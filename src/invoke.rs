@@ -22,7 +22,7 @@ use crate::types::{FunctionId, InvocationId, UnknownFunction};
 
 pub use outcome::Outcome;
 
-use input::Input;
+use input::{Input, InputError};
 
 /// How often an image is made again for one execution, when somebody removes it again and again.
 const IMAGE_TRIES: u32 = 2;
@@ -35,6 +35,7 @@ pub struct Invoker {
     pool: Pool,
     history: Arc<History>,
     limits: config::Pool,
+    /// DOCKER_MEMORY_LIMIT.
     memory_limit: u64,
 }
 
@@ -71,6 +72,9 @@ pub enum InvokeError {
     /// No such function.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
+    /// Its input can't be the function's.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// Its image was gone, and could not be made again.
     #[error(transparent)]
     Image(#[from] Arc<ImageError>),
@@ -93,6 +97,7 @@ impl Ready {
     pub fn begin(&self, record: InvocationRecord) -> InvocationRecord {
         InvocationRecord {
             executed_at: Some(now()),
+            version: Some(self.function.version.id.number),
             start: Some(self.lease.start().name().to_owned()),
             queued: Some(self.queued),
             ..record
@@ -135,9 +140,8 @@ impl Invoker {
 
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
-        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
-        let record = InvocationRecord::queued(function.id, now(), self.history.keep_input(input.json()));
-        let ready = self.prepare(&function).await?;
+        let record = InvocationRecord::queued(id, now(), self.history.keep_input(input.json()));
+        let ready = self.prepare(id, &input).await?;
         let mut note = self.history.begin(ready.begin(record));
         let invocation = self.run(ready, note.record().id, input).await;
         invocation.complete(note.record(), |output| self.history.cut(output));
@@ -146,11 +150,25 @@ impl Invoker {
         Ok(invocation)
     }
 
-    /// Gets an instance for a function, however long that takes.
-    pub async fn prepare(&self, function: &Arc<Function>) -> Result<Ready, InvokeError> {
+    /// Gets an instance for a function as it then stands, however long that takes.
+    pub async fn prepare(&self, id: FunctionId, input: &Input) -> Result<Ready, InvokeError> {
         let arrived = Instant::now();
-        let lease = self.lease(function).await?;
-        Ok(Ready { function: Arc::clone(function), lease, queued: arrived.elapsed() })
+        loop {
+            let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
+            input.check(&function.settings)?;
+            match self.lease(&function).await {
+                // What has taken its place is in the registry before it is retired, and so is its absence.
+                Err(InvokeError::Acquire(AcquireError::Retired)) => {}
+                Err(InvokeError::Image(error)) if function.is_retired() && matches!(*error, ImageError::Deleted) => {}
+                Err(error) => return Err(error),
+                Ok(lease) => return Ok(Ready { function, lease, queued: arrived.elapsed() }),
+            }
+        }
+    }
+
+    /// Sees to it that an instance of what is to be a function waits for work.
+    pub async fn warm(&self, next: &Arc<Function>) -> Result<(), InvokeError> {
+        self.lease(next).await.map(Lease::release)
     }
 
     /// Runs a function on the instance that it got. Dropped, it ends both.
@@ -159,7 +177,8 @@ impl Invoker {
         let start = lease.start();
         let executed_at = now();
         self.registry.executed(&function, executed_at / 1000);
-        let (mut environment, stdin) = input.into_parts();
+        let (environment, stdin) = input.into_parts();
+        let mut environment = function.settings.complete(environment);
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
             ("FUNCTION_NAME".to_owned(), function.name.to_string()),
@@ -168,7 +187,8 @@ impl Invoker {
         let output_cap = self.limits.max_output_size;
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
-        let reply = lease.invoke(&request, self.limits.run_timeout).await;
+        let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
+        let reply = lease.invoke(&request, limit).await;
         let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
         let full = |stream: &[u8]| stream.len() >= output_cap as usize;
         let mut truncated = full(&reply.stdout) || full(&reply.stderr);
@@ -176,7 +196,7 @@ impl Invoker {
             (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
             truncated = exit.truncated;
         }
-        let outcome = self.outcome(&reply.end);
+        let outcome = Outcome::of_end(&reply.end, function.settings.memory.unwrap_or(self.memory_limit));
         metrics::invocation(function.id, outcome.name(), duration, queued, start == Start::Cold);
         Invocation {
             id,
@@ -198,28 +218,19 @@ impl Invoker {
         let mut tries = 0..IMAGE_TRIES;
         loop {
             // A warm instance needs no image.
-            if !self.pool.has_idle(function.id) {
-                self.images.ensure(function).await?;
+            if !self.pool.has_idle(function.revision) {
+                self.images.ensure(&function.version, &function.name).await?;
             }
             match self.pool.acquire(function).await {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // Noted once, by the first of those who waited for this start.
-                    StartError::NoImage(image) => drop(function.lose_image(image)),
+                    StartError::NoImage(image) => drop(function.version.lose_image(image)),
                     StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
                         return Err(AcquireError::Start(error).into());
                     }
                 },
                 other => return Ok(other?),
             }
-        }
-    }
-
-    fn outcome(&self, end: &End) -> Outcome {
-        match end {
-            End::Exited(exit) => Outcome::of(exit, self.memory_limit),
-            End::Timeout(limit) => Outcome::Timeout(*limit),
-            End::OutOfMemory => Outcome::OutOfMemory { limit: self.memory_limit, exit_code: None },
-            End::Lost => Outcome::Lost,
         }
     }
 }

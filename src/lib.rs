@@ -83,6 +83,7 @@ pub mod protocol;
 pub mod reconcile;
 pub mod registry;
 pub mod runtime;
+pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod types;

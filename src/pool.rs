@@ -21,7 +21,7 @@ use crate::config;
 use crate::docker::{Docker, RunSpec, label};
 use crate::instance::{Instance, Slot, StartError};
 use crate::platform::Platform;
-use crate::registry::Function;
+use crate::registry::{Function, Revision};
 use crate::types::FunctionId;
 
 pub use lease::{Lease, Start};
@@ -60,9 +60,9 @@ pub enum AcquireError {
         /// How long it may.
         limit: Duration,
     },
-    /// The function was deleted meanwhile.
-    #[error("the function was deleted")]
-    Deleted,
+    /// The function was deleted or changed meanwhile.
+    #[error("the function was deleted or changed")]
+    Retired,
     /// The service stops.
     #[error("the service is shutting down")]
     ShuttingDown,
@@ -95,14 +95,14 @@ impl Pool {
             if state.closed {
                 return Err(AcquireError::ShuttingDown);
             }
-            if function.is_deleted() {
-                return Err(AcquireError::Deleted);
+            if function.is_retired() {
+                return Err(AcquireError::Retired);
             }
-            while let Some((key, mut instance)) = state.take_idle(function.id) {
+            while let Some((key, mut instance)) = state.take_idle(function.revision) {
                 if instance.is_alive() {
-                    shared.succeed(&mut state, function.id, &instance);
+                    shared.succeed(&mut state, function.revision, &instance);
                     shared.rebalance(&mut state);
-                    return Ok(Lease::new(Arc::clone(shared), function.id, key, instance, Start::Warm));
+                    return Ok(Lease::new(Arc::clone(shared), function.revision, key, instance, Start::Warm));
                 }
                 tracing::warn!(container.name = instance.name(), "an idle container went away");
                 state.set_phase(key, Phase::Ending);
@@ -111,10 +111,10 @@ impl Pool {
             let number = state.push_waiter(function, sender);
             shared.rebalance(&mut state);
             if state.uncovered() > shared.limits.queue_limit as usize {
-                state.remove_waiter(function.id, number);
+                state.remove_waiter(function.revision, number);
                 return Err(AcquireError::QueueFull { limit: shared.limits.queue_limit });
             }
-            (Waiting { shared, function: function.id, number }, grant)
+            (Waiting { shared, revision: function.revision, number }, grant)
         };
         shared.pressed.notify_one();
         let mut patience = shared.limits.queue_timeout;
@@ -122,7 +122,7 @@ impl Pool {
             tokio::select! {
                 granted = &mut grant => return match granted {
                     Ok(granted) => granted.map_err(AcquireError::Start),
-                    Err(_) if function.is_deleted() => Err(AcquireError::Deleted),
+                    Err(_) if function.is_retired() => Err(AcquireError::Retired),
                     Err(_) => Err(AcquireError::ShuttingDown),
                 },
                 () = time::sleep(patience) => {
@@ -137,8 +137,8 @@ impl Pool {
     }
 
     /// Whether an instance of this function waits for work.
-    pub fn has_idle(&self, id: FunctionId) -> bool {
-        self.0.lock().has_idle(id)
+    pub fn has_idle(&self, revision: Revision) -> bool {
+        self.0.lock().has_idle(revision)
     }
 
     /// How many instances are at what, and how many callers wait.
@@ -155,18 +155,18 @@ impl Pool {
     /// Starts an instance ahead of need, if there is room.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
-        if !state.closed && !function.is_deleted() {
+        if !state.closed && !function.is_retired() {
             state.know(function);
-            state.want_spare(function.id);
+            state.want_spare(function.revision);
             self.0.rebalance(&mut state);
         }
     }
 
-    /// Hands out no instance of this function any more; idle ones end, busy ones when their invocation has ended.
+    /// Hands out no instance of this revision of a function any more; idle ones end, busy ones when their invocation has ended.
     pub fn retire(&self, function: &Function) {
         let mut state = self.0.lock();
-        function.delete();
-        drop(state.retire(function.id));
+        function.retire();
+        drop(state.retire(function.revision));
         self.0.rebalance(&mut state);
     }
 
@@ -196,19 +196,19 @@ impl Pool {
 /// A caller's place in the queue, given up when it leaves.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
-    function: FunctionId,
+    revision: Revision,
     number: u64,
 }
 
 impl Waiting<'_> {
     fn is_covered(&self) -> bool {
-        self.shared.lock().is_covered(self.function, self.number)
+        self.shared.lock().is_covered(self.revision, self.number)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.lock().remove_waiter(self.function, self.number);
+        self.shared.lock().remove_waiter(self.revision, self.number);
     }
 }
 
@@ -227,13 +227,13 @@ impl Shared {
         }
     }
 
-    fn begin_start(self: &Arc<Self>, state: &mut State, id: FunctionId) {
-        let Some((key, function)) = state.begin_start(id) else { return };
+    fn begin_start(self: &Arc<Self>, state: &mut State, revision: Revision) {
+        let Some((key, function)) = state.begin_start(revision) else { return };
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             match shared.start(&function, key).await {
-                Ok(instance) => shared.offer(id, key, instance, Start::Cold),
-                Err(error) => shared.start_failed(id, key, error),
+                Ok(instance) => shared.offer(revision, key, instance, Start::Cold),
+                Err(error) => shared.start_failed(revision, key, error),
             }
         });
     }
@@ -246,7 +246,8 @@ impl Shared {
             (label::RUN, self.platform.run().to_string()),
             (label::FUNCTION_ID, function.id.to_string()),
             (label::FUNCTION_NAME, function.name.to_string()),
-            (label::LANGUAGE, function.language.as_str().to_owned()),
+            (label::VERSION, function.version.id.number.to_string()),
+            (label::LANGUAGE, function.version.language.as_str().to_owned()),
             (label::CREATED, created.to_string()),
         ];
         let shared = Arc::clone(self);
@@ -255,22 +256,23 @@ impl Shared {
             state.free(key);
             shared.rebalance(&mut state);
         });
-        let image = function.image().id;
-        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &self.sandbox, program: None };
+        let image = function.version.image().id;
+        let sandbox = self.sandbox.with(&function.settings);
+        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &sandbox, program: None };
         Instance::start(&self.docker, &spec, slot, &self.tasks).await
     }
 
-    fn start_failed(self: &Arc<Self>, id: FunctionId, key: Key, error: StartError) {
+    fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
         let error = Arc::new(error);
         let mut state = self.lock();
         state.set_phase(key, Phase::Ending);
         let waiters = match &*error {
             // No other start of it will do better, however many may come.
-            StartError::NoImage(_) => state.take_waiters(id),
-            StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => state.waiters_without_hope(id),
+            StartError::NoImage(_) => state.take_waiters(revision),
+            StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => state.waiters_without_hope(revision),
         };
         if waiters.is_empty() {
-            tracing::warn!(function.id = %id, %error, "failed to start an instance");
+            tracing::warn!(function.id = %revision.function, %error, "failed to start an instance");
         }
         drop(state);
         for waiter in waiters {
@@ -280,10 +282,10 @@ impl Shared {
     }
 
     /// Gives an instance to who waits for it, keeps it, or ends it.
-    fn offer(self: &Arc<Self>, id: FunctionId, key: Key, instance: Instance, start: Start) {
+    fn offer(self: &Arc<Self>, revision: Revision, key: Key, instance: Instance, start: Start) {
         let mut state = self.lock();
         let worn = self.limits.max_invocations != 0 && instance.invocations() >= self.limits.max_invocations;
-        if worn || !state.keeps(id) || state.should_yield(id) {
+        if worn || !state.keeps(revision) || state.should_yield(revision) {
             state.set_phase(key, Phase::Ending);
             self.rebalance(&mut state);
             drop(state);
@@ -291,10 +293,10 @@ impl Shared {
             return;
         }
         let mut instance = instance;
-        self.succeed(&mut state, id, &instance);
-        while let Some(waiter) = state.pop_waiter(id) {
+        self.succeed(&mut state, revision, &instance);
+        while let Some(waiter) = state.pop_waiter(revision) {
             state.set_phase(key, Phase::Busy(Instant::now()));
-            let lease = Lease::new(Arc::clone(self), id, key, instance, start);
+            let lease = Lease::new(Arc::clone(self), revision, key, instance, start);
             match waiter.send(Ok(lease)) {
                 Ok(()) => return self.rebalance(&mut state),
                 // It left in this moment.
@@ -307,9 +309,9 @@ impl Shared {
     }
 
     /// Has an instance that is about to run its last invocation succeeded by another, ahead of need.
-    fn succeed(self: &Arc<Self>, state: &mut State, id: FunctionId, instance: &Instance) {
+    fn succeed(self: &Arc<Self>, state: &mut State, revision: Revision, instance: &Instance) {
         if self.limits.max_invocations != 0 && instance.invocations() + 1 >= self.limits.max_invocations {
-            state.want_spare(id);
+            state.want_spare(revision);
         }
     }
 }

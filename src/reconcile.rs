@@ -1,15 +1,16 @@
 //! Brings Docker and what we know into agreement: what nothing owns goes, what is gone is noted. Touches nothing of others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::builder::Builder;
 use crate::docker::{Docker, DockerError, label};
 use crate::platform::Platform;
-use crate::registry::Registry;
+use crate::registry::{Registry, Version};
 use crate::store::{Store, StoreError};
-use crate::types::FunctionId;
+use crate::types::VersionId;
 
 /// Why it could not be done.
 #[derive(Debug, Error)]
@@ -39,17 +40,22 @@ pub async fn run(
     let filter = format!("label={ours}");
     let of_this_run = docker.images(&["dangling=false", &filter, &format!("label={this_run}")]).await?;
     let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
+    let versions: HashMap<VersionId, Arc<Version>> = registry
+        .list()
+        .iter()
+        .flat_map(|function| function.versions())
+        .map(|version| (version.id, Arc::clone(version)))
+        .collect();
     let mut there = HashSet::new();
     for image in docker.images(&["dangling=false", &filter]).await? {
         // Under another name it is a person's: labels are inherited.
-        let id = image.repository.rsplit('/').next().and_then(|id| id.parse::<FunctionId>().ok());
-        let Some(id) = id.filter(|_| image.tag == platform.id().to_string()) else { continue };
-        match registry.get(id) {
-            Some(function) if function.image().id.as_str() == image.id => drop(there.insert(function.id)),
+        let Some(id) = builder.version_of(&image.repository, &image.tag) else { continue };
+        match versions.get(&id) {
+            Some(version) if version.image().id.as_str() == image.id => drop(there.insert(id)),
             // Of a submit that has come meanwhile.
             _ if of_this_run.contains(image.id.as_str()) => {}
             _ => {
-                tracing::info!(image.name = image.repository, "removing an image that no function has");
+                tracing::info!(image.name = image.repository, "removing an image that no function needs");
                 match docker.remove_image(&format!("{}:{}", image.repository, image.tag)).await {
                     // By a build whose service was killed, which goes on for a while: it goes next time.
                     Err(error) if error.is_in_use() => {}
@@ -63,19 +69,19 @@ pub async fn run(
         other => other?,
     }
     let mut lost = Vec::new();
-    for function in registry.list() {
-        let image = function.image();
-        let is_known = there.contains(&function.id) || of_this_run.contains(image.id.as_str());
+    for version in versions.values() {
+        let image = version.image();
+        let is_known = there.contains(&version.id) || of_this_run.contains(image.id.as_str());
         if is_known != image.is_there {
             if is_known {
-                function.find_image(image.id.as_str());
-            } else if function.lose_image(image.id.as_str()) {
-                lost.push(function.id);
+                version.find_image(image.id.as_str());
+            } else if version.lose_image(image.id.as_str()) {
+                lost.push(version.id);
             }
         }
     }
     if !lost.is_empty() {
-        tracing::info!(functions = lost.len(), "images are gone; each is built again at the next execution");
+        tracing::info!(images = lost.len(), "images are gone; each is built again at the next execution");
         store.lose_images(&lost).await?;
     }
     Ok(())

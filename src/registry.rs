@@ -1,100 +1,17 @@
 //! Which functions there are: answered from memory. No I/O.
 
+mod function;
+mod version;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::store::{Executions, Image, Record};
-use crate::types::{FunctionId, FunctionName, Language};
+pub use function::{Function, Life, Revision};
+pub use version::Version;
 
-/// A function that can be executed.
-#[derive(Debug)]
-pub struct Function {
-    /// Its id.
-    pub id: FunctionId,
-    /// What its owner calls it.
-    pub name: FunctionName,
-    /// What it is written in.
-    pub language: Language,
-    /// Unix seconds.
-    pub created_at: u64,
-    image: Mutex<Image>,
-    executions: Mutex<Executions>,
-    deleted: AtomicBool,
-    /// When its image was last made again, in Unix milliseconds.
-    made_again: AtomicU64,
-    /// Of its zip's content, in bytes.
-    pub unpacked_size: u64,
-}
-
-impl From<Record> for Function {
-    fn from(record: Record) -> Self {
-        Self {
-            id: record.id,
-            name: record.name,
-            language: record.language,
-            created_at: record.created_at,
-            image: Mutex::new(record.image),
-            executions: Mutex::new(record.executions),
-            deleted: AtomicBool::new(false),
-            made_again: AtomicU64::new(0),
-            unpacked_size: record.unpacked_size,
-        }
-    }
-}
-
-impl Function {
-    /// What it runs from.
-    pub fn image(&self) -> Image {
-        lock(&self.image).clone()
-    }
-
-    /// Has it run from this from now on, which was made at this time, in Unix milliseconds.
-    pub fn set_image(&self, image: Image, made_at: u64) {
-        *lock(&self.image) = image;
-        self.made_again.store(made_at, Ordering::Relaxed);
-    }
-
-    /// When its image was last of use, in Unix milliseconds, but for the fraction of a second.
-    pub fn last_used(&self) -> u64 {
-        let seconds = self.executions().last.unwrap_or_default().max(self.created_at);
-        self.made_again.load(Ordering::Relaxed).max(seconds * 1000)
-    }
-
-    /// Notes that its image is there after all.
-    pub fn find_image(&self, id: &str) {
-        let mut image = lock(&self.image);
-        image.is_there |= image.id.as_str() == id;
-    }
-
-    /// Notes that this image of it is gone. False when it has another meanwhile, or that was known.
-    pub fn lose_image(&self, id: &str) -> bool {
-        let mut image = lock(&self.image);
-        image.id.as_str() == id && std::mem::take(&mut image.is_there)
-    }
-
-    /// How often it was executed and when last.
-    pub fn executions(&self) -> Executions {
-        *lock(&self.executions)
-    }
-
-    /// Whether it was deleted. Who holds it may have got it before that.
-    pub fn is_deleted(&self) -> bool {
-        self.deleted.load(Ordering::Acquire)
-    }
-
-    /// Notes that it was deleted.
-    pub fn delete(&self) {
-        self.deleted.store(true, Ordering::Release);
-    }
-
-    fn executed(&self, at: u64) {
-        let mut executions = lock(&self.executions);
-        executions.count += 1;
-        // A clock that was set back does not take anything back.
-        executions.last = executions.last.max(Some(at));
-    }
-}
+use crate::store::Executions;
+use crate::types::FunctionId;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,6 +34,13 @@ impl Registry {
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
         functions.insert(function.id, (number, Arc::clone(&function)));
         function
+    }
+
+    /// Puts what became of a function in its place, and returns what stood there. None when the function is gone.
+    pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let (_, function) = functions.get_mut(&next.id)?;
+        Some(std::mem::replace(function, next))
     }
 
     /// Notes an execution at this time, in Unix seconds.
@@ -173,22 +97,50 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ImageId;
+    use crate::settings::Settings;
+    use crate::store::{Image, Record, VersionRecord};
+    use crate::types::{ImageId, Language};
 
     fn function(name: &str) -> Function {
         let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
-        Function::from(Record {
-            id: FunctionId::random(),
-            name: name.parse().unwrap(),
+        let version = VersionRecord {
+            number: 1,
             language: Language::Python,
             entry: None,
             created_at: 1,
-            executions: Executions::default(),
             zip_size: 1,
             zip_sha256: String::new(),
             unpacked_size: 1,
             image: Image { id: image, size: 1, is_there: true },
+        };
+        Function::from(Record {
+            id: FunctionId::random(),
+            name: name.parse().unwrap(),
+            created_at: 1,
+            executions: Executions::default(),
+            settings: Settings::default(),
+            version,
+            former: None,
+            last_version: 1,
         })
+    }
+
+    #[test]
+    fn what_becomes_of_a_function_takes_its_place() {
+        let registry = Registry::default();
+        let first = registry.insert(function("a"));
+        let last = registry.insert(function("a"));
+        registry.executed(&first, 7);
+        let renamed = Arc::new(first.revised("b".parse().unwrap(), Settings::default(), None));
+        assert_eq!(renamed.revision, first.revision, "its instances are as good as before");
+        let limited = renamed.revised("b".parse().unwrap(), Settings { memory: Some(1), ..Settings::default() }, None);
+        assert_ne!(limited.revision, first.revision);
+        assert!(registry.replace(Arc::clone(&renamed)).is_some());
+        assert_eq!(registry.get(first.id).unwrap().executions().last, Some(7), "executions are the function's");
+        assert_eq!(registry.list().iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(registry.by_name("a").unwrap().id, last.id);
+        registry.remove(first.id);
+        assert!(registry.replace(renamed).is_none(), "what is gone does not come back");
     }
 
     #[test]
@@ -231,12 +183,13 @@ mod tests {
     #[test]
     fn only_the_image_that_is_meant_gets_lost() {
         let function = function("one");
-        let (first, second) = (function.image(), ImageId::parse(&format!("sha256:{}", "1".repeat(64))).unwrap());
-        assert!(function.lose_image(first.id.as_str()) && !function.lose_image(first.id.as_str()));
-        assert!(!function.image().is_there);
-        function.set_image(Image { id: second.clone(), ..first.clone() }, 5000);
+        let version = &function.version;
+        let (first, second) = (version.image(), ImageId::parse(&format!("sha256:{}", "1".repeat(64))).unwrap());
+        assert!(version.lose_image(first.id.as_str()) && !version.lose_image(first.id.as_str()));
+        assert!(!version.image().is_there);
+        version.set_image(Image { id: second.clone(), ..first.clone() }, 5000);
         assert_eq!(function.last_used(), 5000);
-        assert!(!function.lose_image(first.id.as_str()));
-        assert!(function.image().is_there && function.image().id == second);
+        assert!(!version.lose_image(first.id.as_str()));
+        assert!(version.image().is_there && version.image().id == second);
     }
 }

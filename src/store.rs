@@ -5,6 +5,7 @@
 mod functions;
 mod idempotency;
 mod invocations;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,9 +17,10 @@ use thiserror::Error;
 
 use crate::disk;
 
-pub use functions::{Executions, Image, Record};
+pub use functions::{Executions, Package, Record, Update};
 pub use idempotency::{IdempotencyKey, Known, Queued};
 pub use invocations::{InvocationRecord, Page, state};
+pub use versions::{Image, VersionRecord};
 
 /// The file's name in DATA_DIR.
 pub const FILE_NAME: &str = "store.db";
@@ -97,7 +99,7 @@ impl Store {
         let migrated = sqlx::migrate!("src/store/migrations").run(&store.pool).await;
         migrated.map_err(|error| store.migration(error))?;
         // Migrations that are done write nothing, so a file that can't be written would show only at a submit.
-        let written = sqlx::query("UPDATE functions SET state = state WHERE number < 0").execute(&store.pool).await;
+        let written = sqlx::query("UPDATE functions SET name = name WHERE number < 0").execute(&store.pool).await;
         written.map_err(|error| store.failed(error))?;
         // Of the small table only: the zips may be gigabytes, and a function whose zip is damaged still executes.
         let check = sqlx::query_scalar::<Sqlite, String>("PRAGMA quick_check(functions)");

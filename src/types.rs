@@ -59,10 +59,30 @@ id!(
     "an invocation id"
 );
 
+/// Identifies a version of a function: what was built of one zip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionId {
+    /// Whose.
+    pub function: FunctionId,
+    /// From 1 on, in the order in which they were posted. Not all were built.
+    pub number: u32,
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} version {}", self.function, self.number)
+    }
+}
+
 /// There is no function of this id.
 #[derive(Debug, Error)]
 #[error("no function with id {0}; GET /api/functions lists those there are")]
 pub struct UnknownFunction(pub FunctionId);
+
+/// There is no such version.
+#[derive(Debug, Error)]
+#[error("there is no version {} of function {}; GET /api/functions/{}/versions lists those there are", .0.number, .0.function, .0.function)]
+pub struct UnknownVersion(pub VersionId);
 
 /// There is no function of this name.
 #[derive(Debug, Error)]

@@ -11,7 +11,8 @@ pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+/// `10s`, `500ms`, `5m`, or a number of seconds: above zero, and at most a year.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
         Err(_) => humantime::parse_duration(text).ok()?,
@@ -20,7 +21,8 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     (Duration::ZERO < parsed && parsed <= Duration::from_secs(366 * 24 * 3600)).then_some(parsed)
 }
 
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+/// `10MB`, `10MiB`, or a number of bytes: above zero.
+pub fn parse_size(text: &str) -> Option<u64> {
     let bytes = text.parse::<bytesize::ByteSize>().ok()?.as_u64();
     (0 < bytes && bytes <= 1 << 50).then_some(bytes)
 }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::disk::LowDisk;
+use crate::invoke::input::InputError;
 use crate::store::StoreError;
 use crate::types::{InvocationId, UnknownFunction, UnknownInvocation};
 
@@ -12,6 +13,9 @@ pub enum AcceptError {
     /// No such function.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
+    /// Its input can't be the function's.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// There are as many as may be.
     #[error("{0} asynchronous executions wait already (ASYNC_QUEUE_LIMIT); try again later")]
     Full(usize),

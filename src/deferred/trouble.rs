@@ -23,7 +23,8 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn of(error: &InvokeError) -> Self {
         match error {
-            InvokeError::Unknown(_) | InvokeError::Acquire(AcquireError::Deleted | AcquireError::ShuttingDown) => Self::Over,
+            InvokeError::Unknown(_) | InvokeError::Acquire(AcquireError::Retired | AcquireError::ShuttingDown) => Self::Over,
+            InvokeError::Input(_) => Self::Final,
             InvokeError::Acquire(AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. }) => Self::Passing,
             InvokeError::Acquire(AcquireError::Start(error)) => match &**error {
                 StartError::Docker(DockerError::Unavailable(_) | DockerError::Spawn(_)) => Self::Passing,

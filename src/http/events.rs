@@ -14,8 +14,10 @@ use super::State;
 use super::functions::submitted;
 use super::problem::Problem;
 use super::request::RequestId;
+use super::versions::updated;
 use crate::deploy::Upload;
 use crate::docker::LiveLog;
+use crate::types::FunctionId;
 
 /// With nothing to say for as long, a comment is sent: proxies cut what is silent.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -26,11 +28,17 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// Deploys, and tells of the build as it goes. When the client leaves, the deployment ends.
-pub(super) fn of_deployment(state: &State, upload: Upload, request_id: RequestId) -> Response {
+/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, the deployment ends.
+pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_id: RequestId) -> Response {
     let (live, mut lines) = LiveLog::channel();
     let deployer = std::sync::Arc::clone(&state.deployer);
-    let mut deployment = Box::pin(async move { deployer.deploy(Upload { live: Some(live), ..upload }).await });
+    let mut deployment = Box::pin(async move {
+        let upload = Upload { live: Some(live), ..upload };
+        match id {
+            Some(id) => deployer.update(id, upload).await,
+            None => deployer.deploy(upload).await,
+        }
+    });
     let mut ended = None;
     let events = stream::poll_fn(move |cx| {
         use std::task::Poll;
@@ -49,7 +57,11 @@ pub(super) fn of_deployment(state: &State, upload: Upload, request_id: RequestId
             None => Poll::Pending,
             Some(done) => Poll::Ready(done.take().map(|done| match done {
                 Ok(function) => {
-                    let body = serde_json::to_string(&submitted(&function)).expect("strings can be written as JSON");
+                    let body = match id {
+                        Some(_) => serde_json::to_string(&updated(&function)),
+                        None => serde_json::to_string(&submitted(&function)),
+                    };
+                    let body = body.expect("texts and numbers can be written as JSON");
                     Event::default().event("deployed").data(body)
                 }
                 Err(error) => Event::default().event("problem").data(Problem::from(error).to_json(&request_id.0)),

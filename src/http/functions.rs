@@ -15,6 +15,7 @@ use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
+use super::settings::ShownSettings;
 use super::upload::{self, UploadError};
 use super::{MULTIPART_OVERHEAD, State};
 use crate::deploy::Upload;
@@ -56,6 +57,17 @@ pub(super) struct Shown {
     last_executed: Option<u64>,
     /// Not unique.
     name: String,
+    /// The number of the version that is run.
+    version: u32,
+}
+
+/// A function with all that its owner has set.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FunctionWithSettings)]
+pub(super) struct Detailed {
+    #[serde(flatten)]
+    function: Shown,
+    settings: ShownSettings,
 }
 
 /// A function that is gone.
@@ -68,7 +80,7 @@ pub(super) struct Deleted {
 /// The form of a submit.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its derived description is used")]
-struct Submission {
+pub(super) struct Submission {
     /// The zip.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     code: Vec<u8>,
@@ -78,6 +90,21 @@ struct Submission {
     /// Settles what the zip leaves open.
     #[schema(nullable = false, value_type = Option<LanguageName>)]
     language: Option<String>,
+    /// Of a container: at least 16 MB, at most MAX_FUNCTION_MEMORY; default: DOCKER_MEMORY_LIMIT.
+    #[schema(nullable = false, pattern = "^(32|64|96)MB$", example = "64MB")]
+    memory: Option<String>,
+    /// Of a container, in processors; at most MAX_FUNCTION_CPUS; default: DOCKER_CPU_LIMIT.
+    #[schema(nullable = false, pattern = "^0\\.[1-9]$", example = "0.5")]
+    cpus: Option<String>,
+    /// Of one invocation; at most MAX_FUNCTION_TIMEOUT; default: DOCKER_RUN_TIMEOUT.
+    #[schema(nullable = false, pattern = "^[1-9]0?s$", example = "10s")]
+    timeout: Option<String>,
+    /// A JSON object: variables for every invocation, unless its input has one of the name.
+    #[schema(nullable = false, pattern = "^\\{\"[a-z]{1,9}\": \"[a-z]{0,9}\"\\}$", example = "{\"greeting\": \"Hello\"}")]
+    environment: Option<String>,
+    /// A JSON object: the same, but never shown, and not for an input to replace.
+    #[schema(nullable = false, pattern = "^\\{\"[A-Z]{1,9}_KEY\": \"[a-z]{0,9}\"\\}$", example = "{\"API_KEY\": \"abc\"}")]
+    secrets: Option<String>,
 }
 
 /// A language that functions can be written in.
@@ -89,10 +116,10 @@ enum LanguageName {
     Golang,
 }
 
-/// What a submit may answer, too.
+/// What a build may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum OfSubmit {
+pub(super) enum OfBuild {
     /// A request with the same `Idempotency-Key` is being carried out: `in_progress`.
     #[response(status = 409, content_type = "application/problem+json")]
     InProgress(ProblemBody<'static>),
@@ -115,32 +142,41 @@ enum OfSubmit {
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
-        AnyRoute, WithBody, OfSubmit))]
+        AnyRoute, WithBody, OfBuild))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
     headers: HeaderMap,
     Extension(request_id): Extension<RequestId>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
+    let key = idempotency::key(&headers)?;
+    let upload = Upload { key, ..receive(&state, &headers, form).await? };
+    if events::are_wanted(&headers) {
+        return Ok(events::of_deployment(&state, None, upload, request_id));
+    }
+    let function = state.deployer.deploy(upload).await?;
+    Ok(Json(submitted(&function)).into_response())
+}
+
+/// Receives the form of a submit or an update, where there is room for it.
+pub(super) async fn receive(
+    state: &State,
+    headers: &HeaderMap,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Upload, Problem> {
     let limit = state.settings.max_file_size;
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
         return Err(UploadError::TooLarge { limit }.into());
     }
     state.deployer.check_room()?;
-    let key = idempotency::key(&headers)?;
-    let upload = upload::receive(form?, state.platform.temp_dir(), limit).await?;
-    if events::are_wanted(&headers) {
-        return Ok(events::of_deployment(&state, Upload { key, ..upload }, request_id));
-    }
-    let function = state.deployer.deploy(Upload { key, ..upload }).await?;
-    Ok(Json(submitted(&function)).into_response())
+    Ok(upload::receive(form?, state.platform.temp_dir(), limit).await?)
 }
 
 pub(super) fn submitted(function: &Function) -> Submitted {
     Submitted {
         function_id: function.id.to_string(),
-        image_id: function.image().id.as_str().to_owned(),
+        image_id: function.version.image().id.as_str().to_owned(),
         message: format!("Function '{}' deployed successfully", function.name),
     }
 }
@@ -180,14 +216,14 @@ pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instan
 
 /// Show
 #[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Shown, description = "The function"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = Detailed, description = "The function"), AnyRoute, OfOneFunction))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Shown>, Problem> {
+) -> Result<Json<Detailed>, Problem> {
     let id: FunctionId = id?.parse()?;
     let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
-    Ok(Json(shown(&function)))
+    Ok(Json(detailed(&function)))
 }
 
 /// Delete
@@ -204,13 +240,18 @@ pub(super) async fn delete(
     Ok(Json(Deleted { message: format!("Function {id} deleted successfully") }))
 }
 
+pub(super) fn detailed(function: &Function) -> Detailed {
+    Detailed { function: shown(function), settings: (&function.settings).into() }
+}
+
 fn shown(function: &Function) -> Shown {
     Shown {
         function_id: function.id.to_string(),
-        image_id: function.image().id.as_str().to_owned(),
-        language: function.language.as_str(),
+        image_id: function.version.image().id.as_str().to_owned(),
+        language: function.version.language.as_str(),
         created_at: function.created_at,
         last_executed: function.executions().last,
         name: function.name.to_string(),
+        version: function.version.id.number,
     }
 }

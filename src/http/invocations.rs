@@ -30,6 +30,8 @@ pub(super) struct Summary {
     invocation_id: String,
     #[schema(format = Uuid)]
     function_id: String,
+    /// The version of the function that it ran; null before it began.
+    version: Option<u32>,
     /// `queued` or `running` for an asynchronous one; `cancelled` when its client left or took it back; else an outcome.
     outcome: String,
     /// When it was asked for, in Unix seconds.
@@ -191,6 +193,7 @@ fn summary(record: &InvocationRecord) -> Summary {
     Summary {
         invocation_id: record.id.to_string(),
         function_id: record.function_id.to_string(),
+        version: record.version,
         outcome: record.outcome.clone(),
         created_at: record.created_at / 1000,
         executed_at: record.executed_at.map(|at| at / 1000),

@@ -9,11 +9,15 @@ use axum::extract::multipart::{Field, MultipartError};
 use thiserror::Error;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
+use super::settings::{self, SettingError};
 use crate::deploy::Upload;
+use crate::settings::Change;
 use crate::types::{FunctionName, InvalidName, UnknownLanguage};
 
 /// Texts are short.
 const MAX_TEXT: usize = 1024;
+/// What environment or secrets may take as JSON, escapes included.
+const MAX_VARIABLES: usize = 512 << 10;
 
 /// Why an upload is refused.
 #[derive(Debug, Error)]
@@ -26,14 +30,16 @@ pub(super) enum UploadError {
     Missing,
     #[error("the form has the field `{0}` twice")]
     Twice(&'static str),
-    #[error("the form has an unknown field {0:?}; there are `code`, `name` and `language`")]
+    #[error("the form has an unknown field {0:?}; there are `code`, `name`, `language`, {fields}", fields = settings::FIELDS.join(", "))]
     Unknown(String),
-    #[error("the form field `{0}` is not a text of at most 1024 bytes in UTF-8")]
+    #[error("the form field `{0}` is not a text in UTF-8, or too long")]
     NotText(&'static str),
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error(transparent)]
     Language(#[from] UnknownLanguage),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     #[error("failed to keep the upload")]
     Io(#[from] io::Error),
 }
@@ -41,21 +47,30 @@ pub(super) enum UploadError {
 /// Reads the whole form; the file goes below `temp_dir`, without a name there.
 pub(super) async fn receive(mut form: Multipart, temp_dir: &Path, max_file_size: u64) -> Result<Upload, UploadError> {
     let (mut zip, mut file_name, mut name, mut language) = (None, None, None, None);
+    let (mut settings, mut fields) = (Change::default(), Vec::new());
     while let Some(field) = form.next_field().await? {
+        let setting = settings::FIELDS.into_iter().find(|&setting| field.name() == Some(setting));
         match field.name() {
             Some("code") => {
                 file_name = field.file_name().map(FunctionName::from_file_name);
                 let file = receive_file(field, temp_dir, max_file_size).await?;
                 set("code", &mut zip, file)?;
             }
-            Some("name") => set("name", &mut name, receive_text("name", field).await?.parse()?)?,
-            Some("language") => set("language", &mut language, receive_text("language", field).await?.parse()?)?,
+            Some("name") => set("name", &mut name, receive_text("name", field, MAX_TEXT).await?.parse()?)?,
+            Some("language") => set("language", &mut language, receive_text("language", field, MAX_TEXT).await?.parse()?)?,
+            _ if let Some(setting) = setting => {
+                if fields.contains(&setting) {
+                    return Err(UploadError::Twice(setting));
+                }
+                fields.push(setting);
+                settings::set(&mut settings, setting, &receive_text(setting, field, MAX_VARIABLES).await?)?;
+            }
             other => return Err(UploadError::Unknown(other.unwrap_or_default().chars().take(64).collect())),
         }
     }
     let zip = zip.ok_or(UploadError::Missing)?;
-    let name = name.or(file_name).unwrap_or_else(|| FunctionName::from_file_name(""));
-    Ok(Upload { zip, name, language, key: None, live: None })
+    let default_name = file_name.unwrap_or_else(|| FunctionName::from_file_name(""));
+    Ok(Upload { zip, name, default_name, language, settings, key: None, live: None })
 }
 
 fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), UploadError> {
@@ -80,11 +95,11 @@ async fn receive_file(mut field: Field<'_>, temp_dir: &Path, limit: u64) -> Resu
     Ok(file.into_std().await)
 }
 
-async fn receive_text(name: &'static str, mut field: Field<'_>) -> Result<String, UploadError> {
+async fn receive_text(name: &'static str, mut field: Field<'_>, limit: usize) -> Result<String, UploadError> {
     let mut text = Vec::new();
     while let Some(chunk) = field.chunk().await? {
         text.extend_from_slice(&chunk);
-        if text.len() > MAX_TEXT {
+        if text.len() > limit {
             return Err(UploadError::NotText(name));
         }
     }

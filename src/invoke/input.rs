@@ -6,8 +6,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// Largest value, in bytes as it stands in the environment.
-pub const MAX_VALUE: usize = 64 << 10;
+use crate::settings::Settings;
+use crate::settings::variable::{MAX_VALUE, is_name, is_reserved};
 
 /// A checked input.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ pub enum InputError {
     /// It can't stand in an environment.
     #[error("the value of input key {0:?} holds a NUL character")]
     Nul(String),
+    /// The variable is the function's own, and not for others to set.
+    #[error("the input would set {0}, which is a secret of the function; rename its key")]
+    Secret(String),
     /// Over the limit.
     #[error("the value of input key {0:?} has {1} bytes; the limit is {MAX_VALUE}")]
     TooLarge(String, usize),
@@ -62,6 +65,14 @@ impl Input {
             environment.push((name, text));
         }
         Ok(Self { environment, stdin: object.into_json().into_bytes() })
+    }
+
+    /// Refuses what would replace a secret of the function.
+    pub fn check(&self, settings: &Settings) -> Result<(), InputError> {
+        match self.environment.iter().find(|(name, _)| settings.secrets.contains_key(name)) {
+            Some((name, _)) => Err(InputError::Secret(name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The whole input as JSON.
@@ -119,25 +130,7 @@ impl<'de> Deserialize<'de> for Object {
 
 fn variable(key: &str) -> Option<String> {
     let name = key.replace(['-', '.'], "_").to_ascii_uppercase();
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    (starts_well && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).then_some(name)
-}
-
-fn is_reserved(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
-        "PATH",
-        "HOME",
-        "TMPDIR",
-        "GODEBUG",
-        "GOGC",
-        "GOMAXPROCS",
-        "GOMEMLIMIT",
-        "GOTRACEBACK",
-        "FUNCTION_ID",
-        "FUNCTION_NAME",
-        "INVOCATION_ID",
-    ];
-    NAMES.contains(&name) || name.starts_with("LD_") || name.starts_with("PYTHON")
+    is_name(&name).then_some(name)
 }
 
 /// The value as it stands in the environment; None for a string that is none.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::instance::End;
 use crate::protocol::Exit;
 
 /// How an execution ended.
@@ -15,7 +16,7 @@ pub enum Outcome {
     Signal(i32),
     /// The kernel's OOM killer acted in its container, whose limit in bytes this is.
     OutOfMemory {
-        /// DOCKER_MEMORY_LIMIT.
+        /// The function's own, or DOCKER_MEMORY_LIMIT.
         limit: u64,
         /// The exit status, when the function's own process got to one.
         exit_code: Option<i32>,
@@ -28,7 +29,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The outcome of what exited, in a container with this memory limit in bytes.
-    pub(super) fn of(exit: &Exit, limit: u64) -> Self {
+    fn of(exit: &Exit, limit: u64) -> Self {
         // As in wait(2): the low seven bits are the signal, the byte above them is the exit status.
         let signal = exit.wait_status & 0x7f;
         let exit_code = (signal == 0).then_some((exit.wait_status >> 8) & 0xff);
@@ -39,6 +40,16 @@ impl Outcome {
             Some(0) => Self::Ok,
             Some(code) => Self::Exit(code),
             None => Self::Signal(signal),
+        }
+    }
+
+    /// The outcome of what ended so, in a container with this memory limit in bytes.
+    pub(super) fn of_end(end: &End, limit: u64) -> Self {
+        match end {
+            End::Exited(exit) => Self::of(exit, limit),
+            End::Timeout(after) => Self::Timeout(*after),
+            End::OutOfMemory => Self::OutOfMemory { limit, exit_code: None },
+            End::Lost => Self::Lost,
         }
     }
 
@@ -71,10 +82,10 @@ impl Outcome {
             Self::Exit(code) => Some(format!("the function ended with exit status {code}")),
             Self::Signal(signal) => Some(format!("the function was killed by {}", signal_name(*signal))),
             Self::OutOfMemory { limit, .. } => {
-                Some(format!("the function ran into the memory limit of {limit} bytes (DOCKER_MEMORY_LIMIT)"))
+                Some(format!("the function ran into the memory limit of {limit} bytes (its `memory`, else DOCKER_MEMORY_LIMIT)"))
             }
             Self::Timeout(limit) => {
-                Some(format!("the function did not end within {limit:?} (DOCKER_RUN_TIMEOUT) and was killed"))
+                Some(format!("the function did not end within {limit:?} (its `timeout`, else DOCKER_RUN_TIMEOUT) and was killed"))
             }
             Self::Lost => Some("the function's container or Docker went away under it".to_owned()),
         }

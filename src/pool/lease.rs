@@ -7,7 +7,7 @@ use super::Shared;
 use super::state::{Key, Phase};
 use crate::instance::{After, Instance, Reply};
 use crate::protocol::Request;
-use crate::types::FunctionId;
+use crate::registry::Revision;
 
 /// How an execution came by its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Start {
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
-    function: FunctionId,
+    revision: Revision,
     key: Key,
     instance: Option<Instance>,
     start: Start,
@@ -42,13 +42,19 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(shared: Arc<Shared>, function: FunctionId, key: Key, instance: Instance, start: Start) -> Self {
-        Self { shared, function, key, instance: Some(instance), start, armed: true }
+    pub(super) fn new(shared: Arc<Shared>, revision: Revision, key: Key, instance: Instance, start: Start) -> Self {
+        Self { shared, revision, key, instance: Some(instance), start, armed: true }
     }
 
     /// How it was come by.
     pub fn start(&self) -> Start {
         self.start
+    }
+
+    /// Gives the instance back unused.
+    pub fn release(mut self) {
+        let instance = self.instance.take().expect("a lease has its instance until it is used");
+        self.give_back(instance);
     }
 
     /// Runs the function once, and gives the instance back once it is clean. When it ended by timeout or out
@@ -80,7 +86,7 @@ impl Lease {
 
     fn give_back(mut self, instance: Instance) {
         self.armed = false;
-        self.shared.offer(self.function, self.key, instance, Start::Warm);
+        self.shared.offer(self.revision, self.key, instance, Start::Warm);
     }
 }
 

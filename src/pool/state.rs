@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::lease::Lease;
 use super::policy::{self, Demand, Step};
 use crate::instance::{Instance, StartError};
-use crate::registry::Function;
+use crate::registry::{Function, Revision};
 use crate::types::FunctionId;
 
 /// Names a slot while it is taken.
@@ -32,8 +32,8 @@ pub(super) enum Phase {
 pub(super) struct State {
     pub(super) closed: bool,
     limit: usize,
-    slots: HashMap<Key, (FunctionId, Phase)>,
-    queues: HashMap<FunctionId, Queue>,
+    slots: HashMap<Key, (Revision, Phase)>,
+    queues: HashMap<Revision, Queue>,
     waiting: usize,
     spares: usize,
     next_number: u64,
@@ -87,14 +87,14 @@ impl State {
     /// How many slots of each function are starting, idle and busy.
     pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
         let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
-        for (id, phase) in self.slots.values() {
+        for (revision, phase) in self.slots.values() {
             let at = match phase {
                 Phase::Starting => 0,
                 Phase::Idle => 1,
                 Phase::Busy(_) => 2,
                 Phase::Ending => continue,
             };
-            counts.entry(*id).or_default()[at] += 1;
+            counts.entry(revision.function).or_default()[at] += 1;
         }
         counts.into_iter().collect()
     }
@@ -104,12 +104,12 @@ impl State {
         if self.waiting == 0 {
             return 0;
         }
-        self.queues.iter().map(|(&id, queue)| queue.waiters.len().saturating_sub(self.count(id).starting)).sum()
+        self.queues.iter().map(|(&revision, queue)| queue.waiters.len().saturating_sub(self.count(revision).starting)).sum()
     }
 
     /// Makes room in the books for a function.
     pub(super) fn know(&mut self, function: &Arc<Function>) {
-        self.queues.entry(function.id).or_insert_with(|| Queue {
+        self.queues.entry(function.revision).or_insert_with(|| Queue {
             function: Arc::clone(function),
             waiters: VecDeque::new(),
             idle: VecDeque::new(),
@@ -123,15 +123,15 @@ impl State {
         self.know(function);
         self.next_number += 1;
         let (number, since) = (self.next_number, Instant::now());
-        let queue = self.queues.get_mut(&function.id).expect("it was just made");
+        let queue = self.queues.get_mut(&function.revision).expect("it was just made");
         queue.pressed_since.get_or_insert(since);
         queue.waiters.push_back(Waiter { number, since, grant });
         self.waiting += 1;
         number
     }
 
-    pub(super) fn remove_waiter(&mut self, id: FunctionId, number: u64) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+    pub(super) fn remove_waiter(&mut self, revision: Revision, number: u64) {
+        let Some(queue) = self.queues.get_mut(&revision) else { return };
         if let Some(at) = queue.waiters.iter().position(|waiter| waiter.number == number) {
             queue.waiters.remove(at);
             self.waiting -= 1;
@@ -139,8 +139,8 @@ impl State {
         }
     }
 
-    pub(super) fn pop_waiter(&mut self, id: FunctionId) -> Option<Grant> {
-        let queue = self.queues.get_mut(&id)?;
+    pub(super) fn pop_waiter(&mut self, revision: Revision) -> Option<Grant> {
+        let queue = self.queues.get_mut(&revision)?;
         let waiter = queue.waiters.pop_front()?;
         self.waiting -= 1;
         queue.relieve();
@@ -148,47 +148,48 @@ impl State {
     }
 
     /// Whether an instance comes up for this waiter.
-    pub(super) fn is_covered(&self, id: FunctionId, number: u64) -> bool {
-        let position = self.queues.get(&id).and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
+    pub(super) fn is_covered(&self, revision: Revision, number: u64) -> bool {
+        let position =
+            self.queues.get(&revision).and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
         // Not there any more: its lease is on its way.
-        position.is_none_or(|position| position < self.count(id).starting)
+        position.is_none_or(|position| position < self.count(revision).starting)
     }
 
     /// All waiters of a function that has no instance left which could serve them.
-    pub(super) fn waiters_without_hope(&mut self, id: FunctionId) -> Vec<Grant> {
-        let count = self.count(id);
+    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<Grant> {
+        let count = self.count(revision);
         if count.starting + count.busy + count.idle > 0 {
             return Vec::new();
         }
-        self.take_waiters(id)
+        self.take_waiters(revision)
     }
 
     /// All waiters of a function.
-    pub(super) fn take_waiters(&mut self, id: FunctionId) -> Vec<Grant> {
-        std::iter::from_fn(|| self.pop_waiter(id)).collect()
+    pub(super) fn take_waiters(&mut self, revision: Revision) -> Vec<Grant> {
+        std::iter::from_fn(|| self.pop_waiter(revision)).collect()
     }
 
-    pub(super) fn has_idle(&self, id: FunctionId) -> bool {
-        self.queues.get(&id).is_some_and(|queue| !queue.idle.is_empty())
+    pub(super) fn has_idle(&self, revision: Revision) -> bool {
+        self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
     }
 
     /// The idle instance that was used last, now busy.
-    pub(super) fn take_idle(&mut self, id: FunctionId) -> Option<(Key, Instance)> {
-        let (key, instance, _) = self.queues.get_mut(&id)?.idle.pop_back()?;
+    pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, Instance)> {
+        let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
         self.set_phase(key, Phase::Busy(Instant::now()));
         Some((key, instance))
     }
 
     pub(super) fn park(&mut self, key: Key, instance: Instance) {
         self.set_phase(key, Phase::Idle);
-        let id = self.slots[&key].0;
-        let queue = self.queues.get_mut(&id).expect("a function that is kept has a queue");
+        let revision = self.slots[&key].0;
+        let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
         queue.idle.push_back((key, instance, Instant::now()));
     }
 
     /// Ends a function's longest idle instance. To be dropped by the caller.
-    pub(super) fn evict(&mut self, id: FunctionId) -> Option<Instance> {
-        let (key, instance, _) = self.queues.get_mut(&id)?.idle.pop_front()?;
+    pub(super) fn evict(&mut self, revision: Revision) -> Option<Instance> {
+        let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_front()?;
         self.set_phase(key, Phase::Ending);
         Some(instance)
     }
@@ -196,10 +197,10 @@ impl State {
     /// Ends all that have been idle for this long.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
         let due = |queue: &Queue| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
-        let expired: Vec<FunctionId> = self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&id, _)| id).collect();
-        for id in expired {
-            while self.queues.get(&id).is_some_and(due) {
-                drop(self.evict(id));
+        let expired: Vec<Revision> = self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
+        for revision in expired {
+            while self.queues.get(&revision).is_some_and(due) {
+                drop(self.evict(revision));
             }
         }
         self.forget_unused();
@@ -210,22 +211,22 @@ impl State {
     }
 
     /// Takes a slot for a new instance.
-    pub(super) fn begin_start(&mut self, id: FunctionId) -> Option<(Key, Arc<Function>)> {
-        let queue = self.queues.get_mut(&id)?;
+    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, Arc<Function>)> {
+        let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
         if queue.pressed_since.is_some() {
             queue.pressed_since = Some(Instant::now());
         }
         self.next_number += 1;
-        self.slots.insert(self.next_number, (id, Phase::Starting));
+        self.slots.insert(self.next_number, (revision, Phase::Starting));
         Some((self.next_number, function))
     }
 
     /// Notes what the holder of a slot is at; a slot that is free already stays so.
     pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
-        let Some((id, current)) = self.slots.get_mut(&key) else { return };
+        let Some((revision, current)) = self.slots.get_mut(&key) else { return };
         if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
-            && let Some(queue) = self.queues.get_mut(id)
+            && let Some(queue) = self.queues.get_mut(revision)
         {
             // Weighs the last few: functions change their ways with their input.
             queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
@@ -239,13 +240,13 @@ impl State {
     }
 
     /// Whether instances of this function may live on.
-    pub(super) fn keeps(&self, id: FunctionId) -> bool {
-        !self.closed && self.queues.get(&id).is_some_and(|queue| !queue.function.is_deleted())
+    pub(super) fn keeps(&self, revision: Revision) -> bool {
+        !self.closed && self.queues.get(&revision).is_some_and(|queue| !queue.function.is_retired())
     }
 
     /// Forgets a function. Its idle instances end as the caller drops them, its waiters learn that they wait in vain.
-    pub(super) fn retire(&mut self, id: FunctionId) -> Vec<Instance> {
-        let Some(queue) = self.queues.remove(&id) else { return Vec::new() };
+    pub(super) fn retire(&mut self, revision: Revision) -> Vec<Instance> {
+        let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
         self.spares -= usize::from(queue.wants_spare);
         for (key, ..) in &queue.idle {
@@ -257,13 +258,13 @@ impl State {
     /// Forgets all functions; nothing is handed out any more.
     pub(super) fn close(&mut self) -> Vec<Instance> {
         self.closed = true;
-        let ids: Vec<FunctionId> = self.queues.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.retire(id)).collect()
+        let ids: Vec<Revision> = self.queues.keys().copied().collect();
+        ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
     }
 
     /// Asks for an instance that nobody waits for, to be started when there is room and the function has no idle one.
-    pub(super) fn want_spare(&mut self, id: FunctionId) {
-        if let Some(queue) = self.queues.get_mut(&id)
+    pub(super) fn want_spare(&mut self, revision: Revision) {
+        if let Some(queue) = self.queues.get_mut(&revision)
             && !queue.wants_spare
         {
             queue.wants_spare = true;
@@ -272,7 +273,7 @@ impl State {
     }
 
     /// The policy's next step.
-    pub(super) fn next_step(&mut self) -> Option<Step<FunctionId>> {
+    pub(super) fn next_step(&mut self) -> Option<Step<Revision>> {
         if self.waiting > 0 {
             let step = policy::next(&self.demands(), self.limit.saturating_sub(self.slots.len()), self.ending());
             if step.is_some() {
@@ -282,30 +283,30 @@ impl State {
         if self.spares == 0 || self.slots.len() >= self.limit {
             return None;
         }
-        let id = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
-        let count = self.count(id);
-        self.queues.get_mut(&id)?.wants_spare = false;
+        let revision = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
+        let count = self.count(revision);
+        self.queues.get_mut(&revision)?.wants_spare = false;
         self.spares -= 1;
-        if count.starting + count.idle == 0 { Some(Step::Start(id)) } else { self.next_step() }
+        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step() }
     }
 
-    pub(super) fn should_yield(&self, id: FunctionId) -> bool {
-        let own = self.queues.get(&id).map_or(0, |queue| queue.waiters.len());
+    pub(super) fn should_yield(&self, revision: Revision) -> bool {
+        let own = self.queues.get(&revision).map_or(0, |queue| queue.waiters.len());
         // The common case, without a look at everyone.
         if self.waiting == own {
             return false;
         }
         let free = self.limit.saturating_sub(self.slots.len());
-        policy::should_yield(&self.demands(), id, self.limit, free, self.ending())
+        policy::should_yield(&self.demands(), revision, self.limit, free, self.ending())
     }
 
     fn ending(&self) -> usize {
         self.slots.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
     }
 
-    fn count(&self, id: FunctionId) -> Count {
+    fn count(&self, revision: Revision) -> Count {
         let mut count = Count::default();
-        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == id) {
+        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == revision) {
             match phase {
                 Phase::Starting => count.starting += 1,
                 Phase::Idle => count.idle += 1,
@@ -319,13 +320,13 @@ impl State {
         count
     }
 
-    fn demands(&self) -> Vec<Demand<FunctionId>> {
+    fn demands(&self) -> Vec<Demand<Revision>> {
         let now = Instant::now();
-        let demand = |(&id, queue): (&FunctionId, &Queue)| {
-            let count = self.count(id);
+        let demand = |(&revision, queue): (&Revision, &Queue)| {
+            let count = self.count(revision);
             let since = |instant: Instant| now.saturating_duration_since(instant);
             Demand {
-                function: id,
+                function: revision,
                 waiting: queue.waiters.len(),
                 oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
                 pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
@@ -341,8 +342,8 @@ impl State {
 
     /// Drops the books of functions that have nothing here.
     fn forget_unused(&mut self) {
-        let used: std::collections::HashSet<FunctionId> = self.slots.values().map(|&(id, _)| id).collect();
-        self.queues.retain(|id, queue| used.contains(id) || !queue.waiters.is_empty() || queue.wants_spare);
+        let used: std::collections::HashSet<Revision> = self.slots.values().map(|&(revision, _)| revision).collect();
+        self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
     }
 }
 

@@ -1,35 +1,37 @@
 //! Functions as rows.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::idempotency::{IdempotencyKey, remember};
+use super::versions::{self, VersionRecord};
 use super::{Store, StoreError};
-use crate::types::{FunctionId, FunctionName, ImageId, Language};
+use crate::config::Secret;
+use crate::settings::Settings;
+use crate::types::{FunctionId, FunctionName};
 
-/// All that is remembered of a function, but for its zip and its build log.
+/// All that is remembered of a function, but for its zips and build logs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Its id.
     pub id: FunctionId,
     /// Its name.
     pub name: FunctionName,
-    /// Its language.
-    pub language: Language,
-    /// The file that is run; None for a compiled program.
-    pub entry: Option<String>,
     /// Unix seconds.
     pub created_at: u64,
     /// How often and when it was executed.
     pub executions: Executions,
-    /// Of its zip, in bytes.
-    pub zip_size: u64,
-    /// Of its zip, hexadecimal.
-    pub zip_sha256: String,
-    /// Of the zip's content, in bytes.
-    pub unpacked_size: u64,
-    /// What it runs from.
-    pub image: Image,
+    /// What its owner has set.
+    pub settings: Settings,
+    /// What is run.
+    pub version: VersionRecord,
+    /// What was run before.
+    pub former: Option<VersionRecord>,
+    /// The number of the last version that was made.
+    pub last_version: u32,
 }
 
 /// How often and when a function was executed.
@@ -41,56 +43,66 @@ pub struct Executions {
     pub last: Option<u64>,
 }
 
-/// An image: a cache of what can be built from the zip.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Docker's id of it.
-    pub id: ImageId,
-    /// What it takes beside what all functions of its language share, in bytes.
-    pub size: u64,
-    /// It was there when last looked for.
-    pub is_there: bool,
+/// A zip that was built.
+#[derive(Clone, Copy, Debug)]
+pub struct Package<'a> {
+    /// The zip.
+    pub zip: &'a [u8],
+    /// What the steps of its build printed.
+    pub build_log: &'a str,
+}
+
+/// A function as it is to stand from now on.
+#[derive(Clone, Debug)]
+pub struct Update<'a> {
+    /// Which function.
+    pub id: FunctionId,
+    /// Its name.
+    pub name: &'a FunctionName,
+    /// Its settings.
+    pub settings: &'a Settings,
+    /// The number of the version that is run.
+    pub version: u32,
+    /// The number of the one before it.
+    pub former: Option<u32>,
+    /// How many of the last versions are kept.
+    pub max_versions: u32,
 }
 
 impl Store {
     /// All functions, the oldest first.
     pub async fn functions(&self) -> Result<Vec<Record>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM functions ORDER BY number").fetch_all(&self.pool).await;
-        let rows = rows.map_err(|error| self.failed(error))?;
-        rows.iter().map(|row| record(row).ok_or_else(|| self.damaged("a function's row has values that can't be"))).collect()
+        let read = async {
+            // One moment's state of all tables.
+            let mut transaction = self.pool.begin().await?;
+            let functions = sqlx::query("SELECT * FROM functions ORDER BY number").fetch_all(&mut *transaction).await?;
+            let versions = sqlx::query(
+                "SELECT versions.*, (SELECT max(number) FROM versions AS last WHERE last.function_id = id) AS last_version \
+                 FROM versions JOIN functions ON function_id = id AND versions.number IN (version, former)",
+            );
+            let versions = versions.fetch_all(&mut *transaction).await?;
+            let variables = sqlx::query("SELECT * FROM variables").fetch_all(&mut *transaction).await?;
+            Ok::<_, sqlx::Error>((functions, by_function(versions)?, by_function(variables)?))
+        };
+        let (functions, versions, variables) = read.await.map_err(|error| self.failed(error))?;
+        let damaged = || self.damaged("a function's row has values that can't be");
+        functions.iter().map(|row| record(row, &versions, &variables).ok_or_else(damaged)).collect()
     }
 
     /// Remembers a new function, and the key of the request that it came by.
-    pub async fn insert(
-        &self,
-        record: &Record,
-        zip: &[u8],
-        build_log: &str,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<(), StoreError> {
+    pub async fn insert(&self, record: &Record, package: Package<'_>, key: Option<&IdempotencyKey>) -> Result<(), StoreError> {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            sqlx::query(
-                "INSERT INTO functions (id, name, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, \
-                 image_size, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready')",
-            )
-            .bind(&id)
-            .bind(record.name.as_str())
-            .bind(record.language.as_str())
-            .bind(record.entry.as_deref())
-            .bind(record.created_at.cast_signed())
-            .bind(record.zip_size.cast_signed())
-            .bind(&record.zip_sha256)
-            .bind(record.unpacked_size.cast_signed())
-            .bind(record.image.id.as_str())
-            .bind(record.image.size.cast_signed())
-            .execute(&mut *transaction)
-            .await?;
-            let package = sqlx::query("INSERT INTO packages (function_id, zip) VALUES (?, ?)").bind(&id).bind(zip);
-            package.execute(&mut *transaction).await?;
-            let log = sqlx::query("INSERT INTO build_logs (function_id, log) VALUES (?, ?)").bind(&id).bind(build_log);
-            log.execute(&mut *transaction).await?;
+            sqlx::query("INSERT INTO functions (id, name, created_at, version) VALUES (?, ?, ?, ?)")
+                .bind(&id)
+                .bind(record.name.as_str())
+                .bind(record.created_at.cast_signed())
+                .bind(record.version.number)
+                .execute(&mut *transaction)
+                .await?;
+            versions::insert(&mut transaction, record.id, &record.version, package).await?;
+            set(&mut transaction, &id, &record.settings).await?;
             if let Some(key) = key {
                 remember(&mut transaction, "submit", key, record.created_at * 1000, Some(&id), None).await?;
             }
@@ -99,74 +111,104 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
+    /// Brings a function to another state, with a version that is new if there is one, and forgets versions that are too old.
+    /// False when the function was deleted.
+    pub async fn update(&self, update: &Update<'_>, new: Option<(&VersionRecord, Package<'_>)>) -> Result<bool, StoreError> {
+        let updated = async {
+            let id = update.id.to_string();
+            let mut transaction = self.pool.begin().await?;
+            let row = sqlx::query("UPDATE functions SET name = ?, version = ?, former = ? WHERE id = ?")
+                .bind(update.name.as_str())
+                .bind(update.version)
+                .bind(update.former)
+                .bind(&id)
+                .execute(&mut *transaction)
+                .await?;
+            if row.rows_affected() == 0 {
+                return Ok(false);
+            }
+            if let Some((version, package)) = new {
+                versions::insert(&mut transaction, update.id, version, package).await?;
+            }
+            versions::prune(&mut transaction, update).await?;
+            set(&mut transaction, &id, update.settings).await?;
+            transaction.commit().await?;
+            Ok(true)
+        };
+        updated.await.map_err(|error| self.failed(error))
+    }
+
     /// Forgets a function. False when there is none.
     pub async fn delete(&self, id: FunctionId) -> Result<bool, StoreError> {
         let deleted = sqlx::query("DELETE FROM functions WHERE id = ?").bind(id.to_string()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
+}
 
-    /// A function's zip. None when there is no such function.
-    pub async fn zip(&self, id: FunctionId) -> Result<Option<Vec<u8>>, StoreError> {
-        let zip = sqlx::query_scalar("SELECT zip FROM packages WHERE function_id = ?").bind(id.to_string());
-        zip.fetch_optional(&self.pool).await.map_err(|error| self.failed(error))
+async fn set(connection: &mut SqliteConnection, id: &str, settings: &Settings) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE functions SET memory_limit = ?, cpu_limit = ?, run_timeout = ? WHERE id = ?")
+        .bind(settings.memory.map(u64::cast_signed))
+        .bind(settings.cpus)
+        .bind(settings.timeout.map(|timeout| timeout.as_secs_f64()))
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM variables WHERE function_id = ?").bind(id).execute(&mut *connection).await?;
+    let open = settings.environment.iter().map(|(name, value)| (name, value, false));
+    let secret = settings.secrets.iter().map(|(name, value)| (name, &value.0, true));
+    for (name, value, is_secret) in open.chain(secret) {
+        let insert = sqlx::query("INSERT INTO variables (function_id, name, value, is_secret) VALUES (?, ?, ?, ?)");
+        insert.bind(id).bind(name).bind(value).bind(is_secret).execute(&mut *connection).await?;
     }
+    Ok(())
+}
 
-    /// Remembers the image that was built for a function anew. False when the function was deleted meanwhile.
-    pub async fn set_image(&self, id: FunctionId, image: &Image, build_log: &str) -> Result<bool, StoreError> {
-        let set = async {
-            let mut transaction = self.pool.begin().await?;
-            let updated = sqlx::query("UPDATE functions SET image_id = ?, image_size = ?, state = 'ready' WHERE id = ?")
-                .bind(image.id.as_str())
-                .bind(image.size.cast_signed())
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query("UPDATE build_logs SET log = ? WHERE function_id = ?")
-                .bind(build_log)
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            Ok(updated.rows_affected() > 0)
-        };
-        set.await.map_err(|error| self.failed(error))
+fn by_function(rows: Vec<SqliteRow>) -> Result<HashMap<String, Vec<SqliteRow>>, sqlx::Error> {
+    let mut by_function: HashMap<String, Vec<SqliteRow>> = HashMap::new();
+    for row in rows {
+        by_function.entry(row.try_get("function_id")?).or_default().push(row);
     }
-
-    /// Remembers that these functions' images are gone.
-    pub async fn lose_images(&self, ids: &[FunctionId]) -> Result<(), StoreError> {
-        let lost = async {
-            let mut transaction = self.pool.begin().await?;
-            for id in ids {
-                let update = sqlx::query("UPDATE functions SET state = 'rebuild' WHERE id = ?").bind(id.to_string());
-                update.execute(&mut *transaction).await?;
-            }
-            transaction.commit().await
-        };
-        lost.await.map_err(|error| self.failed(error))
-    }
+    Ok(by_function)
 }
 
 /// None when a value is not what we wrote.
-fn record(row: &SqliteRow) -> Option<Record> {
-    let text = |column: &str| row.try_get::<String, _>(column).ok();
-    let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
+fn record(
+    row: &SqliteRow,
+    versions: &HashMap<String, Vec<SqliteRow>>,
+    variables: &HashMap<String, Vec<SqliteRow>>,
+) -> Option<Record> {
+    let id: String = row.try_get("id").ok()?;
+    let versions = versions.get(&id)?;
+    let version = |number: u32| versions.iter().filter_map(versions::record).find(|version| version.number == number);
+    let former: Option<u32> = row.try_get("former").ok()?;
+    let mut settings = Settings {
+        memory: row.try_get::<Option<i64>, _>("memory_limit").ok()?.map(i64::cast_unsigned),
+        cpus: row.try_get("cpu_limit").ok()?,
+        timeout: match row.try_get::<Option<f64>, _>("run_timeout").ok()? {
+            Some(seconds) => Some(Duration::try_from_secs_f64(seconds).ok()?),
+            None => None,
+        },
+        ..Settings::default()
+    };
+    for variable in variables.get(&id).into_iter().flatten() {
+        let (name, value): (String, String) = (variable.try_get("name").ok()?, variable.try_get("value").ok()?);
+        if variable.try_get("is_secret").ok()? {
+            settings.secrets.insert(name, Secret(value));
+        } else {
+            settings.environment.insert(name, value);
+        }
+    }
     Some(Record {
-        id: text("id")?.parse().ok()?,
-        name: text("name")?.parse().ok()?,
-        language: text("language")?.parse().ok()?,
-        entry: row.try_get("entry").ok()?,
-        created_at: number("created_at")?,
+        id: id.parse().ok()?,
+        name: row.try_get::<String, _>("name").ok()?.parse().ok()?,
+        created_at: row.try_get::<i64, _>("created_at").ok()?.cast_unsigned(),
         executions: Executions {
-            count: number("executions")?,
+            count: row.try_get::<i64, _>("executions").ok()?.cast_unsigned(),
             last: row.try_get::<Option<i64>, _>("last_executed").ok()?.map(i64::cast_unsigned),
         },
-        zip_size: number("zip_size")?,
-        zip_sha256: text("zip_sha256")?,
-        unpacked_size: number("unpacked_size")?,
-        image: Image {
-            id: ImageId::parse(&text("image_id")?)?,
-            size: number("image_size")?,
-            is_there: text("state")? == "ready",
-        },
+        settings,
+        version: version(row.try_get("version").ok()?)?,
+        former: former.and_then(version),
+        last_version: versions.first()?.try_get("last_version").ok()?,
     })
 }

@@ -27,6 +27,8 @@ pub struct InvocationRecord {
     pub id: InvocationId,
     /// Of which function.
     pub function_id: FunctionId,
+    /// With which version of it; None before it began.
+    pub version: Option<u32>,
     /// An outcome, or one of [`state`].
     pub outcome: String,
     /// When it was asked for, in Unix milliseconds.
@@ -63,6 +65,7 @@ impl InvocationRecord {
         Self {
             id: InvocationId::random(),
             function_id,
+            version: None,
             outcome: state::QUEUED.to_owned(),
             created_at,
             executed_at: None,
@@ -122,10 +125,11 @@ impl Store {
     /// Writes down how an invocation that was written down before goes on or ended, if it still stands as `from`. False if not.
     pub async fn update_invocation(&self, record: &InvocationRecord, from: &str) -> Result<bool, StoreError> {
         let updated = sqlx::query(
-            "UPDATE invocations SET outcome = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, truncated = ?, queued_us = ?, \
+            "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, truncated = ?, queued_us = ?, \
              duration_us = ?, cpu_us = ?, peak_memory = ?, stdout = ?, stderr = ? WHERE id = ? AND outcome = ?",
         )
         .bind(&record.outcome)
+        .bind(record.version)
         .bind(record.executed_at.map(u64::cast_signed))
         .bind(record.exit_code)
         .bind(&record.error)
@@ -153,7 +157,7 @@ impl Store {
     /// A function's invocations with their numbers, the last first, without input and output.
     pub async fn invocations(&self, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number, id, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, queued_us, \
+            "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, truncated, queued_us, \
              duration_us, cpu_us, peak_memory, x'' AS input, x'' AS stdout, x'' AS stderr FROM invocations \
              WHERE function_id = ? AND number < ? AND (? IS NULL OR outcome = ?) ORDER BY number DESC LIMIT ?",
         )
@@ -213,11 +217,12 @@ const BAD_ROW: &str = "an invocation's row has values that can't be";
 /// Returns how many rows were written: none when the function is not there.
 pub(super) async fn insert(connection: &mut SqliteConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO invocations (id, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, \
+        "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, \
          queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
-         SELECT ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO NOTHING",
+         SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO NOTHING",
     )
     .bind(record.id.to_string())
+    .bind(record.version)
     .bind(&record.outcome)
     .bind(record.created_at.cast_signed())
     .bind(record.executed_at.map(u64::cast_signed))
@@ -250,6 +255,7 @@ fn record(row: &SqliteRow) -> Option<InvocationRecord> {
     Some(InvocationRecord {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
+        version: row.try_get("version").ok()?,
         outcome: row.try_get("outcome").ok()?,
         created_at: number("created_at")??,
         executed_at: number("executed_at")?,

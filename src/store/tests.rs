@@ -1,20 +1,39 @@
 use super::*;
-use crate::types::{FunctionId, ImageId, Language};
+use crate::config::Secret;
+use crate::settings::Settings;
+use crate::types::{FunctionId, ImageId, Language, VersionId};
 
 fn record(name: &str) -> Record {
     Record {
         id: FunctionId::random(),
         name: name.parse().unwrap(),
+        created_at: 1_700_000_000,
+        executions: Executions::default(),
+        settings: Settings::default(),
+        version: version(1),
+        former: None,
+        last_version: 1,
+    }
+}
+
+fn version(number: u32) -> VersionRecord {
+    VersionRecord {
+        number,
         language: Language::Python,
         entry: Some("main.py".to_owned()),
         created_at: 1_700_000_000,
-        executions: Executions::default(),
         zip_size: 3,
         zip_sha256: "ab".repeat(32),
         unpacked_size: 9,
         image: image('0'),
     }
 }
+
+fn first(record: &Record) -> VersionId {
+    VersionId { function: record.id, number: 1 }
+}
+
+const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log" };
 
 fn image(digit: char) -> Image {
     let id = ImageId::parse(&format!("sha256:{}", digit.to_string().repeat(64))).unwrap();
@@ -27,22 +46,93 @@ async fn what_is_stored_is_there_after_a_new_start() {
     let store = Store::open(dir.path()).await.unwrap();
     let (mut one, two, gone) = (record("one"), record("two"), record("gone"));
     for record in [&one, &two, &gone] {
-        store.insert(record, b"zip", "log", None).await.unwrap();
+        store.insert(record, PACKAGE, None).await.unwrap();
     }
     assert!(store.delete(gone.id).await.unwrap() && !store.delete(gone.id).await.unwrap());
     one.executions = Executions { count: 5, last: Some(1_700_000_009) };
     store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
-    store.lose_images(&[one.id]).await.unwrap();
-    one.image.is_there = false;
+    store.lose_images(&[first(&one)]).await.unwrap();
+    one.version.image.is_there = false;
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
     assert_eq!(store.functions().await.unwrap(), [one.clone(), two.clone()]);
-    assert_eq!(store.zip(two.id).await.unwrap().as_deref(), Some(&b"zip"[..]));
-    assert_eq!(store.zip(gone.id).await.unwrap(), None, "the zip goes with the function");
-    one.image = image('1');
-    assert!(store.set_image(one.id, &one.image, "second log").await.unwrap());
-    assert!(!store.set_image(gone.id, &one.image, "").await.unwrap());
+    assert_eq!(store.zip(first(&two)).await.unwrap().as_deref(), Some(&b"zip"[..]));
+    assert_eq!(store.zip(first(&gone)).await.unwrap(), None, "the zip goes with the function");
+    one.version.image = image('1');
+    assert!(store.set_image(first(&one), &one.version.image, "second log").await.unwrap());
+    assert!(!store.set_image(first(&gone), &one.version.image, "").await.unwrap());
     assert_eq!(store.functions().await.unwrap(), [one, two]);
+}
+
+#[tokio::test]
+async fn a_function_moves_between_versions_and_keeps_the_last_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let one = record("one");
+    store.insert(&one, PACKAGE, None).await.unwrap();
+    let name = "renamed".parse().unwrap();
+    let mut settings = Settings { memory: Some(5), cpus: Some(0.5), timeout: Some(Duration::from_millis(1500)), ..one.settings };
+    settings.environment.insert("A".to_owned(), "1".to_owned());
+    settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
+    let update = |version, former| Update { id: one.id, name: &name, settings: &settings, version, former, max_versions: 2 };
+    for number in 2..5 {
+        assert!(store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE))).await.unwrap());
+    }
+    let numbers = async || store.versions(one.id).await.unwrap().iter().map(|version| version.number).collect::<Vec<_>>();
+    assert_eq!(numbers().await, [4, 3]);
+    assert!(store.update(&update(3, Some(4)), None).await.unwrap());
+    assert!(store.update(&update(6, Some(3)), Some((&version(6), PACKAGE))).await.unwrap());
+    assert_eq!(numbers().await, [6, 4, 3], "what was run before is kept, however old it is");
+    let known = store.versions(one.id).await.unwrap();
+    assert!(!known[1].image.is_there && known[2].image.is_there, "only what was run last has an image");
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let stored = store.functions().await.unwrap().remove(0);
+    let expected = Record {
+        name: name.clone(),
+        settings: settings.clone(),
+        version: version(6),
+        former: Some(version(3)),
+        last_version: 6,
+        ..stored.clone()
+    };
+    assert_eq!(stored, expected);
+    assert!(store.delete(one.id).await.unwrap());
+    assert!(!store.update(&update(7, None), Some((&version(7), PACKAGE))).await.unwrap());
+    assert_eq!(store.zip(VersionId { function: one.id, number: 6 }).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn functions_from_before_there_were_versions_are_at_their_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let old = Store::connect(path.clone(), options(&path).create_if_missing(true)).await.unwrap();
+    let all = sqlx::migrate!("src/store/migrations");
+    let first_two = all.iter().take(2).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator { migrations: first_two.into(), ..all }.run(&old.pool).await.unwrap();
+    let function = record("old");
+    let image_id = image('0');
+    sqlx::query(
+        "INSERT INTO functions (id, name, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, image_size, state)
+         VALUES (?, 'old', 'python', 'main.py', 1700000000, 3, ?, 9, ?, 7, 'ready')",
+    )
+    .bind(function.id.to_string())
+    .bind("ab".repeat(32))
+    .bind(image_id.id.as_str())
+    .execute(&old.pool)
+    .await
+    .unwrap();
+    for (table, column, value) in [("packages", "zip", &b"zip"[..]), ("build_logs", "log", b"log")] {
+        let insert = format!(
+            "INSERT INTO {table} (function_id, {column}) VALUES (?, CAST(? AS {}))",
+            if column == "zip" { "BLOB" } else { "TEXT" }
+        );
+        sqlx::query(sqlx::AssertSqlSafe(insert)).bind(function.id.to_string()).bind(value).execute(&old.pool).await.unwrap();
+    }
+    old.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    assert_eq!(store.functions().await.unwrap(), [function.clone()]);
+    assert_eq!(store.zip(first(&function)).await.unwrap().as_deref(), Some(&b"zip"[..]));
 }
 
 #[tokio::test]
@@ -50,7 +140,7 @@ async fn a_backup_is_whole_and_goes_to_a_new_file_only() {
     let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(dir.path()).await.unwrap();
     let one = record("one");
-    store.insert(&one, b"zip", "log", None).await.unwrap();
+    store.insert(&one, PACKAGE, None).await.unwrap();
     let file = restored.path().join(FILE_NAME);
     Store::backup(dir.path(), &file).await.unwrap();
     assert!(matches!(Store::backup(dir.path(), &file).await, Err(StoreError::Exists(_))));
@@ -82,7 +172,7 @@ async fn a_database_with_a_damaged_page_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     for n in 0..200 {
-        store.insert(&record(&format!("function {n}")), b"zip", "log", None).await.unwrap();
+        store.insert(&record(&format!("function {n}")), PACKAGE, None).await.unwrap();
     }
     store.close().await;
     let file = dir.path().join(FILE_NAME);
@@ -99,7 +189,7 @@ async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     for record in functions {
-        store.insert(record, b"zip", "log", None).await.unwrap();
+        store.insert(record, PACKAGE, None).await.unwrap();
     }
     (dir, store)
 }
@@ -184,7 +274,7 @@ async fn a_key_stands_for_one_request() {
     let (_dir, store) = opened_with(&[&two]).await;
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
-    store.insert(&one, b"zip", "log", Some(&key("a"))).await.unwrap();
+    store.insert(&one, PACKAGE, Some(&key("a"))).await.unwrap();
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(one.id));
     assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
     // An execution's keys are others.

@@ -19,6 +19,7 @@ use crate::invoke::input::InputError;
 use crate::package::{DetectError, PackageError};
 use crate::pool::AcquireError;
 use crate::runtime::RuntimeError;
+use crate::settings::SettingsError;
 use crate::store::StoreError;
 use crate::types::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 
@@ -56,6 +57,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::Unknown(error) => error.into(),
+            AcceptError::Input(error) => error.into(),
             AcceptError::Full(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error),
             AcceptError::OtherRequest => Self::key_reused(error),
             AcceptError::LowDisk(error) => error.into(),
@@ -90,6 +92,7 @@ impl From<InputError> for Problem {
             | InputError::Twice(..)
             | InputError::Reserved(..)
             | InputError::NotText(_)
+            | InputError::Secret(_)
             | InputError::Nul(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_input", error),
         }
     }
@@ -99,6 +102,7 @@ impl From<InvokeError> for Problem {
     fn from(error: InvokeError) -> Self {
         match error {
             InvokeError::Unknown(error) => error.into(),
+            InvokeError::Input(error) => error.into(),
             InvokeError::Image(error) => made_again(&error),
             InvokeError::Acquire(error) => acquire(error),
         }
@@ -111,7 +115,7 @@ fn acquire(error: AcquireError) -> Problem {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)
         }
         AcquireError::ShuttingDown => Problem::shutting_down(),
-        AcquireError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
+        AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
         AcquireError::Start(start) => match &**start {
             StartError::Docker(docker) if is_unavailable(docker) => Problem::docker(&error),
             StartError::Timeout => Problem::docker(&error),
@@ -124,12 +128,26 @@ fn acquire(error: AcquireError) -> Problem {
 impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Self {
         match error {
+            DeployError::Unknown(error) => error.into(),
+            DeployError::UnknownVersion(_) => Self::new(StatusCode::NOT_FOUND, "version_not_found", error),
+            DeployError::NoFormer(_) => Self::new(StatusCode::CONFLICT, "no_former_version", error),
+            DeployError::Settings(error) => error.into(),
+            DeployError::Warm(error) => {
+                let problem = Self::from(error);
+                Self { detail: format!("the function stays as it was: {}", problem.detail), ..problem }
+            }
             DeployError::Image(error) => image(&error),
             DeployError::Store(error) => store(&error),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_settings", error)
     }
 }
 
@@ -255,7 +273,8 @@ impl From<UploadError> for Problem {
             | UploadError::Unknown(_)
             | UploadError::NotText(_)
             | UploadError::Name(_)
-            | UploadError::Language(_) => Self::invalid_request(error),
+            | UploadError::Language(_)
+            | UploadError::Setting(_) => Self::invalid_request(error),
         }
     }
 }

@@ -1,0 +1,175 @@
+//! The use cases "update", "roll back" and "configure": a function becomes another at one moment, when that is ready.
+//!
+//! ```text
+//! build (update), or the image of another version (roll back) ──> an instance waits ──> on disk ──> in the registry
+//!                                                     └── on error the function stays as it was and what was made goes
+//! ```
+//! Before that moment requests run what was; after it none does: who has what was and no instance yet is told to look again.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Built, DeployError, Deployer, Upload, digest};
+use crate::builder::BuildError;
+use crate::registry::{Function, Version};
+use crate::settings::Change;
+use crate::store::{Update, VersionRecord};
+use crate::types::{FunctionId, FunctionName, UnknownFunction, UnknownVersion, VersionId};
+
+/// What a function is to become.
+#[derive(Debug, Default)]
+struct Plan {
+    name: Option<FunctionName>,
+    settings: Change,
+    version: Option<Arc<Version>>,
+    /// What the version was made of, if it is new.
+    built: Option<Built>,
+}
+
+impl Deployer {
+    /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done.
+    pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Arc<Function>, DeployError> {
+        let this = Arc::clone(self);
+        self.run(|stop| async move { this.update_until(id, upload, &stop).await }).await
+    }
+
+    async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+        let Upload { zip, name, language, settings, live, .. } = upload;
+        let life = Arc::clone(self.function(id)?.life());
+        let _deploying = tokio::select! {
+            deploying = life.deploying.lock() => deploying,
+            () = stop.cancelled() => return Err(cancelled()),
+        };
+        // What is refused is better refused before a build.
+        let function = self.function(id)?;
+        function.settings.with(settings.clone(), &self.limits)?;
+        let (zip, zip_sha256) = digest(zip).await?;
+        let version = VersionId { function: id, number: life.next_version() };
+        let called = name.as_ref().unwrap_or(&function.name);
+        let built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let made = Arc::new(Version::new(id, built.version.clone()));
+        let plan = Plan { name, settings, version: Some(made), built: Some(built) };
+        self.revise(id, plan, stop).await.inspect_err(|_| self.images.remove_later(version))
+    }
+
+    /// Has another of its versions run from then on, by default the one that was run before.
+    pub async fn roll_back(self: &Arc<Self>, id: FunctionId, number: Option<u32>) -> Result<Arc<Function>, DeployError> {
+        let this = Arc::clone(self);
+        self.run(|stop| async move { this.roll_back_until(id, number, &stop).await }).await
+    }
+
+    async fn roll_back_until(
+        &self,
+        id: FunctionId,
+        number: Option<u32>,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Function>, DeployError> {
+        let life = Arc::clone(self.function(id)?.life());
+        let _deploying = tokio::select! {
+            deploying = life.deploying.lock() => deploying,
+            () = stop.cancelled() => return Err(cancelled()),
+        };
+        let function = self.function(id)?;
+        let number = match (number, &function.former) {
+            (Some(number), _) => number,
+            (None, Some(former)) => former.id.number,
+            (None, None) => return Err(DeployError::NoFormer(id)),
+        };
+        let known = function.versions().find(|version| version.id.number == number);
+        let version = match known {
+            Some(version) => Arc::clone(version),
+            None => {
+                let record = self.store.versions(id).await?.into_iter().find(|record| record.number == number);
+                let record = record.ok_or(UnknownVersion(VersionId { function: id, number }))?;
+                Arc::new(Version::new(id, record))
+            }
+        };
+        let (version_id, is_kept) = (version.id, known.is_some());
+        let revised = self.revise(id, Plan { version: Some(version), ..Plan::default() }, stop).await;
+        revised.inspect_err(|_| {
+            if !is_kept {
+                self.images.remove_later(version_id);
+            }
+        })
+    }
+
+    /// Gives a function another name or other settings.
+    pub async fn configure(
+        self: &Arc<Self>,
+        id: FunctionId,
+        name: Option<FunctionName>,
+        settings: Change,
+    ) -> Result<Arc<Function>, DeployError> {
+        let this = Arc::clone(self);
+        let plan = Plan { name, settings, ..Plan::default() };
+        self.run(|stop| async move { this.revise(id, plan, &stop).await }).await
+    }
+
+    /// A function's versions that are kept, the last first.
+    pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, DeployError> {
+        self.function(id)?;
+        Ok(self.store.versions(id).await?)
+    }
+
+    async fn revise(&self, id: FunctionId, to: Plan, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+        let life = Arc::clone(self.function(id)?.life());
+        let _revising = tokio::select! {
+            revising = life.revising.lock() => revising,
+            () = stop.cancelled() => return Err(cancelled()),
+        };
+        let current = self.function(id)?;
+        let settings = current.settings.with(to.settings, &self.limits)?;
+        let name = to.name.unwrap_or_else(|| current.name.clone());
+        let next = Arc::new(current.revised(name, settings, to.version));
+        let takes_over = next.revision != current.revision;
+        let switched = self.switch(&next, to.built.as_ref(), takes_over, stop).await;
+        if takes_over {
+            // Whichever is not to go on.
+            self.pool.retire(if switched.is_ok() { &current } else { &next });
+        }
+        switched?;
+        let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
+        for version in current.versions().filter(|version| !kept(version)) {
+            self.images.remove_later(version.id);
+        }
+        self.images.trim_later();
+        tracing::info!(function.id = %id, function.name = %next.name, version = next.version.id.number, "function changed");
+        Ok(next)
+    }
+
+    async fn switch(
+        &self,
+        next: &Arc<Function>,
+        built: Option<&Built>,
+        takes_over: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        if takes_over {
+            tokio::select! {
+                warm = self.invoker.warm(next) => warm?,
+                () = stop.cancelled() => return Err(cancelled()),
+            }
+        }
+        let update = Update {
+            id: next.id,
+            name: &next.name,
+            settings: &next.settings,
+            version: next.version.id.number,
+            former: next.former.as_ref().map(|version| version.id.number),
+            max_versions: self.limits.max_versions,
+        };
+        if !self.store.update(&update, built.map(|built| (&built.version, built.package()))).await? {
+            return Err(UnknownFunction(next.id).into());
+        }
+        self.registry.replace(Arc::clone(next)).map(drop).ok_or_else(|| UnknownFunction(next.id).into())
+    }
+
+    fn function(&self, id: FunctionId) -> Result<Arc<Function>, UnknownFunction> {
+        self.registry.get(id).ok_or(UnknownFunction(id))
+    }
+}
+
+fn cancelled() -> DeployError {
+    DeployError::Image(BuildError::Cancelled.into())
+}

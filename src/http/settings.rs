@@ -1,0 +1,234 @@
+//! A function's settings as JSON and as form fields.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
+
+use crate::config::{Secret, parse_duration, parse_size};
+use crate::settings::{Change, Settings};
+use crate::types::{FunctionName, InvalidName};
+
+/// What a function has of its own. Null is the platform's.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Settings)]
+pub(super) struct ShownSettings {
+    /// Of a container, in bytes.
+    memory: Option<u64>,
+    /// Of a container, in processors.
+    cpus: Option<f64>,
+    /// Of one invocation, such as `10s`.
+    timeout: Option<String>,
+    environment: BTreeMap<String, String>,
+    /// Their names. Nobody is shown more.
+    secrets: Vec<String>,
+}
+
+impl From<&Settings> for ShownSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            memory: settings.memory,
+            cpus: settings.cpus,
+            timeout: settings.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
+            environment: settings.environment.clone(),
+            secrets: settings.secrets.keys().cloned().collect(),
+        }
+    }
+}
+
+/// What is to change. What is not named stays; what is null becomes the platform's, or goes.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Change)]
+pub(super) struct ChangeBody {
+    /// Another name.
+    #[schema(nullable = false, min_length = 1, max_length = 63, pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$")]
+    #[serde(default, deserialize_with = "present")]
+    name: Option<String>,
+    #[schema(schema_with = memory_schema)]
+    #[serde(default, deserialize_with = "present")]
+    memory: Option<Value>,
+    #[schema(schema_with = cpus_schema)]
+    #[serde(default, deserialize_with = "present")]
+    cpus: Option<Value>,
+    #[schema(schema_with = timeout_schema)]
+    #[serde(default, deserialize_with = "present")]
+    timeout: Option<Value>,
+    #[schema(schema_with = environment_schema)]
+    #[serde(default, deserialize_with = "present")]
+    environment: Option<BTreeMap<String, Value>>,
+    #[schema(schema_with = secrets_schema)]
+    #[serde(default, deserialize_with = "present")]
+    secrets: Option<BTreeMap<String, Value>>,
+}
+
+/// A setting that is not of the form expected.
+#[derive(Debug, Error)]
+pub(super) enum SettingError {
+    #[error("`memory` is no size above zero such as \"256MB\", or a number of bytes")]
+    Memory,
+    #[error("`cpus` is no number of processors such as 0.5")]
+    Cpus,
+    #[error("`timeout` is no duration above zero such as \"10s\" or \"500ms\", or a number of seconds")]
+    Timeout,
+    #[error("`{0}` is no JSON object of names and texts")]
+    Variables(&'static str),
+    #[error("the value of {0:?} in `{1}` is neither a text, a number, true nor false; null takes it away")]
+    Value(String, &'static str),
+}
+
+impl ChangeBody {
+    /// The name to give, and the change of the settings.
+    pub(super) fn parse(self) -> Result<(Option<FunctionName>, Change), ParseError> {
+        let name = self.name.map(|name| name.parse()).transpose()?;
+        let memory = self.memory.map(|value| setting(&value, memory, SettingError::Memory)).transpose()?;
+        let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
+        let timeout = self.timeout.map(|value| setting(&value, parse_duration, SettingError::Timeout)).transpose()?;
+        let environment = variables("environment", self.environment.unwrap_or_default(), |text| text)?;
+        let secrets = variables("secrets", self.secrets.unwrap_or_default(), Secret)?;
+        Ok((name, Change { memory, cpus, timeout, environment, secrets }))
+    }
+}
+
+/// Why a change can't be read.
+#[derive(Debug, Error)]
+pub(super) enum ParseError {
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+}
+
+/// The form fields of settings.
+pub(super) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment", "secrets"];
+
+/// Notes what a form field with the name of a setting has.
+pub(super) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
+    let object = |name| serde_json::from_str(text).map_err(|_| SettingError::Variables(name));
+    match field {
+        "memory" => change.memory = Some(Some(memory(text).ok_or(SettingError::Memory)?)),
+        "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
+        "timeout" => change.timeout = Some(Some(parse_duration(text).ok_or(SettingError::Timeout)?)),
+        "environment" => change.environment = variables("environment", object("environment")?, |text| text)?,
+        _ => change.secrets = variables("secrets", object("secrets")?, Secret)?,
+    }
+    Ok(())
+}
+
+fn memory(text: &str) -> Option<u64> {
+    parse_size(text)
+}
+
+fn cpus(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|cpus: &f64| cpus.is_finite())
+}
+
+/// None for null; else the value of a text or a number.
+fn setting<T>(value: &Value, parse: impl Fn(&str) -> Option<T>, error: SettingError) -> Result<Option<T>, SettingError> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => parse(text).map(Some).ok_or(error),
+        Value::Number(number) => parse(&number.to_string()).map(Some).ok_or(error),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(error),
+    }
+}
+
+fn variables<T>(
+    field: &'static str,
+    object: BTreeMap<String, Value>,
+    make: impl Fn(String) -> T,
+) -> Result<BTreeMap<String, Option<T>>, SettingError> {
+    let variable = |(name, value): (String, Value)| {
+        let value = match value {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(truth) => Some(truth.to_string()),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(SettingError::Value(name.chars().take(64).collect(), field));
+            }
+        };
+        Ok((name, value.map(&make)))
+    };
+    object.into_iter().map(variable).collect()
+}
+
+/// Null counts as a value here: `Some`, unlike what is absent.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn memory_schema() -> RefOr<Schema> {
+    let types = SchemaType::from_iter([Type::Integer, Type::Null]);
+    let about = "Of a container: a number of bytes, or a text such as \"256MB\"; at least 16 MB, at most MAX_FUNCTION_MEMORY.";
+    ObjectBuilder::new().schema_type(types).minimum(Some(16_000_000)).maximum(Some(128_000_000)).description(Some(about)).into()
+}
+
+fn cpus_schema() -> RefOr<Schema> {
+    let types = SchemaType::from_iter([Type::Number, Type::Null]);
+    let about = "Of a container, in processors; at least 0.01, at most MAX_FUNCTION_CPUS.";
+    ObjectBuilder::new().schema_type(types).minimum(Some(0.01)).maximum(Some(1.0)).description(Some(about)).into()
+}
+
+fn timeout_schema() -> RefOr<Schema> {
+    let types = SchemaType::from_iter([Type::Integer, Type::Null]);
+    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; at most MAX_FUNCTION_TIMEOUT.";
+    ObjectBuilder::new().schema_type(types).minimum(Some(1)).maximum(Some(900)).description(Some(about)).into()
+}
+
+fn environment_schema() -> RefOr<Schema> {
+    variables_schema("Variables for every invocation, unless its input has one of the name; null takes one away.")
+}
+
+fn secrets_schema() -> RefOr<Schema> {
+    variables_schema("The same, but never shown, and not for an input to replace.")
+}
+
+fn variables_schema(about: &str) -> RefOr<Schema> {
+    let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z_][a-z0-9_]*$"));
+    let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean, Type::Null]));
+    let object = ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(Schema::from(value.build())));
+    object.schema_type(Type::Object).description(Some(about)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn parsed(json: &str) -> Result<(Option<FunctionName>, Change), ParseError> {
+        serde_json::from_str::<ChangeBody>(json).unwrap().parse()
+    }
+
+    #[test]
+    fn null_and_nothing_are_told_apart() {
+        let (name, change) = parsed(r#"{"memory": "64MB", "timeout": null, "environment": {"A": 1, "B": null}}"#).unwrap();
+        assert!(name.is_none() && change.cpus.is_none());
+        assert_eq!((change.memory, change.timeout), (Some(Some(64_000_000)), Some(None)));
+        assert_eq!(change.environment["A"].as_deref(), Some("1"));
+        assert_eq!(change.environment["B"], None);
+        let (name, change) = parsed(r#"{"name": "a", "memory": 64000000, "cpus": "0.5", "timeout": 1.5}"#).unwrap();
+        assert_eq!((name.unwrap().as_str(), change.memory, change.cpus), ("a", Some(Some(64_000_000)), Some(Some(0.5))));
+        assert_eq!(change.timeout, Some(Some(Duration::from_millis(1500))));
+    }
+
+    #[test]
+    fn what_is_no_setting_is_named() {
+        for (json, field) in [
+            (r#"{"memory": true}"#, "`memory`"),
+            (r#"{"memory": "much"}"#, "`memory`"),
+            (r#"{"cpus": "NaN"}"#, "`cpus`"),
+            (r#"{"timeout": "-1s"}"#, "`timeout`"),
+            (r#"{"secrets": {"A": {}}}"#, "\"A\" in `secrets`"),
+        ] {
+            let message = parsed(json).unwrap_err().to_string();
+            assert!(message.contains(field), "{json}: {message}");
+        }
+        assert!(serde_json::from_str::<ChangeBody>(r#"{"memmory": 1}"#).is_err());
+        assert!(serde_json::from_str::<ChangeBody>(r#"{"environment": null}"#).is_err());
+    }
+}

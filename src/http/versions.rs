@@ -1,0 +1,167 @@
+//! Handlers that change a function: another version, other settings.
+
+use axum::Json;
+use axum::extract::multipart::MultipartRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Extension, Multipart, Path, Query, State as Extract};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+use super::State;
+use super::events;
+use super::functions::{Detailed, OfBuild, Submission, detailed, receive};
+use super::openapi::{AnyRoute, OfOneFunction, WithBody};
+use super::problem::{Problem, ProblemBody};
+use super::request::RequestId;
+use super::settings::ChangeBody;
+use crate::registry::Function;
+use crate::types::{FunctionId, UnknownFunction};
+
+/// A function that runs another version from now on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Updated {
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// Of its image in Docker.
+    #[schema(example = "sha256:...")]
+    image_id: String,
+    /// Which it runs.
+    version: u32,
+    /// For people.
+    message: String,
+}
+
+/// A version of a function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Version {
+    /// Its number, from 1 on.
+    version: u32,
+    /// The function runs it.
+    is_current: bool,
+    /// `python` or `golang`.
+    language: &'static str,
+    /// Unix seconds.
+    created_at: u64,
+    /// Of its zip.
+    zip_bytes: u64,
+    /// Of its zip, hexadecimal.
+    zip_sha256: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Target {
+    /// The number of a version that is kept; default: the one that was run before.
+    #[param(nullable = false, minimum = 1)]
+    version: Option<u32>,
+}
+
+/// What a rollback may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum OfRollback {
+    /// There is no such function, or no such version of it: `version_not_found`.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody<'static>),
+    /// There was no version before this one: `no_former_version`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    NoFormer(ProblemBody<'static>),
+}
+
+/// Update
+///
+/// Builds another version and runs it from then on: when it is built and an instance of it waits, it takes the place of the one
+/// before at one moment. Until then, and when anything fails, the function stays as it was. `name` and settings may be changed with
+/// it. As with a submit, the answer can be a stream of events.
+#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+    request_body(content = Submission, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "It is run", content((Updated = "application/json"), (String = "text/event-stream"))),
+        AnyRoute, OfOneFunction, WithBody, OfBuild))]
+pub(super) async fn update(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    Extension(request_id): Extension<RequestId>,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Response, Problem> {
+    let id: FunctionId = id?.parse()?;
+    state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let upload = receive(&state, &headers, form).await?;
+    if events::are_wanted(&headers) {
+        return Ok(events::of_deployment(&state, Some(id), upload, request_id));
+    }
+    Ok(Json(updated(&*state.deployer.update(id, upload).await?)).into_response())
+}
+
+/// Roll back
+///
+/// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
+#[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions",
+    params(("id" = Uuid, Path, description = "The function's id"), Target),
+    responses((status = 200, body = Updated, description = "It is run"), AnyRoute, OfBuild, OfRollback))]
+pub(super) async fn roll_back(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    target: Result<Query<Target>, QueryRejection>,
+) -> Result<Json<Updated>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let Query(target) = target.map_err(|error| Problem::invalid_request(error.body_text()))?;
+    Ok(Json(updated(&*state.deployer.roll_back(id, target.version).await?)))
+}
+
+/// List versions
+///
+/// Those that are kept, the last first.
+#[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions",
+    params(("id" = Uuid, Path, description = "The function's id")),
+    responses((status = 200, body = Vec<Version>, description = "Its versions"), AnyRoute, OfOneFunction))]
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Vec<Version>>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let versions = state.deployer.versions(id).await?.into_iter();
+    let shown = versions.map(|record| Version {
+        version: record.number,
+        is_current: record.number == function.version.id.number,
+        language: record.language.as_str(),
+        created_at: record.created_at,
+        zip_bytes: record.zip_size,
+        zip_sha256: record.zip_sha256,
+    });
+    Ok(Json(shown.collect()))
+}
+
+/// Configure
+///
+/// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): what is not named stays, what is null goes.
+/// With other limits an instance waits before they take effect.
+#[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+    request_body = ChangeBody,
+    responses((status = 200, body = Detailed, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody))]
+pub(super) async fn configure(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    change: Result<Json<ChangeBody>, JsonRejection>,
+) -> Result<Json<Detailed>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let Json(change) = change?;
+    let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
+    Ok(Json(detailed(&*state.deployer.configure(id, name, settings).await?)))
+}
+
+pub(super) fn updated(function: &Function) -> Updated {
+    let version = function.version.id.number;
+    Updated {
+        function_id: function.id.to_string(),
+        image_id: function.version.image().id.as_str().to_owned(),
+        version,
+        message: format!("Function '{}' runs version {version}", function.name),
+    }
+}

@@ -1,0 +1,28 @@
+//! Rules for environment variables, whoever sets them.
+
+/// Largest value, in bytes.
+pub const MAX_VALUE: usize = 64 << 10;
+
+/// Whether a text can be a variable's name: letters, digits and `_`, not a digit first.
+pub fn is_name(name: &str) -> bool {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts_well && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether it is ours or the runtime's.
+pub fn is_reserved(name: &str) -> bool {
+    const NAMES: [&str; 11] = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "GODEBUG",
+        "GOGC",
+        "GOMAXPROCS",
+        "GOMEMLIMIT",
+        "GOTRACEBACK",
+        "FUNCTION_ID",
+        "FUNCTION_NAME",
+        "INVOCATION_ID",
+    ];
+    NAMES.contains(&name) || name.starts_with("LD_") || name.starts_with("PYTHON")
+}

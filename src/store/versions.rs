@@ -1,0 +1,150 @@
+//! Versions of functions as rows.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::functions::{Package, Update};
+use super::{Store, StoreError};
+use crate::types::{FunctionId, ImageId, Language, VersionId};
+
+/// All that is remembered of a version, but for its zip and its build log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionRecord {
+    /// From 1 on, in the order in which they were posted.
+    pub number: u32,
+    /// Its language.
+    pub language: Language,
+    /// The file that is run; None for a compiled program.
+    pub entry: Option<String>,
+    /// Unix seconds.
+    pub created_at: u64,
+    /// Of its zip, in bytes.
+    pub zip_size: u64,
+    /// Of its zip, hexadecimal.
+    pub zip_sha256: String,
+    /// Of the zip's content, in bytes.
+    pub unpacked_size: u64,
+    /// What it runs from.
+    pub image: Image,
+}
+
+/// An image: a cache of what can be built from the zip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Docker's id of it.
+    pub id: ImageId,
+    /// What it takes beside what all functions of its language share, in bytes.
+    pub size: u64,
+    /// It was there when last looked for.
+    pub is_there: bool,
+}
+
+impl Store {
+    /// A function's versions, the last first. None of a function that is not there.
+    pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM versions WHERE function_id = ? ORDER BY number DESC").bind(id.to_string());
+        let rows = rows.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        rows.iter().map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be"))).collect()
+    }
+
+    /// A version's zip. None when there is no such version.
+    pub async fn zip(&self, id: VersionId) -> Result<Option<Vec<u8>>, StoreError> {
+        let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = ? AND version = ?");
+        let zip = zip.bind(id.function.to_string()).bind(id.number).fetch_optional(&self.pool).await;
+        zip.map_err(|error| self.failed(error))
+    }
+
+    /// Remembers the image that was built for a version anew. False when the version is gone.
+    pub async fn set_image(&self, id: VersionId, image: &Image, build_log: &str) -> Result<bool, StoreError> {
+        let function = id.function.to_string();
+        let set = async {
+            let mut transaction = self.pool.begin().await?;
+            let image = sqlx::query(
+                "UPDATE versions SET image_id = ?, image_size = ?, state = 'ready' WHERE function_id = ? AND number = ?",
+            )
+            .bind(image.id.as_str())
+            .bind(image.size.cast_signed());
+            let updated = image.bind(&function).bind(id.number).execute(&mut *transaction).await?;
+            let log = sqlx::query("UPDATE version_logs SET log = ? WHERE function_id = ? AND version = ?").bind(build_log);
+            log.bind(&function).bind(id.number).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(updated.rows_affected() > 0)
+        };
+        set.await.map_err(|error| self.failed(error))
+    }
+
+    /// Remembers that these versions' images are gone.
+    pub async fn lose_images(&self, ids: &[VersionId]) -> Result<(), StoreError> {
+        let lost = async {
+            let mut transaction = self.pool.begin().await?;
+            for id in ids {
+                let update = sqlx::query("UPDATE versions SET state = 'rebuild' WHERE function_id = ? AND number = ?");
+                update.bind(id.function.to_string()).bind(id.number).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        lost.await.map_err(|error| self.failed(error))
+    }
+}
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    id: FunctionId,
+    version: &VersionRecord,
+    package: Package<'_>,
+) -> Result<(), sqlx::Error> {
+    let id = id.to_string();
+    sqlx::query(
+        "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, \
+         image_size, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready')",
+    )
+    .bind(&id)
+    .bind(version.number)
+    .bind(version.language.as_str())
+    .bind(version.entry.as_deref())
+    .bind(version.created_at.cast_signed())
+    .bind(version.zip_size.cast_signed())
+    .bind(&version.zip_sha256)
+    .bind(version.unpacked_size.cast_signed())
+    .bind(version.image.id.as_str())
+    .bind(version.image.size.cast_signed())
+    .execute(&mut *connection)
+    .await?;
+    let zip = sqlx::query("INSERT INTO zips (function_id, version, zip) VALUES (?, ?, ?)");
+    zip.bind(&id).bind(version.number).bind(package.zip).execute(&mut *connection).await?;
+    let log = sqlx::query("INSERT INTO version_logs (function_id, version, log) VALUES (?, ?, ?)");
+    log.bind(&id).bind(version.number).bind(package.build_log).execute(connection).await.map(drop)
+}
+
+/// Forgets the versions before the last few, but for the one that is run and the one before it; only those two have images.
+pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>) -> Result<(), sqlx::Error> {
+    let id = update.id.to_string();
+    let others = "function_id = ?1 AND number <> ?2 AND number IS NOT ?3";
+    let lost = format!("UPDATE versions SET state = 'rebuild' WHERE {others}");
+    let lost = sqlx::query(sqlx::AssertSqlSafe(lost)).bind(&id).bind(update.version).bind(update.former);
+    lost.execute(&mut *connection).await?;
+    let last = "SELECT number FROM versions WHERE function_id = ?1 ORDER BY number DESC LIMIT ?4";
+    let old = format!("DELETE FROM versions WHERE {others} AND number NOT IN ({last})");
+    let old = sqlx::query(sqlx::AssertSqlSafe(old)).bind(&id).bind(update.version).bind(update.former);
+    old.bind(update.max_versions).execute(connection).await.map(drop)
+}
+
+/// None when a value is not what we wrote.
+pub(super) fn record(row: &SqliteRow) -> Option<VersionRecord> {
+    let text = |column: &str| row.try_get::<String, _>(column).ok();
+    let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
+    Some(VersionRecord {
+        number: row.try_get("number").ok()?,
+        language: text("language")?.parse().ok()?,
+        entry: row.try_get("entry").ok()?,
+        created_at: number("created_at")?,
+        zip_size: number("zip_size")?,
+        zip_sha256: text("zip_sha256")?,
+        unpacked_size: number("unpacked_size")?,
+        image: Image {
+            id: ImageId::parse(&text("image_id")?)?,
+            size: number("image_size")?,
+            is_there: text("state")? == "ready",
+        },
+    })
+}
