@@ -20,6 +20,7 @@ use crate::http;
 use crate::images::Images;
 use crate::invoke::Invoker;
 use crate::isolation::Isolation;
+use crate::live::Live;
 use crate::metrics;
 use crate::platform::Platform;
 use crate::pool::Pool;
@@ -83,11 +84,12 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     }
     let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
+    let live = Arc::new(Live::default());
     let invoker = Arc::new(Invoker::new(
         Arc::clone(&registry),
         Arc::clone(&images),
         pool.clone(),
-        Arc::clone(&history),
+        (Arc::clone(&history), Arc::clone(&live)),
         config.pool.clone(),
         config.sandbox.memory,
     ));
@@ -137,12 +139,14 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         invoker,
         deferred: Arc::clone(&deferred),
         history,
+        live,
         deployer,
         registry,
         health,
         isolation,
         platform: Arc::clone(&platform),
         settings,
+        stop: stop.clone(),
     };
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {
         tracing::warn!(

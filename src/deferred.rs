@@ -310,6 +310,7 @@ impl Deferred {
                 Trouble::Final => return self.give_up(record, format!("{:#}", anyhow::Error::from(error))).await,
             },
         };
+        let running = self.invoker.begin(id);
         let mut record = ready.begin(record);
         record.outcome = state::RUNNING.to_owned();
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
@@ -320,7 +321,7 @@ impl Deferred {
             // Its instance is for others, who may need no disk.
             Err(error) => return self.later(id, &error),
         }
-        let invocation = self.invoker.run(ready, id, input).await;
+        let invocation = self.invoker.run(ready, id, input, running.output()).await;
         let queued = record.queued;
         invocation.complete(&mut record, |output| output);
         record.queued = queued;

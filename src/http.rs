@@ -3,6 +3,7 @@
 mod console;
 mod events;
 mod execute;
+mod follow;
 mod functions;
 mod health;
 mod idempotency;
@@ -24,6 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use axum::{Extension, Router};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -37,6 +39,7 @@ use crate::health::Health;
 use crate::history::History;
 use crate::invoke::Invoker;
 use crate::isolation::Isolation;
+use crate::live::Live;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::Registry;
@@ -50,7 +53,9 @@ pub struct State {
     pub deferred: Arc<Deferred>,
     /// Knows what invocations came to.
     pub history: Arc<History>,
-    /// Submits and deletes.
+    /// Shows invocations that run.
+    pub live: Arc<Live>,
+    /// Submits, changes and deletes.
     pub deployer: Arc<Deployer>,
     /// Lists.
     pub registry: Arc<Registry>,
@@ -64,6 +69,8 @@ pub struct State {
     pub platform: Arc<Platform>,
     /// Limits of requests.
     pub settings: Arc<config::Http>,
+    /// Cancelled when nothing is begun any more.
+    pub stop: CancellationToken,
 }
 
 /// Largest body of an execution, in bytes.
@@ -83,10 +90,12 @@ pub fn router(state: State) -> Router {
         .routes(routes!(functions::show, functions::delete))
         .routes(routes!(versions::update).layer(DefaultBodyLimit::max(max_upload)))
         .routes(routes!(versions::configure).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(versions::settings))
         .routes(routes!(versions::list))
         .routes(routes!(versions::roll_back))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show, invocations::cancel))
+        .routes(routes!(invocations::events))
         .routes(routes!(functions::instances))
         .routes(routes!(openapi::document))
         .routes(routes!(metrics::show))

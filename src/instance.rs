@@ -1,7 +1,7 @@
 //! An instance: one container with a bootstrap in it that can run a function. Its states are types.
 //!
 //! ```text
-//! Instance::start ──> Instance ──invoke──> Reply and After::Clean(Instance)
+//! Instance::start ──> Instance ──invoke──> End and After::Clean(Instance)
 //!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
 //!                                                   └─ error
 //! ```
@@ -10,7 +10,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use thiserror::Error;
 use tokio::io::BufReader;
 use tokio::process::{ChildStdin, ChildStdout};
@@ -18,6 +17,7 @@ use tokio::time;
 use tokio_util::task::TaskTracker;
 
 use crate::docker::{Container, Docker, DockerError, RunSpec};
+use crate::output::{Output, Stream};
 use crate::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
 
 /// How long a container may take until its bootstrap says hello. Docker under full load takes seconds.
@@ -63,17 +63,6 @@ pub struct Instance {
     wire: Wire,
     guard: Guard,
     invocations: u32,
-}
-
-/// How one invocation went.
-#[derive(Debug)]
-pub struct Reply {
-    /// How it ended.
-    pub end: End,
-    /// What it wrote to stdout, up to the cap.
-    pub stdout: Vec<u8>,
-    /// What it wrote to stderr, up to the cap.
-    pub stderr: Vec<u8>,
 }
 
 /// How an invocation ended.
@@ -142,12 +131,10 @@ impl Instance {
 
     /// Runs the function once. When it ended by timeout or out of memory, the container is gone as this returns; when that
     /// can't be had in time, it counts as lost.
-    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> (Reply, After) {
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> (End, After) {
         self.invocations += 1;
-        let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
-        let output = &mut Output { stdout: &mut stdout, stderr: &mut stderr, cap: request.output_cap as usize };
         let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
-        let (end, after) = match ended {
+        match ended {
             Ok(Ok(mut exit)) => {
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed().await);
@@ -174,8 +161,7 @@ impl Instance {
                 };
                 (if is_gone { End::Timeout(limit) } else { End::Lost }, After::Ended)
             }
-        };
-        (Reply { end, stdout: stdout.into(), stderr: stderr.into() }, after)
+        }
     }
 }
 
@@ -219,32 +205,22 @@ struct Wire {
     stdout: BufReader<ChildStdout>,
 }
 
-struct Output<'a> {
-    stdout: &'a mut BytesMut,
-    stderr: &'a mut BytesMut,
-    cap: usize,
-}
-
-impl Output<'_> {
-    /// Keeps what is within the cap, though the bootstrap sees to that: it is not ours to trust.
-    fn keep(&mut self, event: Event) -> Result<(), Event> {
-        let (kept, bytes) = match event {
-            Event::Stdout(bytes) => (&mut *self.stdout, bytes),
-            Event::Stderr(bytes) => (&mut *self.stderr, bytes),
-            other => return Err(other),
-        };
-        let room = self.cap - kept.len();
-        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        Ok(())
+/// Keeps what is some of an output, within the cap, though the bootstrap sees to that: it is not ours to trust.
+fn keep(output: &Output, event: Event) -> Result<(), Event> {
+    match event {
+        Event::Stdout(bytes) => output.keep(Stream::Stdout, &bytes),
+        Event::Stderr(bytes) => output.keep(Stream::Stderr, &bytes),
+        other => return Err(other),
     }
+    Ok(())
 }
 
 impl Wire {
-    async fn exchange(&mut self, request: &Request<'_>, output: &mut Output<'_>) -> Result<Exit, ProtocolError> {
+    async fn exchange(&mut self, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
         protocol::send(&mut self.stdin, request).await?;
         loop {
             let event = protocol::receive(&mut self.stdout, request.nonce).await?;
-            match output.keep(event) {
+            match keep(output, event) {
                 Ok(()) => {}
                 Err(Event::Exit(exit)) => return Ok(exit),
                 Err(other) => return Err(ProtocolError::Unexpected(other)),
@@ -253,9 +229,9 @@ impl Wire {
     }
 
     /// Keeps what makes sense, and reads to the end: Docker does not end a container while what it writes has nowhere to go.
-    async fn drain(mut self, nonce: Nonce, output: &mut Output<'_>) {
+    async fn drain(mut self, nonce: Nonce, output: &Output) {
         while let Ok(event) = protocol::receive(&mut self.stdout, nonce).await {
-            if output.keep(event).is_err() {
+            if keep(output, event).is_err() {
                 break;
             }
         }

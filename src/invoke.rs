@@ -6,6 +6,7 @@ pub mod outcome;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -13,7 +14,9 @@ use crate::config;
 use crate::history::History;
 use crate::images::{ImageError, Images};
 use crate::instance::{End, StartError};
+use crate::live::{Live, Running};
 use crate::metrics;
+use crate::output::Output;
 use crate::pool::{AcquireError, Lease, Pool, Start};
 use crate::protocol::{Nonce, Request};
 use crate::registry::{Function, Registry};
@@ -34,6 +37,7 @@ pub struct Invoker {
     images: Arc<Images>,
     pool: Pool,
     history: Arc<History>,
+    live: Arc<Live>,
     limits: config::Pool,
     /// DOCKER_MEMORY_LIMIT.
     memory_limit: u64,
@@ -49,9 +53,9 @@ pub struct Invocation {
     /// How it ended.
     pub outcome: Outcome,
     /// What it wrote to stdout.
-    pub stdout: Vec<u8>,
+    pub stdout: Bytes,
     /// What it wrote to stderr.
-    pub stderr: Vec<u8>,
+    pub stderr: Bytes,
     /// One of the two was longer than what was kept.
     pub truncated: bool,
     /// How it came by its instance.
@@ -131,21 +135,23 @@ impl Invoker {
         registry: Arc<Registry>,
         images: Arc<Images>,
         pool: Pool,
-        history: Arc<History>,
+        (history, live): (Arc<History>, Arc<Live>),
         limits: config::Pool,
         memory_limit: u64,
     ) -> Self {
-        Self { registry, images, pool, history, limits, memory_limit }
+        Self { registry, images, pool, history, live, limits, memory_limit }
     }
 
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let record = InvocationRecord::queued(id, now(), self.history.keep_input(input.json()));
         let ready = self.prepare(id, &input).await?;
+        let running = self.begin(record.id);
         let mut note = self.history.begin(ready.begin(record));
-        let invocation = self.run(ready, note.record().id, input).await;
+        let invocation = self.run(ready, note.record().id, input, running.output()).await;
         invocation.complete(note.record(), |output| self.history.cut(output));
         drop(note);
+        drop(running);
         self.history.relieve().await;
         Ok(invocation)
     }
@@ -171,8 +177,13 @@ impl Invoker {
         self.lease(next).await.map(Lease::release)
     }
 
+    /// Begins to show an invocation to who looks on. To be dropped when what it came to is written down.
+    pub fn begin(&self, id: InvocationId) -> Running<'_> {
+        self.live.begin(id, self.limits.max_output_size)
+    }
+
     /// Runs a function on the instance that it got. Dropped, it ends both.
-    pub async fn run(&self, ready: Ready, id: InvocationId, input: Input) -> Invocation {
+    pub async fn run(&self, ready: Ready, id: InvocationId, input: Input, output: &Output) -> Invocation {
         let Ready { function, lease, queued } = ready;
         let start = lease.start();
         let executed_at = now();
@@ -188,29 +199,18 @@ impl Invoker {
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
-        let reply = lease.invoke(&request, limit).await;
+        let end = lease.invoke(&request, limit, output).await;
+        let (stdout, stderr) = output.end();
         let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
         let full = |stream: &[u8]| stream.len() >= output_cap as usize;
-        let mut truncated = full(&reply.stdout) || full(&reply.stderr);
-        if let End::Exited(exit) = reply.end {
+        let mut truncated = full(&stdout) || full(&stderr);
+        if let End::Exited(exit) = end {
             (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
             truncated = exit.truncated;
         }
-        let outcome = Outcome::of_end(&reply.end, function.settings.memory.unwrap_or(self.memory_limit));
+        let outcome = Outcome::of_end(&end, function.settings.memory.unwrap_or(self.memory_limit));
         metrics::invocation(function.id, outcome.name(), duration, queued, start == Start::Cold);
-        Invocation {
-            id,
-            executed_at,
-            outcome,
-            stdout: reply.stdout,
-            stderr: reply.stderr,
-            truncated,
-            start,
-            queued,
-            duration,
-            cpu,
-            peak_memory,
-        }
+        Invocation { id, executed_at, outcome, stdout, stderr, truncated, start, queued, duration, cpu, peak_memory }
     }
 
     /// An instance, for which the image is made again first when it is gone.

@@ -7,6 +7,8 @@ mod idempotency;
 mod invocations;
 mod versions;
 
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +92,8 @@ impl Store {
     /// Opens or makes the database in `data_dir`, which no other process may serve from, and brings it to the current form.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(FILE_NAME);
+        // What can't be written is SQLite's to say.
+        let _ = keep_private(&path);
         let options = options(&path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -122,6 +126,7 @@ impl Store {
         // Made beside and renamed, so that a file of that name is a whole backup.
         let draft = file.with_added_extension("part");
         let _ = std::fs::remove_file(&draft);
+        keep_private(&draft).map_err(|error| StoreError::Other(error.into()))?;
         let name = draft.to_string_lossy().into_owned();
         let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&store.pool).await;
         let kept = copied.map_err(|error| store.failed(error)).and_then(|_| {
@@ -158,6 +163,12 @@ impl Store {
             error => self.damaged(error),
         }
     }
+}
+
+/// Makes the file where there is none, for nobody else to read: it holds functions' secrets. SQLite takes an empty file for a new one.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use youtube_serverless::store::{Executions, Image, Record, Store};
+use youtube_serverless::settings::Settings;
+use youtube_serverless::store::{Executions, Image, Package, Record, Store, VersionRecord};
 use youtube_serverless::types::{FunctionId, ImageId, Language};
 
 /// Makes as many in the store of a DATA_DIR, with zips of a usual size.
@@ -12,19 +13,27 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
     let store = Store::open(data_dir).await?;
     let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).context("an image id")?;
     for n in 0..count {
-        let record = Record {
-            id: FunctionId::random(),
-            name: format!("function {n}").parse()?,
+        let version = VersionRecord {
+            number: 1,
             language: Language::Python,
             entry: Some("main.py".to_owned()),
             created_at: 1_700_000_000,
-            executions: Executions::default(),
             zip_size: 4096,
             zip_sha256: "0".repeat(64),
             unpacked_size: 10_000,
             image: Image { id: image.clone(), size: 10_000, is_there: true },
         };
-        store.insert(&record, &[0; 4096], "a log", None).await?;
+        let record = Record {
+            id: FunctionId::random(),
+            name: format!("function {n}").parse()?,
+            created_at: 1_700_000_000,
+            executions: Executions::default(),
+            settings: Settings::default(),
+            version,
+            former: None,
+            last_version: 1,
+        };
+        store.insert(&record, Package { zip: &[0; 4096], build_log: "a log" }, None).await?;
     }
     store.close().await;
     Ok(())

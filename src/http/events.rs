@@ -72,7 +72,7 @@ pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Uploa
 }
 
 /// Breaks the silence between events.
-fn with_comments(
+pub(super) fn with_comments(
     events: impl stream::Stream<Item = Event> + Send + 'static,
 ) -> impl stream::Stream<Item = Result<Event, Infallible>> {
     use futures_util::StreamExt;

@@ -15,7 +15,6 @@ use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
-use super::settings::ShownSettings;
 use super::upload::{self, UploadError};
 use super::{MULTIPART_OVERHEAD, State};
 use crate::deploy::Upload;
@@ -59,15 +58,6 @@ pub(super) struct Shown {
     name: String,
     /// The number of the version that is run.
     version: u32,
-}
-
-/// A function with all that its owner has set.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FunctionWithSettings)]
-pub(super) struct Detailed {
-    #[serde(flatten)]
-    function: Shown,
-    settings: ShownSettings,
 }
 
 /// A function that is gone.
@@ -216,14 +206,14 @@ pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instan
 
 /// Show
 #[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Detailed, description = "The function"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = Shown, description = "The function"), AnyRoute, OfOneFunction))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Detailed>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     let id: FunctionId = id?.parse()?;
     let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
-    Ok(Json(detailed(&function)))
+    Ok(Json(shown(&function)))
 }
 
 /// Delete
@@ -240,11 +230,7 @@ pub(super) async fn delete(
     Ok(Json(Deleted { message: format!("Function {id} deleted successfully") }))
 }
 
-pub(super) fn detailed(function: &Function) -> Detailed {
-    Detailed { function: shown(function), settings: (&function.settings).into() }
-}
-
-fn shown(function: &Function) -> Shown {
+pub(super) fn shown(function: &Function) -> Shown {
     Shown {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
@@ -11,6 +12,7 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::State;
 use super::execute::{milliseconds, text};
+use super::follow;
 use super::openapi::{AnyRoute, OfOneFunction};
 use super::problem::{Problem, ProblemBody, status_of};
 use crate::store::{InvocationRecord, Page, state};
@@ -175,6 +177,23 @@ pub(super) async fn show(
     Ok(Json(Shown { summary: summary(&record), input, output, stderr }))
 }
 
+/// Follow an invocation
+///
+/// A stream of events: `stdout` and `stderr` with what it writes, as JSON strings, from its beginning on and as it comes; in the end `ended`
+/// with the invocation, without its input and output. One that is queued is waited for; of one that has ended, what is kept is shown.
+#[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations",
+    params(("id" = Uuid, Path, description = "The invocation's id")),
+    responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, OfOneInvocation))]
+pub(super) async fn events(Extract(state): Extract<State>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+    let id: InvocationId = id?.parse()?;
+    // One that runs synchronously is not written down before it ends.
+    let onlooker = state.live.look_at(id);
+    if onlooker.is_none() {
+        state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    }
+    Ok(follow::events(state, id, onlooker))
+}
+
 /// Cancel an asynchronous invocation
 #[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations",
     params(("id" = Uuid, Path, description = "The invocation's id")),
@@ -188,7 +207,7 @@ pub(super) async fn cancel(
     Ok(Json(Cancelled { message: format!("Invocation {id} cancelled") }))
 }
 
-fn summary(record: &InvocationRecord) -> Summary {
+pub(super) fn summary(record: &InvocationRecord) -> Summary {
     let has_ended = ![state::QUEUED, state::RUNNING, state::CANCELLED].contains(&record.outcome.as_str());
     Summary {
         invocation_id: record.id.to_string(),

@@ -32,8 +32,8 @@ pub(super) enum UploadError {
     Twice(&'static str),
     #[error("the form has an unknown field {0:?}; there are `code`, `name`, `language`, {fields}", fields = settings::FIELDS.join(", "))]
     Unknown(String),
-    #[error("the form field `{0}` is not a text in UTF-8, or too long")]
-    NotText(&'static str),
+    #[error("the form field `{0}` is not a text of at most {1} bytes in UTF-8")]
+    NotText(&'static str, usize),
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error(transparent)]
@@ -100,8 +100,8 @@ async fn receive_text(name: &'static str, mut field: Field<'_>, limit: usize) ->
     while let Some(chunk) = field.chunk().await? {
         text.extend_from_slice(&chunk);
         if text.len() > limit {
-            return Err(UploadError::NotText(name));
+            return Err(UploadError::NotText(name, limit));
         }
     }
-    String::from_utf8(text).map_err(|_| UploadError::NotText(name))
+    String::from_utf8(text).map_err(|_| UploadError::NotText(name, limit))
 }

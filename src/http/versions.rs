@@ -11,11 +11,11 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::State;
 use super::events;
-use super::functions::{Detailed, OfBuild, Submission, detailed, receive};
+use super::functions::{OfBuild, Shown, Submission, receive, shown};
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
-use super::settings::ChangeBody;
+use super::settings::{ChangeBody, ShownSettings};
 use crate::registry::Function;
 use crate::types::{FunctionId, UnknownFunction};
 
@@ -32,6 +32,15 @@ pub(super) struct Updated {
     version: u32,
     /// For people.
     message: String,
+}
+
+/// A function with all that its owner has set.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FunctionWithSettings)]
+pub(super) struct Configured {
+    #[serde(flatten)]
+    function: Shown,
+    settings: ShownSettings,
 }
 
 /// A version of a function.
@@ -138,22 +147,36 @@ pub(super) async fn list(
     Ok(Json(shown.collect()))
 }
 
+/// Settings
+#[utoipa::path(get, path = "/api/functions/{id}/settings", tag = "functions",
+    params(("id" = Uuid, Path, description = "The function's id")),
+    responses((status = 200, body = ShownSettings, description = "What it has of its own"), AnyRoute, OfOneFunction))]
+pub(super) async fn settings(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<ShownSettings>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    Ok(Json((&function.settings).into()))
+}
+
 /// Configure
 ///
 /// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): what is not named stays, what is null goes.
 /// With other limits an instance waits before they take effect.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
-    responses((status = 200, body = Detailed, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody))]
+    responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody))]
 pub(super) async fn configure(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
     change: Result<Json<ChangeBody>, JsonRejection>,
-) -> Result<Json<Detailed>, Problem> {
+) -> Result<Json<Configured>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Json(change) = change?;
     let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
-    Ok(Json(detailed(&*state.deployer.configure(id, name, settings).await?)))
+    let function = state.deployer.configure(id, name, settings).await?;
+    Ok(Json(Configured { function: shown(&function), settings: (&function.settings).into() }))
 }
 
 pub(super) fn updated(function: &Function) -> Updated {

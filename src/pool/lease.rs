@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Shared;
 use super::state::{Key, Phase};
-use crate::instance::{After, Instance, Reply};
+use crate::instance::{After, End, Instance};
+use crate::output::Output;
 use crate::protocol::Request;
 use crate::registry::Revision;
 
@@ -59,9 +60,9 @@ impl Lease {
 
     /// Runs the function once, and gives the instance back once it is clean. When it ended by timeout or out
     /// of memory, the container is gone as this returns.
-    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration) -> Reply {
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> End {
         let instance = self.instance.take().expect("a lease has its instance until it is used");
-        let (reply, after) = instance.invoke(request, limit).await;
+        let (end, after) = instance.invoke(request, limit, output).await;
         match after {
             After::Clean(instance) => self.give_back(instance),
             After::Unclean(unclean) => {
@@ -75,7 +76,7 @@ impl Lease {
             }
             After::Ended => {}
         }
-        reply
+        end
     }
 
     /// The instance; its slot is the caller's to look after.

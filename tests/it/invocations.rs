@@ -30,6 +30,66 @@ async fn ended(app: &TestApp, id: &str) -> Value {
     .await
 }
 
+/// The events of an invocation, from now to its end: names and data.
+async fn followed(app: &TestApp, id: &str) -> Vec<(String, Value)> {
+    let response = app.request(Method::GET, &format!("/api/invocations/{id}/events")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["content-type"].as_bytes()), (200, &b"text/event-stream"[..]));
+    let text = response.text().await.unwrap();
+    let events = text.split_terminator("\n\n").filter(|event| !event.starts_with(':')).map(|event| {
+        let (name, data) = event.split_once('\n').unwrap();
+        let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        (name.strip_prefix("event: ").unwrap().to_owned(), data)
+    });
+    events.collect()
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_invocation_is_followed_as_it_goes() {
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+        let program = "import sys, time\nprint('first é', flush=True)\ntime.sleep(1.5)\nprint('second', file=sys.stderr, flush=True)\ntime.sleep(0.2)\nprint('third', end='')\n";
+        let function = app.deploy(python(program)).await;
+        let text = |events: &[(String, Value)], stream: &str| {
+            let of_stream = events.iter().filter(|(name, _)| name == stream);
+            of_stream.map(|(_, data)| data.as_str().unwrap()).collect::<String>()
+        };
+        let check = |events: &[(String, Value)], id: &str| {
+            assert_eq!((text(events, "stdout").as_str(), text(events, "stderr").as_str()), ("first é\nthird", "second\n"));
+            let (name, ended) = events.last().unwrap();
+            assert_eq!((name.as_str(), &ended["outcome"], &ended["invocationId"]), ("ended", &json!("ok"), &json!(id)));
+        };
+        let first = defer(app, &function, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+        let second = defer(app, &function, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+        // The second waits for its turn meanwhile.
+        let (events, of_second) = tokio::join!(followed(app, &first), followed(app, &second));
+        check(&events, &first);
+        check(&of_second, &second);
+        // They came as they were written, not all at the end.
+        assert!(events.len() >= 4, "{events:?}");
+        // Of one that has ended, too.
+        check(&followed(app, &first).await, &first);
+        let path = |id: &str| format!("/api/invocations/{id}/events");
+        app.get(&path(NO_ID)).await.assert_problem(404, "invocation_not_found", NO_ID);
+
+        // A synchronous one shows by the id that it was given.
+        let telling = "import os, time\nprint(os.environ['INVOCATION_ID'], flush=True)\ntime.sleep(1)\n";
+        let function = app.deploy(python(telling)).await;
+        let executed = app.execute(&function).await.assert_outcome(200, "ok");
+        assert_eq!(followed(app, executed.output().trim()).await.last().unwrap().1["outcome"], "ok");
+        // One that is cancelled ends for who follows it.
+        let slow = app.deploy(python("import time\nprint('on', flush=True)\ntime.sleep(20)\n")).await;
+        let id = defer(app, &slow, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+        let cancel = async {
+            app.begun(&slow).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            answer(app.request(Method::DELETE, &format!("/api/invocations/{id}"))).await.assert_status(200);
+        };
+        let (events, ()) = tokio::join!(followed(app, &id), cancel);
+        assert_eq!((text(&events, "stdout").as_str(), &events.last().unwrap().1["outcome"]), ("on\n", &json!("cancelled")));
+    })
+    .await;
+}
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn every_execution_is_in_the_history() {

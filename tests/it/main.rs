@@ -28,3 +28,4 @@ mod sandbox;
 mod support;
 mod tidy;
 mod uploads;
+mod versions;

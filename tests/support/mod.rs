@@ -119,6 +119,22 @@ impl TestApp {
         answer(self.request(Method::POST, "/api/submit").multipart(form)).await
     }
 
+    /// Posts a zip as another version of a function, whatever comes of it.
+    pub(crate) async fn update(&self, function: &Deployed, zip: Vec<u8>) -> Answer {
+        let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));
+        answer(self.request(Method::PUT, &format!("/api/functions/{}", function.id)).multipart(form)).await
+    }
+
+    /// Changes a function's name or settings.
+    pub(crate) async fn configure(&self, function: &Deployed, change: Value) -> Answer {
+        answer(self.request(Method::PATCH, &format!("/api/functions/{}", function.id)).json(&change)).await
+    }
+
+    /// Rolls a function back; `query` is empty or `?version=N`.
+    pub(crate) async fn roll_back(&self, function: &Deployed, query: &str) -> Answer {
+        answer(self.request(Method::POST, &format!("/api/functions/{}/rollback{query}", function.id))).await
+    }
+
     /// Submits a zip that is good.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> Deployed {
         let answer = self.submit(zip).await.assert_status(200);
@@ -167,9 +183,9 @@ impl TestApp {
         assert_eq!(self.all_containers(), [""; 0], "containers are left");
     }
 
-    /// The name of a function's image.
+    /// The name of the image of a function's first version.
     pub(crate) fn image_name(&self, function: &Deployed) -> String {
-        format!("youtube-serverless/{}:{}", function.id, self.platform)
+        format!("youtube-serverless/{}:{}-1", function.id, self.platform)
     }
 
     /// The names and ids of this platform's images, dangling ones included.

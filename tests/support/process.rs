@@ -20,11 +20,20 @@ pub(crate) struct Service {
 impl Service {
     /// Starts it on its data in `dir`, and waits until it listens.
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(dir, settings, Stdio::inherit()).await
+    }
+
+    /// The same, with its log in a file.
+    pub(crate) async fn start_logged(dir: &Path, settings: &[(&str, &str)], log: &Path) -> Self {
+        Self::start_with(dir, settings, std::fs::File::create(log).unwrap().into()).await
+    }
+
+    async fn start_with(dir: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
         // Free a moment ago; nobody else here takes ports by number.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // A connection is not used again that the service may be about to close.
         let client = Client::builder().pool_idle_timeout(Duration::from_millis(300)).build().unwrap();
-        let child = command(dir, settings).env("SERVER_PORT", port.to_string()).spawn().unwrap();
+        let child = command(dir, settings).env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
         let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client };
         let live = format!("{}/health/live", service.url);
         eventually("it listens", async || service.client.get(&live).send().await.ok().map(drop)).await;

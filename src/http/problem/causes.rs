@@ -271,7 +271,7 @@ impl From<UploadError> for Problem {
             UploadError::Missing
             | UploadError::Twice(_)
             | UploadError::Unknown(_)
-            | UploadError::NotText(_)
+            | UploadError::NotText(..)
             | UploadError::Name(_)
             | UploadError::Language(_)
             | UploadError::Setting(_) => Self::invalid_request(error),

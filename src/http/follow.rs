@@ -1,0 +1,169 @@
+//! An invocation as it goes, as server-sent events.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response, Sse};
+use futures_util::stream;
+use tokio::time;
+
+use super::State;
+use super::events::with_comments;
+use super::invocations::summary;
+use crate::output::{Onlooker, Stream};
+use crate::store::{InvocationRecord, state};
+use crate::types::InvocationId;
+
+/// How often it is looked whether one that is queued has begun.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
+pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>) -> Response {
+    let following = Following { state, id, onlooker, texts: Default::default(), events: VecDeque::new(), is_over: false };
+    let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
+    Sse::new(with_comments(events)).into_response()
+}
+
+struct Following {
+    state: State,
+    id: InvocationId,
+    onlooker: Option<Onlooker>,
+    /// Of stdout and of stderr.
+    texts: (Text, Text),
+    /// Not yet told.
+    events: VecDeque<Event>,
+    is_over: bool,
+}
+
+impl Following {
+    /// None when all is told, or when the service stops before there is anything to tell.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if self.is_over {
+                return None;
+            }
+            match &mut self.onlooker {
+                Some(onlooker) => match onlooker.next().await {
+                    Some((stream, bytes)) => self.write(stream, &bytes),
+                    None => {
+                        let record = self.record().await?;
+                        self.end(&record);
+                    }
+                },
+                None => self.begin().await?,
+            }
+        }
+    }
+
+    /// Waits until it runs, and looks at it, or until it has ended without that.
+    async fn begin(&mut self) -> Option<()> {
+        loop {
+            self.onlooker = self.state.live.look_at(self.id);
+            if self.onlooker.is_some() {
+                return Some(());
+            }
+            let record = self.record().await?;
+            if ![state::QUEUED, state::RUNNING].contains(&record.outcome.as_str()) {
+                self.write(Stream::Stdout, &record.stdout);
+                self.write(Stream::Stderr, &record.stderr);
+                self.end(&record);
+                return Some(());
+            }
+            tokio::select! {
+                () = time::sleep(PERIOD) => {}
+                () = self.state.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let text = match stream {
+            Stream::Stdout => self.texts.0.push(bytes),
+            Stream::Stderr => self.texts.1.push(bytes),
+        };
+        self.tell(stream, &text);
+    }
+
+    fn tell(&mut self, stream: Stream, text: &str) {
+        if !text.is_empty() {
+            let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+            // As JSON, which has no line ends: those of server-sent events are not a function's.
+            let text = serde_json::to_string(text).expect("a text can be written as JSON");
+            self.events.push_back(Event::default().event(name).data(text));
+        }
+    }
+
+    fn end(&mut self, record: &InvocationRecord) {
+        let (stdout, stderr) = (self.texts.0.rest(), self.texts.1.rest());
+        self.tell(Stream::Stdout, &stdout);
+        self.tell(Stream::Stderr, &stderr);
+        let ended = serde_json::to_string(&summary(record)).expect("texts and numbers can be written as JSON");
+        self.events.push_back(Event::default().event("ended").data(ended));
+        self.is_over = true;
+    }
+
+    async fn record(&self) -> Option<InvocationRecord> {
+        match self.state.history.get(self.id).await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(%error, "an invocation could not be followed to its end");
+                None
+            }
+        }
+    }
+}
+
+/// Bytes that become text piece by piece: a character that is not whole waits for its rest.
+#[derive(Debug, Default)]
+struct Text {
+    rest: Vec<u8>,
+}
+
+impl Text {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.rest.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.rest) {
+            Ok(_) => self.rest.len(),
+            // Four bytes make any character: whatever is wrong before its last few does not become right.
+            Err(_) => (self.rest.len().saturating_sub(3)..=self.rest.len())
+                .find(|&at| {
+                    std::str::from_utf8(&self.rest[at..])
+                        .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+                })
+                .unwrap_or(self.rest.len()),
+        };
+        let rest = self.rest.split_off(whole);
+        String::from_utf8_lossy(&std::mem::replace(&mut self.rest, rest)).into_owned()
+    }
+
+    fn rest(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pieces: &[&[u8]], expected: &[&str]) {
+        let mut text = Text::default();
+        let mut found: Vec<String> = pieces.iter().map(|piece| text.push(piece)).collect();
+        found.push(text.rest());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn characters_are_told_whole() {
+        check(&[b"a", "é".as_bytes()], &["a", "é", ""]);
+        check(&[b"a\xc3", b"\xa9b"], &["a", "éb", ""]);
+        check(&[b"\xf0\x9f", b"\x98", b"\x80"], &["", "", "😀", ""]);
+        check(&[b"a\xffb"], &["a\u{fffd}b", ""]);
+        check(&[b"a\xff\xc3", b"\xa9"], &["a\u{fffd}", "é", ""]);
+        check(&[b"a\xc3"], &["a", "\u{fffd}"]);
+    }
+}
