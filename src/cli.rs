@@ -34,6 +34,9 @@ Examples:
   youtube-serverless deploy ./hello               make a function of a folder
   youtube-serverless invoke hello -i '{\"name\": \"John\"}'
   youtube-serverless logs -f hello                what its invocations came to, as they end
+  youtube-serverless logs -f $(youtube-serverless invoke --async hello)
+                                                  what one prints, as it prints it
+  youtube-serverless deploy ./hello --update hello && youtube-serverless rollback hello
   youtube-serverless ls --json | jq -r '.[].name'
   source <(youtube-serverless completions bash)
 
@@ -73,6 +76,17 @@ enum Command {
         /// python or golang, where both are in it.
         #[arg(long)]
         language: Option<String>,
+        /// Make it the next version of this function, by its id or a name that only one has, instead of a new function.
+        #[arg(long, value_name = "FUNCTION")]
+        update: Option<String>,
+    },
+    /// Run a version again that a function had before.
+    Rollback {
+        /// Its id, or a name that only one function has.
+        function: String,
+        /// Which version; default: the one that was run before.
+        #[arg(long)]
+        version: Option<u32>,
     },
     /// Run a function once: prints its stdout and stderr, and ends as it did.
     Invoke {
@@ -85,11 +99,12 @@ enum Command {
         #[arg(long = "async")]
         is_async: bool,
     },
-    /// Show what a function's invocations came to, and what they printed.
+    /// Show what a function's invocations came to, and what they printed; or what one invocation prints.
     Logs {
-        /// Its name or id.
-        function: String,
-        /// Go on with those that end from now on.
+        /// The function's name or id, or an invocation's id.
+        #[arg(value_name = "FUNCTION|INVOCATION")]
+        of: String,
+        /// Go on with those that end from now on. One invocation is followed as it prints, to its end.
         #[arg(short, long)]
         follow: bool,
         /// As many of the last as are shown first.
@@ -143,9 +158,10 @@ impl Arguments {
 impl Command {
     fn ask(self, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Deploy { path, name, language } => deploy::run(client, &path, name, language, json),
+            Self::Deploy { path, name, language, update } => deploy::run(client, &path, name, language, update.as_deref(), json),
+            Self::Rollback { function, version } => functions::roll_back(client, &function, version, json),
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),
-            Self::Logs { function, follow, lines } => logs::run(client, &function, follow, lines, json),
+            Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),
             Self::Ls => functions::list(client, json),
             Self::Rm { functions } => functions::remove(client, &functions, json),
             Self::Serve | Self::Backup { .. } | Self::Completions { .. } => unreachable!("done before"),

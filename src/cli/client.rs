@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
@@ -19,6 +19,13 @@ pub(super) struct Client {
     agent: Agent,
     url: String,
     token: Option<String>,
+}
+
+/// How a body is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Method {
+    Post,
+    Put,
 }
 
 /// An answer that is no problem, though a function may have failed.
@@ -51,35 +58,64 @@ impl Client {
         self.answer(request.send(body))
     }
 
-    /// Posts a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's data.
-    pub(super) fn post_for_events(
+    /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's data.
+    pub(super) fn send_for_events(
         &self,
-        path: &str,
+        (method, path): (Method, &str),
         content_type: &str,
         length: u64,
         mut body: impl Read,
         mut log: impl FnMut(&str),
     ) -> anyhow::Result<Value> {
-        let request = self.with_token(self.agent.post(self.at(path))).header("content-type", content_type);
+        let request = match method {
+            Method::Post => self.agent.post(self.at(path)),
+            Method::Put => self.agent.put(self.at(path)),
+        };
+        let request = self.with_token(request).header("content-type", content_type);
         let request = request.header("content-length", length.to_string()).header("accept", "text/event-stream");
         let response = self.answered(request.send(SendBody::from_reader(&mut body)))?;
+        let mut deployed = None;
+        let other = self.events(response, |name, data| {
+            match name {
+                "log" => log(data),
+                "problem" => return Err(problem(&json(data)?)),
+                _ => deployed = Some(json(data)?),
+            }
+            Ok(())
+        })?;
+        deployed.or(other).context("the answer ended before the build did")
+    }
+
+    /// Hears of each event of an invocation, by its name and its data.
+    pub(super) fn follow(&self, id: &str, mut event: impl FnMut(&str, Value)) -> anyhow::Result<()> {
+        let request = self.with_token(self.agent.get(self.at(&format!("/api/invocations/{}/events", part(id)))));
+        let response = self.answered(request.call())?;
+        self.events(response, |name, data| {
+            event(name, json(data)?);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// What is no stream of events is an answer, or a problem.
+    fn events(
+        &self,
+        response: Response<Body>,
+        mut event: impl FnMut(&str, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<Value>> {
         if response.body().mime_type() != Some("text/event-stream") {
-            return self.read(response).map(|answer| answer.body);
+            return self.read(response).map(|answer| Some(answer.body));
         }
-        let mut event = String::new();
+        let mut name = String::new();
         for line in BufReader::new(response.into_body().into_reader()).lines() {
             let line = line.context("the answer did not arrive whole")?;
             match line.split_once(": ") {
-                Some(("event", name)) => name.clone_into(&mut event),
-                Some(("data", data)) if event == "log" => log(data),
-                Some(("data", data)) => {
-                    let data: Value = serde_json::from_str(data).context("an event holds no JSON")?;
-                    return if event == "problem" { Err(problem(&data)) } else { Ok(data) };
-                }
+                Some(("event", text)) => text.clone_into(&mut name),
+                Some(("data", data)) => event(&name, data)?,
                 Some(_) | None => {}
             }
         }
-        bail!("the answer ended before the build did")
+        Ok(None)
     }
 
     fn at(&self, path: &str) -> String {
@@ -110,6 +146,10 @@ impl Client {
             .map_err(|_| anyhow!("{} answered {status} with something that is not this platform's", self.url))?;
         if is_problem { Err(problem(&body)) } else { Ok(Answer { status, body }) }
     }
+}
+
+fn json(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).context("an event holds no JSON")
 }
 
 /// What the platform said no with. What the build has printed goes to stderr first.

@@ -14,27 +14,30 @@ use uuid::Uuid;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::client::Client;
-use super::output;
+use super::client::{Client, Method};
+use super::{functions, output};
 
 pub(super) fn run(
     client: &Client,
     path: &Path,
     name: Option<String>,
     language: Option<String>,
+    update: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let metadata = fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
     let mut zip = if metadata.is_dir() { zipped(path)? } else { File::open(path)? };
     let length = zip.seek(SeekFrom::End(0))?;
     zip.rewind()?;
-    let name = match name {
-        Some(name) => name,
-        None => default_name(path)?,
+    let name = match (name, update) {
+        (None, None) => Some(default_name(path)?),
+        (name, _) => name,
     };
+    let id = update.map(|function| functions::resolve(client, function)).transpose()?;
+    let place = id.map_or((Method::Post, "/api/submit".to_owned()), |id| (Method::Put, format!("/api/functions/{id}")));
     let boundary = Uuid::new_v4().simple().to_string();
     let mut head = String::new();
-    for (field, value) in [("name", Some(name)), ("language", language)] {
+    for (field, value) in [("name", name), ("language", language)] {
         if let Some(value) = value {
             ensure!(!value.contains(['\r', '\n']), "--{field} can't hold the end of a line");
             head += &format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n");
@@ -52,7 +55,7 @@ pub(super) fn run(
     let content_type = format!("multipart/form-data; boundary={boundary}");
     // What the build prints is for people.
     let log = |line: &str| bar.suspend(|| if json { Ok(()) } else { writeln!(std::io::stderr(), "{line}") }).unwrap_or(());
-    let deployed = client.post_for_events("/api/submit", &content_type, whole, body, log);
+    let deployed = client.send_for_events((place.0, &place.1), &content_type, whole, body, log);
     bar.finish_and_clear();
     let deployed = deployed?;
     if json {

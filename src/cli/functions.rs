@@ -15,17 +15,30 @@ pub(super) fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let mut rows = vec![["NAME", "ID", "LANGUAGE", "CREATED", "LAST EXECUTED"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["NAME", "ID", "LANGUAGE", "VERSION", "CREATED", "LAST EXECUTED"].map(str::to_owned).to_vec()];
     for function in functions.as_array().into_iter().flatten() {
         rows.push(vec![
             text(&function["name"]),
             text(&function["functionId"]),
             text(&function["language"]),
+            function["version"].to_string(),
             output::time(function["createdAt"].as_i64()),
             output::time(function["lastExecuted"].as_i64()),
         ]);
     }
     output::table(&rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn roll_back(client: &Client, function: &str, version: Option<u32>, json: bool) -> anyhow::Result<ExitCode> {
+    let id = resolve(client, function)?;
+    let target = version.map_or_else(String::new, |version| format!("?version={version}"));
+    let answer = client.post_json(&format!("/api/functions/{id}/rollback{target}"), "", &[])?;
+    if json {
+        output::json(&answer.body);
+    } else {
+        output::line(answer.body["message"].as_str().unwrap_or_default());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,7 +56,7 @@ pub(super) fn remove(client: &Client, functions: &[String], json: bool) -> anyho
 }
 
 /// The id of the one function that is meant.
-fn resolve(client: &Client, function: &str) -> anyhow::Result<String> {
+pub(super) fn resolve(client: &Client, function: &str) -> anyhow::Result<String> {
     let functions = client.get("/api/functions")?.body;
     let functions = functions.as_array().context("the platform did not answer with a list")?;
     let ids: Vec<&str> = functions

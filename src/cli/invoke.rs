@@ -34,7 +34,7 @@ pub(super) fn run(client: &Client, function: &str, input: &str, is_async: bool, 
 }
 
 /// The exit status that tells what an execution came to, as a shell would.
-fn status_of(execution: &Value) -> u8 {
+pub(super) fn status_of(execution: &Value) -> u8 {
     let exit_code = execution["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
     match execution["outcome"].as_str().unwrap_or_default() {
         "ok" => 0,

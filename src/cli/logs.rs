@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::Value;
 
 use super::client::Client;
-use super::{functions, output};
+use super::{functions, invoke, output};
+use crate::types::InvocationId;
 
 /// How often it is looked for new ones.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -16,8 +18,14 @@ const PART: u32 = 500;
 /// As many parts are looked through for those that end late.
 const PARTS: usize = 20;
 
-pub(super) fn run(client: &Client, function: &str, follow: bool, lines: u32, json: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("/api/functions/{}/invocations", functions::last_of(client, function)?);
+pub(super) fn run(client: &Client, of: &str, follow: bool, lines: u32, json: bool) -> anyhow::Result<ExitCode> {
+    let function = match functions::last_of(client, of) {
+        Ok(function) => function,
+        // An id that is no function's may be an invocation's.
+        Err(_) if of.parse::<InvocationId>().is_ok() => return of_invocation(client, of, follow, json),
+        Err(error) => return Err(error),
+    };
+    let path = format!("/api/functions/{function}/invocations");
     let mut seen = HashSet::new();
     let mut shown_at_first = Some(lines as usize);
     loop {
@@ -33,6 +41,30 @@ pub(super) fn run(client: &Client, function: &str, follow: bool, lines: u32, jso
         seen.extend(ended);
         std::thread::sleep(PERIOD);
     }
+}
+
+/// Ends as the invocation did, where it is followed.
+fn of_invocation(client: &Client, id: &str, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("/api/invocations/{id}");
+    if !follow {
+        show(&client.get(&path)?.body, json);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut ended = None;
+    client.follow(id, |event, data| match (event, data.as_str()) {
+        ("stdout", Some(text)) if !json => output::verbatim(text),
+        ("stderr", Some(text)) if !json => eprint!("{text}"),
+        ("ended", _) => ended = Some(data),
+        _ if json => output::json(&serde_json::json!({ event: data })),
+        _ => {}
+    })?;
+    let ended = ended.context("the platform went away before the invocation ended")?;
+    if json {
+        output::json(&client.get(&path)?.body);
+    } else if let Some(error) = ended["error"].as_str() {
+        eprintln!("youtube-serverless: {error}");
+    }
+    Ok(ExitCode::from(invoke::status_of(&ended)))
 }
 
 /// The ids of those that have ended, the last first, as far back as there are some that have not.

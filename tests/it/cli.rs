@@ -100,6 +100,26 @@ async fn a_function_lives_by_the_command_line() {
         let (_, listed, _) = run(&["ls", "--json"]);
         assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["functionId"], id);
 
+        // One invocation, as it prints and as it ends.
+        let (_, id_of_one, _) = run(&["invoke", "--async", "greeter", "-i", r#"{"name": "one", "code": 4}"#]);
+        let (status, output, said) = run(&["logs", "-f", id_of_one.trim()]);
+        assert_eq!((status, output.as_str()), (4, "Hello, one False True\n"), "{said}");
+        assert!(said.starts_with("warned\n") && said.contains("exit status 4"), "{said}");
+        let (_, shown, _) = run(&["logs", id_of_one.trim()]);
+        assert!(shown.contains("exit ") && shown.contains("  Hello, one"), "{shown}");
+
+        // Another version in its place, and back.
+        write(&code, &[("lib/__init__.py", "def greet(name):\n    return 'Bye, ' + name\n")]);
+        let (status, updated, said) = run(&["deploy", code.to_str().unwrap(), "--update", "greeter"]);
+        assert_eq!((status, updated.trim(), said.as_str()), (0, id, "Function 'greeter' runs version 2\n"));
+        assert_eq!(run(&["invoke", "greeter"]).1, "Bye, World False True\n");
+        assert!(run(&["ls"]).1.contains(&format!("greeter  {id}  python    2 ")));
+        assert_eq!(run(&["rollback", "greeter"]).1, "Function 'greeter' runs version 1\n");
+        assert_eq!(run(&["invoke", "greeter"]), greeted);
+        assert_eq!(run(&["rollback", "greeter", "--version", "2"]).1, "Function 'greeter' runs version 2\n");
+        let (status, _, said) = run(&["rollback", "greeter", "--version", "9"]);
+        assert!(status == 125 && said.contains("404 version_not_found"), "{said}");
+
         // What is wrong is said, with the status for that.
         let (status, _, said) = run(&["invoke", "nobody"]);
         assert_eq!(status, 125);
@@ -125,7 +145,8 @@ fn help_teaches_and_shells_complete() {
     };
     let (status, help, _) = alone(&["--help"]);
     assert_eq!(status, 0);
-    for word in ["deploy", "invoke", "logs", "ls", "rm", "serve", "backup", "completions", "Examples:", "exit status"] {
+    for word in ["deploy", "invoke", "logs", "ls", "rm", "rollback", "serve", "backup", "completions", "Examples:", "exit status"]
+    {
         assert!(help.contains(word), "{word}: {help}");
     }
     for shell in ["bash", "zsh", "fish"] {
