@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::config::Builds;
 use crate::docker::{self, BuildSpec, Docker, DockerError, LiveLog, label};
@@ -183,7 +184,8 @@ impl Builder {
             () = stop.cancelled() => return Err(BuildError::Cancelled),
         };
         let began = Instant::now();
-        let built = self.build_now(source, stop).await;
+        let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
+        let built = self.build_now(source, stop).instrument(span).await;
         metrics::build(result_of(&built), began.elapsed());
         drop(permit);
         let failed = (built.is_err() && source.is_new).then_some(source.id);

@@ -303,6 +303,17 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
     Ok(vars)
 }
 
+/// Whether the environment of this process names a collector of traces, by OpenTelemetry's own variables. What they mean is the
+/// library's, which reads them where it needs them: that is why they do not count in a `.env`.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn has_collector() -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let is_named =
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].into_iter().any(|name| set(name).is_some());
+    let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    is_named && !is_off && set("OTEL_TRACES_EXPORTER").is_none_or(|exporter| exporter == "otlp")
+}
+
 const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use error::{DeleteError, DeployError};
 pub use room::Room;
@@ -110,7 +111,7 @@ impl Deployer {
     {
         let stop = self.stop.child_token();
         let _caller = stop.clone().drop_guard();
-        let task = tracing::Instrument::instrument(deployment(stop), tracing::Span::current());
+        let task = deployment(stop).in_current_span();
         self.tasks.spawn(task).await?
     }
 

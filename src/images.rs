@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
 use crate::config;
@@ -146,7 +147,8 @@ impl Images {
         }
         // A task of its own: who waits may leave, and what it has begun is of use to the others.
         let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
-        let task = self.tasks.spawn(async move { this.make_again_once(&version, &name).await });
+        let task = async move { this.make_again_once(&version, &name).await };
+        let task = self.tasks.spawn(task.in_current_span());
         task.await.map_err(|error| Arc::new(error.into()))?
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::config;
 use crate::history::History;
@@ -162,7 +163,8 @@ impl Invoker {
         loop {
             let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
             input.check(&function.settings)?;
-            match self.lease(&function).await {
+            let span = tracing::debug_span!("queue", function.id = %id);
+            match self.lease(&function).instrument(span).await {
                 // What has taken its place is in the registry before it is retired, and so is its absence.
                 Err(InvokeError::Acquire(AcquireError::Retired)) => {}
                 Err(InvokeError::Image(error)) if function.is_retired() && matches!(*error, ImageError::Deleted) => {}
@@ -199,7 +201,9 @@ impl Invoker {
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
-        let end = lease.invoke(&request, limit, output).await;
+        let span =
+            tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number, invocation.id = %id);
+        let end = lease.invoke(&request, limit, output).instrument(span).await;
         let (stdout, stderr) = output.end();
         let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
         let full = |stream: &[u8]| stream.len() >= output_cap as usize;

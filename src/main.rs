@@ -8,10 +8,11 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use youtube_serverless::app;
 use youtube_serverless::cli::{Arguments, Local};
 use youtube_serverless::config::{self, Config};
 use youtube_serverless::store::Store;
-use youtube_serverless::{app, telemetry};
+use youtube_serverless::telemetry::{self, Collector};
 
 /// As in sysexits.h: the configuration is at fault, so a restart won't help.
 const EX_CONFIG: u8 = 78;
@@ -26,11 +27,18 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, EX_CONFIG),
     };
-    telemetry::start(config.log_level, config.log_format);
+    let collector = match config::has_collector().then(Collector::from_environment).transpose() {
+        Ok(collector) => collector,
+        Err(error) => return fail(&error.into(), EX_CONFIG),
+    };
+    telemetry::start(config.log_level, config.log_format, collector.as_ref());
     let done = match local {
         Local::Serve => serve(config),
         Local::Backup(file) => backup(&config, &file),
     };
+    if let Some(collector) = collector {
+        collector.stop();
+    }
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

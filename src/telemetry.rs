@@ -1,6 +1,20 @@
-//! The log: lines on stderr.
+//! The log: lines on stderr. And traces, where a collector is set: spans of each request and of what it waits for.
+//!
+//! Spans of the log are at level info, those of traces at debug: so lines stay short, and without a collector traces cost nothing.
 
-use tracing::Level;
+mod collector;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Context, global};
+use opentelemetry_http::HeaderExtractor;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, filter};
+
+pub use collector::{Collector, CollectorError};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +26,47 @@ pub enum Format {
 }
 
 /// Starts it. To be called once.
-pub fn start(level: Level, format: Format) {
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match format {
-        Format::Text => log.init(),
-        Format::Json => log.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
+pub fn start(level: Level, format: Format, collector: Option<&Collector>) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    };
+    let traces = collector.map(|collector| {
+        let traced = filter::filter_fn(|metadata| {
+            let level = *metadata.level();
+            let is_traced = if metadata.is_span() { level == Level::DEBUG } else { level <= Level::WARN };
+            // What the exporter itself has to say is for the log.
+            is_traced && metadata.target().starts_with("youtube_serverless")
+        });
+        let traced = traced.with_max_level_hint(LevelFilter::DEBUG);
+        tracing_opentelemetry::layer().with_tracer(collector.provider().tracer("youtube-serverless")).with_filter(traced)
+    });
+    tracing_subscriber::registry().with(lines.with_filter(LevelFilter::from_level(level))).with(traces).init();
+}
+
+/// The span of a request in its trace, which is the client's where it sent a `traceparent`.
+pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
+    let name = format_args!("{method} {route}");
+    let span =
+        tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method, http.route = route);
+    if !span.is_disabled() {
+        let parent = global::get_text_map_propagator(|propagator| {
+            propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers))
+        });
+        // Only a span that has begun already can't be given one.
+        let _ = span.set_parent(parent);
+    }
+    span
+}
+
+/// Notes the answer to a request in its span.
+pub fn answered(span: &Span, status: u16, request_id: &str) {
+    if !span.is_disabled() {
+        span.set_attribute("http.response.status_code", i64::from(status));
+        span.set_attribute("request.id", request_id.to_owned());
+        if status >= 500 {
+            span.set_status(opentelemetry::trace::Status::error(status.to_string()));
+        }
     }
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::DockerError;
 use crate::metrics;
@@ -54,13 +55,25 @@ pub(super) type Listener<'a> = &'a (dyn Fn(bool, &[u8]) + Send + Sync);
 
 /// The same with a command that was prepared.
 pub(super) async fn run_to_end(
+    command: tokio::process::Command,
+    limit: Duration,
+    stop: &CancellationToken,
+    listener: Option<Listener<'_>>,
+) -> Result<Output, DockerError> {
+    let word = first_word(&command);
+    let span = tracing::debug_span!("docker", docker.command = word);
+    run_now(command, word, limit, stop, listener).instrument(span).await
+}
+
+async fn run_now(
     mut command: tokio::process::Command,
+    word: &'static str,
     limit: Duration,
     stop: &CancellationToken,
     listener: Option<Listener<'_>>,
 ) -> Result<Output, DockerError> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (word, began) = (first_word(&command), Instant::now());
+    let began = Instant::now();
     let mut child = command.spawn().map_err(DockerError::Spawn)?;
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");

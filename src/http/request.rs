@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::State;
 use super::console::is_console;
 use super::problem::{self, Problem};
-use crate::{config, metrics};
+use crate::{config, metrics, telemetry};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
@@ -43,12 +43,14 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("(unknown)", MatchedPath::as_str).to_owned();
     let is_probe = is_probe(&request);
     let empty = tracing::field::Empty;
-    let span = tracing::info_span!("request", request.id = id, function.id = empty, invocation.id = empty);
+    let traced = telemetry::request(method.as_str(), &path, request.headers());
+    let span = tracing::info_span!(parent: &traced, "request", request.id = id, function.id = empty, invocation.id = empty);
     async {
         let mut response = problem::finish(next.run(request).await, &id);
         let status = response.status().as_u16();
         let duration_ms = started.elapsed().as_secs_f64() * 1e3;
         metrics::request(method.as_str(), &path, status);
+        telemetry::answered(&traced, status, &id);
         if is_probe {
             tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
         } else {

@@ -27,5 +27,6 @@ mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;
+mod traces;
 mod uploads;
 mod versions;

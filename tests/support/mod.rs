@@ -55,7 +55,7 @@ impl TestApp {
     /// Runs a test against a service with these settings, and checks that the service leaves nothing behind.
     pub(crate) async fn run(settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self)) {
         static LOG: Once = Once::new();
-        LOG.call_once(|| telemetry::start(tracing::Level::WARN, telemetry::Format::Text));
+        LOG.call_once(|| telemetry::start(tracing::Level::WARN, telemetry::Format::Text, None));
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

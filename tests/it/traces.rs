@@ -1,0 +1,81 @@
+//! Traces, as a collector gets them over real HTTP.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::support::{Service, python};
+
+/// Takes what is posted to it, and returns all bodies once as many are there.
+async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut bodies = Vec::new();
+    while !until(&bodies) {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        let (head, length) = loop {
+            assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0, "a request was cut short");
+            if let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8(request[..end].to_vec()).unwrap().to_lowercase();
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+                break (head, end + 4 + length);
+            }
+        };
+        assert!(
+            head.starts_with("post /v1/traces ") && head.contains("application/x-protobuf") && head.contains("x-key: k"),
+            "{head}"
+        );
+        while request.len() < length {
+            assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0, "a request was cut short");
+        }
+        bodies.extend(request);
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+    }
+    bodies
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_collector_gets_the_spans_of_a_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=k"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
+    ];
+    let trace: [u8; 16] = *b"sixteen bytes!!!";
+    let parent = format!("00-{}-00f067aa0ba902b7-01", trace.map(|byte| format!("{byte:02x}")).concat());
+    let execution = async {
+        let service = Service::start(dir.path(), &settings).await.healthy().await;
+        let id = service.deploy(python("print(1)\n")).await;
+        let request = reqwest::Client::new().get(format!("{}/api/execute?functionId={id}", service.url));
+        assert_eq!(request.header("traceparent", &parent).send().await.unwrap().status(), 200);
+        service.delete_all(dir.path()).await;
+        id
+    };
+    // Of the trace that the client began, with what the request waited for; and the build, of another.
+    let parts: [&[u8]; 9] = [
+        &trace,
+        b"GET /api/execute",
+        b"queue",
+        b"run",
+        b"build",
+        b"docker",
+        b"youtube-serverless",
+        b"deployment.environment",
+        b"http.response.status_code",
+    ];
+    let collected = collect(listener, |bodies| parts.iter().all(|part| holds(bodies, part)));
+    let limited = tokio::time::timeout(Duration::from_secs(120), collected);
+    let (id, collected) = tokio::join!(execution, limited);
+    let collected = collected.expect("all spans arrive");
+    assert!(holds(&collected, id.as_bytes()));
+}
