@@ -39,7 +39,7 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     browser.says("outcome", "ok").await;
     assert_eq!(browser.text("output").await, "Hello, John\n<img src=x onerror=\"window.broken = 1\">");
     assert_eq!(browser.text("stderr").await, "careful");
-    assert!(browser.text("receipt").await.contains(" ms"), "a receipt");
+    browser.says("receipt", " ms").await;
     browser.type_into("input", r#"{"code": 3}"#).await;
     browser.click("execute").await;
     browser.says("receipt", "exit status 3").await;
@@ -50,6 +50,9 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     assert!(colours.as_array().unwrap().len() == 2 && colours[0] != colours[1], "{colours}");
     browser.says("functions", "1 warm").await;
     browser.shoot("3-executed").await;
+    // What an earlier one came to.
+    browser.script("document.querySelectorAll('#history button')[1].click()").await;
+    browser.says("output", "Hello, John").await;
     browser.type_into("input", "no json").await;
     browser.click("execute").await;
     browser.says("problem-text", "not JSON").await;
@@ -73,6 +76,95 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     browser.press("\u{e007}").await;
     browser.says("empty", "none yet").await;
     assert_eq!(service.get("/api/functions").await.body, json!([]));
+    browser.close().await;
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn all_of_it_goes_by_the_keyboard() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let (first, second) = (dir.path().join("typed.zip"), dir.path().join("second.zip"));
+    std::fs::write(&first, python(PROGRAM)).unwrap();
+    std::fs::write(&second, python("print('second')\n")).unwrap();
+    let browser = Browser::open(1280, 900, false).await;
+    browser.goto(&service.url).await;
+    browser.says("empty", "none yet").await;
+    browser.tab_to("zip").await;
+    browser.type_here(first.to_str().unwrap()).await;
+    browser.tab_to("deploy").await;
+    browser.press("\u{e007}").await;
+    browser.says("detail-title", "typed").await;
+    browser.tab_to("execute").await;
+    browser.press(" ").await;
+    browser.says("outcome", "ok").await;
+    browser.says("history", "ok").await;
+    // From the history to what one came to.
+    let history = "return document.activeElement.closest('#history') !== null";
+    for _ in 0..60 {
+        browser.press("\u{e004}").await;
+        if browser.script(history).await == true {
+            break;
+        }
+    }
+    assert_eq!(browser.script(history).await, true);
+    browser.script("document.querySelector('#result').hidden = true").await;
+    browser.press("\u{e007}").await;
+    browser.says("output", "Hello, World").await;
+    browser.tab_to("update-zip").await;
+    browser.type_here(second.to_str().unwrap()).await;
+    browser.tab_to("update-deploy").await;
+    browser.press("\u{e007}").await;
+    browser.says("update-status", "runs version 2").await;
+    browser.tab_to("delete").await;
+    browser.press("\u{e007}").await;
+    browser.says("confirm-text", "can't be undone").await;
+    // It begins at what does no harm.
+    assert_eq!(browser.script("return document.activeElement.value").await, "cancel");
+    browser.press("\u{e004}").await;
+    browser.press("\u{e007}").await;
+    browser.says("empty", "none yet").await;
+    browser.close().await;
+    service.delete_all(dir.path()).await;
+}
+
+const SLOW: &str = "import time\nprint('begun', flush=True)\ntime.sleep(25)\n";
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_person_sees_it_write_stops_it_and_changes_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let (slow, quick) = (dir.path().join("slow.zip"), dir.path().join("quick.zip"));
+    std::fs::write(&slow, python(SLOW)).unwrap();
+    std::fs::write(&quick, python("print('quick')\n")).unwrap();
+    let browser = Browser::open(1280, 1200, false).await;
+    browser.goto(&service.url).await;
+    browser.type_into("zip", slow.to_str().unwrap()).await;
+    browser.click("deploy").await;
+    browser.says("detail-title", "slow").await;
+    browser.says("no-history", "not run yet").await;
+    browser.click("execute").await;
+    browser.says("output", "begun").await;
+    browser.says("outcome", "running").await;
+    browser.shoot("7-running").await;
+    browser.click("stop").await;
+    browser.says("outcome", "cancelled").await;
+    browser.says("history", "cancelled").await;
+
+    browser.type_into("update-zip", quick.to_str().unwrap()).await;
+    browser.click("update-deploy").await;
+    browser.says("update-status", "runs version 2").await;
+    browser.says("versions", "2, which runs").await;
+    browser.click("execute").await;
+    browser.says("output", "quick").await;
+    browser.says("receipt", "version 2").await;
+    browser.shoot("8-versions").await;
+    browser.script("document.querySelector('#versions button').click()").await;
+    browser.says("update-status", "runs version 1").await;
+    browser.says("versions", "1, which runs").await;
+    browser.says("detail-facts", "version 1").await;
     browser.close().await;
     service.delete_all(dir.path()).await;
 }

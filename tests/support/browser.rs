@@ -81,11 +81,28 @@ impl Browser {
         self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
     }
 
-    /// Types where the focus is.
-    pub(crate) async fn press(&self, keys: &str) {
+    /// Presses a key, wherever the focus is.
+    pub(crate) async fn press(&self, key: &str) {
+        let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})).await.unwrap();
+    }
+
+    /// Types into what has the focus; into what takes a file, its path.
+    pub(crate) async fn type_here(&self, keys: &str) {
         let focused = self.ask("/element/active").await.unwrap();
         let path = format!("/element/{}/value", focused[ELEMENT].as_str().unwrap());
         self.command(&path, &json!({"text": keys})).await.unwrap();
+    }
+
+    /// Goes from one control to the next, by the keyboard, until it is at this one.
+    pub(crate) async fn tab_to(&self, id: &str) {
+        for _ in 0..60 {
+            self.press("\u{e004}").await;
+            if self.script("return document.activeElement.id").await == id {
+                return;
+            }
+        }
+        panic!("the keyboard does not reach {id}");
     }
 
     /// Types into an element; into one of several lines in place of what is there.

@@ -1,7 +1,7 @@
 // The console: one page over the API, with nothing from elsewhere. Whatever a function says is shown as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const state = { functions: [], instances: {}, current: null, cursor: null, history: [] };
+const state = { functions: [], instances: {}, current: null, shown: null, cursor: null, history: [] };
 
 /** A problem of the API, in its own words. */
 class Problem extends Error {
@@ -18,16 +18,40 @@ function headers(more = {}) {
 }
 
 /** Asks the API; an execution that failed is a result, a problem is thrown. Asks for the token when there must be one. */
-async function ask(method, path, body) {
-  const more = body === undefined ? {} : { "content-type": "application/json" };
-  const response = await fetch(path, { method, headers: headers(more), body });
+async function ask(method, path, body, more = {}) {
+  const all = body === undefined ? more : { ...more, "content-type": "application/json" };
+  const response = await fetch(path, { method, headers: headers(all), body });
   const answer = await response.json().catch(() => null);
   if (response.status === 401) {
     await signIn();
-    return ask(method, path, body);
+    return ask(method, path, body, more);
   }
   if (response.headers.get("content-type")?.includes("problem+json")) throw new Problem(response.status, answer);
   return answer;
+}
+
+/** The events of a part of a stream, and what is left of it. */
+function events(text) {
+  const blocks = text.split("\n\n");
+  const rest = blocks.pop();
+  const parsed = blocks.map((block) => {
+    const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+    return { name: field("event"), data: field("data") };
+  });
+  return [parsed.filter((one) => one.name), rest];
+}
+
+/** Hears of each event of a stream as it comes. */
+async function follow(path, hear) {
+  const response = await fetch(path, { headers: headers() });
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    let heard;
+    [heard, rest] = events(rest + part.value);
+    heard.forEach(hear);
+  }
 }
 
 let signingIn = null;
@@ -76,7 +100,7 @@ function element(name, text, className) {
 
 const time = (seconds) => (seconds === undefined || seconds === null ? "–" : new Date(seconds * 1000).toLocaleString());
 const ms = (value) => (value === undefined || value === null ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
-const megabytes = (value) => (value ? `${(value / 1e6).toFixed(1)} MB` : "–");
+const bytes = (value) => (!value ? "–" : value < 1e6 ? `${(value / 1e3).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`);
 
 async function refresh() {
   const [functions, instances] = await Promise.all([ask("GET", "/api/functions"), ask("GET", "/api/instances")]);
@@ -107,16 +131,64 @@ function drawFunctions() {
   $("detail").hidden = !current;
   if (current) {
     $("detail-title").textContent = current.name;
-    $("detail-facts").textContent = `${current.functionId} · ${current.language} · deployed ${time(current.createdAt)}`;
+    $("detail-facts").textContent = `${current.functionId} · ${current.language} · version ${current.version} · deployed ${time(current.createdAt)}`;
   }
 }
 
 async function open(id) {
   state.current = id;
+  state.shown = null;
   $("result").hidden = true;
+  $("stop").hidden = true;
   drawFunctions();
   $("detail-title").focus();
-  await readHistory();
+  await Promise.all([readHistory(), readVersions()]);
+}
+
+async function readVersions() {
+  const id = state.current;
+  const versions = await ask("GET", `/api/functions/${id}/versions`);
+  if (state.current !== id) return;
+  $("versions").replaceChildren(...versions.map((one) => {
+    const item = element("li");
+    item.append(element("span", `${one.version}${one.isCurrent ? ", which runs" : ""} · ${one.language} · ${time(one.createdAt)} · ${bytes(one.zipBytes)}`));
+    if (!one.isCurrent) {
+      const button = element("button", `Run version ${one.version} again`);
+      button.type = "button";
+      button.addEventListener("click", () => attempt(button, async () => {
+        const changed = await ask("POST", `/api/functions/${id}/rollback?version=${one.version}`);
+        $("update-status").textContent = changed.message;
+        await Promise.all([refresh(), readVersions()]);
+      }));
+      item.append(button);
+    }
+    return item;
+  }));
+}
+
+/** What an invocation has come to so far. */
+function showInvocation(one) {
+  $("outcome").textContent = one.outcome;
+  $("outcome").className = `outcome ${one.outcome}`;
+  const facts = one.durationMs === undefined || one.durationMs === null ? [one.error] : [one.error, `version ${one.version}`, one.start, ms(one.durationMs),
+    `waited ${ms(one.queuedMs)}`, `processor ${ms(one.cpuMs)}`, bytes(one.peakMemoryBytes), one.truncated ? "cut at MAX_OUTPUT_SIZE" : null];
+  $("receipt").textContent = facts.filter(Boolean).join(" · ");
+  $("output").textContent = one.output;
+  $("stderr").textContent = one.stderr;
+  $("result").hidden = false;
+}
+
+/** Shows an invocation that goes on, as it goes. */
+async function watch(id) {
+  state.shown = id;
+  showInvocation({ outcome: "running", output: "", stderr: "" });
+  $("stop").hidden = false;
+  await follow(`/api/invocations/${id}/events`, ({ name, data }) => {
+    if (state.shown === id && name !== "ended") $(name === "stdout" ? "output" : "stderr").append(JSON.parse(data));
+  });
+  if (state.shown !== id) return;
+  $("stop").hidden = true;
+  showInvocation(await ask("GET", `/api/invocations/${id}`));
 }
 
 async function readHistory(cursor) {
@@ -126,12 +198,20 @@ async function readHistory(cursor) {
   state.history = cursor ? [...state.history, ...part.invocations] : part.invocations;
   state.cursor = part.nextCursor;
   $("more").hidden = !part.nextCursor;
+  $("no-history").hidden = state.history.length > 0;
   $("history").replaceChildren(...state.history.map((one) => {
     const row = element("tr");
     const cell = element("td");
-    cell.append(element("code", one.invocationId));
+    const button = element("button", one.invocationId.slice(0, 8));
+    button.type = "button";
+    button.title = `Show invocation ${one.invocationId}`;
+    button.addEventListener("click", () => attempt(button, async () => {
+      state.shown = one.invocationId;
+      showInvocation(await ask("GET", `/api/invocations/${one.invocationId}`));
+    }));
+    cell.append(button);
     row.append(element("td", time(one.executedAt ?? one.createdAt)), element("td", one.outcome, `outcome ${one.outcome}`),
-      element("td", one.start ?? "–"), element("td", ms(one.durationMs)), element("td", megabytes(one.peakMemoryBytes)), cell);
+      element("td", one.start ?? "–"), element("td", ms(one.durationMs)), element("td", bytes(one.peakMemoryBytes)), cell);
     return row;
   }));
   drawChart();
@@ -158,36 +238,34 @@ function drawChart() {
   $("chart").replaceChildren(...drawn, svg("text", { x: 2, y: 12 }, bars.length ? `up to ${ms(longest)}` : "nothing yet"));
 }
 
-function upload(form) {
+/** Posts or puts a zip and shows how far that is; `at` names the elements that show it. */
+function upload(method, path, form, at) {
+  const [bar, status] = [$(at.progress), $(at.status)];
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", "/api/submit");
+    request.open(method, path);
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.setRequestHeader("accept", "text/event-stream");
-    const bar = $("progress");
     bar.hidden = false;
     request.upload.addEventListener("progress", (event) => {
       bar.value = event.loaded / event.total;
-      $("upload-status").textContent = `uploading, ${Math.round(bar.value * 100)} %`;
+      status.textContent = `uploading, ${Math.round(bar.value * 100)} %`;
     });
     request.upload.addEventListener("load", () => {
       bar.removeAttribute("value");
-      $("upload-status").textContent = "building …";
+      status.textContent = "building …";
     });
     // The answer is a stream of events; what has come of it so far is all there is to see.
-    const events = () => request.responseText.split("\n\n").slice(0, -1).map((block) => {
-      const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
-      return { name: field("event"), data: field("data") };
-    });
+    const heard = () => events(request.responseText)[0];
     request.addEventListener("progress", () => {
-      const log = events().filter((one) => one.name === "log");
-      if (log.length) $("upload-status").textContent = `building … ${log.at(-1).data}`;
+      const log = heard().filter((one) => one.name === "log");
+      if (log.length) status.textContent = `building … ${log.at(-1).data}`;
     });
     request.addEventListener("error", () => reject(new Problem(0, { detail: "the service did not answer" })));
-    request.addEventListener("loadend", () => { bar.hidden = true; bar.value = 0; $("upload-status").textContent = ""; });
+    request.addEventListener("loadend", () => { bar.hidden = true; bar.value = 0; status.textContent = ""; });
     request.addEventListener("load", () => {
       let body = null;
-      const end = request.status === 200 ? events().findLast((one) => one.name === "deployed" || one.name === "problem") : undefined;
+      const end = request.status === 200 ? heard().findLast((one) => one.name === "deployed" || one.name === "problem") : undefined;
       try { body = JSON.parse(end ? end.data : request.responseText); } catch { /* Not this service's. */ }
       end?.name === "deployed" ? resolve(body) : reject(new Problem(body?.status ?? request.status, body));
     });
@@ -202,11 +280,26 @@ $("upload").addEventListener("submit", (event) => {
     form.append("code", $("zip").files[0]);
     if ($("name").value) form.append("name", $("name").value);
     if ($("language").value) form.append("language", $("language").value);
-    const deployed = await upload(form);
+    const deployed = await upload("POST", "/api/submit", form, { progress: "progress", status: "upload-status" });
     $("upload").reset();
     await refresh();
     $("upload-status").textContent = deployed.message;
     await open(deployed.functionId);
+  });
+});
+
+$("update").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt($("update-deploy"), async () => {
+    const id = state.current;
+    const form = new FormData();
+    form.append("code", $("update-zip").files[0]);
+    const updated = await upload("PUT", `/api/functions/${id}`, form, { progress: "update-progress", status: "update-status" });
+    $("update").reset();
+    await refresh();
+    if (state.current !== id) return;
+    $("update-status").textContent = updated.message;
+    await readVersions();
   });
 });
 
@@ -232,19 +325,13 @@ $("run").addEventListener("submit", (event) => {
       throw new Problem(0, { detail: `the input is not JSON: ${error.message}` });
     }
     const id = state.current;
-    const executed = await ask("POST", "/api/execute", JSON.stringify({ functionId: id, input }));
+    const accepted = await ask("POST", `/api/functions/${id}/invoke`, JSON.stringify(input), { prefer: "respond-async" });
     if (state.current !== id) return;
-    $("outcome").textContent = executed.outcome;
-    $("outcome").className = `outcome ${executed.outcome}`;
-    const facts = [executed.error, executed.start, ms(executed.durationMs), `waited ${ms(executed.queuedMs)}`, `processor ${ms(executed.cpuMs)}`,
-      megabytes(executed.peakMemoryBytes), executed.truncated ? "cut at MAX_OUTPUT_SIZE" : null];
-    $("receipt").textContent = facts.filter(Boolean).join(" · ");
-    $("output").textContent = executed.output;
-    $("stderr").textContent = executed.stderr;
-    $("result").hidden = false;
+    await watch(accepted.invocationId);
     await Promise.all([readHistory(), refresh()]);
   });
 });
+$("stop").addEventListener("click", () => attempt($("stop"), () => ask("DELETE", `/api/invocations/${state.shown}`)));
 
 $("delete").addEventListener("click", () => {
   const one = state.functions.find((other) => other.functionId === state.current);
