@@ -80,20 +80,20 @@ pub(super) struct Submission {
     /// Settles what the zip leaves open.
     #[schema(nullable = false, value_type = Option<LanguageName>)]
     language: Option<String>,
-    /// Of a container: at least 16 MB, at most MAX_FUNCTION_MEMORY; default: DOCKER_MEMORY_LIMIT.
-    #[schema(nullable = false, pattern = "^(32|64|96)MB$", example = "64MB")]
+    /// Of a container, such as `64MB`: at least 16 MB, at most MAX_FUNCTION_MEMORY; default: DOCKER_MEMORY_LIMIT.
+    #[schema(nullable = false, example = "64MB")]
     memory: Option<String>,
     /// Of a container, in processors; at most MAX_FUNCTION_CPUS; default: DOCKER_CPU_LIMIT.
-    #[schema(nullable = false, pattern = "^0\\.[1-9]$", example = "0.5")]
+    #[schema(nullable = false, example = "0.5")]
     cpus: Option<String>,
-    /// Of one invocation; at most MAX_FUNCTION_TIMEOUT; default: DOCKER_RUN_TIMEOUT.
-    #[schema(nullable = false, pattern = "^[1-9]0?s$", example = "10s")]
+    /// Of one invocation, such as `10s`; at most MAX_FUNCTION_TIMEOUT; default: DOCKER_RUN_TIMEOUT.
+    #[schema(nullable = false, example = "10s")]
     timeout: Option<String>,
     /// A JSON object: variables for every invocation, unless its input has one of the name.
-    #[schema(nullable = false, pattern = "^\\{\"[a-z]{1,9}\": \"[a-z]{0,9}\"\\}$", example = "{\"greeting\": \"Hello\"}")]
+    #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
     environment: Option<String>,
     /// A JSON object: the same, but never shown, and not for an input to replace.
-    #[schema(nullable = false, pattern = "^\\{\"[A-Z]{1,9}_KEY\": \"[a-z]{0,9}\"\\}$", example = "{\"API_KEY\": \"abc\"}")]
+    #[schema(nullable = false, example = "{\"API_KEY\": \"abc\"}")]
     secrets: Option<String>,
 }
 

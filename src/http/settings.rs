@@ -162,21 +162,23 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 fn memory_schema() -> RefOr<Schema> {
-    let types = SchemaType::from_iter([Type::Integer, Type::Null]);
     let about = "Of a container: a number of bytes, or a text such as \"256MB\"; at least 16 MB, at most MAX_FUNCTION_MEMORY.";
-    ObjectBuilder::new().schema_type(types).minimum(Some(16_000_000)).maximum(Some(128_000_000)).description(Some(about)).into()
+    limit_schema(Type::Integer, 16_000_000.0, about)
 }
 
 fn cpus_schema() -> RefOr<Schema> {
-    let types = SchemaType::from_iter([Type::Number, Type::Null]);
-    let about = "Of a container, in processors; at least 0.01, at most MAX_FUNCTION_CPUS.";
-    ObjectBuilder::new().schema_type(types).minimum(Some(0.01)).maximum(Some(1.0)).description(Some(about)).into()
+    limit_schema(Type::Number, 0.01, "Of a container, in processors; at least 0.01, at most MAX_FUNCTION_CPUS.")
 }
 
 fn timeout_schema() -> RefOr<Schema> {
-    let types = SchemaType::from_iter([Type::Integer, Type::Null]);
-    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; at most MAX_FUNCTION_TIMEOUT.";
-    ObjectBuilder::new().schema_type(types).minimum(Some(1)).maximum(Some(900)).description(Some(about)).into()
+    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; above zero, at most MAX_FUNCTION_TIMEOUT.";
+    limit_schema(Type::Number, 0.0, about)
+}
+
+/// Greatest values are settings of the service, and no part of a description of all services.
+fn limit_schema(number: Type, least: f64, about: &str) -> RefOr<Schema> {
+    let types = SchemaType::from_iter([number, Type::String, Type::Null]);
+    ObjectBuilder::new().schema_type(types).minimum(Some(least)).description(Some(about)).into()
 }
 
 fn environment_schema() -> RefOr<Schema> {
@@ -188,7 +190,7 @@ fn secrets_schema() -> RefOr<Schema> {
 }
 
 fn variables_schema(about: &str) -> RefOr<Schema> {
-    let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z_][a-z0-9_]*$"));
+    let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_][A-Za-z0-9_]*$"));
     let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean, Type::Null]));
     let object = ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(Schema::from(value.build())));
     object.schema_type(Type::Object).description(Some(about)).into()

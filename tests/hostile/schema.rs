@@ -26,6 +26,16 @@ async fn every_answer_is_one_that_the_description_has() {
          [[operations]]\ninclude-path = \"/api/functions/{{name-or-id}}/invoke\"\nparameters = {{ \"name-or-id\" = \"{id}\" }}\n\
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/versions\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/settings\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         # Which versions there are, what is no zip, and that a name can't be a variable's and a secret's, a schema can't say.\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/rollback\"\nparameters = {{ id = \"{id}\" }}\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"PUT\"\nparameters = {{ id = \"{id}\" }}\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"PATCH\"\nparameters = {{ id = \"{id}\" }}\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
+         [[operations]]\ninclude-path = \"/api/invocations/{{id}}/events\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          # What is no zip is refused, though the description can only say that it is a file.\n\
          [[operations]]\ninclude-path = \"/api/submit\"\nchecks.positive_data_acceptance.enabled = false\n"
@@ -64,7 +74,7 @@ async fn the_description_says_what_the_contract_says() {
         names.sort();
         names
     };
-    assert_eq!(properties("Function"), ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name"]);
+    assert_eq!(properties("Function"), ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name", "version"]);
     assert_eq!(properties("Submitted"), ["functionId", "imageId", "message"]);
     assert_eq!(properties("Problem"), ["buildLog", "code", "detail", "requestId", "status", "title"]);
     let executed = properties("Executed");
@@ -75,7 +85,7 @@ async fn the_description_says_what_the_contract_says() {
         ("/api/submit", &["post"][..]),
         ("/api/execute", &["get", "post"]),
         ("/api/functions", &["get"]),
-        ("/api/functions/{id}", &["delete", "get"]),
+        ("/api/functions/{id}", &["delete", "get", "patch", "put"]),
         ("/health", &["get"]),
     ] {
         let found: Vec<&String> = document["paths"][path].as_object().map(serde_json::Map::keys).into_iter().flatten().collect();
