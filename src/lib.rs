@@ -3,7 +3,8 @@
 //! # Map
 //! A submit goes through [`http`] (multipart to a temp file) to [`deploy`]: [`package`] unpacks and checks the zip and finds
 //! out what to run, [`builder`] makes the image on top of the language's [`runtime`] image, [`store`] writes the function down
-//! with its zip, and [`registry`] lists it. [`images`] are a cache: one that is gone is made again from the zip.
+//! with its zip, and [`registry`] lists it. [`images`] are a cache: one that is gone is made again from the zip. A function is one
+//! immutable state; an update, a rollback or other [`settings`] make the next, which takes its place when it is ready.
 //!
 //! An execution goes through [`http`] (JSON) to [`invoke`]: [`registry`] knows the function, [`pool`] leases an
 //! [`instance`], which is a container with a bootstrap (`src/runtimes`) in it; request and reply cross its stdin and stdout
@@ -14,14 +15,16 @@
 //!
 //! One that nobody waits for is on disk first: [`deferred`] accepts, runs and cancels it.
 //!
+//! What an invocation writes goes to its [`output`], where [`live`] has others look on.
+//!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`reconcile`] removes what
 //! crashed runs left and notes what is gone, [`history`] writes down what invocations came to, [`metrics`] counts them, [`disk`] says when there is
 //! no room, [`health`] asks Docker in the background, [`isolation`] looks from inside a container whether Docker gives what it
 //! is asked for, [`app`] builds all of it once and stops it in order.
 //!
 //! # Direction
-//! `main → app → http → deferred → deploy, invoke → images, reconcile, history → builder, pool, registry, package, health, isolation
-//! → instance, runtime, platform, store → docker, protocol, disk → types, config, metrics`. Never upward; a test reads the source for it.
+//! `main → app → http → deferred → deploy, invoke → images, reconcile, history → builder, pool, registry, package, health, isolation, live
+//! → instance, runtime, platform, store → docker, protocol, disk, output → settings → types, config, metrics`. Never upward; a test reads the source for it.
 //!
 //! # Invariants
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
@@ -42,6 +45,10 @@
 //!   platform's own folder. What a crash leaves of either is found by that at the next start. One process has DATA_DIR.
 //! - What a submit has answered 200 to is on disk, and what a delete has answered 200 to is gone from there: the store is
 //!   written and synced first, the registry after it. An image or container that no row owns is removed at the next start.
+//! - What takes a function's place is built, warm and on disk before; then it is in the registry, and only then the one before is
+//!   retired. Who waits for an instance of that looks again. So no request fails, and none runs old code after the answer.
+//! - The images of a function's version and of the one before are kept; what else there was is removed, unless it is made again first.
+//! - A secret is in memory, in the store and in a function's environment, and nowhere else.
 //! - An asynchronous invocation is `queued`, `running`, ended: each on disk before it has an effect, and only from the one
 //!   before. So none that was accepted is forgotten, and none runs twice.
 //! - Every other invocation is noted once, when it ends or its client leaves, and is on disk half a second later.
@@ -52,7 +59,7 @@
 //! # Tasks
 //! ```text
 //! app::run ── http::serve ── one task per connection (JoinSet; cut at the end of the grace)
-//!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · looks at the isolation · deployments ·
+//!    └─ TaskTracker: health monitor · pool upkeep · preparation at the start · looks at the isolation · deployments, updates and rollbacks ·
 //!                    deletions · images made again, evicted and removed · starts and removals of containers ·
 //!                    instances being cleaned up · asynchronous executions
 //!    └─ history::History::keep, until all others have ended

@@ -194,6 +194,51 @@ async fn a_full_disk_is_an_answer_and_costs_no_function() {
 
 #[tokio::test]
 #[ignore = "needs docker"]
+async fn on_a_full_disk_what_waits_goes_on_waiting_and_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(&dir.path().join("data"), "size=8m");
+    let settings = [("MIN_FREE_DISK", "1"), ("DOCKER_CONTAINER_LIMIT", "1")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let function = service.deploy(python(PROGRAM)).await;
+    let slow = service.deploy(python("import time\ntime.sleep(1)\nprint('waited')")).await;
+    let mut waiting = Vec::new();
+    for n in 0..5 {
+        let accepted = service.defer(&slow, serde_json::json!({"n": n})).await.assert_status(202);
+        waiting.push(accepted.body["invocationId"].as_str().unwrap().to_owned());
+    }
+    let filler = disk.fill(0);
+    let noise: String = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let refused = within(BOUND, service.defer(&slow, serde_json::json!({"noise": &noise[..60_000]}))).await;
+    refused.assert_problem(507, "insufficient_storage", "");
+    for _ in 0..3 {
+        assert_eq!(within(BOUND, service.execute(&function)).await.assert_outcome(200, "ok").output(), "served\n");
+    }
+    service.signal("KILL");
+    service.end().await;
+
+    // What the start itself must write finds a little room, its backlog does not.
+    std::fs::remove_file(filler).unwrap();
+    let filler = disk.fill(40 << 10);
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    for _ in 0..3 {
+        assert_eq!(within(BOUND, service.execute(&function)).await.assert_outcome(200, "ok").output(), "served\n");
+    }
+    std::fs::remove_file(filler).unwrap();
+    for id in waiting {
+        let path = format!("/api/invocations/{id}");
+        let ended = eventually("it has ended", async || {
+            let shown = service.get(&path).await.assert_status(200).body;
+            (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
+        });
+        let ended = ended.await;
+        // One may have run when the service was killed.
+        assert!(ended["outcome"] == "lost" || ended["output"] == "waited\n", "{ended:#}");
+    }
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
 async fn a_database_that_is_damaged_or_read_only_stops_the_start_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     Service::start(dir.path(), &[]).await.stop().await;
