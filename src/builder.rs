@@ -142,8 +142,13 @@ impl Builder {
     /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
     /// one goes that it is about to build upon.
     pub async fn remove_image(&self, id: VersionId) -> Result<(), DockerError> {
-        // A daemon that does not answer must not hold up builds.
-        self.docker.version().await?;
+        // Neither a daemon that does not answer nor a container that runs for long must hold up builds.
+        let labels = [(label::FUNCTION_ID, id.function.to_string()), (label::VERSION, id.number.to_string())];
+        let labels = labels.map(|(label, value)| format!("{label}={value}"));
+        let ours = format!("{}={}", label::PLATFORM, self.platform.id());
+        if !self.docker.containers(&[&ours, &labels[0], &labels[1]], None).await?.is_empty() {
+            return Err(DockerError::in_use());
+        }
         let _paused = self.pause().await;
         self.docker.remove_image(&self.image_name(id)).await?;
         // Of an image that a container was just being made from, only the name may have gone.
@@ -156,15 +161,16 @@ impl Builder {
 
     /// The platform is in the tag: another one may have the same function, from a backup.
     fn image_name(&self, VersionId { function, number }: VersionId) -> String {
-        format!("{}/{function}:{}-{number}", self.settings.image_prefix, self.platform.id())
+        // The first as it was called before there were versions.
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        format!("{}/{function}:{}{suffix}", self.settings.image_prefix, self.platform.id())
     }
 
     /// The version that an image of this name is of, if it is one of ours.
     pub fn version_of(&self, repository: &str, tag: &str) -> Option<VersionId> {
         let function = repository.rsplit('/').next()?.parse().ok()?;
         let number = tag.strip_prefix(&self.platform.id().to_string())?;
-        // Without a number it is of a platform from before there were versions.
-        let number = if number.is_empty() { 0 } else { number.strip_prefix('-')?.parse().ok()? };
+        let number = if number.is_empty() { 1 } else { number.strip_prefix('-')?.parse().ok()? };
         Some(VersionId { function, number })
     }
 

@@ -14,7 +14,6 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 pub use error::{DeleteError, DeployError};
 pub use room::Room;
@@ -30,6 +29,7 @@ use crate::pool::Pool;
 use crate::registry::{Function, Registry};
 use crate::settings::{Change, Settings};
 use crate::store::{Executions, IdempotencyKey, Known, Package, Record, Store, VersionRecord};
+use crate::telemetry;
 use crate::types::{FunctionId, FunctionName, Language, UnknownFunction, VersionId};
 
 /// Makes, changes and deletes functions.
@@ -111,8 +111,7 @@ impl Deployer {
     {
         let stop = self.stop.child_token();
         let _caller = stop.clone().drop_guard();
-        let task = deployment(stop).in_current_span();
-        self.tasks.spawn(task).await?
+        self.tasks.spawn(telemetry::carried(deployment(stop))).await?
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
@@ -125,29 +124,18 @@ impl Deployer {
         });
         let settings = Settings::default().with(settings, &self.limits)?;
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        if let Some(key) = &key {
-            match self.store.submitted(key).await? {
-                Known::New => {}
-                Known::Other => return Err(DeployError::OtherRequest),
-                // One that was deleted in this moment is made again.
-                Known::Same(id) => {
-                    if let Some(function) = self.registry.get(id) {
-                        return Ok(function);
-                    }
-                }
-            }
+        if let Some(function) = self.carried_out(key.as_ref()).await? {
+            return Ok(function);
         }
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
+        let _held = self.images.hold(version);
         let built = self.build(version, &name, (zip, zip_sha256), (language, live), stop).await?;
         let created_at = built.version.created_at;
         let (executions, version_record) = (Executions::default(), built.version.clone());
         let record =
             Record { id, name, created_at, executions, settings, version: version_record, former: None, last_version: 1 };
-        if let Err(error) = self.store.insert(&record, built.package(), key.as_ref()).await {
-            self.images.remove_later(version);
-            return Err(error.into());
-        }
+        self.store.insert(&record, built.package(), key.as_ref()).await?;
         let function = self.registry.insert(record.into());
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
@@ -157,7 +145,7 @@ impl Deployer {
         Ok(function)
     }
 
-    /// Builds a version. On error, also when the caller left as the build ended, no image is left.
+    /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
     async fn build(
         &self,
         id: VersionId,
@@ -169,15 +157,11 @@ impl Deployer {
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
         let (package, built) = self.images.make(&draft, zip.try_clone()?, live.as_ref(), stop).await?;
-        let zip = tokio::task::spawn_blocking(move || read_again(zip)).await.map_err(DeployError::from);
-        let zip = match zip.and_then(|zip| Ok(zip?)) {
-            Ok(zip) if !stop.is_cancelled() => zip,
-            failed => {
-                self.images.remove_later(id);
-                // Nobody will ever know the id.
-                return Err(failed.err().unwrap_or(DeployError::Image(BuildError::Cancelled.into())));
-            }
-        };
+        let zip = tokio::task::spawn_blocking(move || read_again(zip)).await??;
+        if stop.is_cancelled() {
+            // Nobody will ever know of it.
+            return Err(DeployError::Image(BuildError::Cancelled.into()));
+        }
         let version = VersionRecord {
             number: id.number,
             language: package.program.language(),
@@ -212,6 +196,17 @@ impl Deployer {
             Ok(())
         };
         self.tasks.spawn(task).await?
+    }
+
+    /// What the request with this key has come to, if it was carried out before.
+    async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Arc<Function>>, DeployError> {
+        let Some(key) = key else { return Ok(None) };
+        match self.store.submitted(key).await? {
+            Known::New => Ok(None),
+            Known::Other => Err(DeployError::OtherRequest),
+            // One that was deleted in this moment is made again.
+            Known::Same(id) => Ok(self.registry.get(id)),
+        }
     }
 
     fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {

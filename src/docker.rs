@@ -84,6 +84,11 @@ impl DockerError {
         matches!(self, Self::Failed { message, .. } if message.to_ascii_lowercase().contains("no such image"))
     }
 
+    /// A container uses the image that was to be removed.
+    pub fn in_use() -> Self {
+        Self::Failed { command: "image rm", message: "conflict: a container uses it".to_owned() }
+    }
+
     /// Whether it means that something uses what was to be removed.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains("conflict"))

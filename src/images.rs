@@ -11,7 +11,6 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
 use crate::config;
@@ -20,6 +19,7 @@ use crate::package::{self, Package, PackageError};
 use crate::platform::Platform;
 use crate::registry::{Registry, Version};
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 use crate::types::{FunctionName, Language, VersionId};
 
 /// The removal of an image is tried again this often while executions still use it.
@@ -36,6 +36,8 @@ pub struct Images {
     platform: Arc<Platform>,
     settings: config::Builds,
     rebuilds: std::sync::Mutex<HashMap<VersionId, Arc<Rebuild>>>,
+    /// Versions that are being made ready for use, and by how many.
+    held: std::sync::Mutex<HashMap<VersionId, usize>>,
     /// Versions that need no image any more, whose images are not gone yet.
     leaving: std::sync::Mutex<HashSet<VersionId>>,
     trimming: Mutex<()>,
@@ -56,6 +58,30 @@ pub struct Draft {
     pub created_at: u64,
     /// What the zip's content had when an image was made of it before; that much it may have, whatever the limit is now.
     pub unpacked_size: Option<u64>,
+}
+
+/// A version that is being made ready for use: its image stays. Dropped, the image goes, unless the version is of use by then.
+#[must_use]
+#[derive(Debug)]
+pub struct Hold {
+    images: Arc<Images>,
+    id: VersionId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.images.held();
+        if let Some(holders) = held.get_mut(&self.id) {
+            *holders -= 1;
+            if *holders == 0 {
+                held.remove(&self.id);
+            }
+        }
+        drop(held);
+        if !self.images.is_needed(self.id) {
+            self.images.remove_later(self.id);
+        }
+    }
 }
 
 /// The making again of one version's image.
@@ -108,11 +134,29 @@ impl Images {
             platform,
             settings,
             rebuilds: Default::default(),
+            held: Default::default(),
             leaving: Default::default(),
             trimming: Mutex::default(),
             tasks,
             stop,
         })
+    }
+
+    /// Keeps a version's image while it is being made ready for use.
+    pub fn hold(self: &Arc<Self>, id: VersionId) -> Hold {
+        *self.held().entry(id).or_default() += 1;
+        Hold { images: Arc::clone(self), id }
+    }
+
+    /// Whether a function runs it, or goes back to it, or is about to.
+    fn is_needed(&self, id: VersionId) -> bool {
+        // In this order: it is in the registry before it is let go.
+        self.held().contains_key(&id)
+            || self.registry.get(id.function).is_some_and(|function| function.versions().any(|version| version.id == id))
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<VersionId, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an image of a zip; on error none is left.
@@ -148,7 +192,7 @@ impl Images {
         // A task of its own: who waits may leave, and what it has begun is of use to the others.
         let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
         let task = async move { this.make_again_once(&version, &name).await };
-        let task = self.tasks.spawn(task.in_current_span());
+        let task = self.tasks.spawn(telemetry::carried(task));
         task.await.map_err(|error| Arc::new(error.into()))?
     }
 
@@ -164,8 +208,10 @@ impl Images {
             Some(error) if rebuild.begun.load(Ordering::Acquire) != begun => return Err(Arc::clone(error)),
             Some(_) | None => {}
         }
+        if !self.is_needed(version.id) {
+            return Err(Arc::new(ImageError::Deleted));
+        }
         rebuild.begun.fetch_add(1, Ordering::AcqRel);
-        self.leaving().remove(&version.id);
         let made = self.make_again(version, name).await.map_err(Arc::new);
         *last_error = made.as_ref().err().cloned();
         made
@@ -197,7 +243,7 @@ impl Images {
             unpacked_size: Some(version.unpacked_size),
         };
         let (_, built) = self.make(&draft, zip.await??, None, &self.stop).await?;
-        if !self.store.set_image(version.id, &built.image, &built.log).await? {
+        if !self.store.set_image(version.id, &built.image, &built.log).await? || !self.is_needed(version.id) {
             self.remove_later(version.id);
             return Err(ImageError::Deleted);
         }
@@ -207,7 +253,7 @@ impl Images {
         Ok(())
     }
 
-    /// Removes a version's image in the background, once nothing uses it any more; unless it is made again before that.
+    /// Removes a version's image in the background, once nothing uses it any more; unless it is of use again before that.
     pub fn remove_later(self: &Arc<Self>, id: VersionId) {
         self.leaving().insert(id);
         let this = Arc::clone(self);
@@ -226,7 +272,8 @@ impl Images {
         let rebuild = self.rebuild(id);
         // What is being made again must not be taken for what was to go.
         let _one = rebuild.last_error.lock().await;
-        if !self.leaving().contains(&id) {
+        if self.is_needed(id) {
+            self.leaving().remove(&id);
             return true;
         }
         match self.builder.remove_image(id).await {
@@ -247,7 +294,7 @@ impl Images {
     /// at the next start: no function has it.
     pub async fn finish_removals(&self) {
         let leaving = std::mem::take(&mut *self.leaving());
-        for id in leaving {
+        for id in leaving.into_iter().filter(|&id| !self.is_needed(id)) {
             if let Err(error) = self.builder.remove_image(id).await {
                 tracing::warn!(image = %id, %error, "failed to remove an image, leaving it to the next start");
             }

@@ -18,7 +18,7 @@ use crate::instance::{End, StartError};
 use crate::live::{Live, Running};
 use crate::metrics;
 use crate::output::Output;
-use crate::pool::{AcquireError, Lease, Pool, Start};
+use crate::pool::{AcquireError, Lease, Pool, Start, Wait};
 use crate::protocol::{Nonce, Request};
 use crate::registry::{Function, Registry};
 use crate::store::InvocationRecord;
@@ -160,28 +160,46 @@ impl Invoker {
     /// Gets an instance for a function as it then stands, however long that takes.
     pub async fn prepare(&self, id: FunctionId, input: &Input) -> Result<Ready, InvokeError> {
         let arrived = Instant::now();
+        let mut wait = Wait { since: arrived, is_admitted: false, patience: None };
         loop {
             let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
             input.check(&function.settings)?;
             let span = tracing::debug_span!("queue", function.id = %id);
-            match self.lease(&function).instrument(span).await {
+            match self.lease(&function, wait).instrument(span).await {
                 // What has taken its place is in the registry before it is retired, and so is its absence.
                 Err(InvokeError::Acquire(AcquireError::Retired)) => {}
-                Err(InvokeError::Image(error)) if function.is_retired() && matches!(*error, ImageError::Deleted) => {}
+                Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),
-                Ok(lease) => return Ok(Ready { function, lease, queued: arrived.elapsed() }),
+                Ok(lease) => {
+                    // Its settings may have changed while it waited for one of the same instances.
+                    let now = self.registry.get(id).filter(|now| now.revision == function.revision).unwrap_or(function);
+                    if let Err(error) = input.check(&now.settings) {
+                        lease.release();
+                        return Err(error.into());
+                    }
+                    return Ok(Ready { function: now, lease, queued: arrived.elapsed() });
+                }
             }
+            // It keeps its place.
+            wait.is_admitted = true;
         }
     }
 
-    /// Sees to it that an instance of what is to be a function waits for work.
-    pub async fn warm(&self, next: &Arc<Function>) -> Result<(), InvokeError> {
-        self.lease(next).await.map(Lease::release)
+    /// Sees to it that an instance of what is to be a function waits for work. What is `new` waits for that as long as an invocation
+    /// of others may take, as there is no doing without it.
+    pub async fn warm(&self, next: &Arc<Function>, is_new: bool) -> Result<(), InvokeError> {
+        let patience = is_new.then(|| self.limits.run_timeout.saturating_add(self.limits.queue_timeout));
+        self.lease(next, Wait { since: Instant::now(), is_admitted: true, patience }).await.map(Lease::release)
     }
 
     /// Begins to show an invocation to who looks on. To be dropped when what it came to is written down.
     pub fn begin(&self, id: InvocationId) -> Running<'_> {
         self.live.begin(id, self.limits.max_output_size)
+    }
+
+    /// What an invocation has written so far, if it runs.
+    pub fn so_far(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.live.so_far(id)
     }
 
     /// Runs a function on the instance that it got. Dropped, it ends both.
@@ -218,14 +236,14 @@ impl Invoker {
     }
 
     /// An instance, for which the image is made again first when it is gone.
-    async fn lease(&self, function: &Arc<Function>) -> Result<Lease, InvokeError> {
+    async fn lease(&self, function: &Arc<Function>, wait: Wait) -> Result<Lease, InvokeError> {
         let mut tries = 0..IMAGE_TRIES;
         loop {
             // A warm instance needs no image.
             if !self.pool.has_idle(function.revision) {
                 self.images.ensure(&function.version, &function.name).await?;
             }
-            match self.pool.acquire(function).await {
+            match self.pool.acquire(function, wait).await {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // Noted once, by the first of those who waited for this start.
                     StartError::NoImage(image) => drop(function.version.lose_image(image)),

@@ -45,6 +45,17 @@ struct Shared {
     pressed: Notify,
 }
 
+/// How a caller waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// Since when.
+    pub since: Instant,
+    /// It has its place already, however many wait.
+    pub is_admitted: bool,
+    /// How long it may wait from now on; None for QUEUE_TIMEOUT.
+    pub patience: Option<Duration>,
+}
+
 /// Why an execution gets no instance.
 #[derive(Debug, Error)]
 pub enum AcquireError {
@@ -88,7 +99,7 @@ impl Pool {
     /// An instance for one invocation: an idle one at once, else whichever comes first, one set free or a new one.
     ///
     /// A caller that leaves the queue starts no container.
-    pub async fn acquire(&self, function: &Arc<Function>) -> Result<Lease, AcquireError> {
+    pub async fn acquire(&self, function: &Arc<Function>, wait: Wait) -> Result<Lease, AcquireError> {
         let shared = &self.0;
         let (waiting, mut grant) = {
             let mut state = shared.lock();
@@ -108,16 +119,17 @@ impl Pool {
                 state.set_phase(key, Phase::Ending);
             }
             let (sender, grant) = oneshot::channel();
-            let number = state.push_waiter(function, sender);
+            let number = state.push_waiter(function, wait.since, sender);
             shared.rebalance(&mut state);
-            if state.uncovered() > shared.limits.queue_limit as usize {
+            if !wait.is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
                 state.remove_waiter(function.revision, number);
                 return Err(AcquireError::QueueFull { limit: shared.limits.queue_limit });
             }
             (Waiting { shared, revision: function.revision, number }, grant)
         };
         shared.pressed.notify_one();
-        let mut patience = shared.limits.queue_timeout;
+        let limit = wait.patience.unwrap_or(shared.limits.queue_timeout);
+        let mut patience = limit;
         loop {
             tokio::select! {
                 granted = &mut grant => return match granted {
@@ -128,7 +140,7 @@ impl Pool {
                 () = time::sleep(patience) => {
                     // Who waits for a container that comes up is not in a queue; whether it does is looked at again and again.
                     if !waiting.is_covered() {
-                        return Err(AcquireError::QueueTimeout { limit: shared.limits.queue_timeout });
+                        return Err(AcquireError::QueueTimeout { limit });
                     }
                     patience = policy::PATIENCE;
                 }

@@ -94,10 +94,17 @@ impl Store {
         let path = data_dir.join(FILE_NAME);
         // What can't be written is SQLite's to say.
         let _ = keep_private(&path);
+        // SQLite makes those like the file, but takes what a crash has left as it is.
+        for beside in ["-wal", "-shm"] {
+            let beside = data_dir.join(format!("{FILE_NAME}{beside}"));
+            let _ = std::fs::set_permissions(&beside, Permissions::from_mode(0o600));
+        }
         let options = options(&path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What was a secret must not stay in pages that are free, where that costs nothing.
+            .pragma("secure_delete", "FAST")
             .foreign_keys(true);
         let store = Self::connect(path, options).await?;
         let migrated = sqlx::migrate!("src/store/migrations").run(&store.pool).await;

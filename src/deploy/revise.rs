@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, DeployError, Deployer, Upload, digest};
+use super::{Built, DeployError, Deployer, Upload, digest, digest_of};
 use crate::builder::BuildError;
+use crate::invoke::InvokeError;
+use crate::pool::AcquireError;
 use crate::registry::{Function, Version};
 use crate::settings::Change;
-use crate::store::{Update, VersionRecord};
-use crate::types::{FunctionId, FunctionName, UnknownFunction, UnknownVersion, VersionId};
+use crate::store::{IdempotencyKey, Update, VersionRecord};
+use crate::types::{FunctionId, FunctionName, Language, UnknownFunction, UnknownVersion, VersionId};
 
 /// What a function is to become.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ struct Plan {
     version: Option<Arc<Version>>,
     /// What the version was made of, if it is new.
     built: Option<Built>,
+    /// What its request is called.
+    key: Option<IdempotencyKey>,
 }
 
 impl Deployer {
@@ -35,7 +39,16 @@ impl Deployer {
     }
 
     async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
-        let Upload { zip, name, language, settings, live, .. } = upload;
+        let Upload { zip, name, language, settings, key, live, .. } = upload;
+        let (zip, zip_sha256) = digest(zip).await?;
+        let key = key.map(|key| {
+            let (language, name) = (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
+            IdempotencyKey { key, request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)) }
+        });
+        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
+        if let Some(function) = self.carried_out(key.as_ref()).await? {
+            return Ok(function);
+        }
         let life = Arc::clone(self.function(id)?.life());
         let _deploying = tokio::select! {
             deploying = life.deploying.lock() => deploying,
@@ -44,13 +57,12 @@ impl Deployer {
         // What is refused is better refused before a build.
         let function = self.function(id)?;
         function.settings.with(settings.clone(), &self.limits)?;
-        let (zip, zip_sha256) = digest(zip).await?;
         let version = VersionId { function: id, number: life.next_version() };
+        let _held = self.images.hold(version);
         let called = name.as_ref().unwrap_or(&function.name);
         let built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let plan = Plan { name, settings, version: Some(made), built: Some(built) };
-        self.revise(id, plan, stop).await.inspect_err(|_| self.images.remove_later(version))
+        self.revise(id, Plan { name, settings, version: Some(made), built: Some(built), key }, stop).await
     }
 
     /// Has another of its versions run from then on, by default the one that was run before.
@@ -65,33 +77,28 @@ impl Deployer {
         number: Option<u32>,
         stop: &CancellationToken,
     ) -> Result<Arc<Function>, DeployError> {
-        let life = Arc::clone(self.function(id)?.life());
-        let _deploying = tokio::select! {
-            deploying = life.deploying.lock() => deploying,
-            () = stop.cancelled() => return Err(cancelled()),
-        };
+        // What is meant is what was run before now, whatever is being built meanwhile, which it does not wait for.
         let function = self.function(id)?;
         let number = match (number, &function.former) {
             (Some(number), _) => number,
             (None, Some(former)) => former.id.number,
             (None, None) => return Err(DeployError::NoFormer(id)),
         };
-        let known = function.versions().find(|version| version.id.number == number);
-        let version = match known {
+        let version_id = VersionId { function: id, number };
+        let _held = self.images.hold(version_id);
+        let version = match function.versions().find(|version| version.id == version_id) {
             Some(version) => Arc::clone(version),
             None => {
                 let record = self.store.versions(id).await?.into_iter().find(|record| record.number == number);
-                let record = record.ok_or(UnknownVersion(VersionId { function: id, number }))?;
-                Arc::new(Version::new(id, record))
+                Arc::new(Version::new(id, record.ok_or(UnknownVersion(version_id))?))
             }
         };
-        let (version_id, is_kept) = (version.id, known.is_some());
-        let revised = self.revise(id, Plan { version: Some(version), ..Plan::default() }, stop).await;
-        revised.inspect_err(|_| {
-            if !is_kept {
-                self.images.remove_later(version_id);
-            }
-        })
+        // Before others are kept from changing it: that may take a build.
+        tokio::select! {
+            ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
+            () = stop.cancelled() => return Err(cancelled()),
+        }
+        self.revise(id, Plan { version: Some(version), ..Plan::default() }, stop).await
     }
 
     /// Gives a function another name or other settings.
@@ -123,7 +130,20 @@ impl Deployer {
         let name = to.name.unwrap_or_else(|| current.name.clone());
         let next = Arc::new(current.revised(name, settings, to.version));
         let takes_over = next.revision != current.revision;
-        let switched = self.switch(&next, to.built.as_ref(), takes_over, stop).await;
+        let warm = async {
+            if !takes_over {
+                return Ok(());
+            }
+            tokio::select! {
+                warm = self.warm(&next, to.built.is_some()) => warm,
+                () = stop.cancelled() => Err(cancelled()),
+            }
+        };
+        let switched = match warm.await {
+            // From here on it is done to its end, whoever leaves.
+            Ok(()) => self.switch(&next, to.built.as_ref(), to.key.as_ref()).await,
+            failed @ Err(_) => failed,
+        };
         if takes_over {
             // Whichever is not to go on.
             self.pool.retire(if switched.is_ok() { &current } else { &next });
@@ -138,19 +158,18 @@ impl Deployer {
         Ok(next)
     }
 
-    async fn switch(
-        &self,
-        next: &Arc<Function>,
-        built: Option<&Built>,
-        takes_over: bool,
-        stop: &CancellationToken,
-    ) -> Result<(), DeployError> {
-        if takes_over {
-            tokio::select! {
-                warm = self.invoker.warm(next) => warm?,
-                () = stop.cancelled() => return Err(cancelled()),
+    /// Has an instance wait. What has run before may do without, when all containers are in use.
+    async fn warm(&self, next: &Arc<Function>, is_new: bool) -> Result<(), DeployError> {
+        match self.invoker.warm(next, is_new).await {
+            Err(InvokeError::Acquire(AcquireError::QueueTimeout { .. })) if !is_new => {
+                tracing::warn!(function.id = %next.id, "no container is free: it changes, and its next execution starts one");
+                Ok(())
             }
+            other => Ok(other?),
         }
+    }
+
+    async fn switch(&self, next: &Arc<Function>, built: Option<&Built>, key: Option<&IdempotencyKey>) -> Result<(), DeployError> {
         let update = Update {
             id: next.id,
             name: &next.name,
@@ -159,7 +178,7 @@ impl Deployer {
             former: next.former.as_ref().map(|version| version.id.number),
             max_versions: self.limits.max_versions,
         };
-        if !self.store.update(&update, built.map(|built| (&built.version, built.package()))).await? {
+        if !self.store.update(&update, built.map(|built| (&built.version, built.package())), key).await? {
             return Err(UnknownFunction(next.id).into());
         }
         self.registry.replace(Arc::clone(next)).map(drop).ok_or_else(|| UnknownFunction(next.id).into())

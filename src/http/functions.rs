@@ -16,6 +16,7 @@ use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::upload::{self, UploadError};
+use super::versions::OfSettings;
 use super::{MULTIPART_OVERHEAD, State};
 use crate::deploy::Upload;
 use crate::registry::Function;
@@ -132,7 +133,7 @@ pub(super) enum OfBuild {
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
-        AnyRoute, WithBody, OfBuild))]
+        AnyRoute, WithBody, OfBuild, OfSettings))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
     headers: HeaderMap,

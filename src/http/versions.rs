@@ -12,12 +12,17 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 use super::State;
 use super::events;
 use super::functions::{OfBuild, Shown, Submission, receive, shown};
+use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::settings::{ChangeBody, ShownSettings};
+use crate::deploy::Upload;
 use crate::registry::Function;
 use crate::types::{FunctionId, UnknownFunction};
+
+const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, `environment` and \
+                            `secrets` (objects), and nothing else";
 
 /// A function that runs another version from now on.
 #[derive(Serialize, ToSchema)]
@@ -69,6 +74,16 @@ pub(super) struct Target {
     version: Option<u32>,
 }
 
+/// What a request with settings may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum OfSettings {
+    /// The request is not valid: `invalid_request`, or `invalid_archive`; or a setting is out of its range, or a variable can't be
+    /// one: `invalid_settings`.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(ProblemBody<'static>),
+}
+
 /// What a rollback may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
@@ -86,11 +101,13 @@ enum OfRollback {
 /// Builds another version and runs it from then on: when it is built and an instance of it waits, it takes the place of the one
 /// before at one moment. Until then, and when anything fails, the function stays as it was. `name` and settings may be changed with
 /// it. As with a submit, the answer can be a stream of events.
-#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions",
+    params(("id" = Uuid, Path, description = "The function's id"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It is run", content((Updated = "application/json"), (String = "text/event-stream"))),
-        AnyRoute, OfOneFunction, WithBody, OfBuild))]
+        AnyRoute, OfOneFunction, WithBody, OfBuild, OfSettings))]
 pub(super) async fn update(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -100,7 +117,8 @@ pub(super) async fn update(
 ) -> Result<Response, Problem> {
     let id: FunctionId = id?.parse()?;
     state.registry.get(id).ok_or(UnknownFunction(id))?;
-    let upload = receive(&state, &headers, form).await?;
+    let key = idempotency::key(&headers)?;
+    let upload = Upload { key, ..receive(&state, &headers, form).await? };
     if events::are_wanted(&headers) {
         return Ok(events::of_deployment(&state, Some(id), upload, request_id));
     }
@@ -166,14 +184,18 @@ pub(super) async fn settings(
 /// With other limits an instance waits before they take effect.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
-    responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody))]
+    responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody, OfSettings))]
 pub(super) async fn configure(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
     change: Result<Json<ChangeBody>, JsonRejection>,
 ) -> Result<Json<Configured>, Problem> {
     let id: FunctionId = id?.parse()?;
-    let Json(change) = change?;
+    // What is wrong with a body is said without a word of it: it may hold a secret.
+    let Json(change) = change.map_err(|error| match error {
+        JsonRejection::JsonDataError(_) | JsonRejection::JsonSyntaxError(_) => Problem::invalid_request(NOT_A_CHANGE),
+        error => error.into(),
+    })?;
     let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
     let function = state.deployer.configure(id, name, settings).await?;
     Ok(Json(Configured { function: shown(&function), settings: (&function.settings).into() }))

@@ -119,12 +119,12 @@ impl State {
         });
     }
 
-    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, grant: Grant) -> u64 {
+    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, since: Instant, grant: Grant) -> u64 {
         self.know(function);
         self.next_number += 1;
-        let (number, since) = (self.next_number, Instant::now());
+        let number = self.next_number;
         let queue = self.queues.get_mut(&function.revision).expect("it was just made");
-        queue.pressed_since.get_or_insert(since);
+        queue.pressed_since.get_or_insert_with(Instant::now);
         queue.waiters.push_back(Waiter { number, since, grant });
         self.waiting += 1;
         number

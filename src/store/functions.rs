@@ -112,8 +112,13 @@ impl Store {
     }
 
     /// Brings a function to another state, with a version that is new if there is one, and forgets versions that are too old.
-    /// False when the function was deleted.
-    pub async fn update(&self, update: &Update<'_>, new: Option<(&VersionRecord, Package<'_>)>) -> Result<bool, StoreError> {
+    /// False when the function or that version was deleted.
+    pub async fn update(
+        &self,
+        update: &Update<'_>,
+        new: Option<(&VersionRecord, Package<'_>)>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<bool, StoreError> {
         let updated = async {
             let id = update.id.to_string();
             let mut transaction = self.pool.begin().await?;
@@ -129,6 +134,15 @@ impl Store {
             }
             if let Some((version, package)) = new {
                 versions::insert(&mut transaction, update.id, version, package).await?;
+            }
+            if let (Some(key), Some((version, _))) = (key, new) {
+                remember(&mut transaction, "submit", key, version.created_at * 1000, Some(&id), None).await?;
+            }
+            // A function at a version that is not there would be a damaged one.
+            let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = ? AND number = ?");
+            let there: i64 = there.bind(&id).bind(update.version).fetch_one(&mut *transaction).await?;
+            if there == 0 {
+                return Ok(false);
             }
             versions::prune(&mut transaction, update).await?;
             set(&mut transaction, &id, update.settings).await?;

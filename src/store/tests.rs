@@ -76,12 +76,12 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
     let update = |version, former| Update { id: one.id, name: &name, settings: &settings, version, former, max_versions: 2 };
     for number in 2..5 {
-        assert!(store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE))).await.unwrap());
+        assert!(store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE)), None).await.unwrap());
     }
     let numbers = async || store.versions(one.id).await.unwrap().iter().map(|version| version.number).collect::<Vec<_>>();
     assert_eq!(numbers().await, [4, 3]);
-    assert!(store.update(&update(3, Some(4)), None).await.unwrap());
-    assert!(store.update(&update(6, Some(3)), Some((&version(6), PACKAGE))).await.unwrap());
+    assert!(store.update(&update(3, Some(4)), None, None).await.unwrap());
+    assert!(store.update(&update(6, Some(3)), Some((&version(6), PACKAGE)), None).await.unwrap());
     assert_eq!(numbers().await, [6, 4, 3], "what was run before is kept, however old it is");
     let known = store.versions(one.id).await.unwrap();
     assert!(!known[1].image.is_there && known[2].image.is_there, "only what was run last has an image");
@@ -98,7 +98,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     };
     assert_eq!(stored, expected);
     assert!(store.delete(one.id).await.unwrap());
-    assert!(!store.update(&update(7, None), Some((&version(7), PACKAGE))).await.unwrap());
+    assert!(!store.update(&update(7, None), Some((&version(7), PACKAGE)), None).await.unwrap());
     assert_eq!(store.zip(VersionId { function: one.id, number: 6 }).await.unwrap(), None);
 }
 

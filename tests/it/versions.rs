@@ -48,8 +48,6 @@ async fn no_request_fails_or_runs_old_code_while_a_function_changes() {
             answered.store(1, Ordering::Relaxed);
             assert_eq!((&updated["functionId"], updated["version"].as_u64()), (&json!(function.id), Some(2)));
             assert_ne!(updated["imageId"], json!(function.image));
-            // The first request after it finds an instance.
-            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
             pause().await;
             app.update(&function, printing("three")).await.assert_status(200);
             answered.store(2, Ordering::Relaxed);
@@ -77,7 +75,9 @@ async fn versions_are_listed_and_any_kept_one_runs_again() {
         app.update(&function, printing("two")).await.assert_status(200);
         let program = "import \"fmt\"\n\nfunc main() { fmt.Print(\"three\") }\n";
         app.update(&function, go(program)).await.assert_status(200);
-        assert_eq!(app.execute(&function).await.output(), "three");
+        // The first request after it finds an instance.
+        let executed = app.execute(&function).await.assert_outcome(200, "ok");
+        assert_eq!((executed.output(), &executed.body["start"]), ("three", &json!("warm")));
         assert_eq!(app.get(&format!("/api/functions/{}", function.id)).await.body["language"], "golang");
 
         // To the one before, and back, without a build: both have their images.
@@ -143,6 +143,51 @@ async fn what_does_not_become_a_version_changes_nothing() {
     .await;
 }
 
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_busy_platform_keeps_no_function_from_changing() {
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "1s"), ("QUEUE_LIMIT", "1")];
+    TestApp::run(&settings, async |app| {
+        let function = app.deploy(printing("one")).await;
+        let long = app.deploy(python("import time\ntime.sleep(6)\nprint('long')\n")).await;
+        let busy = async || drop(app.execute(&long).await.assert_outcome(200, "ok"));
+        // What is new waits for a container; what has run before does without.
+        let update = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            app.update(&function, printing("two")).await.assert_status(200);
+            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "two");
+        };
+        tokio::join!(busy(), update);
+        let roll_back = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert_eq!(app.roll_back(&function, "").await.assert_status(200).body["version"], 1);
+        };
+        tokio::join!(busy(), roll_back);
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "one");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_update_that_is_sent_again_is_one_version() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(printing("one")).await;
+        let put = async |key: &str, text: &str| {
+            let form = Form::new().part("code", Part::bytes(printing(text)).file_name("function.zip"));
+            let request = app.request(Method::PUT, &format!("/api/functions/{}", function.id)).multipart(form);
+            answer(request.header("idempotency-key", key)).await
+        };
+        assert_eq!(put("a", "two").await.assert_status(200).body["version"], 2);
+        assert_eq!(put("a", "two").await.assert_status(200).body["version"], 2);
+        put("a", "three").await.assert_problem(422, "idempotency_key_reused", "Idempotency-Key");
+        assert_eq!(put("b", "three").await.assert_status(200).body["version"], 3);
+        let versions = app.get(&format!("/api/functions/{}/versions", function.id)).await.body;
+        assert_eq!(versions.as_array().unwrap().len(), 3);
+    })
+    .await;
+}
+
 const SHOW: &str = "import os\nprint(os.environ.get('GREETING'), os.environ.get('API_KEY'), end='')\n";
 
 #[tokio::test]
@@ -198,7 +243,10 @@ async fn a_function_has_settings_of_its_own() {
         ] {
             app.configure(&function, change).await.assert_problem(400, "invalid_settings", detail);
         }
-        app.configure(&function, json!({"memmory": 1})).await.assert_problem(400, "invalid_request", "memmory");
+        app.configure(&function, json!({"memmory": 1})).await.assert_problem(400, "invalid_request", "`memory`");
+        let leaky = app.configure(&function, json!({"secrets": "API_KEY=h1dden"})).await;
+        let leaky = leaky.assert_problem(400, "invalid_request", "`secrets`");
+        assert!(!leaky.body.to_string().contains("h1dden"), "{:#}", leaky.body);
         app.configure(&function, json!({"memory": "much"})).await.assert_problem(400, "invalid_request", "`memory`");
         let form = Form::new().part("code", Part::bytes(python(SHOW))).text("secrets", "API_KEY=x");
         app.submit_form(form).await.assert_problem(400, "invalid_request", "`secrets`");
