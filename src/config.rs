@@ -19,7 +19,7 @@ use parse::{
     parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network, parse_rate,
     parse_repository, parse_runtime, parse_token,
 };
-pub use parse::{parse_duration, parse_size};
+pub use parse::{parse_duration, parse_size, whole_millis};
 
 /// Everything that can be set, as it was at the start.
 #[derive(Clone, Debug)]
@@ -303,15 +303,19 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
     Ok(vars)
 }
 
-/// Whether the environment of this process names a collector of traces, by OpenTelemetry's own variables. What they mean is the
+/// How long an export to a collector of traces may take, where the environment of this process names one by OpenTelemetry's own
+/// variables. What the others mean is the
 /// library's, which reads them where it needs them: that is why they do not count in a `.env`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub fn has_collector() -> bool {
+pub fn collector_limit() -> Option<Duration> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let is_named =
         ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].into_iter().any(|name| set(name).is_some());
     let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    is_named && !is_off && set("OTEL_TRACES_EXPORTER").is_none_or(|exporter| exporter == "otlp")
+    let is_wanted = is_named && !is_off && set("OTEL_TRACES_EXPORTER").is_none_or(|exporter| exporter == "otlp");
+    let limits = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+    let limit = limits.into_iter().find_map(|name| set(name)?.parse().ok().filter(|&limit| limit > 0));
+    is_wanted.then(|| Duration::from_millis(limit.unwrap_or(10_000)))
 }
 
 const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";

@@ -27,7 +27,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, EX_CONFIG),
     };
-    let collector = match config::has_collector().then(Collector::from_environment).transpose() {
+    let limit = config::collector_limit().filter(|_| matches!(local, Local::Serve));
+    let collector = match limit.map(Collector::from_environment).transpose() {
         Ok(collector) => collector,
         Err(error) => return fail(&error.into(), EX_CONFIG),
     };
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         Local::Serve => serve(config),
         Local::Backup(file) => backup(&config, &file),
     };
-    if let Some(collector) = collector {
+    // Who is told twice to stop does not wait for this.
+    if let (Some(collector), Ok(())) = (collector, &done) {
         collector.stop();
     }
     match done {

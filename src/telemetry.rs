@@ -4,11 +4,11 @@
 
 mod collector;
 
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::trace::{FutureExt, TracerProvider};
 use opentelemetry::{Context, global};
 use opentelemetry_http::HeaderExtractor;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Span};
+use tracing::{Instrument, Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -58,6 +58,11 @@ pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
         let _ = span.set_parent(parent);
     }
     span
+}
+
+/// A future for a task of its own that goes on in the trace and in the log's span of its caller.
+pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    future.in_current_span().with_current_context()
 }
 
 /// Notes the answer to a request in its span.

@@ -31,8 +31,13 @@ pub(super) fn parse_memory(text: &str) -> Option<u64> {
     parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
 }
 
+/// Processors in thousandths: Docker takes no more than nine decimals.
+pub fn whole_millis(cpus: f64) -> f64 {
+    (cpus * 1e3).round() / 1e3
+}
+
 pub(super) fn parse_cpus(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|cpus| (0.01..=10_000.0).contains(cpus))
+    text.parse().ok().map(whole_millis).filter(|cpus| (0.01..=10_000.0).contains(cpus))
 }
 
 pub(super) fn parse_token(text: &str) -> Option<Option<Secret>> {

@@ -44,7 +44,7 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
     let is_probe = is_probe(&request);
     let empty = tracing::field::Empty;
     let traced = telemetry::request(method.as_str(), &path, request.headers());
-    let span = tracing::info_span!(parent: &traced, "request", request.id = id, function.id = empty, invocation.id = empty);
+    let span = tracing::info_span!("request", request.id = id, function.id = empty, invocation.id = empty);
     async {
         let mut response = problem::finish(next.run(request).await, &id);
         let status = response.status().as_u16();
@@ -61,6 +61,7 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
         response
     }
     .instrument(span)
+    .instrument(traced.clone())
     .await
 }
 

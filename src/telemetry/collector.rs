@@ -14,8 +14,6 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 use ureq::Agent;
 
-/// For what one export may take, answer included.
-const EXPORT_LIMIT: Duration = Duration::from_secs(10);
 /// For what is left at the end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// Of an answer, which nobody reads.
@@ -31,9 +29,9 @@ pub struct Collector(SdkTracerProvider);
 pub struct CollectorError(#[from] ExporterBuildError);
 
 impl Collector {
-    /// That of the OTEL_* variables.
-    pub fn from_environment() -> Result<Self, CollectorError> {
-        let config = Agent::config_builder().timeout_global(Some(EXPORT_LIMIT)).http_status_as_error(false);
+    /// That of the OTEL_* variables; an export may take as long as `limit`, answer included.
+    pub fn from_environment(limit: Duration) -> Result<Self, CollectorError> {
+        let config = Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
         let exporter = SpanExporter::builder().with_http().with_http_client(Client(config.build().into())).build()?;
         global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter);

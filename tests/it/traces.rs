@@ -35,6 +35,15 @@ async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8
     bodies
 }
 
+/// Whether there is a span of this name in this trace. In a span the trace's id comes first, then its own, its parent's, and its
+/// name, each as a tag, a length and that many bytes, <https://protobuf.dev/programming-guides/encoding/>.
+fn holds_span(bytes: &[u8], trace: &[u8; 16], name: &str) -> bool {
+    let trace = [&[0x0a, 16], &trace[..]].concat();
+    let name = [&[0x2a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
+    let of_trace = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(&trace));
+    of_trace.into_iter().any(|at| bytes.get(at + 18 + 10 + 10..).is_some_and(|rest| rest.starts_with(&name)))
+}
+
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -51,29 +60,32 @@ async fn a_collector_gets_the_spans_of_a_request() {
         ("OTEL_BSP_SCHEDULE_DELAY", "200"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
     ];
-    let trace: [u8; 16] = *b"sixteen bytes!!!";
-    let parent = format!("00-{}-00f067aa0ba902b7-01", trace.map(|byte| format!("{byte:02x}")).concat());
+    let (submit, execute): ([u8; 16], [u8; 16]) = (*b"that of a submit", *b"of the execution");
+    let parent = |trace: [u8; 16]| format!("00-{}-00f067aa0ba902b7-01", trace.map(|byte| format!("{byte:02x}")).concat());
     let execution = async {
         let service = Service::start(dir.path(), &settings).await.healthy().await;
-        let id = service.deploy(python("print(1)\n")).await;
+        let submission = service.submission(python("print(1)\n")).header("traceparent", parent(submit));
+        let submitted: serde_json::Value = submission.send().await.unwrap().json().await.unwrap();
+        let id = submitted["functionId"].as_str().unwrap().to_owned();
         let request = reqwest::Client::new().get(format!("{}/api/execute?functionId={id}", service.url));
-        assert_eq!(request.header("traceparent", &parent).send().await.unwrap().status(), 200);
+        assert_eq!(request.header("traceparent", parent(execute)).send().await.unwrap().status(), 200);
         service.delete_all(dir.path()).await;
         id
     };
-    // Of the trace that the client began, with what the request waited for; and the build, of another.
-    let parts: [&[u8]; 9] = [
-        &trace,
-        b"GET /api/execute",
-        b"queue",
-        b"run",
-        b"build",
-        b"docker",
-        b"youtube-serverless",
-        b"deployment.environment",
-        b"http.response.status_code",
+    // In the traces that the client began: the requests, and what they waited for.
+    let spans = [
+        (&submit, "POST /api/submit"),
+        (&submit, "build"),
+        (&submit, "docker"),
+        (&execute, "GET /api/execute"),
+        (&execute, "queue"),
+        (&execute, "run"),
     ];
-    let collected = collect(listener, |bodies| parts.iter().all(|part| holds(bodies, part)));
+    let attributes = ["youtube-serverless", "deployment.environment", "http.response.status_code"];
+    let collected = collect(listener, |bodies| {
+        spans.iter().all(|(trace, name)| holds_span(bodies, trace, name))
+            && attributes.iter().all(|text| holds(bodies, text.as_bytes()))
+    });
     let limited = tokio::time::timeout(Duration::from_secs(120), collected);
     let (id, collected) = tokio::join!(execution, limited);
     let collected = collected.expect("all spans arrive");
