@@ -109,6 +109,7 @@ pub fn router(state: State) -> Router {
         .route("/", get(console::page))
         .route("/console.css", get(console::style))
         .route("/console.js", get(console::script))
+        .route("/console-api.js", get(console::api))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
         // A client that never ends its request must not hold a handler for ever.

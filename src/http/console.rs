@@ -1,4 +1,4 @@
-//! The console: one page, its style and its script, built into the program. It needs no token; what it asks the API does.
+//! The console: one page, its style and its scripts, built into the program. It needs no token; what it asks the API does.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, Uri};
@@ -24,9 +24,14 @@ pub(super) async fn script() -> Asset {
     asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
 }
 
+/// How that asks the API.
+pub(super) async fn api() -> Asset {
+    asset("text/javascript; charset=utf-8", include_str!("console/api.js"))
+}
+
 /// Whether it is a part of the console, which tells nothing that is not in every copy of this program.
 pub(super) fn is_console(uri: &Uri) -> bool {
-    matches!(uri.path(), "/" | "/console.css" | "/console.js")
+    matches!(uri.path(), "/" | "/console.css" | "/console.js" | "/console-api.js")
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Asset {

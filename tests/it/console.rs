@@ -151,6 +151,18 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     browser.shoot("7-running").await;
     browser.click("stop").await;
     browser.says("outcome", "cancelled").await;
+    // What it had written until then is kept.
+    browser.says("receipt", "it was cancelled").await;
+    assert_eq!(browser.text("output").await, "begun");
+    // One that goes on does not hold the page up: another function can be looked at, and this one again.
+    browser.click("execute").await;
+    browser.says("output", "begun").await;
+    browser.script("document.querySelector('#functions button').click()").await;
+    browser.says("history", "running").await;
+    browser.script("document.querySelector('#history button').click()").await;
+    browser.says("output", "begun").await;
+    browser.click("stop").await;
+    browser.says("outcome", "cancelled").await;
     browser.says("history", "cancelled").await;
 
     browser.type_into("update-zip", quick.to_str().unwrap()).await;
@@ -200,7 +212,8 @@ async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
 async fn the_page_is_for_all_and_strict() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[("API_TOKEN", "s3cret")]).await;
-    for (path, kind) in [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript")] {
+    let script = "text/javascript";
+    for (path, kind) in [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", script), ("/console-api.js", script)] {
         let response = reqwest::get(format!("{}{path}", service.url)).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{path}");

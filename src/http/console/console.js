@@ -1,75 +1,9 @@
 // The console: one page over the API, with nothing from elsewhere. Whatever a function says is shown as text, never as HTML.
 
+import { Problem, ask, follow, headers, isSigningIn, upload } from "/console-api.js";
+
 const $ = (id) => document.getElementById(id);
-const state = { functions: [], instances: {}, current: null, shown: null, cursor: null, history: [] };
-
-/** A problem of the API, in its own words. */
-class Problem extends Error {
-  constructor(status, body) {
-    super(body?.detail ?? `the service answered ${status}`);
-    this.log = body?.buildLog;
-    this.status = status;
-  }
-}
-
-function headers(more = {}) {
-  const token = sessionStorage.getItem("token");
-  return token ? { ...more, authorization: `Bearer ${token}` } : more;
-}
-
-/** Asks the API; an execution that failed is a result, a problem is thrown. Asks for the token when there must be one. */
-async function ask(method, path, body, more = {}) {
-  const all = body === undefined ? more : { ...more, "content-type": "application/json" };
-  const response = await fetch(path, { method, headers: headers(all), body });
-  const answer = await response.json().catch(() => null);
-  if (response.status === 401) {
-    await signIn();
-    return ask(method, path, body, more);
-  }
-  if (response.headers.get("content-type")?.includes("problem+json")) throw new Problem(response.status, answer);
-  return answer;
-}
-
-/** The events of a part of a stream, and what is left of it. */
-function events(text) {
-  const blocks = text.split("\n\n");
-  const rest = blocks.pop();
-  const parsed = blocks.map((block) => {
-    const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
-    return { name: field("event"), data: field("data") };
-  });
-  return [parsed.filter((one) => one.name), rest];
-}
-
-/** Hears of each event of a stream as it comes. */
-async function follow(path, hear) {
-  const response = await fetch(path, { headers: headers() });
-  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    let heard;
-    [heard, rest] = events(rest + part.value);
-    heard.forEach(hear);
-  }
-}
-
-let signingIn = null;
-function signIn() {
-  signingIn ??= new Promise((resolve) => {
-    const dialog = $("sign-in");
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem("token", $("token").value);
-      $("token").value = "";
-      signingIn = null;
-      resolve();
-    }, { once: true });
-    // Without it there is nothing to see.
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    dialog.showModal();
-  });
-  return signingIn;
-}
+const state = { functions: [], instances: {}, current: null, shown: null, watching: null, cursor: null, history: [] };
 
 function show(problem) {
   $("problem-text").textContent = problem.message;
@@ -136,10 +70,14 @@ function drawFunctions() {
 }
 
 async function open(id) {
+  unwatch();
   state.current = id;
   state.shown = null;
   $("result").hidden = true;
-  $("stop").hidden = true;
+  // Nothing of another function may be taken for this one's.
+  $("update").reset();
+  $("update-progress").hidden = true;
+  for (const part of ["update-status", "versions", "history", "chart"]) $(part).replaceChildren();
   drawFunctions();
   $("detail-title").focus();
   await Promise.all([readHistory(), readVersions()]);
@@ -178,21 +116,43 @@ function showInvocation(one) {
   $("result").hidden = false;
 }
 
-/** Shows an invocation that goes on, as it goes. */
+/** Looks away; what was watched goes on. */
+function unwatch() {
+  state.watching?.abort();
+  state.watching = null;
+  if (document.activeElement === $("stop")) $("execute").focus();
+  $("stop").hidden = true;
+}
+
+/** Shows an invocation that goes on, as it goes, and what it came to. */
 async function watch(id) {
+  unwatch();
+  const watching = new AbortController();
+  state.watching = watching;
   state.shown = id;
   showInvocation({ outcome: "running", output: "", stderr: "" });
   $("stop").hidden = false;
-  await follow(`/api/invocations/${id}/events`, ({ name, data }) => {
-    if (state.shown === id && name !== "ended") $(name === "stdout" ? "output" : "stderr").append(JSON.parse(data));
-  });
-  if (state.shown !== id) return;
-  $("stop").hidden = true;
-  showInvocation(await ask("GET", `/api/invocations/${id}`));
+  $("stop").dataset.id = id;
+  try {
+    await follow(`/api/invocations/${id}/events`, ({ name, data }) => {
+      if (state.watching === watching && name !== "ended") $(name === "stdout" ? "output" : "stderr").append(JSON.parse(data));
+    }, watching.signal);
+  } catch (error) {
+    if (!watching.signal.aborted) throw error;
+  } finally {
+    if (state.watching === watching) unwatch();
+  }
+  if (!watching.signal.aborted || state.shown === id) await Promise.all([showKept(id), readHistory(), refresh()]);
+}
+
+async function showKept(id) {
+  const one = await ask("GET", `/api/invocations/${id}`);
+  if (state.shown === id) showInvocation(one);
 }
 
 async function readHistory(cursor) {
   const id = state.current;
+  if (!id) return;
   const part = await ask("GET", `/api/functions/${id}/invocations?limit=50${cursor ? `&cursor=${cursor}` : ""}`);
   if (state.current !== id) return;
   state.history = cursor ? [...state.history, ...part.invocations] : part.invocations;
@@ -206,8 +166,13 @@ async function readHistory(cursor) {
     button.type = "button";
     button.title = `Show invocation ${one.invocationId}`;
     button.addEventListener("click", () => attempt(button, async () => {
-      state.shown = one.invocationId;
-      showInvocation(await ask("GET", `/api/invocations/${one.invocationId}`));
+      unwatch();
+      if (one.outcome === "queued" || one.outcome === "running") {
+        watch(one.invocationId).catch(show);
+      } else {
+        state.shown = one.invocationId;
+        await showKept(one.invocationId);
+      }
     }));
     cell.append(button);
     row.append(element("td", time(one.executedAt ?? one.createdAt)), element("td", one.outcome, `outcome ${one.outcome}`),
@@ -238,39 +203,15 @@ function drawChart() {
   $("chart").replaceChildren(...drawn, svg("text", { x: 2, y: 12 }, bars.length ? `up to ${ms(longest)}` : "nothing yet"));
 }
 
-/** Posts or puts a zip and shows how far that is; `at` names the elements that show it. */
-function upload(method, path, form, at) {
-  const [bar, status] = [$(at.progress), $(at.status)];
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open(method, path);
-    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
-    request.setRequestHeader("accept", "text/event-stream");
-    bar.hidden = false;
-    request.upload.addEventListener("progress", (event) => {
-      bar.value = event.loaded / event.total;
-      status.textContent = `uploading, ${Math.round(bar.value * 100)} %`;
-    });
-    request.upload.addEventListener("load", () => {
-      bar.removeAttribute("value");
-      status.textContent = "building …";
-    });
-    // The answer is a stream of events; what has come of it so far is all there is to see.
-    const heard = () => events(request.responseText)[0];
-    request.addEventListener("progress", () => {
-      const log = heard().filter((one) => one.name === "log");
-      if (log.length) status.textContent = `building … ${log.at(-1).data}`;
-    });
-    request.addEventListener("error", () => reject(new Problem(0, { detail: "the service did not answer" })));
-    request.addEventListener("loadend", () => { bar.hidden = true; bar.value = 0; status.textContent = ""; });
-    request.addEventListener("load", () => {
-      let body = null;
-      const end = request.status === 200 ? heard().findLast((one) => one.name === "deployed" || one.name === "problem") : undefined;
-      try { body = JSON.parse(end ? end.data : request.responseText); } catch { /* Not this service's. */ }
-      end?.name === "deployed" ? resolve(body) : reject(new Problem(body?.status ?? request.status, body));
-    });
-    request.send(form);
-  });
+/** Shows how far an upload is in two elements, while they are about it. */
+function drawn(progress, status, isShown) {
+  return (text, value) => {
+    if (!isShown()) return;
+    $(status).textContent = text;
+    $(progress).hidden = !text;
+    if (value === undefined) $(progress).removeAttribute("value");
+    else $(progress).value = value;
+  };
 }
 
 $("upload").addEventListener("submit", (event) => {
@@ -280,7 +221,7 @@ $("upload").addEventListener("submit", (event) => {
     form.append("code", $("zip").files[0]);
     if ($("name").value) form.append("name", $("name").value);
     if ($("language").value) form.append("language", $("language").value);
-    const deployed = await upload("POST", "/api/submit", form, { progress: "progress", status: "upload-status" });
+    const deployed = await upload("POST", "/api/submit", form, drawn("progress", "upload-status", () => true));
     $("upload").reset();
     await refresh();
     $("upload-status").textContent = deployed.message;
@@ -294,10 +235,11 @@ $("update").addEventListener("submit", (event) => {
     const id = state.current;
     const form = new FormData();
     form.append("code", $("update-zip").files[0]);
-    const updated = await upload("PUT", `/api/functions/${id}`, form, { progress: "update-progress", status: "update-status" });
-    $("update").reset();
+    const draw = drawn("update-progress", "update-status", () => state.current === id);
+    const updated = await upload("PUT", `/api/functions/${id}`, form, draw);
     await refresh();
     if (state.current !== id) return;
+    $("update").reset();
     $("update-status").textContent = updated.message;
     await readVersions();
   });
@@ -326,12 +268,11 @@ $("run").addEventListener("submit", (event) => {
     }
     const id = state.current;
     const accepted = await ask("POST", `/api/functions/${id}/invoke`, JSON.stringify(input), { prefer: "respond-async" });
-    if (state.current !== id) return;
-    await watch(accepted.invocationId);
-    await Promise.all([readHistory(), refresh()]);
+    // Not waited for: another may be run meanwhile.
+    if (state.current === id) watch(accepted.invocationId).catch(show);
   });
 });
-$("stop").addEventListener("click", () => attempt($("stop"), () => ask("DELETE", `/api/invocations/${state.shown}`)));
+$("stop").addEventListener("click", () => attempt($("stop"), () => ask("DELETE", `/api/invocations/${$("stop").dataset.id}`)));
 
 $("delete").addEventListener("click", () => {
   const one = state.functions.find((other) => other.functionId === state.current);
@@ -346,7 +287,10 @@ $("confirm").addEventListener("close", () => {
     // The one that was asked about, whatever is shown by now.
     const { id } = $("confirm").dataset;
     await ask("DELETE", `/api/functions/${id}`);
-    if (state.current === id) state.current = null;
+    if (state.current === id) {
+      unwatch();
+      state.current = state.shown = null;
+    }
     await refresh();
     $("upload-status").textContent = "deleted";
   });
@@ -368,4 +312,4 @@ watchHealth();
 refresh().catch(show);
 setInterval(watchHealth, 5000);
 // What others do, while nobody is signing in and the page is looked at.
-setInterval(() => { if (!document.hidden && !signingIn) refresh().catch(() => {}); }, 3000);
+setInterval(() => { if (!document.hidden && !isSigningIn()) refresh().catch(() => {}); }, 3000);

@@ -1,0 +1,107 @@
+// How the console asks the API: with its token where there is one, by JSON, streams of events, and uploads.
+
+/** A problem of the API, in its own words. */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body?.detail ?? `the service answered ${status}`);
+    this.log = body?.buildLog;
+    this.status = status;
+  }
+}
+
+export function headers(more = {}) {
+  const token = sessionStorage.getItem("token");
+  return token ? { ...more, authorization: `Bearer ${token}` } : more;
+}
+
+/** Asks the API; an execution that failed is a result, a problem is thrown. Asks for the token when there must be one. */
+export async function ask(method, path, body, more = {}) {
+  const all = body === undefined ? more : { ...more, "content-type": "application/json" };
+  const response = await fetch(path, { method, headers: headers(all), body });
+  const answer = await response.json().catch(() => null);
+  if (response.status === 401) {
+    await signIn();
+    return ask(method, path, body, more);
+  }
+  if (response.headers.get("content-type")?.includes("problem+json")) throw new Problem(response.status, answer);
+  return answer;
+}
+
+/** The events of a part of a stream, and what is left of it. */
+function events(text) {
+  const blocks = text.split("\n\n");
+  const rest = blocks.pop();
+  const parsed = blocks.map((block) => {
+    const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+    return { name: field("event"), data: field("data") };
+  });
+  return [parsed.filter((one) => one.name), rest];
+}
+
+/** Hears of each event of a stream as it comes. */
+export async function follow(path, hear, signal) {
+  const response = await fetch(path, { headers: headers(), signal });
+  if (response.status === 401) {
+    await signIn();
+    return follow(path, hear, signal);
+  }
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    let heard;
+    [heard, rest] = events(rest + part.value);
+    heard.forEach(hear);
+  }
+}
+
+let signingIn = null;
+export const isSigningIn = () => signingIn !== null;
+function signIn() {
+  signingIn ??= new Promise((resolve) => {
+    const dialog = document.getElementById("sign-in");
+    const token = document.getElementById("token");
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem("token", token.value);
+      token.value = "";
+      signingIn = null;
+      resolve();
+    }, { once: true });
+    // Without it there is nothing to see.
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.showModal();
+  });
+  return signingIn;
+}
+
+/** Posts or puts a zip, and has drawn how far that is: a text, and a part of 1 where that is known. */
+export function upload(method, path, form, draw) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+    request.setRequestHeader("accept", "text/event-stream");
+    draw("uploading", 0);
+    request.upload.addEventListener("progress", (event) => {
+      const value = event.loaded / event.total;
+      draw(`uploading, ${Math.round(value * 100)} %`, value);
+    });
+    request.upload.addEventListener("load", () => draw("building …"));
+    // The answer is a stream of events; what has come of it so far is all there is to see.
+    const heard = () => events(request.responseText)[0];
+    request.addEventListener("progress", () => {
+      const log = heard().filter((one) => one.name === "log");
+      if (log.length) draw(`building … ${log.at(-1).data}`);
+    });
+    request.addEventListener("error", () => reject(new Problem(0, { detail: "the service did not answer" })));
+    request.addEventListener("loadend", () => draw("", 0));
+    request.addEventListener("load", () => {
+      if (request.status === 401) return resolve(signIn().then(() => upload(method, path, form, draw)));
+      let body = null;
+      const end = request.status === 200 ? heard().findLast((one) => one.name === "deployed" || one.name === "problem") : undefined;
+      try { body = JSON.parse(end ? end.data : request.responseText); } catch { /* Not this service's. */ }
+      end?.name === "deployed" ? resolve(body) : reject(new Problem(body?.status ?? request.status, body));
+    });
+    request.send(form);
+  });
+}
