@@ -40,7 +40,7 @@ Examples:
   youtube-serverless ls --json | jq -r '.[].name'
   source <(youtube-serverless completions bash)
 
-The exit status of `invoke` is the function's own; 124 after a timeout, 137 when it ran out of memory, 128 and the signal's number
+The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own; 124 after a timeout, 137 when it ran out of memory, 128 and the signal's number
 when it was killed, and 125 when the platform could not run it. Other commands end with 0, or 125 when the platform said no.";
 
 /// Which platform is asked.

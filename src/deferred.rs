@@ -184,6 +184,9 @@ impl Deferred {
         let mut record = self.history.get(id).await?.ok_or(UnknownInvocation(id))?;
         let before = std::mem::replace(&mut record.outcome, state::CANCELLED.to_owned());
         record.error = Some("it was cancelled".to_owned());
+        if let Some((stdout, stderr)) = self.invoker.so_far(id) {
+            (record.stdout, record.stderr) = (stdout, stderr);
+        }
         // It may begin in this moment, so both are tried, in the order in which they come.
         let cancelled = self.store.update_invocation(&record, state::QUEUED).await?
             || self.store.update_invocation(&record, state::RUNNING).await?;

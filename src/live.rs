@@ -43,6 +43,11 @@ impl Live {
         Running { live: self, id, output }
     }
 
+    /// What an invocation has written so far, if it runs: stdout and stderr.
+    pub fn so_far(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.lock().get(&id).map(|output| output.so_far())
+    }
+
     /// Looks at an invocation, if it runs.
     pub fn look_at(&self, id: InvocationId) -> Option<Onlooker> {
         self.lock().get(&id).map(|output| Onlooker::new(Arc::clone(output)))

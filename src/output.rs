@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+/// Who comes late sees what there is bit by bit, in bytes.
+const MAX_PIECE: usize = 64 << 10;
+
 /// One of the two streams of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -58,6 +61,12 @@ impl Output {
         kept.whole.get_or_insert(whole).clone()
     }
 
+    /// What was written so far.
+    pub fn so_far(&self) -> (Vec<u8>, Vec<u8>) {
+        let kept = self.kept();
+        (kept.of(Stream::Stdout).to_vec(), kept.of(Stream::Stderr).to_vec())
+    }
+
     /// Tells who looks on that nothing comes any more, and that all that is to be known of the invocation is.
     pub fn close(&self) {
         self.kept().is_closed = true;
@@ -105,6 +114,7 @@ impl Onlooker {
                 let kept = self.output.kept();
                 for (stream, seen) in [(Stream::Stdout, &mut self.seen.0), (Stream::Stderr, &mut self.seen.1)] {
                     let new = &kept.of(stream)[*seen..];
+                    let new = &new[..new.len().min(MAX_PIECE)];
                     if !new.is_empty() {
                         *seen += new.len();
                         return Some((stream, Bytes::copy_from_slice(new)));

@@ -2,15 +2,17 @@
 
 pub mod variable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::config::{Functions, MIN_MEMORY, Sandbox, Secret};
+use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
 
 /// What is kept of both, environment and secrets, names included, in bytes: a new process must be able to take it.
 const MAX_VARIABLES: usize = 256 << 10;
+/// As many variables as there may be of both.
+const MAX_COUNT: usize = 1000;
 
 /// A function's own settings. What is None is the platform's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,6 +71,9 @@ pub enum SettingsError {
     /// All of them are over the limit.
     #[error("environment and secrets have {0} bytes together; the limit is {MAX_VARIABLES}")]
     TooMuch(usize),
+    /// There are more than may be.
+    #[error("environment and secrets have {0} variables together; the limit is {MAX_COUNT}")]
+    TooMany(usize),
     /// A name is one or the other.
     #[error("{0} stands in `environment` and in `secrets`; take it out of one of them, by null")]
     Both(String),
@@ -81,7 +86,7 @@ impl Settings {
         if let Some(memory) = change.memory.flatten().filter(|memory| !(MIN_MEMORY..=limits.max_memory).contains(memory)) {
             return Err(SettingsError::Memory(memory, limits.max_memory));
         }
-        let cpus = change.cpus.unwrap_or(self.cpus);
+        let cpus = change.cpus.unwrap_or(self.cpus).map(config::whole_millis);
         if let Some(cpus) = change.cpus.flatten().filter(|cpus| !(0.01..=limits.max_cpus).contains(cpus)) {
             return Err(SettingsError::Cpus(cpus, limits.max_cpus));
         }
@@ -94,6 +99,10 @@ impl Settings {
         if let Some(name) = environment.keys().find(|name| secrets.contains_key(*name)) {
             return Err(SettingsError::Both(name.clone()));
         }
+        let count = environment.len() + secrets.len();
+        if count > MAX_COUNT {
+            return Err(SettingsError::TooMany(count));
+        }
         let size: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
             + secrets.iter().map(|(name, value)| name.len() + value.0.len()).sum::<usize>();
         if size > MAX_VARIABLES {
@@ -104,13 +113,11 @@ impl Settings {
 
     /// An environment with these added, where it has not its own of the name.
     pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
-        let given = environment.len();
+        let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
         let secrets = self.secrets.iter().map(|(name, value)| (name, &value.0));
-        for (name, value) in self.environment.iter().chain(secrets) {
-            if !environment[..given].iter().any(|(other, _)| other == name) {
-                environment.push((name.clone(), value.clone()));
-            }
-        }
+        let own = self.environment.iter().chain(secrets).filter(|(name, _)| !given.contains(name.as_str()));
+        let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        environment.extend(own);
         environment
     }
 }
@@ -206,6 +213,8 @@ mod tests {
         let memory = |memory| with(Change { memory: Some(Some(memory)), ..Change::default() });
         assert_eq!(memory(1), Err(SettingsError::Memory(1, 100_000_000)));
         assert_eq!(memory(200_000_000), Err(SettingsError::Memory(200_000_000, 100_000_000)));
+        assert_eq!(with(Change { cpus: Some(Some(1.0 / 3.0)), ..Change::default() }).unwrap().cpus, Some(0.333));
+        assert!(with(Change { cpus: Some(Some(f64::NAN)), ..Change::default() }).is_err());
         assert_eq!(with(Change { cpus: Some(Some(3.0)), ..Change::default() }), Err(SettingsError::Cpus(3.0, 2.0)));
         let long = Duration::from_secs(61);
         let timeout = with(Change { timeout: Some(Some(long)), ..Change::default() });
@@ -216,6 +225,8 @@ mod tests {
             ..Change::default()
         };
         assert_eq!(with(both), Err(SettingsError::Both("A".to_owned())));
+        let many = (0..1001).map(|n| (format!("A{n}"), Some(String::new()))).collect();
+        assert_eq!(with(Change { environment: many, ..Change::default() }), Err(SettingsError::TooMany(1001)));
         let many = (0..5).map(|n| (format!("A{n}"), Some("x".repeat(60 << 10)))).collect();
         let many = with(Change { environment: many, ..Change::default() });
         assert_eq!(many, Err(SettingsError::TooMuch(5 * ((60 << 10) + 2))));

@@ -25,9 +25,9 @@ pub(super) fn run(client: &Client, function: &str, input: &str, is_async: bool, 
         output::line(answer.body["invocationId"].as_str().unwrap_or_default());
     } else {
         output::verbatim(answer.body["output"].as_str().unwrap_or_default());
-        eprint!("{}", answer.body["stderr"].as_str().unwrap_or_default());
+        output::error(answer.body["stderr"].as_str().unwrap_or_default());
         if let Some(error) = answer.body["error"].as_str() {
-            eprintln!("youtube-serverless: {error}");
+            output::error(&format!("youtube-serverless: {error}\n"));
         }
     }
     Ok(if answer.status == 202 { ExitCode::SUCCESS } else { ExitCode::from(status_of(&answer.body)) })

@@ -53,16 +53,16 @@ fn of_invocation(client: &Client, id: &str, follow: bool, json: bool) -> anyhow:
     let mut ended = None;
     client.follow(id, |event, data| match (event, data.as_str()) {
         ("stdout", Some(text)) if !json => output::verbatim(text),
-        ("stderr", Some(text)) if !json => eprint!("{text}"),
+        ("stderr", Some(text)) if !json => output::error(text),
         ("ended", _) => ended = Some(data),
         _ if json => output::json(&serde_json::json!({ event: data })),
         _ => {}
     })?;
-    let ended = ended.context("the platform went away before the invocation ended")?;
+    let ended = ended.context("the platform or the function went away before the invocation ended")?;
     if json {
         output::json(&client.get(&path)?.body);
     } else if let Some(error) = ended["error"].as_str() {
-        eprintln!("youtube-serverless: {error}");
+        output::error(&format!("youtube-serverless: {error}\n"));
     }
     Ok(ExitCode::from(invoke::status_of(&ended)))
 }

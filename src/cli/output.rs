@@ -28,6 +28,12 @@ pub(super) fn verbatim(text: &str) {
     print(text);
 }
 
+/// What a function has printed to stderr, as it is.
+pub(super) fn error(text: &str) {
+    // Nobody may be there to read it.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Columns that are as wide as they must be.
 pub(super) fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

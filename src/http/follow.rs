@@ -17,10 +17,21 @@ use crate::types::InvocationId;
 
 /// How often it is looked whether one that is queued has begun.
 const PERIOD: Duration = Duration::from_millis(100);
+/// After so many looks, whether it has ended without that, which costs a look into the store.
+const LOOKS: u32 = 10;
 
 /// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
 pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>) -> Response {
-    let following = Following { state, id, onlooker, texts: Default::default(), events: VecDeque::new(), is_over: false };
+    let following = Following {
+        state,
+        id,
+        onlooker,
+        texts: Default::default(),
+        events: VecDeque::new(),
+        has_told: false,
+        is_waiting: false,
+        is_over: false,
+    };
     let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
     Sse::new(with_comments(events)).into_response()
 }
@@ -33,6 +44,10 @@ struct Following {
     texts: (Text, Text),
     /// Not yet told.
     events: VecDeque<Event>,
+    /// Something of what it wrote.
+    has_told: bool,
+    /// It was there and not yet running when last looked for.
+    is_waiting: bool,
     is_over: bool,
 }
 
@@ -49,10 +64,8 @@ impl Following {
             match &mut self.onlooker {
                 Some(onlooker) => match onlooker.next().await {
                     Some((stream, bytes)) => self.write(stream, &bytes),
-                    None => {
-                        let record = self.record().await?;
-                        self.end(&record);
-                    }
+                    // What it came to is known, unless it could not begin after all.
+                    None => self.begin().await?,
                 },
                 None => self.begin().await?,
             }
@@ -62,21 +75,30 @@ impl Following {
     /// Waits until it runs, and looks at it, or until it has ended without that.
     async fn begin(&mut self) -> Option<()> {
         loop {
-            self.onlooker = self.state.live.look_at(self.id);
-            if self.onlooker.is_some() {
-                return Some(());
+            for _ in 0..LOOKS {
+                self.onlooker = self.state.live.look_at(self.id);
+                if self.onlooker.is_some() {
+                    return Some(());
+                }
+                if !self.is_waiting {
+                    break;
+                }
+                tokio::select! {
+                    () = time::sleep(PERIOD) => {}
+                    () = self.state.stop.cancelled() => return None,
+                }
             }
             let record = self.record().await?;
             if ![state::QUEUED, state::RUNNING].contains(&record.outcome.as_str()) {
-                self.write(Stream::Stdout, &record.stdout);
-                self.write(Stream::Stderr, &record.stderr);
+                // Else that was told as it was written.
+                if !self.has_told {
+                    self.write(Stream::Stdout, &record.stdout);
+                    self.write(Stream::Stderr, &record.stderr);
+                }
                 self.end(&record);
                 return Some(());
             }
-            tokio::select! {
-                () = time::sleep(PERIOD) => {}
-                () = self.state.stop.cancelled() => return None,
-            }
+            self.is_waiting = true;
         }
     }
 
@@ -94,6 +116,7 @@ impl Following {
             // As JSON, which has no line ends: those of server-sent events are not a function's.
             let text = serde_json::to_string(text).expect("a text can be written as JSON");
             self.events.push_back(Event::default().event(name).data(text));
+            self.has_told = true;
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
@@ -59,10 +60,10 @@ pub(super) struct ChangeBody {
     timeout: Option<Value>,
     #[schema(schema_with = environment_schema)]
     #[serde(default, deserialize_with = "present")]
-    environment: Option<BTreeMap<String, Value>>,
+    environment: Option<Box<RawValue>>,
     #[schema(schema_with = secrets_schema)]
     #[serde(default, deserialize_with = "present")]
-    secrets: Option<BTreeMap<String, Value>>,
+    secrets: Option<Box<RawValue>>,
 }
 
 /// A setting that is not of the form expected.
@@ -87,8 +88,9 @@ impl ChangeBody {
         let memory = self.memory.map(|value| setting(&value, memory, SettingError::Memory)).transpose()?;
         let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
         let timeout = self.timeout.map(|value| setting(&value, parse_duration, SettingError::Timeout)).transpose()?;
-        let environment = variables("environment", self.environment.unwrap_or_default(), |text| text)?;
-        let secrets = variables("secrets", self.secrets.unwrap_or_default(), Secret)?;
+        let json = |value: &Option<Box<RawValue>>| value.as_ref().map_or_else(|| "{}".to_owned(), |value| value.get().to_owned());
+        let environment = variables("environment", &json(&self.environment), |text| text)?;
+        let secrets = variables("secrets", &json(&self.secrets), Secret)?;
         Ok((name, Change { memory, cpus, timeout, environment, secrets }))
     }
 }
@@ -107,13 +109,12 @@ pub(super) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment"
 
 /// Notes what a form field with the name of a setting has.
 pub(super) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
-    let object = |name| serde_json::from_str(text).map_err(|_| SettingError::Variables(name));
     match field {
         "memory" => change.memory = Some(Some(memory(text).ok_or(SettingError::Memory)?)),
         "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
         "timeout" => change.timeout = Some(Some(parse_duration(text).ok_or(SettingError::Timeout)?)),
-        "environment" => change.environment = variables("environment", object("environment")?, |text| text)?,
-        _ => change.secrets = variables("secrets", object("secrets")?, Secret)?,
+        "environment" => change.environment = variables("environment", text, |text| text)?,
+        _ => change.secrets = variables("secrets", text, Secret)?,
     }
     Ok(())
 }
@@ -131,25 +132,30 @@ fn setting<T>(value: &Value, parse: impl Fn(&str) -> Option<T>, error: SettingEr
     match value {
         Value::Null => Ok(None),
         Value::String(text) => parse(text).map(Some).ok_or(error),
+        // As whole numbers are written by who has none, 64e6 say.
+        Value::Number(number) if number.as_f64().is_some_and(|value| value.fract() == 0.0 && value.abs() < 1e15) => {
+            parse(&format!("{:.0}", number.as_f64().unwrap_or_default())).map(Some).ok_or(error)
+        }
         Value::Number(number) => parse(&number.to_string()).map(Some).ok_or(error),
         Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(error),
     }
 }
 
+/// Says nothing of what it can't read: it may be a secret.
 fn variables<T>(
     field: &'static str,
-    object: BTreeMap<String, Value>,
+    json: &str,
     make: impl Fn(String) -> T,
 ) -> Result<BTreeMap<String, Option<T>>, SettingError> {
-    let variable = |(name, value): (String, Value)| {
-        let value = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(truth) => Some(truth.to_string()),
-            Value::Array(_) | Value::Object(_) => {
-                return Err(SettingError::Value(name.chars().take(64).collect(), field));
-            }
+    let object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).map_err(|_| SettingError::Variables(field))?;
+    let variable = |(name, value): (String, Box<RawValue>)| {
+        let json = value.get();
+        let value = match json.as_bytes()[0] {
+            b'n' => None,
+            b'"' => Some(serde_json::from_str(json).map_err(|_| SettingError::Variables(field))?),
+            b'{' | b'[' => return Err(SettingError::Value(name.chars().take(64).collect(), field)),
+            // As it was sent: a version's number is no number.
+            _ => Some(json.to_owned()),
         };
         Ok((name, value.map(&make)))
     };
@@ -208,12 +214,12 @@ mod tests {
 
     #[test]
     fn null_and_nothing_are_told_apart() {
-        let (name, change) = parsed(r#"{"memory": "64MB", "timeout": null, "environment": {"A": 1, "B": null}}"#).unwrap();
+        let (name, change) = parsed(r#"{"memory": "64MB", "timeout": null, "environment": {"A": 1.10, "B": null}}"#).unwrap();
         assert!(name.is_none() && change.cpus.is_none());
         assert_eq!((change.memory, change.timeout), (Some(Some(64_000_000)), Some(None)));
-        assert_eq!(change.environment["A"].as_deref(), Some("1"));
+        assert_eq!(change.environment["A"].as_deref(), Some("1.10"));
         assert_eq!(change.environment["B"], None);
-        let (name, change) = parsed(r#"{"name": "a", "memory": 64000000, "cpus": "0.5", "timeout": 1.5}"#).unwrap();
+        let (name, change) = parsed(r#"{"name": "a", "memory": 64e6, "cpus": "0.5", "timeout": 1.5}"#).unwrap();
         assert_eq!((name.unwrap().as_str(), change.memory, change.cpus), ("a", Some(Some(64_000_000)), Some(Some(0.5))));
         assert_eq!(change.timeout, Some(Some(Duration::from_millis(1500))));
     }
@@ -231,6 +237,9 @@ mod tests {
             assert!(message.contains(field), "{json}: {message}");
         }
         assert!(serde_json::from_str::<ChangeBody>(r#"{"memmory": 1}"#).is_err());
-        assert!(serde_json::from_str::<ChangeBody>(r#"{"environment": null}"#).is_err());
+        for secrets in [r#""API_KEY=hidden""#, "null", r#"["hidden"]"#, r#"{"A": ["hidden"]}"#] {
+            let message = parsed(&format!(r#"{{"secrets": {secrets}}}"#)).unwrap_err().to_string();
+            assert!(message.contains("`secrets`") && !message.contains("hidden"), "{message}");
+        }
     }
 }

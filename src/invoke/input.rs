@@ -1,5 +1,6 @@
 //! The input of an execution: JSON in, environment and stdin out.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -46,11 +47,11 @@ impl Input {
     /// Checks an input's keys and values.
     pub fn parse(object: Object) -> Result<Self, InputError> {
         let mut environment: Vec<(String, String)> = Vec::with_capacity(object.0.len());
+        let mut keys: HashMap<String, &str> = HashMap::with_capacity(object.0.len());
         for (key, value) in &object.0 {
             let name = variable(key).ok_or_else(|| InputError::Key(shortened(key)))?;
-            // Each key so far has made one variable, at its own index.
-            if let Some(earlier) = environment.iter().position(|(other, _)| *other == name) {
-                return Err(InputError::Twice(shortened(&object.0[earlier].0), shortened(key), name));
+            if let Some(earlier) = keys.insert(name.clone(), key) {
+                return Err(InputError::Twice(shortened(earlier), shortened(key), name));
             }
             if is_reserved(&name) {
                 return Err(InputError::Reserved(shortened(key), name));

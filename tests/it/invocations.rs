@@ -81,11 +81,12 @@ async fn an_invocation_is_followed_as_it_goes() {
         let id = defer(app, &slow, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
         let cancel = async {
             app.begun(&slow).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             answer(app.request(Method::DELETE, &format!("/api/invocations/{id}"))).await.assert_status(200);
         };
         let (events, ()) = tokio::join!(followed(app, &id), cancel);
         assert_eq!((text(&events, "stdout").as_str(), &events.last().unwrap().1["outcome"]), ("on\n", &json!("cancelled")));
+        assert_eq!(app.get(&format!("/api/invocations/{id}")).await.body["output"], "on\n", "what it wrote is kept");
     })
     .await;
 }
