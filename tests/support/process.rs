@@ -101,6 +101,12 @@ impl Service {
         attempt(self.submission(zip)).await
     }
 
+    /// The same for an update.
+    pub(crate) async fn try_update(&self, id: &str, zip: Vec<u8>) -> Option<Answer> {
+        let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));
+        attempt(self.client.put(format!("{}/api/functions/{id}", self.url)).multipart(form)).await
+    }
+
     /// The same for an execution.
     pub(crate) async fn try_execute(&self, id: &str) -> Option<Answer> {
         attempt(self.client.get(format!("{}/api/execute?functionId={id}", self.url))).await
