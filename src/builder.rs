@@ -137,11 +137,16 @@ impl Builder {
         Self { docker, runtimes, platform, settings, permits, tasks, stop }
     }
 
-    /// Removes a version's image. Fails while a container uses it.
+    /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
     ///
     /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
     /// one goes that it is about to build upon.
-    pub async fn remove_image(&self, id: VersionId) -> Result<(), DockerError> {
+    pub async fn remove_image(&self, id: VersionId, is_wanted: impl Fn() -> bool) -> Result<(), DockerError> {
+        let name = self.image_name(id);
+        // There may be none, as when a build failed: nothing is held up for that.
+        if self.docker.image(&name).await?.is_none() {
+            return Ok(());
+        }
         // Neither a daemon that does not answer nor a container that runs for long must hold up builds.
         let labels = [(label::FUNCTION_ID, id.function.to_string()), (label::VERSION, id.number.to_string())];
         let labels = labels.map(|(label, value)| format!("{label}={value}"));
@@ -150,7 +155,10 @@ impl Builder {
             return Err(DockerError::in_use());
         }
         let _paused = self.pause().await;
-        self.docker.remove_image(&self.image_name(id)).await?;
+        if is_wanted() {
+            return Err(DockerError::in_use());
+        }
+        self.docker.remove_image(&name).await?;
         // Of an image that a container was just being made from, only the name may have gone.
         let function = format!("label={}={}", label::FUNCTION_ID, id.function);
         match self.remove_all(&["dangling=true", &self.ours(), &function]).await {

@@ -276,7 +276,7 @@ impl Images {
             self.leaving().remove(&id);
             return true;
         }
-        match self.builder.remove_image(id).await {
+        match self.builder.remove_image(id, || self.is_needed(id)).await {
             Ok(()) => {}
             Err(error) => {
                 if !error.is_in_use() {
@@ -284,6 +284,10 @@ impl Images {
                 }
                 return false;
             }
+        }
+        // Of a version that is kept without an image.
+        if let Err(error) = self.store.lose_images(&[id]).await {
+            tracing::warn!(image = %id, %error, "failed to note that an image is gone");
         }
         self.leaving().remove(&id);
         self.rebuilds().remove(&id);
@@ -295,7 +299,7 @@ impl Images {
     pub async fn finish_removals(&self) {
         let leaving = std::mem::take(&mut *self.leaving());
         for id in leaving.into_iter().filter(|&id| !self.is_needed(id)) {
-            if let Err(error) = self.builder.remove_image(id).await {
+            if let Err(error) = self.builder.remove_image(id, || self.is_needed(id)).await {
                 tracing::warn!(image = %id, %error, "failed to remove an image, leaving it to the next start");
             }
         }
@@ -351,7 +355,7 @@ impl Images {
             if !image.is_there {
                 continue;
             }
-            match self.builder.remove_image(version.id).await {
+            match self.builder.remove_image(version.id, || false).await {
                 Ok(()) => {}
                 Err(error) if error.is_in_use() => {
                     is_in_the_way = true;

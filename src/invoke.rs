@@ -167,28 +167,22 @@ impl Invoker {
             let span = tracing::debug_span!("queue", function.id = %id);
             match self.lease(&function, wait).instrument(span).await {
                 // What has taken its place is in the registry before it is retired, and so is its absence.
-                Err(InvokeError::Acquire(AcquireError::Retired)) => {}
+                // It keeps its place.
+                Err(InvokeError::Acquire(AcquireError::Retired)) => wait.is_admitted = true,
                 Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),
-                Ok(lease) => {
-                    // Its settings may have changed while it waited for one of the same instances.
-                    let now = self.registry.get(id).filter(|now| now.revision == function.revision).unwrap_or(function);
-                    if let Err(error) = input.check(&now.settings) {
-                        lease.release();
-                        return Err(error.into());
-                    }
-                    return Ok(Ready { function: now, lease, queued: arrived.elapsed() });
+                // Replaced in the moment in which it was granted; given back, it ends.
+                Ok(lease) if function.is_retired() => {
+                    lease.release();
+                    wait.is_admitted = true;
                 }
+                Ok(lease) => return Ok(Ready { function, lease, queued: arrived.elapsed() }),
             }
-            // It keeps its place.
-            wait.is_admitted = true;
         }
     }
 
-    /// Sees to it that an instance of what is to be a function waits for work. What is `new` waits for that as long as an invocation
-    /// of others may take, as there is no doing without it.
-    pub async fn warm(&self, next: &Arc<Function>, is_new: bool) -> Result<(), InvokeError> {
-        let patience = is_new.then(|| self.limits.run_timeout.saturating_add(self.limits.queue_timeout));
+    /// Sees to it that an instance of what is to be a function waits for work; waits for that as long as `patience`, or QUEUE_TIMEOUT.
+    pub async fn warm(&self, next: &Arc<Function>, patience: Option<Duration>) -> Result<(), InvokeError> {
         self.lease(next, Wait { since: Instant::now(), is_admitted: true, patience }).await.map(Lease::release)
     }
 
@@ -205,6 +199,8 @@ impl Invoker {
     /// Runs a function on the instance that it got. Dropped, it ends both.
     pub async fn run(&self, ready: Ready, id: InvocationId, input: Input, output: &Output) -> Invocation {
         let Ready { function, lease, queued } = ready;
+        // Its settings may have changed meanwhile, with the same instances.
+        let function = self.registry.get(function.id).filter(|now| now.revision == function.revision).unwrap_or(function);
         let start = lease.start();
         let executed_at = now();
         self.registry.executed(&function, executed_at / 1000);

@@ -121,7 +121,8 @@ impl Pool {
             let (sender, grant) = oneshot::channel();
             let number = state.push_waiter(function, wait.since, sender);
             shared.rebalance(&mut state);
-            if !wait.is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
+            let is_admitted = wait.is_admitted || state.is_covered(function.revision, number);
+            if !is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
                 state.remove_waiter(function.revision, number);
                 return Err(AcquireError::QueueFull { limit: shared.limits.queue_limit });
             }

@@ -111,11 +111,12 @@ impl Settings {
         Ok(Self { memory, cpus, timeout, environment, secrets })
     }
 
-    /// An environment with these added, where it has not its own of the name.
+    /// An environment with these added; what it has itself goes before these, but not before secrets.
     pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+        environment.retain(|(name, _)| !self.secrets.contains_key(name));
         let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
-        let secrets = self.secrets.iter().map(|(name, value)| (name, &value.0));
-        let own = self.environment.iter().chain(secrets).filter(|(name, _)| !given.contains(name.as_str()));
+        let own = self.environment.iter().filter(|(name, _)| !given.contains(name.as_str()));
+        let own = own.chain(self.secrets.iter().map(|(name, value)| (name, &value.0)));
         let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
         environment.extend(own);
         environment

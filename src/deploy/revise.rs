@@ -85,7 +85,6 @@ impl Deployer {
             (None, None) => return Err(DeployError::NoFormer(id)),
         };
         let version_id = VersionId { function: id, number };
-        let _held = self.images.hold(version_id);
         let version = match function.versions().find(|version| version.id == version_id) {
             Some(version) => Arc::clone(version),
             None => {
@@ -93,7 +92,8 @@ impl Deployer {
                 Arc::new(Version::new(id, record.ok_or(UnknownVersion(version_id))?))
             }
         };
-        // Before others are kept from changing it: that may take a build.
+        let _held = self.images.hold(version_id);
+        // Before anything waits for a container: that may take a build.
         tokio::select! {
             ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
             () = stop.cancelled() => return Err(cancelled()),
@@ -120,47 +120,52 @@ impl Deployer {
     }
 
     async fn revise(&self, id: FunctionId, to: Plan, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
-        let life = Arc::clone(self.function(id)?.life());
-        let _revising = tokio::select! {
-            revising = life.revising.lock() => revising,
-            () = stop.cancelled() => return Err(cancelled()),
-        };
-        let current = self.function(id)?;
-        let settings = current.settings.with(to.settings, &self.limits)?;
-        let name = to.name.unwrap_or_else(|| current.name.clone());
-        let next = Arc::new(current.revised(name, settings, to.version));
-        let takes_over = next.revision != current.revision;
-        let warm = async {
-            if !takes_over {
-                return Ok(());
+        loop {
+            let current = self.function(id)?;
+            let settings = current.settings.with(to.settings.clone(), &self.limits)?;
+            let name = to.name.clone().unwrap_or_else(|| current.name.clone());
+            let next = Arc::new(current.revised(name, settings, to.version.clone()));
+            let takes_over = next.revision != current.revision;
+            let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
+                // From here on it is done to its end, whoever leaves.
+                Ok(()) => self.switch(&current, &next, &to).await,
+                Err(error) => Err(error),
+            };
+            if takes_over {
+                // Whichever is not to go on.
+                self.pool.retire(if matches!(switched, Ok(true)) { &current } else { &next });
             }
-            tokio::select! {
-                warm = self.warm(&next, to.built.is_some()) => warm,
-                () = stop.cancelled() => Err(cancelled()),
+            if !switched? {
+                continue;
             }
-        };
-        let switched = match warm.await {
-            // From here on it is done to its end, whoever leaves.
-            Ok(()) => self.switch(&next, to.built.as_ref(), to.key.as_ref()).await,
-            failed @ Err(_) => failed,
-        };
-        if takes_over {
-            // Whichever is not to go on.
-            self.pool.retire(if switched.is_ok() { &current } else { &next });
+            let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
+            for version in current.versions().filter(|version| !kept(version)) {
+                self.images.remove_later(version.id);
+            }
+            self.images.trim_later();
+            tracing::info!(function.id = %id, function.name = %next.name, version = next.version.id.number, "function changed");
+            return Ok(next);
         }
-        switched?;
-        let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
-        for version in current.versions().filter(|version| !kept(version)) {
-            self.images.remove_later(version.id);
-        }
-        self.images.trim_later();
-        tracing::info!(function.id = %id, function.name = %next.name, version = next.version.id.number, "function changed");
-        Ok(next)
     }
 
-    /// Has an instance wait. What has run before may do without, when all containers are in use.
-    async fn warm(&self, next: &Arc<Function>, is_new: bool) -> Result<(), DeployError> {
-        match self.invoker.warm(next, is_new).await {
+    /// Has an instance wait, where that is another than before. What has run before may do without, when all containers are in use.
+    async fn warm(
+        &self,
+        next: &Arc<Function>,
+        takes_over: bool,
+        is_new: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        if !takes_over {
+            return Ok(());
+        }
+        // What is new waits as long as an invocation of others may take.
+        let patience = is_new.then_some(self.limits.max_timeout);
+        let warm = tokio::select! {
+            warm = self.invoker.warm(next, patience) => warm,
+            () = stop.cancelled() => return Err(cancelled()),
+        };
+        match warm {
             Err(InvokeError::Acquire(AcquireError::QueueTimeout { .. })) if !is_new => {
                 tracing::warn!(function.id = %next.id, "no container is free: it changes, and its next execution starts one");
                 Ok(())
@@ -169,7 +174,12 @@ impl Deployer {
         }
     }
 
-    async fn switch(&self, next: &Arc<Function>, built: Option<&Built>, key: Option<&IdempotencyKey>) -> Result<(), DeployError> {
+    /// False when another has taken the place of what is to be replaced.
+    async fn switch(&self, current: &Arc<Function>, next: &Arc<Function>, to: &Plan) -> Result<bool, DeployError> {
+        let _switching = current.life().switching.lock().await;
+        if !Arc::ptr_eq(&self.function(next.id)?, current) {
+            return Ok(false);
+        }
         let update = Update {
             id: next.id,
             name: &next.name,
@@ -178,10 +188,12 @@ impl Deployer {
             former: next.former.as_ref().map(|version| version.id.number),
             max_versions: self.limits.max_versions,
         };
-        if !self.store.update(&update, built.map(|built| (&built.version, built.package())), key).await? {
-            return Err(UnknownFunction(next.id).into());
+        let built = to.built.as_ref().map(|built| (&built.version, built.package()));
+        if !self.store.update(&update, built, to.key.as_ref()).await? {
+            self.function(next.id)?;
+            return Err(UnknownVersion(next.version.id).into());
         }
-        self.registry.replace(Arc::clone(next)).map(drop).ok_or_else(|| UnknownFunction(next.id).into())
+        self.registry.replace(Arc::clone(next)).map(|_| true).ok_or_else(|| UnknownFunction(next.id).into())
     }
 
     fn function(&self, id: FunctionId) -> Result<Arc<Function>, UnknownFunction> {

@@ -78,6 +78,7 @@ impl Following {
             for _ in 0..LOOKS {
                 self.onlooker = self.state.live.look_at(self.id);
                 if self.onlooker.is_some() {
+                    self.is_waiting = false;
                     return Some(());
                 }
                 if !self.is_waiting {

@@ -44,8 +44,8 @@ pub struct Life {
     last_version: AtomicU32,
     /// Held while a version is made ready: one after the other, so that the last to come is the one that stays.
     pub deploying: tokio::sync::Mutex<()>,
-    /// Held from the look at a function until the next one has taken its place.
-    pub revising: tokio::sync::Mutex<()>,
+    /// Held while what became of it takes its place.
+    pub switching: tokio::sync::Mutex<()>,
 }
 
 impl From<Record> for Function {

@@ -75,8 +75,10 @@ async function open(id) {
   state.shown = null;
   $("result").hidden = true;
   // Nothing of another function may be taken for this one's.
+  state.history = [];
+  state.cursor = null;
   $("update").reset();
-  $("update-progress").hidden = true;
+  for (const part of ["update-progress", "more", "no-history"]) $(part).hidden = true;
   for (const part of ["update-status", "versions", "history", "chart"]) $(part).replaceChildren();
   drawFunctions();
   $("detail-title").focus();
@@ -95,8 +97,10 @@ async function readVersions() {
       button.type = "button";
       button.addEventListener("click", () => attempt(button, async () => {
         const changed = await ask("POST", `/api/functions/${id}/rollback?version=${one.version}`);
+        await refresh();
+        if (state.current !== id) return;
         $("update-status").textContent = changed.message;
-        await Promise.all([refresh(), readVersions()]);
+        await readVersions();
       }));
       item.append(button);
     }
@@ -142,7 +146,8 @@ async function watch(id) {
   } finally {
     if (state.watching === watching) unwatch();
   }
-  if (!watching.signal.aborted || state.shown === id) await Promise.all([showKept(id), readHistory(), refresh()]);
+  // Unless something else is looked at by now, or the same anew.
+  if (!state.watching && state.shown === id) await Promise.all([showKept(id), readHistory(), refresh()]);
 }
 
 async function showKept(id) {
