@@ -244,6 +244,7 @@ async fn a_function_has_settings_of_its_own() {
             app.configure(&function, change).await.assert_problem(400, "invalid_settings", detail);
         }
         app.configure(&function, json!({"memmory": 1})).await.assert_problem(400, "invalid_request", "`memory`");
+        app.configure(&function, json!([])).await.assert_problem(400, "invalid_request", "JSON object");
         let leaky = app.configure(&function, json!({"secrets": "API_KEY=h1dden"})).await;
         let leaky = leaky.assert_problem(400, "invalid_request", "`secrets`");
         assert!(!leaky.body.to_string().contains("h1dden"), "{:#}", leaky.body);
