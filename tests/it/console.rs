@@ -156,10 +156,13 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     assert_eq!(browser.text("output").await, "begun");
     // One that goes on does not hold the page up: another function can be looked at, and this one again.
     browser.click("execute").await;
+    // The output of the one before stands there until this one is accepted.
+    browser.says("outcome", "running").await;
     browser.says("output", "begun").await;
     browser.script("document.querySelector('#functions button').click()").await;
     browser.says("history", "running").await;
     browser.script("document.querySelector('#history button').click()").await;
+    browser.says("outcome", "running").await;
     browser.says("output", "begun").await;
     browser.click("stop").await;
     browser.says("outcome", "cancelled").await;

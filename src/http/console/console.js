@@ -274,7 +274,10 @@ $("run").addEventListener("submit", (event) => {
     const id = state.current;
     const accepted = await ask("POST", `/api/functions/${id}/invoke`, JSON.stringify(input), { prefer: "respond-async" });
     // Not waited for: another may be run meanwhile.
-    if (state.current === id) watch(accepted.invocationId).catch(show);
+    if (state.current === id) {
+      watch(accepted.invocationId).catch(show);
+      await readHistory();
+    }
   });
 });
 $("stop").addEventListener("click", () => attempt($("stop"), () => ask("DELETE", `/api/invocations/${$("stop").dataset.id}`)));
