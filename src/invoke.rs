@@ -166,8 +166,7 @@ impl Invoker {
             input.check(&function.settings)?;
             let span = tracing::debug_span!("queue", function.id = %id);
             match self.lease(&function, wait).instrument(span).await {
-                // What has taken its place is in the registry before it is retired, and so is its absence.
-                // It keeps its place.
+                // What has come after it is in the registry before it is retired, and so is its absence. It keeps its place in line.
                 Err(InvokeError::Acquire(AcquireError::Retired)) => wait.is_admitted = true,
                 Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),

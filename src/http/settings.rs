@@ -85,7 +85,7 @@ impl ChangeBody {
     /// The name to give, and the change of the settings.
     pub(super) fn parse(self) -> Result<(Option<FunctionName>, Change), ParseError> {
         let name = self.name.map(|name| name.parse()).transpose()?;
-        let memory = self.memory.map(|value| setting(&value, memory, SettingError::Memory)).transpose()?;
+        let memory = self.memory.map(|value| setting(&value, parse_size, SettingError::Memory)).transpose()?;
         let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
         let timeout = self.timeout.map(|value| setting(&value, parse_duration, SettingError::Timeout)).transpose()?;
         let json = |value: &Option<Box<RawValue>>| value.as_ref().map_or_else(|| "{}".to_owned(), |value| value.get().to_owned());
@@ -110,17 +110,13 @@ pub(super) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment"
 /// Notes what a form field with the name of a setting has.
 pub(super) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
     match field {
-        "memory" => change.memory = Some(Some(memory(text).ok_or(SettingError::Memory)?)),
+        "memory" => change.memory = Some(Some(parse_size(text).ok_or(SettingError::Memory)?)),
         "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
         "timeout" => change.timeout = Some(Some(parse_duration(text).ok_or(SettingError::Timeout)?)),
         "environment" => change.environment = variables("environment", text, |text| text)?,
         _ => change.secrets = variables("secrets", text, Secret)?,
     }
     Ok(())
-}
-
-fn memory(text: &str) -> Option<u64> {
-    parse_size(text)
 }
 
 fn cpus(text: &str) -> Option<f64> {
