@@ -1,7 +1,8 @@
-# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first.
-.PHONY: demo run test load bench lint build
+# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first, and says what it installs.
+.PHONY: demo run test nightly load bench lint build
 
 build:
+	@echo 'make: compiling a release build; about five minutes on two cores the first time'
 	cargo build --release --locked
 
 demo: build
@@ -10,10 +11,20 @@ demo: build
 run: build
 	scripts/with-docker scripts/run
 
-# Everything, also what is marked as needing Docker.
+# Everything, also what is marked as needing Docker; what programs see also on the older base images.
 test:
+	scripts/test-tools
 	cargo test --locked --no-run
 	scripts/with-docker cargo test --locked -- --include-ignored
+	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
+
+# What takes hours: everything on both generations of base images, and the long load.
+nightly:
+	scripts/test-tools
+	cargo test --locked --no-run
+	SUITE=bookworm scripts/with-docker cargo test --locked -- --include-ignored
+	SUITE=trixie scripts/with-docker cargo test --locked -- --include-ignored
+	$(MAKE) load
 
 # Good and hostile clients at once, for ten minutes; `make test` has the same for a shorter time.
 load: build
