@@ -1,6 +1,7 @@
 //! From a package to a function's image.
 
 mod dockerfile;
+mod hints;
 mod requirements;
 
 use std::io;
@@ -26,6 +27,8 @@ use crate::types::{FunctionName, Language, VersionId};
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
+/// The folder of a build context that holds a link to the code by the name of the function's own package.
+const PACKAGE_FOLDER: &str = "package";
 
 /// Builds images, a few at a time.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct Built {
     pub image: Image,
     /// The end of what the steps of the build printed.
     pub log: String,
+    /// What the uploader probably does not mean, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no image.
@@ -82,6 +87,14 @@ pub enum BuildError {
     Failed {
         /// The end of what it said.
         log: String,
+    },
+    /// The Go package in the zip's root is a library.
+    #[error(
+        "the Go package in the zip's root is `{package}`, not `main`; put the program's `package main` with its `func main` there"
+    )]
+    NotMain {
+        /// The package's name.
+        package: String,
     },
     /// A list of packages that is none.
     #[error("requirements.txt has more than {} bytes", requirements::MAX_SIZE)]
@@ -116,7 +129,9 @@ pub enum BuildError {
 fn result_of(built: &Result<Built, BuildError>) -> &'static str {
     match built {
         Ok(_) => "built",
-        Err(BuildError::Failed { .. } | BuildError::SourceBuild(_) | BuildError::Requirements) => "failed",
+        Err(BuildError::Failed { .. } | BuildError::NotMain { .. } | BuildError::SourceBuild(_) | BuildError::Requirements) => {
+            "failed"
+        }
         Err(BuildError::Timeout { .. }) => "timeout",
         Err(BuildError::Cancelled) => "cancelled",
         Err(BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_)) => "error",
@@ -229,6 +244,11 @@ impl Builder {
         }
         let text = dockerfile::render(source.program, &runtime, self.platform.id(), self.settings.allow_source_builds);
         std::fs::write(source.context.join("Dockerfile"), text)?;
+        if let Program::Python { package: Some(package), .. } = source.program {
+            let folder = source.context.join(PACKAGE_FOLDER);
+            std::fs::create_dir(&folder)?;
+            std::os::unix::fs::symlink("/app", folder.join(package))?;
+        }
         let labels = [
             (label::RUN, self.platform.run().to_string()),
             (label::FUNCTION_ID, source.id.function.to_string()),
@@ -252,7 +272,16 @@ impl Builder {
             built = self.docker.build(&spec, stop).await;
         }
         let (image, log) = built.map_err(|error| match error {
-            docker::BuildError::Step { mut log, killed } => {
+            docker::BuildError::Step { log, exit_status: Some(dockerfile::NOT_MAIN), .. } if language == Language::Go => {
+                let package = log.lines().filter_map(|line| line.strip_prefix("package ")).next_back().unwrap_or_default();
+                BuildError::NotMain { package: package.to_owned() }
+            }
+            docker::BuildError::Step { mut log, killed, .. } => {
+                if language == Language::Go
+                    && let Some(hint) = hints::of_go(&log)
+                {
+                    log.insert_str(0, &format!("{hint}\n"));
+                }
                 if !self.settings.allow_source_builds && log.contains("No matching distribution found") {
                     log.push_str(
                         "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
@@ -275,7 +304,8 @@ impl Builder {
             Language::Go => 0,
         };
         let image = Image { id: image.id, size: image.size.saturating_sub(shared), is_there: true };
-        Ok(Built { image, log })
+        let warnings = hints::uncompiled(&log);
+        Ok(Built { image, log, warnings })
     }
 
     /// Waits until no build runs, and lets none begin while the permit is held.

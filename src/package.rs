@@ -3,6 +3,7 @@
 //! Synchronous and pure but for the one folder it fills; knows no Docker and no HTTP.
 
 mod detect;
+mod handler;
 mod path;
 mod zip;
 
@@ -87,10 +88,20 @@ pub struct Package {
     pub program: Program,
     /// Of its content, in bytes.
     pub size: u64,
+    /// What the uploader probably does not mean, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
 pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
-    let size = zip::unpack(zip, folder, max_size)?;
-    Ok(Package { program: detect::detect(folder, language)?, size })
+    let unpacked = zip::unpack(zip, folder, max_size)?;
+    let program = detect::detect(folder, language, unpacked.stripped.as_deref())?;
+    let warnings = match &program {
+        Program::Python { entry, .. } => {
+            let source = detect::start_of(&folder.join(entry)).map_err(PackageError::Io)?;
+            handler::warning(entry, &String::from_utf8_lossy(&source)).into_iter().collect()
+        }
+        Program::Go { .. } => Vec::new(),
+    };
+    Ok(Package { program, size: unpacked.size, warnings })
 }

@@ -89,7 +89,9 @@ pub enum BuildError {
     Step {
         /// The end of what the step printed.
         log: String,
-        /// Something in it was killed, as the kernel does when memory is short.
+        /// The step's exit status, where the builder says so.
+        exit_status: Option<i32>,
+        /// A process of the step was killed, as the kernel does when memory is short.
         killed: bool,
     },
     /// A matter of Docker.
@@ -121,9 +123,10 @@ impl Docker {
         if !output.status.success() {
             return Err(if is_failed_step(&said) {
                 let log = tail(&own_lines(&said)).to_owned();
-                // Go says it of what it started; else it is the step's own end.
-                let killed = log.contains("signal: killed") || said.contains("returned a non-zero code: 137");
-                BuildError::Step { log, killed }
+                let exit_status = exit_status(&said);
+                // Go says so of the compiler that Go starts; else the step itself was killed.
+                let killed = log.contains("signal: killed") || exit_status == Some(137);
+                BuildError::Step { log, exit_status, killed }
             } else {
                 failed("build", &output.stderr).into()
             });
@@ -138,6 +141,13 @@ fn is_failed_step(said: &str) -> bool {
     let classic = said.contains("The command '") && said.contains("returned a non-zero code");
     let buildkit = said.contains("did not complete successfully: exit code") || said.contains("executor failed running [");
     classic || buildkit
+}
+
+/// The failed step's exit status, in the words of the classic builder or of BuildKit.
+fn exit_status(said: &str) -> Option<i32> {
+    let (_, rest) = said.rsplit_once("returned a non-zero code: ").or_else(|| said.rsplit_once("exit code: "))?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 /// What the steps themselves printed, without the builder's own talk and the terminal's colours.
@@ -224,6 +234,7 @@ mod tests {
                    \u{1b}[0mRemoving intermediate container 4567\n\
                    The command '/bin/sh -c go build' returned a non-zero code: 2\n";
         assert!(is_failed_step(log));
+        assert_eq!(exit_status(log), Some(2));
         assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n\n".replace("\n\n", "\n"));
     }
 
@@ -234,6 +245,7 @@ mod tests {
                    ------\n > [build 3/3] RUN go build:\n0.512 # function\n0.513 ./main.go:3:1: syntax error\n------\n\
                    ERROR: failed to solve: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n";
         assert!(is_failed_step(log));
+        assert_eq!(exit_status(log), Some(2));
         assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n");
     }
 

@@ -17,8 +17,8 @@ pub enum Program {
         entry: String,
         /// There is a `requirements.txt`.
         requirements: bool,
-        /// There are other modules than the entry.
-        modules: bool,
+        /// The package that the zip's single top folder makes, where its `__main__.py` is the entry: that file may import it.
+        package: Option<String>,
     },
     /// A Go program.
     Go {
@@ -79,14 +79,12 @@ const MAX_START: u64 = 1 << 20;
 /// Names of the file to run, the best first.
 const ENTRIES: [&str; 6] = ["main.py", "__main__.py", "handler.py", "app.py", "index.py", "lambda_function.py"];
 
-pub(super) fn detect(root: &Path, language: Option<Language>) -> Result<Program, DetectError> {
+/// Finds out what to run of the files in `root`; `stripped` is the name of the zip's single top folder, if there was one.
+pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&str>) -> Result<Program, DetectError> {
     let mut names = Vec::new();
-    let mut folders = false;
     for entry in fs::read_dir(root)? {
         let entry = entry?;
-        let is_file = entry.file_type()?.is_file();
-        folders |= !is_file;
-        if is_file {
+        if entry.file_type()?.is_file() {
             names.push(entry.file_name().into_string().expect("names in a package are UTF-8"));
         }
     }
@@ -110,12 +108,17 @@ pub(super) fn detect(root: &Path, language: Option<Language>) -> Result<Program,
     };
     Ok(match chosen {
         Language::Go => Program::Go { module },
-        Language::Python => Program::Python {
-            entry: choose_entry(&python)?,
-            requirements: names.iter().any(|name| name == "requirements.txt"),
-            modules: folders || python.len() > 1,
-        },
+        Language::Python => {
+            let entry = choose_entry(&python)?;
+            let package = stripped.filter(|name| entry == "__main__.py" && is_identifier(name)).map(str::to_owned);
+            let requirements = names.iter().any(|name| name == "requirements.txt");
+            Program::Python { entry, requirements, package }
+        }
     })
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn choose_entry(python: &[&str]) -> Result<String, DetectError> {
@@ -136,7 +139,7 @@ fn some_of(names: &[impl AsRef<str>]) -> String {
     }
 }
 
-fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     File::open(path)?.take(MAX_START).read_to_end(&mut start)?;
     Ok(start)
@@ -174,7 +177,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        detect(dir.path(), language)
+        detect(dir.path(), language, None)
     }
 
     #[track_caller]
@@ -206,12 +209,29 @@ mod tests {
 
     #[test]
     fn what_the_build_must_know_is_noticed() {
-        let alone = Program::Python { entry: "main.py".to_owned(), requirements: false, modules: false };
+        let alone = Program::Python { entry: "main.py".to_owned(), requirements: false, package: None };
         assert_eq!(detected(&[("main.py", ""), ("data.json", "")], None).unwrap(), alone);
-        let all = Program::Python { entry: "main.py".to_owned(), requirements: true, modules: true };
+        let all = Program::Python { entry: "main.py".to_owned(), requirements: true, package: None };
         assert_eq!(detected(&[("main.py", ""), ("requirements.txt", ""), ("lib/a.py", "")], None).unwrap(), all);
         assert_eq!(detected(&[("main.go", "package main")], None).unwrap(), Program::Go { module: false });
         assert_eq!(detected(&[("go.mod", ""), ("x.go", "")], None).unwrap(), Program::Go { module: true });
+    }
+
+    #[test]
+    fn a_top_folder_with_a_main_module_is_a_package() {
+        let package = |entry: &str, stripped: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(entry), "").unwrap();
+            match detect(dir.path(), None, Some(stripped)) {
+                Ok(Program::Python { package, .. }) => package,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(package("__main__.py", "my_app"), Some("my_app".to_owned()));
+        assert_eq!(package("main.py", "my_app"), None);
+        for name in ["my-app", "1app", "a b", "a$(id)"] {
+            assert_eq!(package("__main__.py", name), None, "{name}");
+        }
     }
 
     #[test]

@@ -19,15 +19,24 @@ const TYPE_FILE: u32 = 0o100_000;
 const TYPE_FOLDER: u32 = 0o040_000;
 const EXECUTABLE: u32 = 0o111;
 
-/// Writes all files of the zip below `folder`; a single top-level folder is left out. Returns how many bytes they have.
-pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<u64, PackageError> {
+/// What was unpacked.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    /// How many bytes the files have.
+    pub(super) size: u64,
+    /// The name of the single top-level folder that was left out.
+    pub(super) stripped: Option<String>,
+}
+
+/// Writes all files of the zip below `folder`; a single top-level folder is left out.
+pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unpacked, PackageError> {
     let mut zip = BufReader::new(zip);
     check_directory(&mut zip)?;
     let mut archive = ZipArchive::new(zip).map_err(not_a_zip)?;
     if archive.len() > MAX_ENTRIES {
         return Err(PackageError::TooManyEntries(archive.len()));
     }
-    let entries = list(&mut archive)?;
+    let (entries, stripped) = list(&mut archive)?;
     if archive.has_overlapping_entries().map_err(not_a_zip)? {
         return Err(PackageError::Overlap);
     }
@@ -48,7 +57,7 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<u64
             }
         }
     }
-    Ok(max_size - left)
+    Ok(Unpacked { size: max_size - left, stripped })
 }
 
 /// Reads the archive's directory once without keeping it: `ZipArchive` takes memory for all that there is, and when a
@@ -85,7 +94,7 @@ impl Entry {
 }
 
 /// All entries that count, checked against each other.
-fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<Vec<Entry>, PackageError> {
+fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<(Vec<Entry>, Option<String>), PackageError> {
     let mut listed = Vec::new();
     for index in 0..archive.len() {
         let entry = archive.by_index_data(index).map_err(not_a_zip)?;
@@ -114,20 +123,22 @@ fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<Vec<Entry>, Pa
     if archive.has_duplicate_names() {
         return Err(PackageError::Repeated);
     }
-    strip_single_folder(&mut listed);
-    check_against_each_other(listed)
+    let stripped = strip_single_folder(&mut listed);
+    Ok((check_against_each_other(listed)?, stripped))
 }
 
-/// When all is in one folder, as zips of repositories have it, that folder is the root.
-fn strip_single_folder(listed: &mut Vec<(EntryPath, Kind)>) {
-    let Some(first) = listed.first().map(|(path, _)| path.first().to_owned()) else { return };
+/// When all is in one folder, as zips of repositories have it, that folder is the root. Returns the folder's name.
+fn strip_single_folder(listed: &mut Vec<(EntryPath, Kind)>) -> Option<String> {
+    let first = listed.first().map(|(path, _)| path.first().to_owned())?;
     let inside = |(path, kind): &(EntryPath, Kind)| {
         path.first() == first && (path.without_first().is_some() || matches!(kind, Kind::Folder))
     };
-    if listed.iter().all(inside) {
-        *listed =
-            std::mem::take(listed).into_iter().filter_map(|(path, kind)| path.without_first().map(|path| (path, kind))).collect();
+    if !listed.iter().all(inside) {
+        return None;
     }
+    *listed =
+        std::mem::take(listed).into_iter().filter_map(|(path, kind)| path.without_first().map(|path| (path, kind))).collect();
+    Some(first)
 }
 
 fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>, PackageError> {

@@ -242,6 +242,7 @@ fn build(error: &BuildError) -> Problem {
             let build_log = Some(log.clone());
             Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
         }
+        BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         BuildError::SourceBuild(_) | BuildError::Requirements => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
         }

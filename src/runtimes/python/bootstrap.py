@@ -24,6 +24,7 @@ SHORT_SECONDS = 0.005
 WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+PACKAGES = "/opt/youtube-serverless/packages"
 PR_SET_DUMPABLE = 4
 CHILD_ENDED = (_signal.SIGCHLD,)
 HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
@@ -350,6 +351,8 @@ def take_request():
 def prepare_interpreter(path):
     """Makes what a program can see of the interpreter what it would be, had that been started for it."""
     sys.path[0] = os.path.dirname(path)
+    if PACKAGE:
+        sys.path.append(PACKAGES)
     sys.argv[:] = [os.path.basename(path)]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = ["python3", sys.argv[0]]
@@ -367,6 +370,8 @@ def make_main(path):
     main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
+    if PACKAGE:
+        main.__package__ = PACKAGE
     sys.modules["__main__"] = main
     return main.__dict__
 
@@ -468,6 +473,8 @@ def unraisable(error, stream):
 
 
 ENTRY = os.path.abspath(sys.argv[1])
+# The package that the program's own folder is, where the program is its __main__ module.
+PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
 CODE = compile_ahead(ENTRY)
 prepare_interpreter(ENTRY)
 gc.collect()

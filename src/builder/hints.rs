@@ -1,0 +1,81 @@
+//! What a build's log means for people: advice before the compiler's own words, and warnings. Pure.
+
+/// The advice for a failed Go build, by the build's log.
+pub(super) fn of_go(log: &str) -> Option<String> {
+    let is_too_new = log.contains("invalid go version") || log.contains("go.mod requires go >=");
+    let is_not_there = log.contains("is not in GOROOT") || log.contains("is not in std");
+    if is_too_new || log.contains("note: module requires Go") || is_not_there {
+        let platform = log.lines().find_map(|line| line.strip_prefix("go version ")?.split(' ').next());
+        let platform = platform.unwrap_or("an older Go");
+        return Some(format!(
+            "This platform builds with {platform} and downloads no other toolchain: lower the `go` line of go.mod, and use only \
+             what that version has."
+        ));
+    }
+    if log.contains("missing go.sum entry") || log.contains("no required module provides package") {
+        let advice = "go.mod and go.sum do not name all that the program imports: run `go mod tidy`, and post both files.";
+        return Some(advice.to_owned());
+    }
+    if log.contains("build constraints exclude all Go files") {
+        let advice = "No Go file of the root is for this platform (Linux, cgo off): a file with `import \"C\"`, or with a build \
+                      constraint that does not hold, is left out.";
+        return Some(advice.to_owned());
+    }
+    if log.contains("no Go files in") || log.contains("no non-test Go files in") {
+        return Some("The program's `package main` must be in the zip's root, beside go.mod.".to_owned());
+    }
+    None
+}
+
+/// At most as many files are named.
+const MAX_NAMED: usize = 10;
+
+/// A warning for each Python file that does not compile, by the build's log.
+pub(super) fn uncompiled(log: &str) -> Vec<String> {
+    let mut reports = log.split("*** Error compiling '/app/");
+    // What stands before the first report is none.
+    reports.next();
+    reports.take(MAX_NAMED).filter_map(uncompiled_file).collect()
+}
+
+/// `report` begins with the file's path and a quote, and ends with the compiler's words.
+fn uncompiled_file(report: &str) -> Option<String> {
+    let (file, words) = report.split_once('\'')?;
+    let error = words.lines().find(|line| line.split_once("Error: ").is_some_and(|(kind, _)| !kind.contains(' ')));
+    Some(format!("{file} does not compile: {}", error.unwrap_or("see the stderr of an execution").trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(log: &str, expected: &str) {
+        let hint = of_go(log).unwrap_or_default();
+        assert!(hint.contains(expected), "{hint:?} for {log:?}");
+    }
+
+    #[test]
+    fn a_hint_stands_before_the_compilers_words() {
+        let too_new = "go version go1.19.8 linux/amd64\ngo: errors parsing go.mod:\n/app/go.mod:3: invalid go version '1.22.0': \
+                       must match format 1.23\n";
+        check(too_new, "builds with go1.19.8");
+        check("go version go1.24.4 linux/amd64\ngo: go.mod requires go >= 1.99.0 (running go 1.24.4)\n", "go1.24.4");
+        check("m.go:2:8: package slices is not in GOROOT (/usr/lib/go-1.19/src/slices)", "`go` line");
+        check("go: github.com/pkg/errors@v0.9.1: missing go.sum entry; to add it:", "go mod tidy");
+        check("m.go:2:8: no required module provides package github.com/pkg/errors; to add it:", "go mod tidy");
+        check("package h: build constraints exclude all Go files in /app", "cgo off");
+        check("no Go files in /app", "in the zip's root");
+        check("go build h: no non-test Go files in /app", "in the zip's root");
+        assert_eq!(of_go("./main.go:3:1: syntax error"), None);
+    }
+
+    #[test]
+    fn files_that_do_not_compile_are_named() {
+        let log =
+            "*** Error compiling '/app/lib/broken.py'...\n  File \"/app/lib/broken.py\", line 1\nSyntaxError: invalid syntax\n";
+        let warnings = uncompiled(log);
+        assert_eq!(warnings, ["lib/broken.py does not compile: SyntaxError: invalid syntax"]);
+        assert!(uncompiled("Collecting six\n").is_empty());
+    }
+}
