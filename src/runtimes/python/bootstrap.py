@@ -315,6 +315,8 @@ def compile_ahead(path):
         return None
     finally:
         sys.stderr = stderr
+        # Since 3.13 a warning is noted here as said, and a child that compiles would not say it.
+        globals().pop("__warningregistry__", None)
 
 
 def compile_main(path):
