@@ -2,10 +2,12 @@
 
 mod client;
 mod deploy;
+mod folder;
 mod functions;
 mod invoke;
 mod logs;
 mod output;
+mod transport;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

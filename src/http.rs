@@ -1,7 +1,10 @@
 //! The HTTP API. The only tree that names axum; handlers extract, call one use case and convert.
 
+mod body;
+mod connection;
 mod console;
 mod events;
+mod exchange;
 mod execute;
 mod follow;
 mod functions;
@@ -16,6 +19,7 @@ mod request;
 mod server;
 mod settings;
 mod site;
+mod stream;
 mod upload;
 mod versions;
 
@@ -84,7 +88,11 @@ pub fn router(state: State) -> Router {
     let limiter = rate::Limiter::new(state.settings.rate_limit);
     let (routes, document) = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(functions::submit).layer(DefaultBodyLimit::max(max_upload)))
-        .routes(routes!(execute::by_query, execute::by_body).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(
+            routes!(execute::by_query, execute::by_body)
+                .layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY))
+                .layer(from_fn(execute::without_head)),
+        )
         .routes(routes!(execute::by_name).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::delete))
@@ -112,6 +120,7 @@ pub fn router(state: State) -> Router {
         .route("/console-api.js", get(console::api))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
+        .layer(from_fn(body::with_plain_encoding))
         // A client that never ends its request must not hold a handler for ever.
         .layer(from_fn_with_state(request::Arrivals::new(&state.settings), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), site::with_own_site))

@@ -6,7 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 use ureq::http::Response;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
+
+use super::transport::AnswerFirst;
 
 /// For a connection. An answer may take as long as a build or an execution takes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +42,9 @@ pub(super) struct Answer {
 impl Client {
     pub(super) fn new(url: &str, token: Option<&str>) -> Self {
         let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_LIMIT));
-        let agent = config.user_agent(concat!("youtube-serverless/", env!("CARGO_PKG_VERSION"))).build().into();
+        let config = config.user_agent(concat!("youtube-serverless/", env!("CARGO_PKG_VERSION"))).build();
+        let connector = DefaultConnector::default().chain(AnswerFirst);
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         Self { agent, url: url.trim_end_matches('/').to_owned(), token: token.map(str::to_owned) }
     }
 

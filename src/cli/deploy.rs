@@ -2,19 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use ignore::WalkBuilder;
+use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 use super::client::{Client, Method};
+use super::folder::zipped;
 use super::{functions, output};
 
 pub(super) fn run(
@@ -82,32 +79,6 @@ impl<R: Read> Read for BuildingReader<R> {
         }
         Ok(read)
     }
-}
-
-/// All files of a folder but those that git would ignore, in an unnamed file.
-fn zipped(folder: &Path) -> anyhow::Result<File> {
-    let mut zip = ZipWriter::new(tempfile::tempfile()?);
-    let mut files = 0;
-    // Hidden files are code like any other; `.git` is not.
-    let walk =
-        WalkBuilder::new(folder).hidden(false).require_git(false).filter_entry(|entry| entry.file_name() != ".git").build();
-    for entry in walk {
-        let entry = entry?;
-        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-            continue;
-        }
-        let name = entry.path().strip_prefix(folder)?;
-        let name = name.to_str().with_context(|| format!("{} has a name that is not UTF-8", name.display()))?;
-        let mode = entry.metadata()?.permissions().mode() & 0o777;
-        zip.start_file(name, SimpleFileOptions::default().unix_permissions(mode).large_file(false))?;
-        let content = fs::read(entry.path()).with_context(|| format!("can't read {}", entry.path().display()))?;
-        zip.write_all(&content)?;
-        files += 1;
-    }
-    if files == 0 {
-        bail!("{} has no files, or .gitignore names all of them", folder.display());
-    }
-    Ok(zip.finish()?)
 }
 
 /// Of a folder its own name, of a file that without `.zip`.

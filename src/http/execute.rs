@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State as Extract};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State as Extract};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::State;
+use super::body::{BodyError, JsonBody};
 use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody, status_of};
@@ -148,6 +151,18 @@ enum OfDeferred {
     KeyReused(ProblemBody<'static>),
 }
 
+/// Turns HEAD away: a request that may be sent ahead of another must execute nothing.
+pub(super) async fn without_head(request: Request, next: Next) -> Response {
+    let mut response = match *request.method() {
+        Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        _ => next.run(request).await,
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,POST"));
+    }
+    response
+}
+
 /// Execute without input
 #[utoipa::path(get, path = "/api/execute", tag = "executions", params(ByQuery), responses(AnyRoute, OfOneFunction, OfExecution))]
 pub(super) async fn by_query(
@@ -171,9 +186,9 @@ pub(super) async fn by_query(
 pub(super) async fn by_body(
     Extract(state): Extract<State>,
     headers: HeaderMap,
-    body: Result<Json<ByBody>, JsonRejection>,
+    body: Result<JsonBody<ByBody>, BodyError>,
 ) -> Result<Response, Problem> {
-    let Json(body) = body?;
+    let JsonBody(body) = body?;
     execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers).await
 }
 
@@ -193,10 +208,10 @@ pub(super) async fn by_name(
     Extract(state): Extract<State>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Option<Json<FunctionInput>>, JsonRejection>,
+    body: Result<Option<JsonBody<FunctionInput>>, BodyError>,
 ) -> Result<Response, Problem> {
     let Path(name) = name?;
-    let input = body?.and_then(|Json(FunctionInput(input))| input);
+    let input = body?.and_then(|JsonBody(FunctionInput(input))| input);
     let id = match name.parse() {
         Ok(id) => id,
         Err(_) => state.registry.by_name(&name).ok_or_else(|| UnknownName(name.clone()))?.id,

@@ -12,10 +12,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::connection::MAX_HEAD;
 use crate::types::InvocationId;
 
 /// Seconds after which a client that was turned away should try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+const NOT_HTTP: &str = "the request is not valid HTTP/1.1: check its method, its URL (quotes, spaces, `<`, `>` and backticks are sent as \
+                        %22, %20, %3C, %3E and %60), its header fields and its length";
 
 /// An error on its way to the client. [`finish`] gives it its form.
 #[derive(Clone, Debug)]
@@ -51,6 +55,32 @@ impl Problem {
 
     pub(super) fn cross_site(detail: impl ToString) -> Self {
         Self::new(StatusCode::FORBIDDEN, "cross_site", detail)
+    }
+
+    /// What the parser can't read.
+    pub(super) fn unreadable(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+                let detail = format!(
+                    "the request's head is larger than the limit of {} KiB, or has more than 100 header fields",
+                    MAX_HEAD >> 10
+                );
+                Self::new(status, "too_large", detail)
+            }
+            _ => Self::new(status, "invalid_request", NOT_HTTP),
+        }
+    }
+
+    /// The encoding is the client's word.
+    pub(super) fn encoded(encoding: &str) -> Self {
+        let encoding: String = encoding.chars().take(64).collect();
+        let detail =
+            format!("the body has the `Content-Encoding` {encoding:?}; this service takes bodies as they are, without one");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {

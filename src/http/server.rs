@@ -1,31 +1,22 @@
 //! The accept loop. `axum::serve` has no timeouts of its own, so connections are served here.
 
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::AddExtension;
 use axum::{Extension, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
+use super::connection;
 use super::rate::Client;
 use crate::config;
-
-/// A connection's head may be as large as this, in bytes.
-const MAX_HEAD: usize = 32 << 10;
 
 /// Each holds some ten kilobytes.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -44,7 +35,6 @@ pub async fn serve(
     settings: &config::Http,
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let permits = Arc::new(Semaphore::new(most_connections()));
     loop {
@@ -60,11 +50,9 @@ pub async fn serve(
         match stream {
             Ok((stream, client)) => {
                 let service = Extension(Client(client.ip())).layer(router.clone());
-                let connection = graceful.watch(connection(stream, service, settings));
+                let served = connection::serve(stream, service, settings.into(), stop.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
+                    served.await;
                     drop(permit);
                 });
             }
@@ -79,7 +67,8 @@ pub async fn serve(
     drop(listener);
     let limit = settings.shutdown_timeout;
     // Dropping the set cuts what is still there: a request's future is dropped, and ends what it had started.
-    time::timeout(limit, graceful.shutdown()).await.map_err(|_| ServeError(limit))
+    let all = async { while connections.join_next().await.is_some() {} };
+    time::timeout(limit, all).await.map_err(|_| ServeError(limit))
 }
 
 /// How many connections may be open; more wait in the kernel. Each takes a descriptor, and Docker's pipes need some, too.
@@ -91,22 +80,6 @@ fn most_connections() -> usize {
     let raised = wanted > had && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok();
     let descriptors = if raised { wanted } else { had };
     usize::try_from(descriptors / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
-}
-
-type Connection = http1::Connection<TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Service>>;
-type Service = AddExtension<Router, Client>;
-
-fn connection(stream: TcpStream, service: Service, settings: &config::Http) -> Connection {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "failed to set TCP_NODELAY");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(settings.write_timeout));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.read_timeout)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::State;
+use super::body::{BodyError, JsonBody};
 use super::events;
 use super::functions::{OfBuild, Shown, Submission, receive, shown};
 use super::idempotency;
@@ -189,13 +190,13 @@ pub(super) async fn settings(
 pub(super) async fn configure(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-    change: Result<Json<Box<RawValue>>, JsonRejection>,
+    change: Result<JsonBody<Box<RawValue>>, BodyError>,
 ) -> Result<Json<Configured>, Problem> {
     let id: FunctionId = id?.parse()?;
     // What is wrong with a body is said without a word of it: it may hold a secret.
     let not_a_change = || Problem::invalid_request(NOT_A_CHANGE);
-    let Json(change) = change.map_err(|error| match error {
-        JsonRejection::JsonDataError(_) | JsonRejection::JsonSyntaxError(_) => not_a_change(),
+    let JsonBody(change) = change.map_err(|error| match error {
+        BodyError::Json(JsonRejection::JsonDataError(_) | JsonRejection::JsonSyntaxError(_)) => not_a_change(),
         error => error.into(),
     })?;
     // An array would do for its fields in their order, too.

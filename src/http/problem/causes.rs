@@ -1,9 +1,10 @@
 //! Which problem an error is to the client. The only file that pairs the errors of other modules with status codes.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
+use super::super::body::BodyError;
 use super::super::request::{Crowded, Late};
 use super::super::upload::UploadError;
 use super::{Problem, chain};
@@ -299,18 +300,24 @@ impl From<MultipartRejection> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::MediaType => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", error),
+            BodyError::NotUtf8 => Self::invalid_request(error),
+            BodyError::Bytes(rejection) => rejection.into(),
+            BodyError::Json(rejection) => Self::invalid_request(rejection.body_text()),
+        }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
         if let Some(problem) = arrival(&rejection) {
             return problem;
         }
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is larger than the limit of 1 MiB"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "expected a JSON body with the header `Content-Type: application/json`",
-            ),
             _ => Self::invalid_request(rejection.body_text()),
         }
     }

@@ -1,0 +1,133 @@
+//! One connection, from its first byte to its last.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::AddExtension;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::exchange::{Attended, Exchange, MAX_DRAINED};
+use super::problem::Problem;
+use super::rate::Client;
+use super::stream::Stream;
+use crate::config;
+
+/// A request's head may be as large as this, in bytes.
+pub(super) const MAX_HEAD: usize = 32 << 10;
+/// While the service stops, what still arrives is read for this long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For what is thrown away, in bytes.
+const BUFFER: usize = 16 << 10;
+
+/// The time limits of connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    read: Duration,
+    write: Duration,
+}
+
+impl From<&config::Http> for Limits {
+    fn from(settings: &config::Http) -> Self {
+        Self { read: settings.read_timeout, write: settings.write_timeout }
+    }
+}
+
+/// How hyper's part of a connection ends.
+enum End {
+    Done(hyper::Result<()>),
+    /// The client was silent for too long.
+    Silence,
+}
+
+/// Serves a client until it leaves, is silent for too long, or the service stops.
+pub(super) async fn serve(stream: TcpStream, service: AddExtension<Router, Client>, limits: Limits, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "failed to set TCP_NODELAY");
+    }
+    let exchange = Exchange::new(limits.read);
+    let stream = Stream::new(stream, limits.write, exchange.clone());
+    let attended = Attended { service, exchange: exchange.clone() };
+    let mut connection = http1::Builder::new()
+        // The exchange knows better: a connection may be idle for longer than a head may take.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), attended);
+    let end = {
+        let (mut stopping, mut timer) = (pin!(stop.cancelled()), pin!(sleep_until(Instant::now() + limits.read)));
+        let mut is_stopping = false;
+        poll_fn(|cx| {
+            if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(End::Done(result));
+            }
+            let Some(deadline) = exchange.poll(cx) else { return Poll::Pending };
+            // One that fires too early is set again: so it need not be set with every request.
+            while timer.deadline() > deadline || timer.as_mut().poll(cx).is_ready() {
+                if deadline <= Instant::now() {
+                    return Poll::Ready(End::Silence);
+                }
+                timer.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    };
+    let is_open = exchange.is_open();
+    // Drops the handler that may be at work, and all of hyper's buffers.
+    let mut stream = connection.into_parts().io.into_inner();
+    let problem = match &end {
+        _ if is_open || stream.has_refused() => None,
+        End::Silence => exchange.has_begun().then(Problem::request_timeout),
+        End::Done(Ok(())) => None,
+        End::Done(Err(error)) if error.is_parse() || (error.is_incomplete_message() && exchange.has_begun()) => {
+            Some(Problem::unreadable(axum::http::StatusCode::BAD_REQUEST))
+        }
+        End::Done(Err(_)) => None,
+    };
+    if let End::Done(Err(error)) = &end {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    let is_refused = match problem {
+        Some(problem) => stream.refuse(&problem).await.is_ok(),
+        None => stream.has_refused(),
+    };
+    if is_refused || matches!(end, End::Done(Ok(()))) {
+        linger(stream, limits.read, &stop).await;
+    }
+}
+
+/// Ends our side, and reads what still arrives. A connection that is closed with bytes unread is reset, and a client that is
+/// still writing would see that instead of its answer.
+async fn linger(mut stream: Stream, limit: Duration, stop: &CancellationToken) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let drained = async {
+        let (mut buffer, mut left) = (vec![0; BUFFER], MAX_DRAINED);
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            left = left.saturating_sub(read as u64);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = sleep(limit) => {}
+        () = async {
+            stop.cancelled().await;
+            sleep(LAST_WORDS).await;
+        } => {}
+    }
+}
