@@ -19,10 +19,11 @@ mod faults;
 mod input;
 mod invocations;
 mod isolation;
+mod layouts;
 mod lifecycle;
 mod metrics;
 mod outcomes;
-mod packages;
+
 mod pool;
 mod sandbox;
 #[path = "../support/mod.rs"]
