@@ -2,8 +2,12 @@
 //!
 //! Synchronous and pure but for the one folder it fills; knows no Docker and no HTTP.
 
+mod dependencies;
 mod detect;
+mod modules;
 mod path;
+mod requirements;
+mod warnings;
 mod zip;
 
 use std::fs::File;
@@ -12,8 +16,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub use dependencies::{Dependencies, DependencyError};
 pub use detect::{DetectError, Program};
 pub use path::InvalidPath;
+pub use requirements::{Requirements, Role, of_export};
 
 use crate::types::Language;
 
@@ -75,6 +81,9 @@ pub enum PackageError {
     /// It is not clear what to run.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// What it depends on can't be installed.
+    #[error(transparent)]
+    Dependencies(#[from] DependencyError),
     /// The folder could not be filled: a matter of this machine.
     #[error("failed to write the zip's content")]
     Io(#[source] io::Error),
@@ -87,10 +96,18 @@ pub struct Package {
     pub program: Program,
     /// Of its content, in bytes.
     pub size: u64,
+    /// What it has and probably does not mean, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
 pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
     let size = zip::unpack(zip, folder, max_size)?;
-    Ok(Package { program: detect::detect(folder, language)?, size })
+    let mut program = detect::detect(folder, language)?;
+    match &mut program {
+        Program::Python { dependencies, .. } => *dependencies = dependencies::find(folder)?,
+        Program::Go { modules, .. } => *modules = modules::find(folder).map_err(PackageError::Io)?,
+    }
+    let warnings = warnings::of(folder, &program).map_err(PackageError::Io)?;
+    Ok(Package { program, size, warnings })
 }

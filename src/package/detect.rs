@@ -6,6 +6,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::Dependencies;
 use crate::types::Language;
 
 /// What to build and run.
@@ -15,8 +16,8 @@ pub enum Program {
     Python {
         /// The file to run, in the package's root.
         entry: String,
-        /// There is a `requirements.txt`.
-        requirements: bool,
+        /// What is to be installed for it.
+        dependencies: Option<Dependencies>,
         /// There are other modules than the entry.
         modules: bool,
     },
@@ -24,6 +25,8 @@ pub enum Program {
     Go {
         /// There is a `go.mod`.
         module: bool,
+        /// The files that say which modules are to be downloaded, by their paths; none when all are there.
+        modules: Vec<(String, String)>,
     },
 }
 
@@ -109,10 +112,11 @@ pub(super) fn detect(root: &Path, language: Option<Language>) -> Result<Program,
         (None, Some(python), Some(go)) => return Err(DetectError::Both { python: (*python).to_owned(), go: go.to_owned() }),
     };
     Ok(match chosen {
-        Language::Go => Program::Go { module },
+        Language::Go => Program::Go { module, modules: Vec::new() },
         Language::Python => Program::Python {
             entry: choose_entry(&python)?,
-            requirements: names.iter().any(|name| name == "requirements.txt"),
+            // Found by who knows how to read them.
+            dependencies: None,
             modules: folders || python.len() > 1,
         },
     })
@@ -206,12 +210,12 @@ mod tests {
 
     #[test]
     fn what_the_build_must_know_is_noticed() {
-        let alone = Program::Python { entry: "main.py".to_owned(), requirements: false, modules: false };
+        let alone = Program::Python { entry: "main.py".to_owned(), dependencies: None, modules: false };
         assert_eq!(detected(&[("main.py", ""), ("data.json", "")], None).unwrap(), alone);
-        let all = Program::Python { entry: "main.py".to_owned(), requirements: true, modules: true };
+        let all = Program::Python { entry: "main.py".to_owned(), dependencies: None, modules: true };
         assert_eq!(detected(&[("main.py", ""), ("requirements.txt", ""), ("lib/a.py", "")], None).unwrap(), all);
-        assert_eq!(detected(&[("main.go", "package main")], None).unwrap(), Program::Go { module: false });
-        assert_eq!(detected(&[("go.mod", ""), ("x.go", "")], None).unwrap(), Program::Go { module: true });
+        assert_eq!(detected(&[("main.go", "package main")], None).unwrap(), Program::Go { module: false, modules: Vec::new() });
+        assert_eq!(detected(&[("go.mod", ""), ("x.go", "")], None).unwrap(), Program::Go { module: true, modules: Vec::new() });
     }
 
     #[test]
