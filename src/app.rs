@@ -82,6 +82,13 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     if config.builds.buildkit {
         isolation.note("builds", vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()]);
     }
+    if config.builds.allow_source_builds && !config.builds.environment.is_empty() {
+        let names: Vec<&str> = config.builds.environment.iter().map(|(name, _)| name.as_str()).collect();
+        tracing::warn!(
+            variables = names.join(", "),
+            "PYTHON_ALLOW_SOURCE_BUILDS is true: code of packages that are built from source sees the variables of BUILD_ENV"
+        );
+    }
     let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
     let live = Arc::new(Live::default());

@@ -2,7 +2,9 @@
 
 mod dockerfile;
 mod hints;
-mod requirements;
+mod packages;
+mod request;
+mod tree;
 
 use std::io;
 use std::path::Path;
@@ -16,14 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::config::Builds;
-use crate::docker::{self, BuildSpec, Docker, DockerError, LiveLog, label};
+use crate::config::{BuildNetwork, Builds};
+use crate::docker::{self, BuildSpec, Docker, DockerError, InspectedImage, LiveLog, label};
 use crate::metrics;
-use crate::package::Program;
+use crate::package::{DependencyError, Program};
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
 use crate::store::Image;
 use crate::types::{FunctionName, Language, VersionId};
+
+use packages::{Held, Job, Packages};
+pub use tree::TreeError;
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
@@ -36,6 +41,7 @@ pub struct Builder {
     docker: Docker,
     runtimes: Arc<Runtimes>,
     platform: Arc<Platform>,
+    packages: Arc<Packages>,
     settings: Builds,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -83,7 +89,7 @@ pub struct Built {
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// The code does not compile or install.
-    #[error("the build failed; buildLog has the message of the compiler or of pip")]
+    #[error("the build failed; buildLog has the message of the compiler or of the installer")]
     Failed {
         /// The end of what it said.
         log: String,
@@ -96,15 +102,12 @@ pub enum BuildError {
         /// The package's name.
         package: String,
     },
-    /// A list of packages that is none.
-    #[error("requirements.txt has more than {} bytes", requirements::MAX_SIZE)]
-    Requirements,
-    /// It would have to build a Python package from its source, which runs that package's code.
-    #[error(
-        "requirements.txt has {0:?}, which may need a package to be built from source; name packages that have wheels, or set \
-         PYTHON_ALLOW_SOURCE_BUILDS=true on the service"
-    )]
-    SourceBuild(String),
+    /// What a lock names can't be installed.
+    #[error(transparent)]
+    Dependencies(#[from] DependencyError),
+    /// What was installed is no tree of files.
+    #[error(transparent)]
+    Tree(TreeError),
     /// It took too long.
     #[error("the build did not end within {limit:?} (DOCKER_BUILD_TIMEOUT)")]
     Timeout {
@@ -125,11 +128,60 @@ pub enum BuildError {
     Io(#[from] io::Error),
 }
 
+impl From<TreeError> for BuildError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Io(error) => Self::Io(error),
+            error => Self::Tree(error),
+        }
+    }
+}
+
+impl BuildError {
+    /// `limit` is that of the build as a whole.
+    fn from_docker(error: DockerError, limit: Duration) -> Self {
+        match error {
+            DockerError::Timeout { .. } => Self::Timeout { limit },
+            DockerError::Cancelled => Self::Cancelled,
+            error => Self::Docker(error),
+        }
+    }
+}
+
+/// To be said where something was killed.
+const KILLED: &str = "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)";
+
+/// Builds an image, also where the builder's cache loses a step at the first try.
+async fn build_image(
+    docker: &Docker,
+    spec: &BuildSpec<'_>,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Result<(InspectedImage, String), BuildError> {
+    let mut built = docker.build(spec, stop).await;
+    if matches!(&built, Err(docker::BuildError::Docker(error)) if error.is_lost_step()) {
+        built = docker.build(spec, stop).await;
+    }
+    built.map_err(|error| match error {
+        docker::BuildError::Step { log, exit_status: Some(dockerfile::NOT_MAIN), .. } => {
+            let package = log.lines().filter_map(|line| line.strip_prefix("package ")).next_back().unwrap_or_default();
+            BuildError::NotMain { package: package.to_owned() }
+        }
+        docker::BuildError::Step { mut log, killed, .. } => {
+            if killed && !spec.buildkit {
+                log.push_str(KILLED);
+            }
+            BuildError::Failed { log }
+        }
+        docker::BuildError::Docker(error) => BuildError::from_docker(error, limit),
+    })
+}
+
 /// What a build came to, in a word.
 fn result_of(built: &Result<Built, BuildError>) -> &'static str {
     match built {
         Ok(_) => "built",
-        Err(BuildError::Failed { .. } | BuildError::NotMain { .. } | BuildError::SourceBuild(_) | BuildError::Requirements) => {
+        Err(BuildError::Failed { .. } | BuildError::NotMain { .. } | BuildError::Dependencies(_) | BuildError::Tree(_)) => {
             "failed"
         }
         Err(BuildError::Timeout { .. }) => "timeout",
@@ -149,7 +201,8 @@ impl Builder {
         stop: CancellationToken,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_concurrent as usize));
-        Self { docker, runtimes, platform, settings, permits, tasks, stop }
+        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone());
+        Self { docker, runtimes, platform, packages, settings, permits, tasks, stop }
     }
 
     /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
@@ -173,7 +226,11 @@ impl Builder {
         if is_wanted() {
             return Err(DockerError::in_use());
         }
+        let packages = self.docker.label(&name, label::PACKAGES).await?.unwrap_or_default();
         self.docker.remove_image(&name).await?;
+        if !packages.is_empty() {
+            self.packages.remove_unused(&packages).await?;
+        }
         // Of an image that a container was just being made from, only the name may have gone.
         let function = format!("label={}={}", label::FUNCTION_ID, id.function);
         match self.remove_all(&["dangling=true", &self.ours(), &function]).await {
@@ -215,6 +272,12 @@ impl Builder {
         let began = Instant::now();
         let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
         let built = self.build_now(source, stop).instrument(span).await;
+        let built = built.map_err(|error| match error {
+            BuildError::Failed { log } if source.program.language() == Language::Go => {
+                BuildError::Failed { log: hints::advised(log) }
+            }
+            error => error,
+        });
         metrics::build(result_of(&built), began.elapsed());
         drop(permit);
         let failed = (built.is_err() && source.is_new).then_some(source.id);
@@ -237,19 +300,18 @@ impl Builder {
             RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
             error => BuildError::Runtime(error),
         })?;
-        if !self.settings.allow_source_builds
-            && let Program::Python { requirements: true, .. } = source.program
-        {
-            requirements::check(&source.context.join(CODE_FOLDER).join("requirements.txt"))?;
-        }
-        let text = dockerfile::render(source.program, &runtime, self.platform.id(), self.settings.allow_source_builds);
-        std::fs::write(source.context.join("Dockerfile"), text)?;
+        let deadline = Instant::now() + self.settings.timeout;
+        let job = Job { runtime: &runtime, live: source.live, deadline, stop };
+        let packages = self.fetch(source.program, &job).await?;
+        let base = packages.as_ref().map_or(runtime.as_str(), |packages| packages.image.as_str());
+        let text = dockerfile::render(source.program, base, self.platform.id());
+        tokio::fs::write(source.context.join("Dockerfile"), text).await?;
         if let Program::Python { package: Some(package), .. } = source.program {
             let folder = source.context.join(PACKAGE_FOLDER);
-            std::fs::create_dir(&folder)?;
-            std::os::unix::fs::symlink("/app", folder.join(package))?;
+            tokio::fs::create_dir(&folder).await?;
+            tokio::fs::symlink("/app", folder.join(package)).await?;
         }
-        let labels = [
+        let mut labels = vec![
             (label::RUN, self.platform.run().to_string()),
             (label::FUNCTION_ID, source.id.function.to_string()),
             (label::FUNCTION_NAME, source.name.to_string()),
@@ -257,47 +319,20 @@ impl Builder {
             (label::LANGUAGE, language.as_str().to_owned()),
             (label::CREATED, source.created_at.to_string()),
         ];
+        labels.extend(packages.as_ref().map(|packages| (label::PACKAGES, packages.image.clone())));
         let spec = BuildSpec {
             context: source.context,
             tag: &self.image_name(source.id),
             labels: &labels,
-            limit: self.settings.timeout,
-            network: self.settings.network,
+            limit: deadline.saturating_duration_since(Instant::now()),
+            // All that is needed is there.
+            network: BuildNetwork::None,
             limits: Some((self.settings.memory, self.settings.cpus)),
             buildkit: self.settings.buildkit,
             live: source.live,
         };
-        let mut built = self.docker.build(&spec, stop).await;
-        if matches!(&built, Err(docker::BuildError::Docker(error)) if error.is_lost_step()) {
-            built = self.docker.build(&spec, stop).await;
-        }
-        let (image, log) = built.map_err(|error| match error {
-            docker::BuildError::Step { log, exit_status: Some(dockerfile::NOT_MAIN), .. } if language == Language::Go => {
-                let package = log.lines().filter_map(|line| line.strip_prefix("package ")).next_back().unwrap_or_default();
-                BuildError::NotMain { package: package.to_owned() }
-            }
-            docker::BuildError::Step { mut log, killed, .. } => {
-                if language == Language::Go
-                    && let Some(hint) = hints::of_go(&log)
-                {
-                    log.insert_str(0, &format!("{hint}\n"));
-                }
-                if !self.settings.allow_source_builds && log.contains("No matching distribution found") {
-                    log.push_str(
-                        "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
-                    );
-                }
-                if killed && !self.settings.buildkit {
-                    log.push_str(
-                        "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)",
-                    );
-                }
-                BuildError::Failed { log }
-            }
-            docker::BuildError::Docker(DockerError::Timeout { limit }) => BuildError::Timeout { limit },
-            docker::BuildError::Docker(DockerError::Cancelled) => BuildError::Cancelled,
-            docker::BuildError::Docker(error) => BuildError::Docker(error),
-        })?;
+        let (image, said) = build_image(&self.docker, &spec, self.settings.timeout, stop).await?;
+        let log = packages.map_or(said.clone(), |packages| format!("{}\n{said}", packages.log).trim().to_owned());
         let shared = match language {
             Language::Python => self.docker.image(&runtime).await.map_err(BuildError::Docker)?.map_or(0, |runtime| runtime.size),
             // Its image begins with nothing.
@@ -306,6 +341,15 @@ impl Builder {
         let image = Image { id: image.id, size: image.size.saturating_sub(shared), is_there: true };
         let warnings = hints::uncompiled(&log);
         Ok(Built { image, log, warnings })
+    }
+
+    /// What the program is to be built upon beside its runtime.
+    async fn fetch(&self, program: &Program, job: &Job<'_>) -> Result<Option<Held>, BuildError> {
+        match program {
+            Program::Python { dependencies: Some(wanted), .. } => self.packages.python(wanted, job).await,
+            Program::Go { modules, .. } if !modules.is_empty() => self.packages.go(modules, job).await.map(Some),
+            Program::Python { dependencies: None, .. } | Program::Go { .. } => Ok(None),
+        }
     }
 
     /// Waits until no build runs, and lets none begin while the permit is held.
@@ -328,6 +372,7 @@ impl Builder {
             if let Some(id) = failed {
                 // Cancelled in its last step, the daemon may have named it all the same.
                 self.docker.remove_image(&self.image_name(id)).await?;
+                self.packages.remove_all_unused().await?;
             }
             self.remove_dangling(&paused).await
         };
@@ -340,6 +385,11 @@ impl Builder {
     /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
     pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
         self.remove_all(&["dangling=true", &self.ours()]).await
+    }
+
+    /// Removes the images with packages that no function's image is built upon.
+    pub async fn remove_unused_packages(&self) -> Result<(), DockerError> {
+        self.packages.remove_all_unused().await
     }
 
     async fn remove_all(&self, filters: &[&str]) -> Result<(), DockerError> {

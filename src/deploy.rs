@@ -67,12 +67,22 @@ pub struct Upload {
     pub live: Option<LiveLog>,
 }
 
+/// What a submit or an update has come to.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The function as it is now.
+    pub function: Arc<Function>,
+    /// What its zip has and probably does not mean, for people.
+    pub warnings: Vec<String>,
+}
+
 /// A version that was built and is not yet stored.
 #[derive(Debug)]
 struct Built {
     version: VersionRecord,
     zip: Vec<u8>,
     log: String,
+    warnings: Vec<String>,
 }
 
 impl Built {
@@ -99,22 +109,23 @@ impl Deployer {
     }
 
     /// Makes a function of an upload. Dropped before that is on disk, it undoes what it has done. Returned, it is on disk.
-    pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Arc<Function>, DeployError> {
+    pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Deployed, DeployError> {
         let this = Arc::clone(self);
         self.run(|stop| async move { this.deploy_until(upload, &stop).await }).await
     }
 
     /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token.
-    async fn run<F>(&self, deployment: impl FnOnce(CancellationToken) -> F) -> Result<Arc<Function>, DeployError>
+    async fn run<F, T>(&self, deployment: impl FnOnce(CancellationToken) -> F) -> Result<T, DeployError>
     where
-        F: Future<Output = Result<Arc<Function>, DeployError>> + Send + 'static,
+        F: Future<Output = Result<T, DeployError>> + Send + 'static,
+        T: Send + 'static,
     {
         let stop = self.stop.child_token();
         let _caller = stop.clone().drop_guard();
         self.tasks.spawn(telemetry::carried(deployment(stop))).await?
     }
 
-    async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+    async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
         let Upload { zip, name, default_name, language, settings, key, live } = upload;
         let name = name.unwrap_or(default_name);
         let (zip, zip_sha256) = digest(zip).await?;
@@ -125,7 +136,7 @@ impl Deployer {
         let settings = Settings::default().with(settings, &self.limits)?;
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
         if let Some(function) = self.carried_out(key.as_ref()).await? {
-            return Ok(function);
+            return Ok(Deployed { function, warnings: Vec::new() });
         }
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
@@ -142,7 +153,7 @@ impl Deployer {
         // So that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
-        Ok(function)
+        Ok(Deployed { function, warnings: built.warnings })
     }
 
     /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
@@ -175,7 +186,8 @@ impl Deployer {
             unpacked_size: package.size,
             image: built.image,
         };
-        Ok(Built { version, zip, log: built.log })
+        let warnings = package.warnings.into_iter().chain(built.warnings).collect();
+        Ok(Built { version, zip, log: built.log, warnings })
     }
 
     /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its images go.

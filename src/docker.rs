@@ -6,6 +6,8 @@
 mod build;
 mod command;
 mod container;
+mod download;
+mod mask;
 mod run_spec;
 
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use build::{BuildError, BuildSpec, LiveLog};
 pub use container::{Container, ContainerState};
+pub use download::{DownloadSpec, Downloaded};
+pub use mask::Mask;
 pub use run_spec::RunSpec;
 
 use crate::types::ImageId;
@@ -34,6 +38,10 @@ pub mod label {
     pub const VERSION: &str = "youtube-serverless.function.version";
     /// The function's language; alone on runtime images, which all platforms share.
     pub const LANGUAGE: &str = "youtube-serverless.language";
+    /// What was installed for it: the tag of the image with that.
+    pub const PACKAGES: &str = "youtube-serverless.packages";
+    /// On an installer image: the folder where the interpreter looks for installed packages.
+    pub const SITE: &str = "youtube-serverless.site";
     /// When it was made, in Unix seconds.
     pub const CREATED: &str = "youtube-serverless.created";
 }
@@ -157,6 +165,16 @@ impl Docker {
         let args = ["image", "inspect", "--format", "{{.Id}} {{.Size}}", "--", reference];
         match query("image inspect", QUERY_LIMIT, args).await {
             Ok(said) => inspected(said.trim()).map(Some).ok_or_else(|| unexpected("image inspect", &said)),
+            Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The value of a label on an image, empty where it has no such label; None when there is no such image.
+    pub async fn label(&self, reference: &str, label: &str) -> Result<Option<String>, DockerError> {
+        let format = format!("{{{{index .Config.Labels {label:?}}}}}");
+        match query("image inspect", QUERY_LIMIT, ["image", "inspect", "--format", &format, "--", reference]).await {
+            Ok(said) => Ok(Some(said.trim().to_owned())),
             Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(None),
             Err(error) => Err(error),
         }

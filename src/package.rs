@@ -2,9 +2,13 @@
 //!
 //! Synchronous and pure but for the one folder it fills; knows no Docker and no HTTP.
 
+mod dependencies;
 mod detect;
 mod handler;
+mod modules;
 mod path;
+mod requirements;
+mod warnings;
 mod zip;
 
 use std::fs::File;
@@ -13,8 +17,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub use dependencies::{Dependencies, DependencyError};
 pub use detect::{DetectError, Program};
 pub use path::InvalidPath;
+pub use requirements::{Requirements, Role, of_export};
 
 use crate::types::Language;
 
@@ -76,6 +82,9 @@ pub enum PackageError {
     /// It is not clear what to run.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// What it depends on can't be installed.
+    #[error(transparent)]
+    Dependencies(#[from] DependencyError),
     /// The folder could not be filled: a matter of this machine.
     #[error("failed to write the zip's content")]
     Io(#[source] io::Error),
@@ -88,20 +97,18 @@ pub struct Package {
     pub program: Program,
     /// Of its content, in bytes.
     pub size: u64,
-    /// What the uploader probably does not mean, for people.
+    /// What the zip has and its author probably does not mean, for people.
     pub warnings: Vec<String>,
 }
 
 /// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
 pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
     let unpacked = zip::unpack(zip, folder, max_size)?;
-    let program = detect::detect(folder, language, unpacked.stripped.as_deref())?;
-    let warnings = match &program {
-        Program::Python { entry, .. } => {
-            let source = detect::start_of(&folder.join(entry)).map_err(PackageError::Io)?;
-            handler::warning(entry, &String::from_utf8_lossy(&source)).into_iter().collect()
-        }
-        Program::Go { .. } => Vec::new(),
-    };
+    let mut program = detect::detect(folder, language, unpacked.stripped.as_deref())?;
+    match &mut program {
+        Program::Python { dependencies, .. } => *dependencies = dependencies::find(folder)?,
+        Program::Go { modules, .. } => *modules = modules::find(folder).map_err(PackageError::Io)?,
+    }
+    let warnings = warnings::of(folder, &program).map_err(PackageError::Io)?;
     Ok(Package { program, size: unpacked.size, warnings })
 }

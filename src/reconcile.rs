@@ -68,6 +68,7 @@ pub async fn run(
         Err(error) if error.is_in_use() => {}
         other => other?,
     }
+    builder.remove_unused_packages().await?;
     let mut lost = Vec::new();
     for version in versions.values() {
         let image = version.image();

@@ -8,30 +8,41 @@ use crate::package::Program;
 
 /// Where a function's own package is found, by a link to `/app`: the bootstrap puts the folder at the end of `sys.path`.
 const PACKAGES: &str = "/opt/youtube-serverless/packages";
+/// Where Go finds its modules while it builds a function.
+pub(super) const GO_MODULES: &str = "/opt/youtube-serverless/modules";
 
-/// Renders it. The platform's label comes first, so that what a cancelled or failed build leaves bears it.
-pub(super) fn render(program: &Program, runtime: &str, platform: Uuid, allow_source_builds: bool) -> String {
-    let label = format!("LABEL {}={platform}", label::PLATFORM);
+/// Renders it upon `base`, a runtime image or one with packages. The platform's label comes first, so that what a cancelled or
+/// failed build leaves bears it.
+pub(super) fn render(program: &Program, base: &str, platform: Uuid) -> String {
+    let label = label_of(platform);
     match program {
-        Program::Python { entry, requirements, package } => {
-            let wheels_only = if allow_source_builds { "" } else { " --only-binary :all:" };
-            python(runtime, &label, (entry, package.as_deref()), requirements.then_some(wheels_only))
-        }
-        Program::Go { module } => go(runtime, &label, *module),
+        Program::Python { entry, package, .. } => python(base, &label, entry, package.as_deref()),
+        Program::Go { module, .. } => go(base, &label, *module),
     }
 }
 
-/// `requirements` are pip's options for them, if there are any.
-fn python(runtime: &str, label: &str, (entry, package): (&str, Option<&str>), requirements: Option<&str>) -> String {
-    let mut lines = vec![format!("FROM {runtime}"), label.to_owned()];
-    if let Some(options) = requirements {
-        // A layer of its own, before the code: built anew only when the requirements change.
-        lines.push(format!("COPY {CODE_FOLDER}/requirements.txt /app/"));
-        lines.push(format!(
-            "RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
-             python3 -I -m pip install --no-input --no-cache-dir --progress-bar off{options} -r /app/requirements.txt"
-        ));
-    }
+/// Of the image that installs Python packages. `tree` is an archive in its build context.
+pub(super) fn installer(runtime: &str, tree: &str) -> String {
+    format!("FROM {runtime}\nADD {tree} /\n")
+}
+
+/// Of an image with Python packages in the folder where the interpreter looks for them.
+pub(super) fn python_packages(runtime: &str, platform: Uuid, tree: &str, site: &str) -> String {
+    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
+    format!("FROM {runtime}\n{}\nADD {tree} /\nENV PATH=$PATH:{site}/bin\n", label_of(platform))
+}
+
+/// Of an image with Go modules.
+pub(super) fn go_modules(runtime: &str, platform: Uuid, tree: &str) -> String {
+    format!("FROM {runtime}\n{}\nADD {tree} /\nENV GOMODCACHE={GO_MODULES}\n", label_of(platform))
+}
+
+fn label_of(platform: Uuid) -> String {
+    format!("LABEL {}={platform}", label::PLATFORM)
+}
+
+fn python(base: &str, label: &str, entry: &str, package: Option<&str>) -> String {
+    let mut lines = vec![format!("FROM {base}"), label.to_owned()];
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     // At run time nothing can be written, so modules are compiled now. A file that does not compile may stay unused, and the
     // build's log names the file. Neither the working directory nor an installed package may run here: `-I` and `-S`.
@@ -50,18 +61,21 @@ pub(super) const NOT_MAIN: i32 = 43;
 
 /// The package's name comes from the toolchain, which knows build constraints. `timetzdata` embeds the time zones: the final
 /// image has no files but the function's own and the certificates.
-fn go(runtime: &str, label: &str, module: bool) -> String {
+fn go(base: &str, label: &str, module: bool) -> String {
     let init = if module { "" } else { "go mod init function && " };
     let check = format!(
         "name=$(go list -f '{{{{.Name}}}}' .) && \
          if [ \"$name\" != main ]; then echo \"package $name\"; exit {NOT_MAIN}; fi"
     );
     [
-        format!("FROM {runtime} AS build"),
+        format!("FROM {base} AS build"),
         label.to_owned(),
         "WORKDIR /app".to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
-        format!("RUN go version && {init}{check} && go build -ldflags=-s -tags=timetzdata -o /out/function ."),
+        // What is not here by now is not to be had.
+        format!(
+            "RUN export GOPROXY=off && go version && {init}{check} && go build -ldflags=-s -tags=timetzdata -o /out/function ."
+        ),
         "FROM scratch".to_owned(),
         label.to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
@@ -78,12 +92,12 @@ mod tests {
     use super::*;
 
     fn rendered(program: &Program) -> String {
-        render(program, "runtime:tag", Uuid::nil(), false)
+        render(program, "runtime:tag", Uuid::nil())
     }
 
     #[test]
     fn python_alone() {
-        let program = Program::Python { entry: "main.py".to_owned(), requirements: false, package: None };
+        let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/ /app/
@@ -95,11 +109,9 @@ CMD ["main.py"]
 
     #[test]
     fn python_with_all() {
-        let program = Program::Python { entry: "my \"app\".py".to_owned(), requirements: true, package: None };
+        let program = Program::Python { entry: "my \"app\".py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
-COPY app/requirements.txt /app/
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -I -m pip install --no-input --no-cache-dir --progress-bar off --only-binary :all: -r /app/requirements.txt
 COPY app/ /app/
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]
@@ -110,10 +122,20 @@ CMD ["my \"app\".py"]
     #[test]
     fn a_package_of_its_own_can_be_imported() {
         let package = Some("my_app".to_owned());
-        let program = Program::Python { entry: "__main__.py".to_owned(), requirements: false, package };
+        let program = Program::Python { entry: "__main__.py".to_owned(), dependencies: None, package };
         let rendered = rendered(&program);
         assert!(rendered.contains("\nCOPY package/ /opt/youtube-serverless/packages/\n"), "{rendered}");
         assert!(rendered.ends_with("CMD [\"__main__.py\",\"my_app\"]\n"), "{rendered}");
+    }
+
+    #[test]
+    fn packages_come_after_what_the_system_has() {
+        let expected = "FROM runtime:tag
+LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
+ADD tree.tar /
+ENV PATH=$PATH:/usr/lib/site/bin
+";
+        assert_eq!(python_packages("runtime:tag", Uuid::nil(), "tree.tar", "/usr/lib/site"), expected);
     }
 
     #[test]
@@ -122,7 +144,7 @@ CMD ["my \"app\".py"]
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 WORKDIR /app
 COPY app/ /app/
-RUN go version && go mod init function && name=$(go list -f '{{.Name}}' .) && if [ "$name" != main ]; then echo "package $name"; exit 43; fi && go build -ldflags=-s -tags=timetzdata -o /out/function .
+RUN export GOPROXY=off && go version && go mod init function && name=$(go list -f '{{.Name}}' .) && if [ "$name" != main ]; then echo "package $name"; exit 43; fi && go build -ldflags=-s -tags=timetzdata -o /out/function .
 FROM scratch
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/ /app/
@@ -131,8 +153,8 @@ ENV HOME=/tmp TMPDIR=/tmp
 WORKDIR /app
 ENTRYPOINT ["/bootstrap", "/function"]
 "#;
-        assert_eq!(rendered(&Program::Go { module: false }), expected);
-        let with_module = rendered(&Program::Go { module: true });
+        assert_eq!(rendered(&Program::Go { module: false, modules: Vec::new() }), expected);
+        let with_module = rendered(&Program::Go { module: true, modules: Vec::new() });
         assert!(with_module.contains(" go build ") && !with_module.contains("go mod init"), "{with_module}");
     }
 }

@@ -1,7 +1,14 @@
 //! What a build's log means for people: advice before the compiler's own words, and warnings. Pure.
 
-/// The advice for a failed Go build, by the build's log.
-pub(super) fn of_go(log: &str) -> Option<String> {
+/// The log of a failed Go build, with a line of advice first where there is any.
+pub(super) fn advised(log: String) -> String {
+    match of_go(&log) {
+        Some(advice) => format!("{advice}\n{log}"),
+        None => log,
+    }
+}
+
+fn of_go(log: &str) -> Option<String> {
     let is_too_new = log.contains("invalid go version") || log.contains("go.mod requires go >=");
     let is_not_there = log.contains("is not in GOROOT") || log.contains("is not in std");
     if is_too_new || log.contains("note: module requires Go") || is_not_there {

@@ -59,6 +59,9 @@ pub(super) fn run(
         output::json(&deployed);
     } else {
         eprintln!("{}", deployed["message"].as_str().unwrap_or_default());
+        for warning in deployed["warnings"].as_array().into_iter().flatten() {
+            eprintln!("warning: {}", warning.as_str().unwrap_or_default());
+        }
         output::line(deployed["functionId"].as_str().unwrap_or_default());
     }
     Ok(ExitCode::SUCCESS)

@@ -51,6 +51,15 @@ pub(super) fn parse_hosts(text: &str) -> Option<Vec<String>> {
     names.iter().all(|name| is_name(name)).then_some(names)
 }
 
+pub(super) fn parse_names(text: &str) -> Option<Vec<String>> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| is_name(name)).then_some(names)
+}
+
 pub(super) fn parse_rate(text: &str) -> Option<Option<RateLimit>> {
     let (requests, period) = text.split_once('/')?;
     let period = if matches!(period, "s" | "m" | "h") { format!("1{period}") } else { period.to_owned() };

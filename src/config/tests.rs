@@ -84,6 +84,21 @@ fn what_does_not_parse_is_refused_by_name() {
 }
 
 #[test]
+fn downloads_see_what_is_named_and_set() {
+    let seen = |vars: &[(&str, &str)]| {
+        let environment = from(vars).expect("valid").builds.environment;
+        environment.into_iter().map(|(name, Secret(value))| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&[("PIP_INDEX_URL", "https://a"), ("OTHER", "x"), ("NO_PROXY", "")]), ["PIP_INDEX_URL=https://a"]);
+    assert_eq!(seen(&[("PIP_INDEX_URL", "https://a"), ("OTHER", "x"), ("BUILD_ENV", "OTHER, MISSING")]), ["OTHER=x"]);
+    for bad in ["A=b", "A B", "1A", ",", "A,"] {
+        check_refused("BUILD_ENV", bad);
+    }
+    let shown = format!("{:?}", from(&[("PIP_INDEX_URL", "https://me:password@a")]).expect("valid"));
+    assert!(!shown.contains("password"), "{shown}");
+}
+
+#[test]
 fn a_bad_token_is_not_shown() {
     let error = from(&[("API_TOKEN", "with space")]).expect_err("it has a space");
     assert!(!error.to_string().contains("with space"), "{error}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, DeployError, Deployer, Upload, digest, digest_of};
+use super::{Built, DeployError, Deployed, Deployer, Upload, digest, digest_of};
 use crate::builder::BuildError;
 use crate::invoke::InvokeError;
 use crate::pool::AcquireError;
@@ -33,12 +33,12 @@ struct Plan {
 
 impl Deployer {
     /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done.
-    pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Arc<Function>, DeployError> {
+    pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Deployed, DeployError> {
         let this = Arc::clone(self);
         self.run(|stop| async move { this.update_until(id, upload, &stop).await }).await
     }
 
-    async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+    async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
         let Upload { zip, name, language, settings, key, live, .. } = upload;
         let (zip, zip_sha256) = digest(zip).await?;
         let key = key.map(|key| {
@@ -47,7 +47,7 @@ impl Deployer {
         });
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
         if let Some(function) = self.carried_out(key.as_ref()).await? {
-            return Ok(function);
+            return Ok(Deployed { function, warnings: Vec::new() });
         }
         let life = Arc::clone(self.function(id)?.life());
         let _deploying = tokio::select! {
@@ -60,9 +60,11 @@ impl Deployer {
         let version = VersionId { function: id, number: life.next_version() };
         let _held = self.images.hold(version);
         let called = name.as_ref().unwrap_or(&function.name);
-        let built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let mut built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let warnings = std::mem::take(&mut built.warnings);
         let made = Arc::new(Version::new(id, built.version.clone()));
-        self.revise(id, Plan { name, settings, version: Some(made), built: Some(built), key }, stop).await
+        let function = self.revise(id, Plan { name, settings, version: Some(made), built: Some(built), key }, stop).await?;
+        Ok(Deployed { function, warnings })
     }
 
     /// Has another of its versions run from then on, by default the one that was run before.

@@ -12,7 +12,7 @@ use super::{Docker, DockerError, InspectedImage, command, failed};
 use crate::config::BuildNetwork;
 
 /// What is kept of the end of a build's log.
-const MAX_LOG: usize = 16 << 10;
+pub(super) const MAX_LOG: usize = 16 << 10;
 
 /// An image to be built.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl LiveLog {
         (Self { lines, begun: Mutex::default() }, out)
     }
 
-    fn hear(&self, is_stderr: bool, bytes: &[u8]) {
+    pub(super) fn hear(&self, is_stderr: bool, bytes: &[u8]) {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = &mut begun[usize::from(is_stderr)];
         begun.extend_from_slice(bytes);
@@ -151,7 +151,7 @@ fn exit_status(said: &str) -> Option<i32> {
 }
 
 /// What the steps themselves printed, without the builder's own talk and the terminal's colours.
-fn own_lines(log: &str) -> String {
+pub(super) fn own_lines(log: &str) -> String {
     let mut kept = String::new();
     let mut quoted = false;
     for line in log.lines() {
@@ -217,7 +217,7 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-fn tail(log: &str) -> &str {
+pub(super) fn tail(log: &str) -> &str {
     let from = log.len().saturating_sub(MAX_LOG);
     let from = (from..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(0);
     log[from..].trim()

@@ -56,10 +56,10 @@ pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Uploa
         match ended.as_mut() {
             None => Poll::Pending,
             Some(done) => Poll::Ready(done.take().map(|done| match done {
-                Ok(function) => {
+                Ok(deployed) => {
                     let body = match id {
-                        Some(_) => serde_json::to_string(&updated(&function)),
-                        None => serde_json::to_string(&submitted(&function)),
+                        Some(_) => serde_json::to_string(&updated(deployed)),
+                        None => serde_json::to_string(&submitted(deployed)),
                     };
                     let body = body.expect("texts and numbers can be written as JSON");
                     Event::default().event("deployed").data(body)

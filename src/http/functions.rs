@@ -18,7 +18,7 @@ use super::request::RequestId;
 use super::upload::{self, UploadError};
 use super::versions::OfSettings;
 use super::{MULTIPART_OVERHEAD, State};
-use crate::deploy::Upload;
+use crate::deploy::{Deployed, Upload};
 use crate::registry::Function;
 use crate::types::{FunctionId, UnknownFunction};
 
@@ -34,6 +34,10 @@ pub(super) struct Submitted {
     image_id: String,
     /// For people.
     message: String,
+    /// What the zip has and probably does not mean, for people; absent when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, example = json!(["Pipfile is not read"]))]
+    warnings: Vec<String>,
 }
 
 /// A function.
@@ -145,8 +149,7 @@ pub(super) async fn submit(
     if events::are_wanted(&headers) {
         return Ok(events::of_deployment(&state, None, upload, request_id));
     }
-    let function = state.deployer.deploy(upload).await?;
-    Ok(Json(submitted(&function)).into_response())
+    Ok(Json(submitted(state.deployer.deploy(upload).await?)).into_response())
 }
 
 /// Receives the form of a submit or an update, where there is room for it.
@@ -164,11 +167,12 @@ pub(super) async fn receive(
     Ok(upload::receive(form?, state.platform.temp_dir(), limit).await?)
 }
 
-pub(super) fn submitted(function: &Function) -> Submitted {
+pub(super) fn submitted(Deployed { function, warnings }: Deployed) -> Submitted {
     Submitted {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),
         message: format!("Function '{}' deployed successfully", function.name),
+        warnings,
     }
 }
 

@@ -146,7 +146,7 @@ pub(super) struct ProblemBody<'a> {
     pub(super) detail: &'a str,
     /// By which the service's log has more.
     pub(super) request_id: &'a str,
-    /// The end of what the compiler or pip said.
+    /// The end of what the compiler or the installer said.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) build_log: Option<&'a str>,

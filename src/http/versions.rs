@@ -19,8 +19,7 @@ use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::settings::{ChangeBody, ShownSettings};
-use crate::deploy::Upload;
-use crate::registry::Function;
+use crate::deploy::{Deployed, Upload};
 use crate::types::{FunctionId, UnknownFunction};
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, `environment` and \
@@ -39,6 +38,10 @@ pub(super) struct Updated {
     version: u32,
     /// For people.
     message: String,
+    /// What the zip has and probably does not mean, for people; absent when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, example = json!(["Pipfile is not read"]))]
+    warnings: Vec<String>,
 }
 
 /// A function with all that its owner has set.
@@ -124,7 +127,7 @@ pub(super) async fn update(
     if events::are_wanted(&headers) {
         return Ok(events::of_deployment(&state, Some(id), upload, request_id));
     }
-    Ok(Json(updated(&*state.deployer.update(id, upload).await?)).into_response())
+    Ok(Json(updated(state.deployer.update(id, upload).await?)).into_response())
 }
 
 /// Roll back
@@ -140,7 +143,8 @@ pub(super) async fn roll_back(
 ) -> Result<Json<Updated>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Query(target) = target.map_err(|error| Problem::invalid_request(error.body_text()))?;
-    Ok(Json(updated(&*state.deployer.roll_back(id, target.version).await?)))
+    let function = state.deployer.roll_back(id, target.version).await?;
+    Ok(Json(updated(Deployed { function, warnings: Vec::new() })))
 }
 
 /// List versions
@@ -207,12 +211,13 @@ pub(super) async fn configure(
     Ok(Json(Configured { function: shown(&function), settings: (&function.settings).into() }))
 }
 
-pub(super) fn updated(function: &Function) -> Updated {
+pub(super) fn updated(Deployed { function, warnings }: Deployed) -> Updated {
     let version = function.version.id.number;
     Updated {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),
         version,
         message: format!("Function '{}' runs version {version}", function.name),
+        warnings,
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::Dependencies;
 use crate::types::Language;
 
 /// What to build and run.
@@ -15,8 +16,8 @@ pub enum Program {
     Python {
         /// The file to run, in the package's root.
         entry: String,
-        /// There is a `requirements.txt`.
-        requirements: bool,
+        /// What is to be installed for the program.
+        dependencies: Option<Dependencies>,
         /// The package that the zip's single top folder makes, where its `__main__.py` is the entry: that file may import it.
         package: Option<String>,
     },
@@ -24,6 +25,8 @@ pub enum Program {
     Go {
         /// There is a `go.mod`.
         module: bool,
+        /// The files that say which modules are to be downloaded, by their paths; none when all are there.
+        modules: Vec<(String, String)>,
     },
 }
 
@@ -107,12 +110,12 @@ pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&
         (None, Some(python), Some(go)) => return Err(DetectError::Both { python: (*python).to_owned(), go: go.to_owned() }),
     };
     Ok(match chosen {
-        Language::Go => Program::Go { module },
+        Language::Go => Program::Go { module, modules: Vec::new() },
         Language::Python => {
             let entry = choose_entry(&python)?;
             let package = stripped.filter(|name| entry == "__main__.py" && is_identifier(name)).map(str::to_owned);
-            let requirements = names.iter().any(|name| name == "requirements.txt");
-            Program::Python { entry, requirements, package }
+            // The files that name dependencies are read later.
+            Program::Python { entry, dependencies: None, package }
         }
     })
 }
@@ -209,12 +212,12 @@ mod tests {
 
     #[test]
     fn what_the_build_must_know_is_noticed() {
-        let alone = Program::Python { entry: "main.py".to_owned(), requirements: false, package: None };
+        let alone = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
         assert_eq!(detected(&[("main.py", ""), ("data.json", "")], None).unwrap(), alone);
-        let all = Program::Python { entry: "main.py".to_owned(), requirements: true, package: None };
+        let all = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
         assert_eq!(detected(&[("main.py", ""), ("requirements.txt", ""), ("lib/a.py", "")], None).unwrap(), all);
-        assert_eq!(detected(&[("main.go", "package main")], None).unwrap(), Program::Go { module: false });
-        assert_eq!(detected(&[("go.mod", ""), ("x.go", "")], None).unwrap(), Program::Go { module: true });
+        assert_eq!(detected(&[("main.go", "package main")], None).unwrap(), Program::Go { module: false, modules: Vec::new() });
+        assert_eq!(detected(&[("go.mod", ""), ("x.go", "")], None).unwrap(), Program::Go { module: true, modules: Vec::new() });
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod clients;
 mod escapes;
 mod functions;
 mod load;
+mod packages;
 mod protocol;
 mod schema;
 #[path = "../support/mod.rs"]

@@ -38,8 +38,8 @@ async fn a_failed_build_has_the_tools_own_message_and_leaves_nothing() {
         refused(go("func main() {\n\tundefinedFunction()\n}\n"), "undefined: undefinedFunction").await;
         refused(go("import \"example.com/nothing\"\n\nfunc main() { nothing.Do() }\n"), "example.com/nothing").await;
         let nothing = zip(&[("main.py", ""), ("requirements.txt", "no-such-package-of-any-name==99.99\n")]);
-        refused(nothing, "No matching distribution found for no-such-package-of-any-name==99.99").await;
-        refused(zip(&[("main.py", ""), ("requirements.txt", "six =! 1\n")]), "Invalid requirement").await;
+        refused(nothing, "no-such-package-of-any-name was not found in the package registry").await;
+        refused(zip(&[("main.py", ""), ("requirements.txt", "six =! 1\n")]), "no such comparison operator \"=!\"").await;
         eventually("nothing is left", async || app.images().is_empty().then_some(())).await;
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
     })
@@ -175,8 +175,9 @@ async fn packages_are_built_from_source_only_where_that_is_allowed() {
     TestApp::run(&[], async |app| {
         let answer = app.submit(from_source()).await.assert_problem(422, "build_failed", "");
         let log = answer.body["buildLog"].as_str().unwrap();
-        assert!(log.contains("No matching distribution found for docopt") && log.contains("PYTHON_ALLOW_SOURCE_BUILDS"), "{log}");
-        app.submit(sneaky()).await.assert_problem(422, "build_failed", "--no-binary :all:");
+        assert!(log.contains("docopt==0.6.2 has no usable wheels") && log.contains("PYTHON_ALLOW_SOURCE_BUILDS"), "{log}");
+        let answer = app.submit(sneaky()).await.assert_problem(422, "build_failed", "");
+        assert!(answer.body["buildLog"].as_str().unwrap().contains("no usable wheels"), "{:#}", answer.body);
     })
     .await;
     TestApp::run(&[("PYTHON_ALLOW_SOURCE_BUILDS", "true")], async |app| {
@@ -210,7 +211,7 @@ async fn a_build_is_told_of_as_it_goes() {
         let deployed: serde_json::Value = serde_json::from_str(&data).unwrap();
         assert_eq!((name.as_str(), deployed["message"].as_str()), ("deployed", Some("Function 'f' deployed successfully")));
         assert!(told.iter().all(|(name, _)| name == "log"), "{told:?}");
-        assert!(told.iter().any(|(_, line)| line.starts_with("Collecting six==1.16.0")), "{told:?}");
+        assert!(told.iter().any(|(_, line)| line == "+ six==1.16.0"), "{told:?}");
         assert!(!told.iter().any(|(_, line)| line.starts_with("Step ")), "{told:?}");
         let mut told = events(go("func main() {\n\tundefinedFunction()\n}\n")).await;
         let (name, data) = told.pop().unwrap();

@@ -23,7 +23,7 @@ mod layouts;
 mod lifecycle;
 mod metrics;
 mod outcomes;
-
+mod packages;
 mod pool;
 mod sandbox;
 #[path = "../support/mod.rs"]

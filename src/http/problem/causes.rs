@@ -17,7 +17,7 @@ use crate::images::ImageError;
 use crate::instance::StartError;
 use crate::invoke::InvokeError;
 use crate::invoke::input::InputError;
-use crate::package::{DetectError, PackageError};
+use crate::package::{DependencyError, DetectError, PackageError};
 use crate::pool::AcquireError;
 use crate::runtime::RuntimeError;
 use crate::settings::SettingsError;
@@ -214,6 +214,7 @@ fn package(error: &PackageError) -> Problem {
         }
         PackageError::Io(_) if is_full(error) => Problem::disk_full(error),
         PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
+        PackageError::Dependencies(error) => dependencies(error),
         PackageError::Detect(
             DetectError::Nothing { .. } | DetectError::Both { .. } | DetectError::NotThere { .. } | DetectError::Entry { .. },
         ) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
@@ -226,6 +227,18 @@ fn package(error: &PackageError) -> Problem {
         | PackageError::FileAsFolder(_)
         | PackageError::Overlap
         | PackageError::Damaged { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid_archive", error),
+    }
+}
+
+fn dependencies(error: &DependencyError) -> Problem {
+    match error {
+        DependencyError::Io(_) => Problem::internal(error),
+        DependencyError::Refused { .. }
+        | DependencyError::Encoding { .. }
+        | DependencyError::TooLarge { .. }
+        | DependencyError::TooMany
+        | DependencyError::Project(_)
+        | DependencyError::Dynamic => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
     }
 }
 
@@ -244,9 +257,8 @@ fn build(error: &BuildError) -> Problem {
             Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
         }
         BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
-        BuildError::SourceBuild(_) | BuildError::Requirements => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
-        }
+        BuildError::Dependencies(error) => dependencies(error),
+        BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
         BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {

@@ -1,0 +1,248 @@
+//! A container that fetches what a build needs: an ordinary user's, with a network and without anything worth having.
+//!
+//! What the container is to do comes in by stdin, so that no secret is in its configuration; what it has fetched goes out
+//! by stdout, and is not to be trusted.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Child;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::build::{MAX_LOG, own_lines, tail};
+use super::{Docker, DockerError, LiveLog, Mask, command, failed};
+use crate::config::BuildNetwork;
+use crate::metrics;
+
+/// Nobody, on every Debian.
+const USER: &str = "65534:65534";
+const PIDS: u32 = 512;
+/// A longer line is cut, in bytes: a secret in it must be seen whole.
+const MAX_LINE: usize = 64 << 10;
+/// How long a killed client's pipes may stay open.
+const LEAK_LIMIT: Duration = Duration::from_secs(2);
+/// Without its client a container is never started, but a busy daemon may be about to make it: so it is looked for again.
+const LOOKS: [Duration; 4] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
+/// By the docker client, when the daemon did not run the container.
+const NOT_RUN: i32 = 125;
+const KILLED: i32 = 137;
+
+/// One container to be run.
+#[derive(Debug)]
+pub struct DownloadSpec<'a> {
+    /// The container's name.
+    pub name: &'a str,
+    /// The image's name, which must be on this machine.
+    pub image: &'a str,
+    /// Names and values.
+    pub labels: &'a [(&'static str, String)],
+    /// The program and its arguments. They are no secret.
+    pub program: &'a [&'a str],
+    /// What it can reach.
+    pub network: BuildNetwork,
+    /// Of the container with all that it writes, in bytes.
+    pub memory: u64,
+    /// In processors.
+    pub cpus: f64,
+    /// What it writes may be run there.
+    pub exec: bool,
+    /// The deadline.
+    pub limit: Duration,
+    /// Gets what it says by stderr, as it says it.
+    pub live: Option<&'a LiveLog>,
+    /// Hidden in what it says.
+    pub mask: &'a Mask,
+}
+
+/// What a container came to.
+#[derive(Debug)]
+pub struct Downloaded<T> {
+    /// What was made of its stdout.
+    pub value: T,
+    /// It ended well.
+    pub is_done: bool,
+    /// It was killed, as the kernel does when memory is short.
+    pub is_killed: bool,
+    /// The end of what it said by stderr.
+    pub log: String,
+}
+
+impl DownloadSpec<'_> {
+    fn arguments(&self) -> Vec<String> {
+        let mut args: Vec<String> =
+            ["run", "--rm", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
+        args.push(format!("--name={}", self.name));
+        args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
+        args.extend(
+            [
+                "--read-only",
+                "--cap-drop=ALL",
+                "--security-opt=no-new-privileges",
+                "--ipc=private",
+                "--log-driver=none",
+                "--ulimit=core=0:0",
+            ]
+            .map(str::to_owned),
+        );
+        if self.network == BuildNetwork::None {
+            args.push("--network=none".to_owned());
+        }
+        args.push(format!("--user={USER}"));
+        args.extend([format!("--memory={}", self.memory), format!("--memory-swap={}", self.memory)]);
+        args.extend([format!("--cpus={}", self.cpus), format!("--pids-limit={PIDS}")]);
+        let exec = if self.exec { "exec" } else { "noexec" };
+        // The memory counts what is in there, too.
+        args.push(format!("--tmpfs=/tmp:rw,{exec},nosuid,nodev,mode=1777,size={}", self.memory));
+        args.extend(["--env=HOME=/tmp", "--env=TMPDIR=/tmp", "--workdir=/tmp"].map(str::to_owned));
+        args.push(format!("--entrypoint={}", self.program[0]));
+        args.extend(["--", self.image].map(str::to_owned));
+        args.extend(self.program[1..].iter().map(|&argument| argument.to_owned()));
+        args
+    }
+}
+
+impl Docker {
+    /// Runs a container to its end, with `input` as its stdin, and `read` on a thread of its own to take its stdout. When this
+    /// returns, the container is gone.
+    pub async fn download<T: Send + 'static>(
+        &self,
+        spec: &DownloadSpec<'_>,
+        input: Vec<u8>,
+        read: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+        stop: &CancellationToken,
+    ) -> Result<Downloaded<T>, DockerError> {
+        let began = time::Instant::now();
+        let mut command = command::docker();
+        command.args(spec.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = command.spawn().map_err(DockerError::Spawn)?;
+        let mut stdin = client.stdin.take().expect("stdin is piped");
+        let stdout = client.stdout.take().expect("stdout is piped").into_owned_fd().map_err(DockerError::Spawn)?;
+        let mut stderr = client.stderr.take().expect("stderr is piped");
+        let mut reader = tokio::task::spawn_blocking(move || {
+            let mut stdout = File::from(stdout);
+            let value = read(&mut stdout);
+            // What is left must not keep the container from its end.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+            value
+        });
+        let mut log = String::new();
+        let ended = {
+            let write = async {
+                // A container that ends early says why by itself.
+                let _ = stdin.write_all(&input).await;
+                drop(stdin);
+            };
+            let work = async { tokio::join!(write, hear(&mut stderr, spec, &mut log), &mut reader, client.wait()) };
+            tokio::select! {
+                ((), (), value, status) = work => Ok((value, status)),
+                () = time::sleep(spec.limit) => Err(DockerError::Timeout { limit: spec.limit }),
+                () = stop.cancelled() => Err(DockerError::Cancelled),
+            }
+        };
+        metrics::docker_command("run", began.elapsed(), ended.is_err());
+        let (value, status) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.end(&mut client, spec.name).await;
+                // Its pipe has no other end now.
+                let _ = time::timeout(LEAK_LIMIT, reader).await;
+                return Err(error);
+            }
+        };
+        let status: ExitStatus = status.map_err(DockerError::Spawn)?;
+        // A client that was killed has left its container.
+        if status.code().is_none() {
+            self.end(&mut client, spec.name).await;
+        }
+        if status.code().is_none_or(|code| code == NOT_RUN) {
+            return Err(failed("run", &log));
+        }
+        let value = value.map_err(|error| DockerError::Spawn(std::io::Error::other(error)))?;
+        let log = tail(&log).to_owned();
+        Ok(Downloaded { value, is_done: status.success(), is_killed: status.code() == Some(KILLED), log })
+    }
+
+    /// Ends the client and then the container. What can't be removed now is found by its labels.
+    async fn end(&self, client: &mut Child, name: &str) {
+        command::kill_and_wait(client).await;
+        for pause in LOOKS {
+            time::sleep(pause).await;
+            match self.remove_container(name).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(container.name = name, %error, "failed to remove a container"),
+            }
+        }
+    }
+}
+
+/// Hears line by line, so that a secret is seen whole.
+async fn hear(pipe: &mut (impl AsyncRead + Unpin), spec: &DownloadSpec<'_>, log: &mut String) {
+    let mut buffer = vec![0; 16 << 10];
+    let mut line = Vec::new();
+    loop {
+        let read = pipe.read(&mut buffer).await.unwrap_or(0);
+        for &byte in &buffer[..read] {
+            if byte != b'\n' {
+                // The rest of a line that is too long is left out.
+                if line.len() < MAX_LINE {
+                    line.push(byte);
+                }
+                continue;
+            }
+            tell(&mut line, spec, log);
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    if !line.is_empty() {
+        tell(&mut line, spec, log);
+    }
+}
+
+fn tell(line: &mut Vec<u8>, spec: &DownloadSpec<'_>, log: &mut String) {
+    let text = own_lines(&spec.mask.cover(&String::from_utf8_lossy(line)));
+    line.clear();
+    if let Some(live) = spec.live {
+        live.hear(true, text.as_bytes());
+    }
+    log.push_str(&text);
+    if log.len() > 2 * MAX_LOG {
+        *log = tail(log).to_owned() + "\n";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn the_container_is_hardened_and_has_no_secret_in_its_configuration() {
+        let mask = Mask::new(&[Secret("https://me:password@example.org".to_owned())]);
+        let spec = DownloadSpec {
+            name: "one",
+            image: "image",
+            labels: &[("a", "b".to_owned())],
+            program: &["python3", "-c", "script"],
+            network: BuildNetwork::None,
+            memory: 2_000_000_000,
+            cpus: 2.0,
+            exec: false,
+            limit: Duration::from_secs(1),
+            live: None,
+            mask: &mask,
+        };
+        let expected = "run --rm --interactive --sig-proxy=false --pull=never --name=one --label=a=b --read-only --cap-drop=ALL \
+                        --security-opt=no-new-privileges --ipc=private --log-driver=none --ulimit=core=0:0 --network=none \
+                        --user=65534:65534 --memory=2000000000 --memory-swap=2000000000 --cpus=2 --pids-limit=512 \
+                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=2000000000 --env=HOME=/tmp --env=TMPDIR=/tmp \
+                        --workdir=/tmp --entrypoint=python3 -- image -c script";
+        assert_eq!(spec.arguments().join(" "), expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! Secret values, taken out of what is logged or answered. Pure.
+
+use crate::config::Secret;
+
+/// In place of a secret.
+const MASK: &str = "***";
+/// A shorter part of a value is no secret worth the letters that it would cost each line.
+const MIN_PART: usize = 4;
+
+/// What must not be seen.
+#[derive(Clone, Default)]
+pub struct Mask {
+    /// The longest first, as one may be a part of another.
+    hidden: Vec<String>,
+}
+
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "(mask of {})", self.hidden.len())
+    }
+}
+
+impl Mask {
+    /// Hides these values, and of the URLs in them each password, or what stands in its place.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut hidden = Vec::new();
+        for Secret(value) in values {
+            hidden.push(value.clone());
+            for word in value.split(|c: char| c.is_whitespace() || c == ',' || c == '|') {
+                let Some((_, rest)) = word.split_once("://") else { continue };
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                let Some((user, _)) = authority.rsplit_once('@') else { continue };
+                let password = user.split_once(':').map_or(user, |(_, password)| password);
+                let parts = [word, user, password].map(str::to_owned);
+                hidden.extend(parts.into_iter().chain([decoded(password)]).filter(|part| part.len() >= MIN_PART));
+            }
+        }
+        hidden.retain(|value| !value.is_empty());
+        hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        hidden.dedup();
+        Self { hidden }
+    }
+
+    /// A text without them.
+    pub fn cover(&self, text: &str) -> String {
+        self.hidden.iter().fold(text.to_owned(), |text, value| {
+            if text.contains(value.as_str()) { text.replace(value.as_str(), MASK) } else { text }
+        })
+    }
+}
+
+/// Without percent-encoding.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| byte == b'%') {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_what_is_secret_in_their_urls_are_hidden() {
+        let values = ["https://me:p%40ssword@index.example.org/simple https://abcdefgh@other.example.org/", "off"];
+        let values = values.map(|value| Secret(value.to_owned()));
+        let mask = Mask::new(&values);
+        for said in [
+            "p%40ssword",
+            "p@ssword",
+            "https://me:p%40ssword@index.example.org/simple",
+            "https://me:p%40ssword@index.example.org/simple/six/",
+            "https://abcdefgh@other.example.org/six",
+        ] {
+            let covered = mask.cover(&format!("error: {said}!"));
+            assert!(covered.starts_with("error: ") && covered.contains("***"), "{covered}");
+            assert!(!covered.contains("ssword") && !covered.contains("abcdefgh"), "{covered}");
+        }
+        assert_eq!(mask.cover("from https://index.example.org/simple"), "from https://index.example.org/simple");
+        assert_eq!(format!("{mask:?}").contains("ssword"), false);
+        assert_eq!(Mask::default().cover("as it is"), "as it is");
+    }
+}

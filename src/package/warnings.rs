@@ -1,0 +1,88 @@
+//! What a package has and probably does not mean. [`of`] is the list: a new kind is a line there.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{Program, detect, handler};
+
+/// Files of the root that name dependencies in forms which are not read, in lower case.
+const NOT_READ: [&str; 13] = [
+    "pipfile",
+    "pipfile.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "pylock.toml",
+    "environment.yml",
+    "environment.yaml",
+    "conda.yml",
+    "setup.py",
+    "setup.cfg",
+    "requirements.in",
+    "requirement.txt",
+    "requirements.txt.txt",
+];
+
+/// A text for people on each.
+pub(super) fn of(root: &Path, program: &Program) -> io::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    if let Program::Python { entry, .. } = program {
+        warnings.extend(dependency_files(root)?);
+        let source = detect::start_of(&root.join(entry))?;
+        warnings.extend(handler::warning(entry, &String::from_utf8_lossy(&source)));
+    }
+    Ok(warnings)
+}
+
+fn dependency_files(root: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let is_locked = has("uv.lock") && has("pyproject.toml");
+    let not_read = names.iter().filter(|name| {
+        let lower = name.to_ascii_lowercase();
+        let is_other_case = lower == "requirements.txt" && *name != "requirements.txt";
+        let is_alone = *name == "uv.lock" && !is_locked;
+        is_other_case || is_alone || *name == "requirements.txt" && is_locked || NOT_READ.contains(&lower.as_str())
+    });
+    let warning = |name: &String| match name.as_str() {
+        "requirements.txt" => "requirements.txt is not read, as there is a uv.lock".to_owned(),
+        "uv.lock" => "uv.lock is not read, as there is no pyproject.toml beside it".to_owned(),
+        name => {
+            format!("{name} is not read; dependencies are installed from uv.lock, requirements.txt or pyproject.toml")
+        }
+    };
+    Ok(not_read.map(warning).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(files: &[&str]) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("main.py"), "").unwrap();
+        for name in files {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
+        of(dir.path(), &program).unwrap()
+    }
+
+    #[test]
+    fn each_dependency_file_that_is_not_read_is_named() {
+        assert_eq!(warnings(&["main.py", "requirements.txt", "pyproject.toml"]), [""; 0]);
+        assert_eq!(warnings(&["uv.lock", "pyproject.toml"]), [""; 0]);
+        let named = warnings(&["Pipfile", "Requirements.txt", "environment.yml", "setup.py", "main.py"]);
+        let names: Vec<&str> = named.iter().map(|warning| warning.split(' ').next().unwrap()).collect();
+        assert_eq!(names, ["Pipfile", "Requirements.txt", "environment.yml", "setup.py"]);
+        assert!(warnings(&["uv.lock"])[0].contains("no pyproject.toml"));
+        assert!(warnings(&["uv.lock", "pyproject.toml", "requirements.txt"])[0].contains("as there is a uv.lock"));
+    }
+}

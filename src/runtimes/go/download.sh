@@ -1,0 +1,17 @@
+# Fetches Go modules, in a container of its own and as an ordinary user.
+#
+# A tar comes by stdin: below `env/` a file for each variable with its value, and below `files/` what says which modules are
+# wanted. What was fetched goes out by stdout as a tar, what there is to say by stderr.
+set -eu
+mkdir -p /tmp/given/files /tmp/modules
+tar -x -C /tmp/given
+for file in /tmp/given/env/*; do
+  [ -e "$file" ] && export "$(basename "$file")=$(cat "$file")"
+done
+cd /tmp/given/files
+unset GOWORK
+export GOMODCACHE=/tmp/modules GOFLAGS=-modcacherw GOCACHE=/tmp/cache GOENV=off GOTOOLCHAIN=local
+if ! go mod download >&2; then exit 1; fi
+mkdir -p /tmp/modules/cache/download
+cd /tmp/modules
+tar -c --format=gnu --exclude='*.lock' --exclude='cache/download/sumdb' cache/download

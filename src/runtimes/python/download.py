@@ -1,0 +1,143 @@
+"""Fetches Python packages, in a container of its own and as an ordinary user.
+
+A tar comes by stdin: `request.json`, which says what to do and holds the environment for it, and below `files/` what it is done
+with. What was fetched goes out by stdout as a tar, what there is to say by stderr. Nothing that was fetched is run or imported
+here, unless source builds are allowed.
+"""
+
+import json
+import os
+import shutil
+import site
+import stat
+import subprocess
+import sys
+import tarfile
+
+GIVEN = "/tmp/given"
+TARGET = "/tmp/target"
+UV = "/opt/youtube-serverless/uv/bin/uv"
+# uv's names for what pip calls otherwise, the names of pip's first.
+SAME = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_TRUSTED_HOST": "UV_INSECURE_HOST"}
+KILLED = 137
+
+
+def main():
+    out = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
+    # Whatever is started here speaks to the log.
+    os.dup2(2, 1)
+    request = receive(sys.stdin.buffer)
+    {"tool": fetch_uv, "export": export, "install": install}[request["action"]](request, out)
+    out.flush()
+
+
+def receive(pipe):
+    with tarfile.open(fileobj=pipe, mode="r|") as given:
+        for member in given:
+            path = os.path.join(GIVEN, member.name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                shutil.copyfileobj(given.extractfile(member), file)
+    os.makedirs(os.path.join(GIVEN, "files"), exist_ok=True)
+    with open(os.path.join(GIVEN, "request.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def run(arguments, environment, **options):
+    done = subprocess.run(arguments, env={**os.environ, **environment}, cwd=os.path.join(GIVEN, "files"), check=False, **options)
+    if done.returncode < 0:
+        sys.exit(KILLED)
+    if done.returncode > 0:
+        sys.exit(1)
+    return done.stdout
+
+
+def fetch_uv(request, out):
+    """By the interpreter's own pip, of which nothing else is wanted."""
+    given = request["environment"]
+    indexes = {pip: url_of(given[uv]) for pip, uv in SAME.items() if uv in given and pip not in given}
+    elsewhere = {name: value for name, value in given.items() if not name.startswith(("PIP_", "UV_"))}
+    options = ["--no-input", "--no-cache-dir", "--progress-bar=off", "--disable-pip-version-check", "--no-compile"]
+    packages = ["--no-deps", "--only-binary=:all:", "--target=" + TARGET, "uv==" + request["uv"]]
+    command = [sys.executable, "-I", "-m", "pip", "install", *options, *packages]
+    # An index of one's own need not have it.
+    if subprocess.run(command, env={**os.environ, **given, **indexes}, check=False).returncode != 0:
+        run(command, elsewhere)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        add_file(tar, os.path.join(TARGET, "bin", "uv"), "uv/bin/uv")
+        # By which the folder is known where packages are looked for.
+        add_folder(tar, "site" + site.getsitepackages()[0])
+
+
+def url_of(indexes):
+    """Without the names that uv's indexes may have."""
+    return " ".join(index.split("=", 1)[1] if "=" in index.split(":", 1)[0] else index for index in indexes.split())
+
+
+def uv(command):
+    return [UV, *command, "--no-config", "--no-cache", "--no-progress", "--color=never", "--no-python-downloads", "--python=" + sys.executable]
+
+
+def export(_, out):
+    """Of a lock the requirements, as text."""
+    wanted = ["--frozen", "--offline", "--no-emit-project", "--no-emit-workspace", "--no-emit-local", "--no-header"]
+    out.write(run(uv(["export", *wanted]), {}, stdout=subprocess.PIPE))
+
+
+def install(request, out):
+    environment = dict(request["environment"])
+    for pip, name in SAME.items():
+        if pip in environment:
+            environment.setdefault(name, environment[pip])
+    command = uv(["pip", "install"]) + ["--link-mode=hardlink", "--target=" + TARGET]
+    if not request["sourceBuilds"]:
+        command.append("--no-build")
+    if request["prereleases"]:
+        command.append("--prerelease=allow")
+    command += ["--requirements=" + os.path.join(".", name) for name in request["requirements"]]
+    command += ["--constraints=" + os.path.join(".", name) for name in request["constraints"]]
+    run(command, environment)
+    os.makedirs(TARGET, exist_ok=True)
+    compile_all(site.getsitepackages()[0])
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20) as tar:
+        for folder, folders, files in os.walk(TARGET):
+            folders.sort()
+            inside = os.path.relpath(folder, TARGET)
+            if inside != ".":
+                add_folder(tar, inside)
+            for name in sorted(files):
+                # uv's own.
+                if (inside, name) != (".", ".lock"):
+                    add_file(tar, os.path.join(folder, name), os.path.normpath(os.path.join(inside, name)))
+
+
+def compile_all(place):
+    """At run time nothing can be written. `-I` and `-S`: none of what is compiled can be imported meanwhile."""
+    paths = ["-s", TARGET, "-p", place]
+    jobs = ["-j", str(len(os.sched_getaffinity(0)))]
+    arguments = [sys.executable, "-I", "-S", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", *paths, *jobs, TARGET]
+    # A file that does not compile may stay unused.
+    if subprocess.run(arguments, check=False).returncode < 0:
+        sys.exit(KILLED)
+
+
+def add_folder(tar, name):
+    entry = tarfile.TarInfo(name)
+    entry.type = tarfile.DIRTYPE
+    entry.mode = 0o755
+    tar.addfile(entry)
+
+
+def add_file(tar, path, name):
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        sys.exit(f"{name} is neither a file nor a folder")
+    entry = tarfile.TarInfo(name)
+    entry.size = status.st_size
+    entry.mtime = int(status.st_mtime)
+    entry.mode = 0o755 if status.st_mode & 0o111 else 0o644
+    with open(path, "rb") as file:
+        tar.addfile(entry, file)
+
+
+main()
