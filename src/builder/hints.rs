@@ -1,8 +1,16 @@
 //! What a build's log means for people: advice before the compiler's own words, and warnings. Pure.
 
-/// The log of a failed Go build, with a line of advice first where there is any.
-pub(super) fn advised(log: String) -> String {
-    match of_go(&log) {
+use crate::package::Program;
+
+/// What to do where go.mod and go.sum are not complete.
+const TIDY: &str = "go.mod and go.sum do not name all that the program imports: run `go mod tidy`, and post both files.";
+
+/// The log of a failed build, with a line of advice first where there is any.
+pub(super) fn advised(program: &Program, log: String) -> String {
+    let Program::Go { modules, .. } = program else { return log };
+    // A module without its sum is of no use, whatever became of its download.
+    let lacks_sums = !modules.is_empty() && !modules.iter().any(|(path, _)| path.ends_with("go.sum"));
+    match of_go(&log).or_else(|| lacks_sums.then(|| TIDY.to_owned())) {
         Some(advice) => format!("{advice}\n{log}"),
         None => log,
     }
@@ -20,8 +28,7 @@ fn of_go(log: &str) -> Option<String> {
         ));
     }
     if log.contains("missing go.sum entry") || log.contains("no required module provides package") {
-        let advice = "go.mod and go.sum do not name all that the program imports: run `go mod tidy`, and post both files.";
-        return Some(advice.to_owned());
+        return Some(TIDY.to_owned());
     }
     if log.contains("build constraints exclude all Go files") {
         let advice = "No Go file of the root is for this platform (Linux, cgo off): a file with `import \"C\"`, or with a build \
