@@ -273,9 +273,7 @@ impl Builder {
         let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
         let built = self.build_now(source, stop).instrument(span).await;
         let built = built.map_err(|error| match error {
-            BuildError::Failed { log } if source.program.language() == Language::Go => {
-                BuildError::Failed { log: hints::advised(log) }
-            }
+            BuildError::Failed { log } => BuildError::Failed { log: hints::advised(source.program, log) },
             error => error,
         });
         metrics::build(result_of(&built), began.elapsed());
