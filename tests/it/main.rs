@@ -22,6 +22,7 @@ mod isolation;
 mod lifecycle;
 mod metrics;
 mod outcomes;
+mod output;
 mod pool;
 mod sandbox;
 #[path = "../support/mod.rs"]

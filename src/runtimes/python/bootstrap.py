@@ -420,6 +420,9 @@ def show(error):
 
 
 def wind_up(status):
+        if name == b"TZ":
+            # The C library has read that of the supervisor.
+            time.tzset()
     """Ends the process as the interpreter does, in the same order, but for the memory that it need not free.
 
     To take the interpreter down in earnest writes to most of its pages, each of which is still shared with the
@@ -445,6 +448,8 @@ def wind_up(status):
         os.kill(os.getpid(), -status)
     os._exit(status)
 
+    # What is printed reaches the platform line by line, and so outlives whatever ends the process.
+    sys.stdout.reconfigure(line_buffering=True)
 
 def flush(status):
     for stream in (sys.stdout, sys.stderr):
