@@ -37,7 +37,7 @@
 //! - After a timeout the answer leaves when the container is gone; when Docker does not remove it in time, it says `lost`.
 //!   Killing the docker *client* never stops a container.
 //! - An instance runs one invocation at a time, each in a process of its own. It is used again only after its bootstrap
-//!   has killed all other processes, emptied what can be written and said so, under the invocation's nonce; whatever else
+//!   has killed all other processes, found itself as it began (its limits and priorities are every later process's), emptied what can be written and said so, under the invocation's nonce; whatever else
 //!   it says, or if it says nothing in time, ends it.
 //! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself.
 //! - Every docker command has a deadline and is killed with its process group; its output is drained and capped.

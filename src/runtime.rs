@@ -31,8 +31,9 @@ const PYTHON: Files =
 const GO: Files = &[
     ("Dockerfile", include_str!("runtimes/go/Dockerfile")),
     ("bootstrap.go", include_str!("runtimes/go/bootstrap.go")),
-    ("memfd_amd64.go", include_str!("runtimes/go/memfd_amd64.go")),
-    ("memfd_arm64.go", include_str!("runtimes/go/memfd_arm64.go")),
+    ("inheritance.go", include_str!("runtimes/go/inheritance.go")),
+    ("calls_amd64.go", include_str!("runtimes/go/calls_amd64.go")),
+    ("calls_arm64.go", include_str!("runtimes/go/calls_arm64.go")),
     ("go.mod.txt", include_str!("runtimes/go/go.mod.txt")),
 ];
 

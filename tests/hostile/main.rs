@@ -14,6 +14,7 @@ mod builds;
 mod clients;
 mod escapes;
 mod functions;
+mod inheritance;
 mod load;
 mod protocol;
 mod schema;
