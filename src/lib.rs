@@ -30,6 +30,7 @@
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
 //!   no more containers than DOCKER_CONTAINER_LIMIT exist, whatever happens to clients; beside them one at a time at the
 //!   start, which [`isolation`] looks into.
+//! - A container's user is no other container's while its slot is held: the kernel counts much by user.
 //! - What a container writes is read until it is removed, or our end of its pipe is closed: Docker does not end a container
 //!   while that has nowhere to go.
 //! - Dropping an instance, in any state, removes its container. A client that leaves drops the handler's future and with it

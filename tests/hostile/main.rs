@@ -20,6 +20,7 @@ mod protocol;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 
 use tokio::sync::{Mutex, MutexGuard};
 
