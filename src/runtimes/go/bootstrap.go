@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: executes the function's binary in a fresh process per invocation.
 //
-// Speaks protocol v2 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
+// Speaks protocol v3 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	version       = 2
+	version       = 3
 	protocolIn    = 0
 	protocolOut   = 1
 	maxRequest    = 4 << 20

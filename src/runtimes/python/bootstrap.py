@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a fresh process per invocation.
 
-Speaks protocol v2 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
+Speaks protocol v3 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
 this warm interpreter, so that a request only wakes it. The child must be indistinguishable from
 `python3 main.py`, which is why this file imports little, forgets what it imported, and ends the child in the
 interpreter's own order. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
@@ -16,7 +16,7 @@ import os
 import select
 import time
 
-VERSION = 2
+VERSION = 3
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_REQUEST = 4 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 32768, 0.02
