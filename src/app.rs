@@ -62,10 +62,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let docker = Docker::default();
     let tasks = TaskTracker::new();
     let (monitor, health) = health::channel(docker.clone());
-    let runtimes = Runtimes::new(docker.clone(), config.builds.clone());
+    let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids);
     // Cancelled once the grace for requests is over: what still runs then is ended.
     let end = CancellationToken::new();
-    let limits = (config.sandbox.clone(), config.pool.clone());
+    let limits = (config.sandbox.clone(), config.pool.clone(), config.uids);
     let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
     let builder =
         Builder::new(docker.clone(), runtimes, Arc::clone(&platform), config.builds.clone(), tasks.clone(), end.clone());
@@ -78,7 +78,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.clone(),
         end.clone(),
     );
-    let isolation = Isolation::new(docker.clone(), Arc::clone(&platform), config.sandbox.clone(), tasks.clone(), end.clone());
+    let checked = (config.sandbox.clone(), config.uids.of_check());
+    let isolation = Isolation::new(docker.clone(), Arc::clone(&platform), checked, tasks.clone(), end.clone());
     if config.builds.buildkit {
         isolation.note("builds", vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()]);
     }

@@ -3,6 +3,7 @@
 //! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
 
 mod parse;
+mod uids;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,6 +21,7 @@ use parse::{
     parse_rate, parse_repository, parse_runtime, parse_token,
 };
 pub use parse::{parse_duration, parse_size, whole_millis};
+pub use uids::Uids;
 
 /// Everything that can be set, as it was at the start.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub builds: Builds,
     /// For each container.
     pub sandbox: Sandbox,
+    /// INSTANCE_UIDS: the users that containers run as, of which no two have the same.
+    pub uids: Uids,
     /// For executions as a whole.
     pub pool: Pool,
     /// For each function.
@@ -220,6 +224,8 @@ impl Config {
             runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
             required: vars.read("REQUIRE_ISOLATION", false, "true or false", parse)?,
         };
+        let container_limit = vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?;
+        let uids = vars.uids("INSTANCE_UIDS", Uids::DEFAULT, container_limit)?;
         let run_timeout = vars.duration("DOCKER_RUN_TIMEOUT", 30)?;
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
         let functions = Functions {
@@ -262,9 +268,10 @@ impl Config {
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
             sandbox,
+            uids,
             functions,
             pool: Pool {
-                container_limit: vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?,
+                container_limit,
                 run_timeout,
                 max_output_size: vars.read("MAX_OUTPUT_SIZE", 1_000_000, OUTPUT, |text| {
                     parse_size(text).filter(|&bytes| bytes <= MAX_OUTPUT).map(|bytes| bytes as u32)
@@ -391,6 +398,17 @@ impl Reader {
 
     fn size(&mut self, variable: &'static str, bytes: u64) -> Result<u64, ConfigError> {
         self.read(variable, bytes, SIZE, parse_size)
+    }
+
+    fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
+        let expected = format!(
+            "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, without 0, 65534 and 65535",
+            containers + 1
+        );
+        let uids = self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
+        // The default may be too few.
+        let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
+        uids.suffice(containers).then_some(uids).ok_or_else(few)
     }
 
     fn count(&mut self, variable: &'static str, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {

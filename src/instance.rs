@@ -138,6 +138,12 @@ impl Instance {
             Ok(Ok(mut exit)) => {
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed().await);
+                    if exit.oom == Some(true) {
+                        // Docker says so of the container for good: of a later invocation nothing could be told.
+                        drop(self.wire);
+                        self.guard.remove().await;
+                        return (End::Exited(exit), After::Ended);
+                    }
                 }
                 let unclean = |instance| After::Unclean(Unclean { instance, nonce: request.nonce });
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })

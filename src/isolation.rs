@@ -34,6 +34,7 @@ pub struct Isolation {
     docker: Docker,
     platform: Arc<Platform>,
     sandbox: Sandbox,
+    uid: u32,
     tasks: TaskTracker,
     /// By what was looked at.
     missing: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -59,15 +60,15 @@ pub enum CheckError {
 }
 
 impl Isolation {
-    /// Nothing was looked at yet.
+    /// Nothing was looked at yet. The user is for the containers to look into, one at a time.
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
-        sandbox: Sandbox,
+        (sandbox, uid): (Sandbox, u32),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { docker, platform, sandbox, tasks, missing: Mutex::default(), stop })
+        Arc::new(Self { docker, platform, sandbox, uid, tasks, missing: Mutex::default(), stop })
     }
 
     /// What was asked for and is not there, each a sentence for people.
@@ -93,7 +94,7 @@ impl Isolation {
         // In a task, as the container must be removed whatever becomes of the caller.
         let looked = self.tasks.spawn(async move { this.look(language, &image).await });
         let said = looked.await.map_err(|_| CheckError::Died)??;
-        self.note(language.as_str(), evidence::missing(&said, &self.sandbox));
+        self.note(language.as_str(), evidence::missing(&said, &self.sandbox, self.uid));
         tracing::info!(language = language.as_str(), "isolation was checked");
         Ok(())
     }
@@ -106,7 +107,7 @@ impl Isolation {
             (label::LANGUAGE, language.as_str().to_owned()),
         ];
         let program = Some(("/bin/sh", evidence::SCRIPT));
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, program };
+        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, uid: self.uid, program };
         let (mut container, stdin, stdout) = Container::run(&self.docker, &spec).map_err(CheckError::Docker)?;
         drop(stdin);
         let mut said = Vec::new();

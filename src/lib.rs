@@ -30,6 +30,7 @@
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
 //!   no more containers than DOCKER_CONTAINER_LIMIT exist, whatever happens to clients; beside them one at a time at the
 //!   start, which [`isolation`] looks into.
+//! - A container's user is no other container's while its slot is held: the kernel counts much by user.
 //! - What a container writes is read until it is removed, or our end of its pipe is closed: Docker does not end a container
 //!   while that has nowhere to go.
 //! - Dropping an instance, in any state, removes its container. A client that leaves drops the handler's future and with it
@@ -37,7 +38,7 @@
 //! - After a timeout the answer leaves when the container is gone; when Docker does not remove it in time, it says `lost`.
 //!   Killing the docker *client* never stops a container.
 //! - An instance runs one invocation at a time, each in a process of its own. It is used again only after its bootstrap
-//!   has killed all other processes, emptied what can be written and said so, under the invocation's nonce; whatever else
+//!   has killed all other processes, found itself as it began (its limits and priorities are every later process's), emptied what can be written and said so, under the invocation's nonce; whatever else
 //!   it says, or if it says nothing in time, ends it.
 //! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself.
 //! - Every docker command has a deadline and is killed with its process group; its output is drained and capped.

@@ -6,6 +6,7 @@
 mod lease;
 mod policy;
 mod state;
+mod uids;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -87,12 +88,12 @@ impl Pool {
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
-        config: (config::Sandbox, config::Pool),
+        config: (config::Sandbox, config::Pool, config::Uids),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (sandbox, limits) = config;
-        let state = Mutex::new(State::new(limits.container_limit as usize));
+        let (sandbox, limits, uids) = config;
+        let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
         Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, pressed: Notify::new() }))
     }
 
@@ -241,17 +242,17 @@ impl Shared {
     }
 
     fn begin_start(self: &Arc<Self>, state: &mut State, revision: Revision) {
-        let Some((key, function)) = state.begin_start(revision) else { return };
+        let Some((key, uid, function)) = state.begin_start(revision) else { return };
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            match shared.start(&function, key).await {
+            match shared.start(&function, key, uid).await {
                 Ok(instance) => shared.offer(revision, key, instance, Start::Cold),
                 Err(error) => shared.start_failed(revision, key, error),
             }
         });
     }
 
-    async fn start(self: &Arc<Self>, function: &Function, key: Key) -> Result<Instance, StartError> {
+    async fn start(self: &Arc<Self>, function: &Function, key: Key, uid: u32) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let labels = [
@@ -271,7 +272,7 @@ impl Shared {
         });
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
-        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &sandbox, program: None };
+        let spec = RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &sandbox, uid, program: None };
         Instance::start(&self.docker, &spec, slot, &self.tasks).await
     }
 

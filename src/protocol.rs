@@ -1,8 +1,10 @@
-//! Protocol v2 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
+//! Protocol v3 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
 //!
 //! A frame is its length as a big-endian `u32`, one byte for its kind, and the rest of its body. All integers are
 //! big-endian. The bootstrap begins with a hello; each invocation has a random nonce that every frame about it bears,
 //! so that a stale or forged frame is told from a true one.
+//! The version rises with what a bootstrap promises, too: images with an earlier one are built again. Version 3 leaves no instance
+//! clean whose limits and priorities were changed, and buffers Python's output by line.
 //!
 //! | kind | from | body after the kind |
 //! | --- | --- | --- |
@@ -23,7 +25,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Bootstraps read at most 64 KiB at a time from a function.
 const MAX_FRAME: u32 = 128 << 10;
 const NONCE_SIZE: usize = 16;
@@ -219,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[2]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'H', &[&[3]])).await.unwrap(), Event::Hello);
         assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
         assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
         assert_eq!(received(&frame(b'R', &[&[7; 16]])).await.unwrap(), Event::Ready);

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BuildNetwork, Builds};
+use crate::config::{BuildNetwork, Builds, Uids};
 use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
 use crate::types::Language;
 
@@ -31,8 +31,10 @@ const PYTHON: Files =
 const GO: Files = &[
     ("Dockerfile", include_str!("runtimes/go/Dockerfile")),
     ("bootstrap.go", include_str!("runtimes/go/bootstrap.go")),
-    ("memfd_amd64.go", include_str!("runtimes/go/memfd_amd64.go")),
-    ("memfd_arm64.go", include_str!("runtimes/go/memfd_arm64.go")),
+    ("inheritance.go", include_str!("runtimes/go/inheritance.go")),
+    ("within_memory.go", include_str!("runtimes/go/within_memory.go")),
+    ("calls_amd64.go", include_str!("runtimes/go/calls_amd64.go")),
+    ("calls_arm64.go", include_str!("runtimes/go/calls_arm64.go")),
     ("go.mod.txt", include_str!("runtimes/go/go.mod.txt")),
 ];
 
@@ -41,6 +43,7 @@ const GO: Files = &[
 pub struct Runtimes {
     docker: Docker,
     settings: Builds,
+    uids: Uids,
     /// One builds, the others for the same language wait for it.
     building: HashMap<Language, Mutex<()>>,
 }
@@ -76,9 +79,9 @@ pub enum RuntimeError {
 
 impl Runtimes {
     /// Nothing is built yet.
-    pub fn new(docker: Docker, settings: Builds) -> Arc<Self> {
+    pub fn new(docker: Docker, settings: Builds, uids: Uids) -> Arc<Self> {
         let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
-        Arc::new(Self { docker, settings, building })
+        Arc::new(Self { docker, settings, uids, building })
     }
 
     /// The name of the language's runtime image, which is there when this returns. Contexts are written below `temp_dir`.
@@ -87,17 +90,21 @@ impl Runtimes {
             Language::Python => (&self.settings.python_image, PYTHON),
             Language::Go => (&self.settings.go_image, GO),
         };
+        // Programs find a name for the user that they run as.
+        let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
+        let files: Vec<(&str, String)> =
+            files.iter().map(|&(name, content)| (name, content.replace("{first}", &first).replace("{last}", &last))).collect();
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
         let _building = self.building[&language].lock().await;
         // A base image that is not here yet is pulled by the build; until then its name must do.
         let base_image = self.docker.image(base).await.map_err(failed)?;
-        let tag = self.tag(language, base_image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), files);
+        let tag = self.tag(language, base_image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), &files);
         if self.docker.image(&tag).await.map_err(failed)?.is_some() {
             return Ok(tag);
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
         let context = tempfile::tempdir_in(temp_dir)?;
-        for (name, content) in files {
+        for (name, content) in &files {
             fs::write(context.path().join(name), content.replace("{base}", base))?;
         }
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
@@ -119,9 +126,9 @@ impl Runtimes {
         Ok(tag)
     }
 
-    fn tag(&self, language: Language, base: &str, files: Files) -> String {
+    fn tag(&self, language: Language, base: &str, files: &[(&str, String)]) -> String {
         let mut hash = Sha256::new();
-        for part in [base].into_iter().chain(files.iter().flat_map(|&(name, content)| [name, content])) {
+        for part in [base].into_iter().chain(files.iter().flat_map(|(name, content)| [*name, content])) {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

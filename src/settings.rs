@@ -144,7 +144,7 @@ fn merged<T: Clone>(
         if !variable::is_name(&name) {
             return Err(SettingsError::Name(name.chars().take(64).collect()));
         }
-        if variable::is_reserved(&name) {
+        if variable::is_reserved(&name) && !variable::is_settable(&name) {
             return Err(SettingsError::Reserved(name));
         }
         let text = text(&value);
@@ -207,6 +207,9 @@ mod tests {
         check_environment("1A", "", SettingsError::Name("1A".to_owned()));
         check_environment("A=B", "", SettingsError::Name("A=B".to_owned()));
         check_environment("PATH", "", SettingsError::Reserved("PATH".to_owned()));
+        check_environment("PYTHONPATH", "", SettingsError::Reserved("PYTHONPATH".to_owned()));
+        let unbuffered = Change { environment: variables(&[("PYTHONUNBUFFERED", Some("1".to_owned()))]), ..Change::default() };
+        assert!(Settings::default().with(unbuffered, &LIMITS).is_ok());
         check_environment("LD_PRELOAD", "", SettingsError::Reserved("LD_PRELOAD".to_owned()));
         check_environment("A", "\0", SettingsError::Nul("A".to_owned()));
         check_environment("A", &"x".repeat(65 << 10), SettingsError::TooLarge("A".to_owned(), 65 << 10));

@@ -41,7 +41,7 @@ impl ByHand {
     /// The same container as ours, with the program in it and nothing of the platform.
     pub(crate) fn docker_run(&self) -> Result<Duration> {
         let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges --log-driver=none \
-                       --user=65534:65534 --memory=128000000 --memory-swap=128000000 --cpus=1 --pids-limit=64 \
+                       --user=70000:70000 --memory=128000000 --memory-swap=128000000 --cpus=1 --pids-limit=64 \
                        --ulimit=nofile=1024:1024 --ulimit=core=0:0 --oom-score-adj=500 --env=NAME=John \
                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=64000000";
         let mut command = Command::new("docker");

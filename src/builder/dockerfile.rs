@@ -74,7 +74,8 @@ fn go(base: &str, label: &str, module: bool) -> String {
         format!("COPY {CODE_FOLDER}/ /app/"),
         // What is not here by now is not to be had.
         format!(
-            "RUN export GOPROXY=off && go version && {init}{check} && go build -ldflags=-s -tags=timetzdata -o /out/function ."
+            "RUN export GOPROXY=off && go version && {init}{check} && \
+             within-memory go build -ldflags=-s -tags=timetzdata -o /out/function ."
         ),
         "FROM scratch".to_owned(),
         label.to_owned(),
@@ -144,7 +145,7 @@ ENV PATH=$PATH:/usr/lib/site/bin
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 WORKDIR /app
 COPY app/ /app/
-RUN export GOPROXY=off && go version && go mod init function && name=$(go list -f '{{.Name}}' .) && if [ "$name" != main ]; then echo "package $name"; exit 43; fi && go build -ldflags=-s -tags=timetzdata -o /out/function .
+RUN export GOPROXY=off && go version && go mod init function && name=$(go list -f '{{.Name}}' .) && if [ "$name" != main ]; then echo "package $name"; exit 43; fi && within-memory go build -ldflags=-s -tags=timetzdata -o /out/function .
 FROM scratch
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/ /app/

@@ -29,6 +29,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
     assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (300, 0));
     assert_eq!(config.pool.max_output_size, 1_000_000);
+    assert_eq!(config.uids.to_string(), "70000-79999");
     assert_eq!(config.pool.async_queue_limit, 10_000);
     assert_eq!((config.history.retention.as_secs(), config.history.max_invocations), (7 * 24 * 3600, 100_000));
     assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
@@ -96,6 +97,22 @@ fn downloads_see_what_is_named_and_set() {
     }
     let shown = format!("{:?}", from(&[("PIP_INDEX_URL", "https://me:password@a")]).expect("valid"));
     assert!(!shown.contains("password"), "{shown}");
+}
+
+#[test]
+fn each_container_needs_a_user_of_its_own() {
+    let uids = from(&[("INSTANCE_UIDS", "1000-1002"), ("DOCKER_CONTAINER_LIMIT", "2")]).expect("there is room").uids;
+    assert_eq!((uids.of_instances(), uids.of_check()), (1000..=1001, 1002));
+    for range in
+        ["", "-", "1000", "1000-", "-1000", "2000-1000", "0-1000", "60000-70000", "65535-70000", "1000-1009", "1-4294967295"]
+    {
+        if !range.is_empty() {
+            check_refused("INSTANCE_UIDS", range);
+        }
+    }
+    let error = from(&[("DOCKER_CONTAINER_LIMIT", "10000")]).expect_err("the default has 10,000");
+    assert_eq!((error.variable.as_str(), error.value.as_str()), ("INSTANCE_UIDS", "70000-79999"));
+    assert!(error.to_string().contains("10001"), "{error}");
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use crate::config::Sandbox;
 
-/// Nobody, on every Debian and in images that have no users at all.
-const USER: &str = "65534:65534";
 /// The kernel's OOM killer takes a function before it takes any service of the host, whose score is 0 or less.
 const OOM_SCORE: &str = "500";
 const OPEN_FILES: &str = "nofile=1024:1024";
@@ -19,6 +17,8 @@ pub struct RunSpec<'a> {
     pub labels: &'a [(&'static str, String)],
     /// Its limits.
     pub sandbox: &'a Sandbox,
+    /// The id of the user, and of the group, that it runs as.
+    pub uid: u32,
     /// A shell and its script, in place of the image's own program.
     pub program: Option<(&'a str, &'a str)>,
 }
@@ -42,7 +42,7 @@ impl RunSpec<'_> {
             ]
             .map(str::to_owned),
         );
-        args.push(format!("--user={USER}"));
+        args.push(format!("--user={uid}:{uid}", uid = self.uid));
         args.push(format!("--ulimit={OPEN_FILES}"));
         args.push(format!("--oom-score-adj={OOM_SCORE}"));
         args.push(format!("--memory={}", sandbox.memory));
@@ -66,7 +66,7 @@ mod tests {
     fn every_part_of_the_sandbox_is_on_the_command_line() {
         let sandbox = Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
         let labels = [("a.label", "with space; $(and more)".to_owned())];
-        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox, program: None };
+        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox, uid: 70_001, program: None };
         let expected = [
             "run",
             "--interactive",
@@ -81,7 +81,7 @@ mod tests {
             "--ipc=private",
             "--log-driver=none",
             "--ulimit=core=0:0",
-            "--user=65534:65534",
+            "--user=70001:70001",
             "--ulimit=nofile=1024:1024",
             "--oom-score-adj=500",
             "--memory=128000000",
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_runtime_is_passed_on() {
         let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
-        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, program: None };
+        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program: None };
         assert!(spec.arguments().contains(&"--runtime=runsc".to_owned()));
     }
 
@@ -106,7 +106,7 @@ mod tests {
     fn another_program_stands_behind_the_image() {
         let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
         let program = Some(("/bin/sh", "echo one"));
-        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, program };
+        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program };
         let arguments = spec.arguments();
         assert_eq!(arguments[arguments.len() - 5..], ["--entrypoint=/bin/sh", "--", "image", "-c", "echo one"]);
     }

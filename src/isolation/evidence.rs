@@ -21,7 +21,7 @@ const ROUNDING: f64 = 1.02;
 const IFF_UP: u32 = 1;
 
 /// What is not as it should be. Empty when all is well.
-pub(super) fn missing(said: &str, sandbox: &Sandbox) -> Vec<String> {
+pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     let lines = |key: &'static str| said.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '));
     let status: HashMap<&str, &str> = lines("status").filter_map(|line| line.split_once(':')).collect();
     let cgroup: HashMap<&str, &str> = lines("cgroup").filter_map(|line| line.split_once(' ')).collect();
@@ -38,8 +38,10 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox) -> Vec<String> {
     }
     check(field("NoNewPrivs") == "1", "privileges can be gained (NoNewPrivs is not set)".to_owned());
     check(field("Seccomp") == "2", "no seccomp filter limits system calls".to_owned());
-    let is_nobody = ["Uid", "Gid"].iter().all(|ids| field(ids).split_whitespace().all(|id| id == "65534"));
-    check(is_nobody, format!("it runs as user {:?}, group {:?}", field("Uid"), field("Gid")));
+    let own = uid.to_string();
+    let is_own = |ids: &str| field(ids).split_whitespace().eq(std::iter::repeat_n(own.as_str(), 4));
+    let user = format!("it runs as user {:?}, group {:?}, not as {uid} (INSTANCE_UIDS)", field("Uid"), field("Gid"));
+    check(is_own("Uid") && is_own("Gid"), user);
 
     let limit = |names: [&str; 2]| names.iter().find_map(|name| cgroup.get(name)?.parse::<f64>().ok());
     let keeps = |limit: Option<f64>, asked: f64| limit.is_some_and(|limit| 0.0 < limit && limit <= asked * ROUNDING);
@@ -106,7 +108,7 @@ mod tests {
         "cgroup memory.max 127998976\ncgroup memory.swap.max 0\ncgroup pids.max 64\ncgroup cpu.max 100000 100000\n";
     const CGROUP_1: &str = "cgroup memory/memory.limit_in_bytes 127998976\ncgroup memory/memory.memsw.limit_in_bytes 127998976\n\
                             cgroup pids/pids.max 64\ncgroup cpu/cpu.cfs_quota_us 100000\ncgroup cpu/cpu.cfs_period_us 100000\n";
-    const REST: &str = "status Name:\tsh\nstatus Uid:\t65534\t65534\t65534\t65534\nstatus Gid:\t65534\t65534\t65534\t65534\n\
+    const REST: &str = "status Name:\tsh\nstatus Uid:\t79999\t79999\t79999\t79999\nstatus Gid:\t79999\t79999\t79999\t79999\n\
         status CapInh:\t0000000000000000\nstatus CapPrm:\t0000000000000000\nstatus CapEff:\t0000000000000000\n\
         status CapBnd:\t0000000000000000\nstatus CapAmb:\t0000000000000000\nstatus NoNewPrivs:\t1\nstatus Seccomp:\t2\n\
         mount overlay / overlay ro,relatime,lowerdir=/a:/b 0 0\nmount proc /proc proc rw,nosuid 0 0\n\
@@ -115,7 +117,7 @@ mod tests {
 
     fn missing_of(said: &str) -> Vec<String> {
         let sandbox = Sandbox { memory: 128_000_000, cpus: 1.0, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
-        missing(said, &sandbox)
+        missing(said, &sandbox, 79_999)
     }
 
     #[track_caller]
@@ -137,7 +139,8 @@ mod tests {
         check("CapEff:\t0000000000000000", "CapEff:\t00000000a80425fb", "CapEff is \"00000000a80425fb\"");
         check("NoNewPrivs:\t1", "NoNewPrivs:\t0", "NoNewPrivs");
         check("Seccomp:\t2", "Seccomp:\t0", "seccomp");
-        check("Uid:\t65534", "Uid:\t0", "it runs as user");
+        check("Uid:\t79999", "Uid:\t0", "it runs as user");
+        check("Gid:\t79999", "Gid:\t79998", "not as 79999");
         check("memory.limit_in_bytes 127998976", "memory.limit_in_bytes 9223372036854771712", "DOCKER_MEMORY_LIMIT");
         check("cgroup memory/memory.memsw.limit_in_bytes 127998976\n", "", "swap");
         check("cgroup pids/pids.max 64\n", "", "DOCKER_PIDS_LIMIT");

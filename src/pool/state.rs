@@ -1,6 +1,7 @@
 //! Who has which slot, who waits, who is idle. Synchronous; knows no Docker.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::policy::{self, Demand, Step};
+use super::uids::Uids;
 use crate::instance::{Instance, StartError};
 use crate::registry::{Function, Revision};
 use crate::types::FunctionId;
@@ -33,6 +35,7 @@ pub(super) struct State {
     pub(super) closed: bool,
     limit: usize,
     slots: HashMap<Key, (Revision, Phase)>,
+    uids: Uids,
     queues: HashMap<Revision, Queue>,
     waiting: usize,
     spares: usize,
@@ -60,9 +63,10 @@ struct Waiter {
 }
 
 impl State {
-    pub(super) fn new(limit: usize) -> Self {
-        let (slots, queues) = (HashMap::new(), HashMap::new());
-        Self { closed: false, limit, slots, queues, waiting: 0, spares: 0, next_number: 0 }
+    /// Each slot gets one of these users.
+    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
+        let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
+        Self { closed: false, limit, slots, uids, queues, waiting: 0, spares: 0, next_number: 0 }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -210,8 +214,8 @@ impl State {
         self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
     }
 
-    /// Takes a slot for a new instance.
-    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, Arc<Function>)> {
+    /// Takes a slot, and a user of its own, for a new instance.
+    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
         let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
         if queue.pressed_since.is_some() {
@@ -219,7 +223,7 @@ impl State {
         }
         self.next_number += 1;
         self.slots.insert(self.next_number, (revision, Phase::Starting));
-        Some((self.next_number, function))
+        Some((self.next_number, self.uids.take(self.next_number), function))
     }
 
     /// Notes what the holder of a slot is at; a slot that is free already stays so.
@@ -237,6 +241,7 @@ impl State {
     /// The container is gone.
     pub(super) fn free(&mut self, key: Key) {
         self.slots.remove(&key);
+        self.uids.give_back(key);
     }
 
     /// Whether instances of this function may live on.

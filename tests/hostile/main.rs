@@ -14,12 +14,14 @@ mod builds;
 mod clients;
 mod escapes;
 mod functions;
+mod inheritance;
 mod load;
 mod packages;
 mod protocol;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 
 use tokio::sync::{Mutex, MutexGuard};
 

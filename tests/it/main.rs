@@ -23,6 +23,7 @@ mod layouts;
 mod lifecycle;
 mod metrics;
 mod outcomes;
+mod output;
 mod packages;
 mod pool;
 mod sandbox;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestApp, docker, go, python};
+use crate::support::{Engine, Service, TestApp, docker, go, python};
 
 /// Takes all memory there is, slowly enough to be nobody else's.
 const HOG: &str = "hog = []\nwhile True:\n    hog.append(bytearray(1 << 20))\n";
@@ -71,6 +71,45 @@ async fn out_of_memory_is_told_from_a_crash() {
         app.execute(&function).await.assert_outcome(500, "out_of_memory");
     })
     .await;
+}
+
+/// An OCI runtime that hides how often the OOM killer has acted, as some do; Docker itself still knows.
+const SILENT: &str = r#"#!/usr/bin/env python3
+import json, os, sys
+if "--bundle" in sys.argv:
+    path = os.path.join(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
+    spec = json.load(open(path))
+    spec["linux"]["maskedPaths"] += ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
+    json.dump(spec, open(path, "w"))
+os.execvp("runc", ["runc"] + sys.argv[1:])
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
+    let engine = Engine::start_with_runtime(Some(SILENT)).await;
+    let host = engine.host();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("DOCKER_HOST", host.as_str()), ("DOCKER_RUNTIME", "leaky"), ("DOCKER_CONTAINER_LIMIT", "1")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let program = format!(
+        "import os\nif os.environ.get('HOG') == 'child' and os.fork() == 0:\n    exec({HOG:?})\nif os.environ.get('HOG') == 'self':\n    exec({HOG:?})\nif os.environ.get('HOG'):\n    os.wait()\nprint('went on')\n"
+    );
+    let id = service.deploy(python(&program)).await;
+    for hog in ["child", "self", "child"] {
+        // Twice, so that the second one is in a container that is used again.
+        for _ in 0..2 {
+            let answer = service.execute(&id).await.assert_outcome(200, "ok");
+            assert_eq!(answer.output(), "went on\n", "after {hog}");
+        }
+        let answer = service.execute_with(&id, serde_json::json!({"hog": hog})).await.assert_outcome(500, "out_of_memory");
+        assert_eq!(answer.body["exitCode"].as_i64(), (hog == "child").then_some(0));
+        let after = service.execute(&id).await.assert_outcome(200, "ok");
+        assert_eq!(after.body["start"], "cold");
+    }
+    service.stop().await;
+    assert_eq!(engine.docker(&["ps", "--all", "--quiet"]).unwrap(), "");
+    engine.remove().await;
 }
 
 #[tokio::test]

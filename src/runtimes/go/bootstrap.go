@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: executes the function's binary in a fresh process per invocation.
 //
-// Speaks protocol v2 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
+// Speaks protocol v3 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	version       = 2
+	version       = 3
 	protocolIn    = 0
 	protocolOut   = 1
 	maxRequest    = 4 << 20
@@ -54,7 +54,22 @@ func main() {
 	// Caught, and so without effect: the Go runtime would die of a SIGQUIT or SIGTERM that the function sends us.
 	// Unlike ignored signals, caught ones are back at their default in the function.
 	signal.Notify(make(chan os.Signal, 1))
-	supervisor := &supervisor{binary: os.Args[1], environment: os.Environ(), oom: openOOMCounter()}
+	makeThreads()
+	inheritance, err := inherited()
+	if err != nil {
+		fail(err)
+	}
+	events, err := newEvents()
+	if err != nil {
+		fail(err)
+	}
+	supervisor := &supervisor{
+		binary:      os.Args[1],
+		environment: os.Environ(),
+		oom:         openOOMCounter(),
+		inheritance: inheritance,
+		events:      events,
+	}
 	if err := supervisor.serve(); err != nil && !errors.Is(err, io.EOF) {
 		fail(err)
 	}
@@ -70,6 +85,8 @@ type supervisor struct {
 	environment []string
 	oom         *os.File
 	oomKills    int
+	inheritance *inheritance
+	events      events
 	frames      []byte
 	buffer      [pipeCapacity]byte
 }
@@ -99,6 +116,9 @@ func (s *supervisor) serve() error {
 		if clean {
 			continue
 		}
+		if !s.inheritance.isLeft() {
+			return errChanged
+		}
 		if err := cleanUp(); err != nil {
 			return err
 		}
@@ -111,15 +131,22 @@ func (s *supervisor) serve() error {
 // invoke runs the function once, and says whether it left nothing behind.
 func (s *supervisor) invoke(request *request) (bool, error) {
 	started := time.Now()
+	// Made ahead, as all descriptors are that an invocation needs: the function may set our limit of them to 0.
+	wakeup, wakeupIn, err := pipe()
+	if err != nil {
+		return false, err
+	}
+	defer syscall.Close(wakeup)
 	child, err := s.start(request)
 	if err != nil {
 		return false, err
 	}
-	if err := s.relay(child, request); err != nil {
+	if err := s.relay(child, request, wakeup, wakeupIn); err != nil {
 		return false, err
 	}
 	duration := time.Since(started)
-	clean := isClean()
+	// In this order: with a limit that was changed nothing can be listed.
+	clean := s.inheritance.isLeft() && isClean()
 	kills := s.countOOMKills()
 	oom := byte(255)
 	if kills >= 0 {
@@ -210,12 +237,7 @@ func (s *supervisor) pump(o *output, nonce []byte) {
 }
 
 // relay passes on what the child prints until it has ended, then what is left in its pipes.
-func (s *supervisor) relay(child *child, request *request) error {
-	wakeup, wakeupIn, err := pipe()
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(wakeup)
+func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int) error {
 	child.exited = make(chan struct{})
 	go func() {
 		for {
@@ -227,27 +249,34 @@ func (s *supervisor) relay(child *child, request *request) error {
 		syscall.Close(wakeupIn)
 		close(child.exited)
 	}()
+	for _, fd := range []int{wakeup, child.stdout.fd, child.stderr.fd} {
+		if err := s.events.add(fd); err != nil {
+			return err
+		}
+	}
 	flushed := time.Now()
 	for running := true; running; {
-		events := [4]pollFD{{fd: protocolIn, events: pollIn}, {fd: int32(wakeup), events: pollIn}, child.stdout.poll(), child.stderr.poll()}
 		wait := time.Duration(-1)
 		if len(s.frames) > 0 {
 			wait = flushAfter
 		}
-		if err := poll(events[:], wait); err != nil {
+		ready, err := s.events.wait(wait)
+		if err != nil {
 			return err
 		}
-		if events[0].revents != 0 {
-			// Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
-			return io.EOF
+		for _, event := range ready {
+			switch int(event.Fd) {
+			case protocolIn:
+				// Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+				return io.EOF
+			case child.stdout.fd:
+				s.pump(child.stdout, request.nonce)
+			case child.stderr.fd:
+				s.pump(child.stderr, request.nonce)
+			case wakeup:
+				running = false
+			}
 		}
-		if events[2].revents != 0 {
-			s.pump(child.stdout, request.nonce)
-		}
-		if events[3].revents != 0 {
-			s.pump(child.stderr, request.nonce)
-		}
-		running = events[1].revents == 0
 		if len(s.frames) >= flushBytes || time.Since(flushed) >= flushAfter {
 			if err := s.flush(); err != nil {
 				return err
@@ -264,13 +293,6 @@ func (s *supervisor) relay(child *child, request *request) error {
 		}
 	}
 	return nil
-}
-
-func (o *output) poll() pollFD {
-	if o.ended {
-		return pollFD{fd: -1}
-	}
-	return pollFD{fd: int32(o.fd), events: pollIn}
 }
 
 // endAll kills and reaps whatever the function left running. Nothing can fork away: PID 1 kills all at once.
@@ -479,26 +501,36 @@ func flag(set bool) byte {
 	return 0
 }
 
-type pollFD struct {
-	fd              int32
-	events, revents int16
+// events is an epoll: poll itself heeds our limit of descriptors, which the function may set to 0.
+type events int
+
+func newEvents() (events, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return 0, err
+	}
+	return events(fd), events(fd).add(protocolIn)
 }
 
-const pollIn = 1
+// add adds a descriptor until it is closed.
+func (e events) add(fd int) error {
+	return syscall.EpollCtl(int(e), syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
+}
 
-func poll(fds []pollFD, wait time.Duration) error {
-	var timeout *syscall.Timespec
-	if wait >= 0 {
-		spec := syscall.NsecToTimespec(int64(wait))
-		timeout = &spec
+// wait waits for some, without end where the limit is below 0.
+func (e events) wait(limit time.Duration) ([]syscall.EpollEvent, error) {
+	ready := make([]syscall.EpollEvent, 4)
+	milliseconds := -1
+	if limit >= 0 {
+		milliseconds = int(limit.Milliseconds())
 	}
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
-		if errno == 0 {
-			return nil
+		n, err := syscall.EpollWait(int(e), ready, milliseconds)
+		if err == nil {
+			return ready[:n], nil
 		}
-		if errno != syscall.EINTR {
-			return errno
+		if err != syscall.EINTR {
+			return nil, err
 		}
 	}
 }

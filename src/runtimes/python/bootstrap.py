@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a fresh process per invocation.
 
-Speaks protocol v2 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
+Speaks protocol v3 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
 this warm interpreter, so that a request only wakes it. The child must be indistinguishable from
 `python3 main.py`, which is why this file imports little, forgets what it imported, and ends the child in the
 interpreter's own order. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
@@ -16,20 +16,28 @@ import os
 import select
 import time
 
-VERSION = 2
+VERSION = 3
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_REQUEST = 4 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 32768, 0.02
+READ_BYTES = 65536
 SHORT_SECONDS = 0.005
 WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 PACKAGES = "/opt/youtube-serverless/packages"
 PR_SET_DUMPABLE = 4
+# What of /proc/self is another process's to change, where we can write to it ourselves.
+KNOBS = ("autogroup", "coredump_filter", "oom_score_adj", "timerslack_ns")
+RLIMITS = 16
+# By processor: sched_getattr and ioprio_get, for which the C library has no names.
+CALLS = {"x86_64": (315, 252), "aarch64": (275, 31)}
+IOPRIO_CLASS_SHIFT = 13
 CHILD_ENDED = (_signal.SIGCHLD,)
 HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
 
-prctl = ctypes.CDLL(None).prctl
+libc = ctypes.CDLL(None)
+prctl = libc.prctl
 
 
 class Child:
@@ -117,6 +125,25 @@ def end_all(child):
         pass
 
 
+class Frames:
+    """What is on its way to the platform. Its memory is made ahead: the function may have set our limits of it to 0."""
+
+    HEAD = 4 + 1 + 16
+
+    def __init__(self):
+        self.view = memoryview(bytearray(FLUSH_BYTES + 2 * (self.HEAD + READ_BYTES) + 256))
+        self.size = 0
+
+    def add(self, data):
+        end = self.size + len(data)
+        self.view[self.size : end] = data
+        self.size = end
+
+    def flush(self):
+        write_all(PROTOCOL_OUT, self.view[: self.size])
+        self.size = 0
+
+
 class Output:
     """One stream of the function: what is within its cap goes out in frames, the rest is drained."""
 
@@ -126,18 +153,22 @@ class Output:
 
     def pump(self, frames):
         """Takes what there is. True at the end of the stream."""
+        if frames.size >= FLUSH_BYTES:
+            frames.flush()
+        begin = frames.size + frames.HEAD
         try:
-            data = os.read(self.fd, 65536)
+            size = os.readv(self.fd, (frames.view[begin : begin + READ_BYTES],))
         except BlockingIOError:
             return False
-        if not data:
+        if not size:
             return True
-        if len(data) > self.room:
+        if size > self.room:
             self.truncated = True
-            data = data[: self.room]
-        if data:
-            self.room -= len(data)
-            frames += frame(self.kind, self.nonce, data)
+            size = self.room
+        if size:
+            self.room -= size
+            frames.add((size + 17).to_bytes(4, "big") + self.kind + self.nonce)
+            frames.size += size
         return False
 
 
@@ -151,50 +182,65 @@ def wait_shortly(child):
         reap(child, os.WNOHANG)
 
 
-def relay(child, outputs):
-    """Passes on what the child prints until it has ended; returns the frames of what was left in its pipes."""
-    frames = bytearray()
+class Events:
+    """What to wait for during an invocation. Made ahead: the function may have set our limit of descriptors to 0."""
+
+    def __init__(self):
+        # Not poll(2), which heeds that limit.
+        self.poll = select.epoll()
+        self.wakeup, self.wakeup_in = os.pipe()
+        os.set_blocking(self.wakeup, False)
+        os.set_blocking(self.wakeup_in, False)
+        self.poll.register(PROTOCOL_IN, select.EPOLLIN)
+        self.poll.register(self.wakeup, select.EPOLLIN)
+
+    def drain_wakeup(self):
+        try:
+            while os.read(self.wakeup, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+
+def relay(child, outputs, frames, events):
+    """Passes on what the child prints until it has ended; leaves the frames of what was last in its pipes."""
     wait_shortly(child)
     if child.status is None:
-        wakeup, wakeup_in = os.pipe()
-        os.set_blocking(wakeup_in, False)
-        _signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        _signal.set_wakeup_fd(events.wakeup_in, warn_on_full_buffer=False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, CHILD_ENDED)
-        relay_long(child, {output.fd: output for output in outputs}, wakeup, frames)
+        relay_long(child, {output.fd: output for output in outputs}, frames, events)
         _signal.pthread_sigmask(_signal.SIG_BLOCK, CHILD_ENDED)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.set_wakeup_fd(-1)
-        os.close(wakeup)
-        os.close(wakeup_in)
+        events.drain_wakeup()
     end_all(child)
     for output in outputs:
         # No writer is left, so this ends with the pipe's content.
         while not output.pump(frames):
             pass
-    return frames
 
 
-def relay_long(child, by_fd, wakeup, frames):
-    poll = select.poll()
-    for fd in (PROTOCOL_IN, wakeup, *by_fd):
-        poll.register(fd, select.POLLIN)
+def relay_long(child, by_fd, frames, events):
+    for fd in by_fd:
+        events.poll.register(fd, select.EPOLLIN)
     flushed = time.perf_counter()
     while child.status is None:
-        for fd, _ in poll.poll(FLUSH_SECONDS * 1000 if frames else None):
+        for fd, _ in events.poll.poll(FLUSH_SECONDS if frames.size else None):
             if fd == PROTOCOL_IN:
                 # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
                 os._exit(0)
-            elif fd == wakeup:
-                os.read(wakeup, 4096)
+            elif fd == events.wakeup:
+                events.drain_wakeup()
                 reap(child, os.WNOHANG)
             elif fd in by_fd and by_fd[fd].pump(frames):
-                poll.unregister(fd)
+                events.poll.unregister(fd)
                 del by_fd[fd]
-        if frames and (len(frames) >= FLUSH_BYTES or time.perf_counter() - flushed >= FLUSH_SECONDS):
-            write_all(PROTOCOL_OUT, frames)
-            frames.clear()
+        if frames.size and (frames.size >= FLUSH_BYTES or time.perf_counter() - flushed >= FLUSH_SECONDS):
+            frames.flush()
             flushed = time.perf_counter()
+    for fd in by_fd:
+        events.poll.unregister(fd)
 
 
 def open_oom_counter():
@@ -254,6 +300,43 @@ def microseconds(seconds):
     return int(seconds * 1e6).to_bytes(8, "big")
 
 
+class Inheritance:
+    """What a child inherits of us and a process of our user can change. To look needs no descriptor and no memory to speak of."""
+
+    def __init__(self):
+        attributes, processors = 128, 1024
+        self.buffer = ctypes.create_string_buffer(16 * RLIMITS + attributes + processors)
+        place = ctypes.addressof(self.buffer)
+        pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+        getrlimit = libc.getrlimit
+        getrlimit.argtypes = (number, pointer)
+        self.looks = [(getrlimit, (limit, place + 16 * limit)) for limit in range(RLIMITS)]
+        place += 16 * RLIMITS
+        libc.sched_getaffinity.argtypes = (number, size, pointer)
+        self.looks.append((libc.sched_getaffinity, (0, processors, place + attributes)))
+        self.looks.append((libc.getpriority, (os.PRIO_PROCESS, 0)))
+        self.ioprio_get = None
+        if os.uname().machine in CALLS:
+            sched_getattr, self.ioprio_get = CALLS[os.uname().machine]
+            libc.syscall.argtypes = (ctypes.c_long, number, pointer, ctypes.c_uint, ctypes.c_uint)
+            self.looks.append((libc.syscall, (sched_getattr, 0, place, attributes, 0)))
+        knobs = [path for path in map("/proc/self/".__add__, KNOBS) if os.access(path, os.W_OK)]
+        self.knobs = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in knobs]
+        self.began_with = self.look()
+
+    def look(self):
+        answers = [call(*arguments) for call, arguments in self.looks]
+        io_priority = libc.syscall(self.ioprio_get, 1, 0, 0, 0) if self.ioprio_get else 0
+        # Without a class it is the kernel's default, which has several numbers.
+        answers.append(io_priority if io_priority >> IOPRIO_CLASS_SHIFT else 0)
+        for knob in self.knobs:
+            answers.append(os.pread(knob, 32, 0))
+        return self.buffer.raw, answers
+
+    def is_left(self):
+        return self.look() == self.began_with
+
+
 class Supervisor:
     """What there is but once in a container's life."""
 
@@ -261,6 +344,9 @@ class Supervisor:
         self.tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
         self.counter = open_oom_counter()
         self.kills = oom_kills(self.counter)
+        self.events = Events()
+        self.frames = Frames()
+        self.inheritance = Inheritance()
 
     def serve(self, child):
         """Runs one invocation on the child, and cleans up after it. False when that can't be done: then we end."""
@@ -270,11 +356,13 @@ class Supervisor:
         write_all(child.request, (len(body) - 20).to_bytes(4, "big") + body[20:])
         os.close(child.request)
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
-        frames = relay(child, outputs)
+        relay(child, outputs, self.frames, self.events)
         duration = time.perf_counter() - started
-        is_left_clean = is_clean(self.tables)
+        # In this order: with a limit that was changed nothing can be listed.
+        is_inheritance_left = self.inheritance.is_left()
+        is_left_clean = is_inheritance_left and is_clean(self.tables)
         kills_before, self.kills = self.kills, oom_kills(self.counter)
-        frames += frame(
+        exit = frame(
             b"X",
             nonce,
             (child.status & 0xFFFFFFFF).to_bytes(4, "big"),
@@ -284,9 +372,12 @@ class Supervisor:
             microseconds(child.usage.ru_utime + child.usage.ru_stime),
             (child.usage.ru_maxrss * 1024).to_bytes(8, "big"),
         )
-        write_all(PROTOCOL_OUT, frames)
+        self.frames.add(exit)
+        self.frames.flush()
         os.close(child.stdout)
         os.close(child.stderr)
+        if not is_inheritance_left:
+            return False
         if not is_left_clean:
             clean()
             if not is_clean(self.tables):
@@ -332,6 +423,9 @@ def take_request():
         name, _, value = pair.partition(b"=")
         if name:
             os.environb[name] = value
+        if name == b"TZ":
+            # The C library has read that of the supervisor.
+            time.tzset()
     stdin = body[4 + size :]
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -359,6 +453,8 @@ def prepare_interpreter(path):
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = ["python3", sys.argv[0]]
     sys.path_importer_cache.clear()
+    # What is printed reaches the platform line by line, and so outlives whatever ends the process.
+    sys.stdout.reconfigure(line_buffering=True)
     for name in set(sys.modules) - BASELINE:
         del sys.modules[name]
 
@@ -494,6 +590,9 @@ while child:
     except EOFError:
         os._exit(0)
     child = fork_child()
+    if child:
+        # What this writes to is shared with the new child until now: better copied here than when an answer waits for it.
+        supervisor.inheritance.look()
 # Only a forked child gets here, with the supervisor's frames gone.
 MAIN = make_main(ENTRY)
 take_request()

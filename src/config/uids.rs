@@ -1,0 +1,48 @@
+//! The users that containers run as.
+
+use std::ops::RangeInclusive;
+
+/// A range of user ids, all of them the platform's. Each is a group's id as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uids {
+    /// The lowest.
+    pub first: u32,
+    /// The highest.
+    pub last: u32,
+}
+
+impl Uids {
+    /// Debian hands out ids below 60,000 to people and services, and 65,534 to nobody (Debian Policy, 9.2.2); systemd uses
+    /// 60,001 to 65,519 and from 524,288 on (its `docs/UIDS-GIDS.md`); `/etc/subuid` begins at 100,000 (`SUB_UID_MIN` of
+    /// login.defs). So none of them has what is from 65,536 to 99,999.
+    pub(super) const DEFAULT: Self = Self { first: 70_000, last: 79_999 };
+
+    /// `FIRST-LAST`, without root, nobody, and what stands for "no user" in 16 or 32 bits.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-')?;
+        let uids = Self { first: first.parse().ok()?, last: last.parse().ok()? };
+        let is_free = [0, 65_534, 65_535, u32::MAX].into_iter().all(|taken| !(uids.first..=uids.last).contains(&taken));
+        (is_free && uids.first <= uids.last).then_some(uids)
+    }
+
+    /// Whether each of so many containers at a time can have one, and the container that checks the isolation another.
+    pub(super) fn suffice(self, containers: u32) -> bool {
+        self.last - self.first >= containers
+    }
+
+    /// Those of functions' containers.
+    pub fn of_instances(self) -> RangeInclusive<u32> {
+        self.first..=self.last - 1
+    }
+
+    /// That of the container that checks the isolation.
+    pub fn of_check(self) -> u32 {
+        self.last
+    }
+}
+
+impl std::fmt::Display for Uids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}

@@ -1,4 +1,0 @@
-package main
-
-// The syscall package froze before memfd_create.
-const sysMemfdCreate = 319

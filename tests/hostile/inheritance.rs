@@ -1,0 +1,195 @@
+//! Functions that change the supervisor's limits and priorities, which every later process of their container inherits: each
+//! such container ends, and the next invocation finds all as the first one did.
+
+use serde_json::json;
+
+use crate::alone;
+use crate::support::{TestApp, go, python};
+
+/// What an attack begins with.
+const PRELUDE: &str = r#"
+import ctypes, os, resource, struct
+libc = ctypes.CDLL(None, use_errno=True)
+IOPRIO_SET, IOPRIO_GET, SCHED_SETATTR, SCHED_GETATTR = (30, 31, 274, 275) if os.uname().machine == "aarch64" else (251, 252, 314, 315)
+def call(*arguments):
+    return libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+"#;
+
+/// What an invocation finds, and whether it can work.
+const LOOK: &str = r#"
+attributes = ctypes.create_string_buffer(128)
+call(SCHED_GETATTR, 0, attributes, 128, 0)
+found = [resource.getrlimit(n) for n in range(16)]
+found += [os.nice(0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)), call(IOPRIO_GET, 1, 0), attributes.raw.hex()]
+names = ("autogroup", "coredump_filter", "oom_score_adj", "timerslack_ns", "comm")
+found += [open("/proc/self/" + name).read().split()[-1] for name in names]
+open("/tmp/file", "w").write("x" * 100000)
+if os.fork() == 0:
+    os._exit(0)
+print(os.wait()[1], os.popen("echo works").read(), found)
+"#;
+
+/// By name: an attack in Python. All but one must be told as what it is.
+const ATTACKS: &[(&str, &str)] = &[
+    ("nice", "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
+    ("nice of its group", "os.setpriority(os.PRIO_PGRP, os.getpgid(1), 19)"),
+    ("nice of the user", "os.setpriority(os.PRIO_USER, 0, 19)"),
+    ("nice of the user by number", "os.setpriority(os.PRIO_USER, os.getuid(), 1)"),
+    ("one processor", "os.sched_setaffinity(1, {max(os.sched_getaffinity(1))})"),
+    ("idle", "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))"),
+    ("batch", "os.sched_setscheduler(1, os.SCHED_BATCH, os.sched_param(0))"),
+    ("reset on fork", "os.sched_setscheduler(1, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))"),
+    (
+        "longer slices",
+        "call(SCHED_SETATTR, 1, ctypes.create_string_buffer(struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 100_000_000, 0, 0)), 0)",
+    ),
+    ("I/O priority", "call(IOPRIO_SET, 1, 1, 3 << 13)"),
+    ("I/O priority of the group", "call(IOPRIO_SET, 2, os.getpgid(1), 2 << 13 | 7)"),
+    ("I/O priority of the user", "call(IOPRIO_SET, 3, os.getuid(), 3 << 13)"),
+    (
+        "files",
+        "import glob\nfor path in glob.glob('/proc/1/*') + glob.glob('/proc/1/task/*/*') + glob.glob('/proc/1/attr/*'):\n    for data in (b'1000', b'19', b'0', b'999999'):\n        try:\n            os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), data)\n        except OSError:\n            pass",
+    ),
+    (
+        "all at once, while much is printed",
+        "os.setpriority(os.PRIO_PROCESS, 1, 19)\nfor n in range(15, 0, -1):\n    resource.prlimit(1, n, (0, 0))\nfor n in range(30000):\n    print('a line of some length', n)",
+    ),
+];
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container() {
+    let _alone = alone().await;
+    let program = format!(
+        "{PRELUDE}\nattack = os.environ.get('ATTACK')\nif attack:\n    exec(attack)\n    print('attacked')\nelse:\n    exec({LOOK:?})\n"
+    );
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+        let function = app.deploy(python(&program)).await;
+        let untouched = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
+        assert!(untouched.starts_with("0 works\n"), "{untouched}");
+        let limits = (0..16).map(|n| (format!("limit {n}"), format!("resource.prlimit(1, {n}, (0, 0))")));
+        let attacks = ATTACKS.iter().map(|&(name, attack)| (name.to_owned(), attack.to_owned()));
+        for (name, attack) in limits.chain(attacks) {
+            let answer = app.execute_with(&function, json!({"attack": attack})).await;
+            println!("{name}: {}, {}", answer.body["outcome"], answer.body["start"]);
+            // The kernel kills a supervisor that has no processor time left, whoever has taken it.
+            if name != "limit 0" {
+                let answer = answer.assert_outcome(200, "ok");
+                assert!(answer.output().ends_with("attacked\n"), "{name}: {}", answer.output());
+            }
+            for _ in 0..2 {
+                let after = app.execute(&function).await.assert_outcome(200, "ok");
+                assert_eq!(after.output(), untouched, "{name}");
+            }
+        }
+        // One that leaves its supervisor alone goes on in the same container.
+        for _ in 0..3 {
+            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
+        }
+    })
+    .await;
+}
+
+/// Does to all of the supervisor's threads, or to all but the first, what the input says.
+const GO: &str = r#"import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+func call(number, a, b, c, d uintptr) {
+	_, _, errno := syscall.Syscall6(number, a, b, c, d, 0, 0)
+	if errno != 0 {
+		fmt.Println("refused:", errno)
+	}
+}
+
+func main() {
+	attack := os.Getenv("ATTACK")
+	if attack == "" {
+		look()
+		return
+	}
+	threads, _ := os.ReadDir("/proc/1/task")
+	for _, thread := range threads {
+		number, _ := strconv.Atoi(thread.Name())
+		id := uintptr(number)
+		if os.Getenv("OTHERS") != "" && id == 1 {
+			continue
+		}
+		kind, of, _ := strings.Cut(attack, " ")
+		switch kind {
+		case "limit":
+			n, _ := strconv.Atoi(of)
+			none := syscall.Rlimit{}
+			call(syscall.SYS_PRLIMIT64, id, uintptr(n), uintptr(unsafe.Pointer(&none)), 0)
+		case "nice":
+			call(syscall.SYS_SETPRIORITY, 0, id, 19, 0)
+		case "affinity":
+			mask := [128]byte{1}
+			call(syscall.SYS_SCHED_SETAFFINITY, id, 128, uintptr(unsafe.Pointer(&mask)), 0)
+		case "idle":
+			zero := [8]byte{}
+			call(syscall.SYS_SCHED_SETSCHEDULER, id, 5, uintptr(unsafe.Pointer(&zero)), 0)
+		case "io":
+			call(syscall.SYS_IOPRIO_SET, 1, id, 3<<13, 0)
+		}
+	}
+	fmt.Println(strings.Repeat("attacked\n", 20000))
+}
+
+func look() {
+	for n := 0; n < 16; n++ {
+		var limit syscall.Rlimit
+		fmt.Print(n, syscall.Getrlimit(n, &limit), limit)
+	}
+	nice, _ := syscall.Getpriority(0, 0)
+	policy, _, _ := syscall.Syscall(syscall.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	io, _, _ := syscall.Syscall(syscall.SYS_IOPRIO_GET, 1, 0, 0)
+	var mask [128]byte
+	syscall.Syscall(syscall.SYS_SCHED_GETAFFINITY, 0, 128, uintptr(unsafe.Pointer(&mask)))
+	fmt.Println(nice, policy, io, mask, os.WriteFile("/tmp/file", make([]byte, 100000), 0o600))
+	if len(os.Args) == 1 {
+		child := exec.Command("/proc/self/exe", "child")
+		child.Env = os.Environ()
+		output, err := child.CombinedOutput()
+		fmt.Println(string(output), err)
+	}
+}
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
+    let _alone = alone().await;
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+        let function = app.deploy(go(GO)).await;
+        let untouched = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
+        let limits = (0..16).map(|n| format!("limit {n}"));
+        for attack in limits.chain(["nice", "affinity", "idle", "io"].map(str::to_owned)) {
+            // The limits are those of all threads.
+            let others = if attack.starts_with("limit") { &[""][..] } else { &["", "1"] };
+            for others in others {
+                let answer = app.execute_with(&function, json!({"attack": attack, "others": others})).await;
+                println!("{attack} {others}: {}, {}", answer.body["outcome"], answer.body["start"]);
+                if attack != "limit 0" {
+                    let answer = answer.assert_outcome(200, "ok");
+                    let told = answer.output();
+                    assert!(told.len() > 180_000 && !told.contains("refused"), "{attack}: {told:.200}");
+                }
+                for _ in 0..2 {
+                    let after = app.execute(&function).await.assert_outcome(200, "ok");
+                    assert_eq!(after.output(), untouched, "{attack} {others}");
+                }
+            }
+        }
+        for _ in 0..3 {
+            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
+        }
+    })
+    .await;
+}
