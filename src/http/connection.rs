@@ -22,7 +22,7 @@ use crate::config;
 
 /// A request's head may be as large as this, in bytes.
 pub(super) const MAX_HEAD: usize = 32 << 10;
-/// While the service stops, what still arrives is read for this long.
+/// After silence, and while the service stops, what still arrives is read for this long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// For what is thrown away, in bytes.
 const BUFFER: usize = 16 << 10;
@@ -103,7 +103,10 @@ pub(super) async fn serve(stream: TcpStream, service: AddExtension<Router, Clien
         None => stream.has_refused(),
     };
     if is_refused || matches!(end, End::Done(Ok(()))) {
-        linger(stream, limits.read, &stop).await;
+        // A client that was silent, or sent more than is read, has had its time.
+        let has_had_time = matches!(end, End::Silence) || exchange.has_given_up();
+        let limit = if has_had_time { LAST_WORDS } else { limits.read };
+        linger(stream, limit, &stop).await;
     }
 }
 

@@ -43,6 +43,8 @@ struct State {
     /// By which a head must be here. None while a request is open.
     deadline: Option<Instant>,
     leftover: Option<Leftover>,
+    /// A leftover was more than is read, or came too slowly.
+    has_given_up: bool,
     /// Of the connection's task.
     waker: Option<Waker>,
 }
@@ -67,6 +69,7 @@ impl Exchange {
             has_begun: false,
             deadline: Some(Instant::now() + limit),
             leftover: None,
+            has_given_up: false,
             waker: None,
         };
         Self(Arc::new(Mutex::new(state)))
@@ -84,6 +87,11 @@ impl Exchange {
     /// Whether the client has sent a part of a head and not all of it.
     pub(super) fn has_begun(&self) -> bool {
         self.state().has_begun
+    }
+
+    /// Whether a body was left in the middle: no more is read then.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.state().has_given_up
     }
 
     /// Notes that bytes came. With the first of a head the time for that head begins; the first request has its time already.
@@ -115,13 +123,14 @@ impl Exchange {
         let Some(mut leftover) = state.leftover.take() else { return state.deadline };
         drop(state);
         // Not under the lock: hyper wakes by it.
-        let is_over = leftover.poll(cx).is_ready() || leftover.deadline <= Instant::now();
+        let is_read = leftover.poll(cx).is_ready();
         let deadline = leftover.deadline;
         let mut state = self.state();
-        if !is_over {
+        if !is_read && deadline > Instant::now() {
             state.leftover = Some(leftover);
             return Some(deadline);
         }
+        state.has_given_up |= !is_read || leftover.drained > MAX_DRAINED;
         state.rest();
         state.deadline
     }

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
@@ -66,7 +67,9 @@ fn input_object() -> ObjectBuilder {
     let about = "Each key reaches the function as an environment variable with its name in upper case, `-` and `.` as `_`; \
                  all of it arrives on stdin as JSON, too. Some names are reserved; at most 64 KiB a value, 1 MiB in all.";
     let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_.-][A-Za-z0-9_.-]*$"));
-    ObjectBuilder::new().property_names(Some(names)).description(Some(about))
+    // Said, though it is the default: generators take an object without properties for an empty one.
+    let any = AdditionalProperties::<Schema>::FreeForm(true);
+    ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(any)).description(Some(about))
 }
 
 /// How an execution went.
@@ -164,7 +167,14 @@ pub(super) async fn without_head(request: Request, next: Next) -> Response {
 }
 
 /// Execute without input
-#[utoipa::path(get, path = "/api/execute", tag = "executions", params(ByQuery), responses(AnyRoute, OfOneFunction, OfExecution))]
+#[utoipa::path(
+    get,
+    path = "/api/execute",
+    tag = "executions",
+    operation_id = "executeByQuery",
+    params(ByQuery),
+    responses(AnyRoute, OfOneFunction, OfExecution)
+)]
 pub(super) async fn by_query(
     Extract(state): Extract<State>,
     query: Result<Query<ByQuery>, QueryRejection>,
@@ -177,7 +187,7 @@ pub(super) async fn by_query(
 /// Runs the function in a process of its own and answers when it has ended. A function that fails is a result. With
 /// `prefer: respond-async` the answer is 202 as soon as the execution is on disk. An `Idempotency-Key` makes it safe to send
 /// the request again: it is executed once, even if its client leaves.
-#[utoipa::path(post, path = "/api/execute", tag = "executions", request_body = ByBody,
+#[utoipa::path(post, path = "/api/execute", tag = "executions", operation_id = "executeFunction", request_body = ByBody,
     params(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
@@ -196,7 +206,7 @@ pub(super) async fn by_body(
 ///
 /// As `POST /api/execute`, for the function of this name or id; the body is its input. Of several functions of one name the one
 /// that was submitted last is meant.
-#[utoipa::path(post, path = "/api/functions/{name-or-id}/invoke", tag = "executions",
+#[utoipa::path(post, path = "/api/functions/{name-or-id}/invoke", tag = "executions", operation_id = "invokeFunction",
     request_body(content = Option<FunctionInput>, description = "The input; may be left out"),
     params(
         ("name-or-id" = String, Path, description = "The function's name, or its id"),

@@ -132,7 +132,7 @@ pub(super) enum OfBuild {
 /// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
 /// send the request again: it makes one function. With `accept: text/event-stream` the answer is a stream of events: `log` for each
 /// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
-#[utoipa::path(post, path = "/api/submit", tag = "functions",
+#[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
     params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
@@ -177,7 +177,7 @@ pub(super) fn submitted(Deployed { function, warnings }: Deployed) -> Submitted 
 }
 
 /// List
-#[utoipa::path(get, path = "/api/functions", tag = "functions",
+#[utoipa::path(get, path = "/api/functions", tag = "functions", operation_id = "listFunctions",
     responses((status = 200, body = Vec<Shown>, description = "All functions"), AnyRoute))]
 pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<Shown>> {
     Json(state.registry.list().iter().map(|function| shown(function)).collect())
@@ -200,7 +200,7 @@ pub(super) struct Instances {
 /// Instances
 ///
 /// Of each function that has any.
-#[utoipa::path(get, path = "/api/instances", tag = "functions",
+#[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
     responses((status = 200, body = Vec<Instances>, description = "Those there are"), AnyRoute))]
 pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
     let counts = state.pool.counts_by_function().into_iter();
@@ -210,7 +210,7 @@ pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instan
 }
 
 /// Show
-#[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+#[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", operation_id = "getFunction", params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = Shown, description = "The function"), AnyRoute, OfOneFunction))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
@@ -224,7 +224,7 @@ pub(super) async fn show(
 /// Delete
 ///
 /// Executions under way end by themselves; then its containers and its image go.
-#[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+#[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", operation_id = "deleteFunction", params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = Deleted, description = "It is gone"), AnyRoute, OfOneFunction))]
 pub(super) async fn delete(
     Extract(state): Extract<State>,

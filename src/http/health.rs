@@ -31,7 +31,7 @@ pub(super) struct Body {
 /// Readiness
 ///
 /// Whether functions can be executed now. Needs no token.
-#[utoipa::path(get, path = "/health", tag = "service", security(()),
+#[utoipa::path(get, path = "/health", tag = "service", operation_id = "getReadiness", security(()),
     responses((status = 200, body = Body, description = "They can"), (status = 503, body = Body, description = "They can't"),
         Probe))]
 pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
@@ -49,7 +49,7 @@ pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) ->
 /// Liveness
 ///
 /// Whether the process lives. Needs no token.
-#[utoipa::path(get, path = "/health/live", tag = "service", security(()),
+#[utoipa::path(get, path = "/health/live", tag = "service", operation_id = "getLiveness", security(()),
     responses((status = 200, body = Body, description = "It does"), Probe))]
 pub(super) async fn live() -> Json<Body> {
     Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new() })

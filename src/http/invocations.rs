@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
@@ -76,7 +77,8 @@ pub(super) struct Shown {
 }
 
 fn input_schema() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).into()
+    let any = AdditionalProperties::<Schema>::FreeForm(true);
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).additional_properties(Some(any)).into()
 }
 
 /// A part of a function's history, the last invocation first.
@@ -131,7 +133,7 @@ enum OfCancel {
 }
 
 /// A function's history
-#[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations",
+#[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
     params(("id" = Uuid, Path, description = "The function's id"), Part),
     responses((status = 200, body = History, description = "A part of it"), AnyRoute, OfOneFunction))]
 pub(super) async fn list(
@@ -163,7 +165,7 @@ pub(super) async fn list(
 }
 
 /// An invocation
-#[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations",
+#[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations", operation_id = "getInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, body = Shown, description = "The invocation"), AnyRoute, OfOneInvocation))]
 pub(super) async fn show(
@@ -181,7 +183,7 @@ pub(super) async fn show(
 ///
 /// A stream of events: `stdout` and `stderr` with what it writes, as JSON strings, from its beginning on and as it comes; in the end `ended`
 /// with the invocation, without its input and output. One that is queued is waited for; of one that has ended, what is kept is shown.
-#[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations",
+#[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, OfOneInvocation))]
 pub(super) async fn events(Extract(state): Extract<State>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
@@ -195,7 +197,7 @@ pub(super) async fn events(Extract(state): Extract<State>, id: Result<Path<Strin
 }
 
 /// Cancel an asynchronous invocation
-#[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations",
+#[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations", operation_id = "cancelInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, body = Cancelled, description = "It will not run, or runs no more"), AnyRoute, OfOneInvocation, OfCancel))]
 pub(super) async fn cancel(

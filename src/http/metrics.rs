@@ -11,7 +11,7 @@ use crate::metrics::{self, Gauges};
 /// Metrics
 ///
 /// In Prometheus' text format. Needs the token where there is one: give it to Prometheus as a bearer token.
-#[utoipa::path(get, path = "/metrics", tag = "service",
+#[utoipa::path(get, path = "/metrics", tag = "service", operation_id = "getMetrics",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "All metrics"), AnyRoute))]
 pub(super) async fn show(Extract(state): Extract<State>) -> ([(HeaderName, &'static str); 1], String) {
     let (instances, waiting) = state.pool.counts();

@@ -6,8 +6,7 @@ use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use utoipa::IntoResponses;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
-use utoipa::openapi::{License, SecurityRequirement};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, SecurityRequirement, Server};
 
 use super::problem::ProblemBody;
 
@@ -28,7 +27,8 @@ pub(super) fn head() -> OpenApi {
     let about = "Post a zip with Python or Go code; it becomes a container image and runs on demand. Errors are RFC 9457 \
                  problems; every response has an `x-request-id`.";
     let info = InfoBuilder::new().title("YouTube Serverless Platform").version(env!("CARGO_PKG_VERSION"));
-    let info = info.description(Some(about)).license(Some(License::new("MIT")));
+    let license = LicenseBuilder::new().name("MIT").identifier(Some("MIT"));
+    let info = info.description(Some(about)).license(Some(license.build()));
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     // Named by the answers below, which the routes' own collection does not see.
     let components = ComponentsBuilder::new()
@@ -39,6 +39,8 @@ pub(super) fn head() -> OpenApi {
     OpenApiBuilder::new()
         .info(info.build())
         .components(Some(components))
+        // Where the document was found.
+        .servers(Some([Server::new("/")]))
         // The empty one: a service without API_TOKEN asks for none.
         .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, []), SecurityRequirement::default()]))
         .build()
@@ -110,7 +112,7 @@ pub(super) enum WithBody {
 /// This document
 ///
 /// The OpenAPI description of this service.
-#[utoipa::path(get, path = "/api/openapi.json", tag = "service",
+#[utoipa::path(get, path = "/api/openapi.json", tag = "service", operation_id = "getDescription",
     responses((status = 200, description = "An OpenAPI 3.1 document", body = Object), AnyRoute))]
 pub(super) async fn document(Extension(document): Extension<Document>) -> ([(HeaderName, &'static str); 1], Bytes) {
     ([(CONTENT_TYPE, "application/json")], document.0)

@@ -106,7 +106,7 @@ enum OfRollback {
 /// Builds another version and runs it from then on: when it is built and an instance of it waits, it takes the place of the one
 /// before at one moment. Until then, and when anything fails, the function stays as it was. `name` and settings may be changed with
 /// it. As with a submit, the answer can be a stream of events.
-#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions",
+#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", operation_id = "updateFunction",
     params(("id" = Uuid, Path, description = "The function's id"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
@@ -133,7 +133,7 @@ pub(super) async fn update(
 /// Roll back
 ///
 /// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
-#[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions",
+#[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions", operation_id = "rollBackFunction",
     params(("id" = Uuid, Path, description = "The function's id"), Target),
     responses((status = 200, body = Updated, description = "It is run"), AnyRoute, OfBuild, OfRollback))]
 pub(super) async fn roll_back(
@@ -150,7 +150,7 @@ pub(super) async fn roll_back(
 /// List versions
 ///
 /// Those that are kept, the last first.
-#[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions",
+#[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions", operation_id = "listVersions",
     params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = Vec<Version>, description = "Its versions"), AnyRoute, OfOneFunction))]
 pub(super) async fn list(
@@ -172,7 +172,7 @@ pub(super) async fn list(
 }
 
 /// Settings
-#[utoipa::path(get, path = "/api/functions/{id}/settings", tag = "functions",
+#[utoipa::path(get, path = "/api/functions/{id}/settings", tag = "functions", operation_id = "getFunctionSettings",
     params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = ShownSettings, description = "What it has of its own"), AnyRoute, OfOneFunction))]
 pub(super) async fn settings(
@@ -188,7 +188,7 @@ pub(super) async fn settings(
 ///
 /// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): what is not named stays, what is null goes.
 /// With other limits an instance waits before they take effect.
-#[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", params(("id" = Uuid, Path, description = "The function's id")),
+#[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", operation_id = "configureFunction", params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
     responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody, OfSettings))]
 pub(super) async fn configure(

@@ -8,6 +8,31 @@ use serde_json::Value;
 use crate::alone;
 use crate::support::{Service, python};
 
+/// What a generated client's methods are called.
+const OPERATIONS: [&str; 21] = [
+    "cancelInvocation",
+    "configureFunction",
+    "deleteFunction",
+    "executeByQuery",
+    "executeFunction",
+    "followInvocation",
+    "getDescription",
+    "getFunction",
+    "getFunctionSettings",
+    "getInvocation",
+    "getLiveness",
+    "getMetrics",
+    "getReadiness",
+    "invokeFunction",
+    "listFunctions",
+    "listInstances",
+    "listInvocations",
+    "listVersions",
+    "rollBackFunction",
+    "submitFunction",
+    "updateFunction",
+];
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn every_answer_is_one_that_the_description_has() {
@@ -60,6 +85,41 @@ async fn every_answer_is_one_that_the_description_has() {
 
 #[tokio::test]
 #[ignore = "needs docker"]
+async fn a_client_made_of_the_description_compiles_and_calls() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let document = service.get("/api/openapi.json").await.assert_status(200).body;
+    let path = dir.path().join("openapi.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&document).unwrap()).unwrap();
+    let zip = base64(&python("import os\nprint('Hello,', os.environ.get('NAME', 'World'))"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut client = Command::new(root.join("scripts/typed-client"));
+    client.arg(path).arg(root.join("tests/hostile/schema/client.ts")).arg(dir.path().join("client"));
+    client.args([&service.url, &zip]);
+    let output = tokio::task::spawn_blocking(move || client.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("all calls were answered as described\n"), "{said}");
+    service.delete_all(dir.path()).await;
+}
+
+/// RFC 4648, for what goes on a command line.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().enumerate().fold(0, |bits, (place, &byte)| bits | u32::from(byte) << (16 - 8 * place));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
 async fn the_description_says_what_the_contract_says() {
     let _alone = alone().await;
     let dir = tempfile::tempdir().unwrap();
@@ -81,6 +141,10 @@ async fn the_description_says_what_the_contract_says() {
     for field in ["output", "statusCode", "executedAt", "invocationId", "outcome", "exitCode", "stderr", "truncated", "start"] {
         assert!(executed.iter().any(|name| name == field), "{field}: {executed:?}");
     }
+    let operations = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<&str> = operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, OPERATIONS);
     for (path, methods) in [
         ("/api/submit", &["post"][..]),
         ("/api/execute", &["get", "post"]),

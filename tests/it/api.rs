@@ -166,3 +166,73 @@ async fn a_page_of_another_site_cannot_use_a_visitors_browser() {
     })
     .await;
 }
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn head_executes_nothing() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python(HELLO)).await;
+        let path = format!("/api/execute?functionId={}", function.id);
+        let head = app.request(Method::HEAD, &path).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), &head.headers()["allow"]), (405, &"GET,POST".parse().unwrap()));
+        let other = answer(app.request(Method::PUT, &path)).await;
+        assert_eq!(other.headers["allow"], "GET,POST");
+        other.assert_problem(405, "method_not_allowed", "allow");
+        let shown = app.get(&format!("/api/functions/{}", function.id)).await;
+        assert!(shown.assert_status(200).body.get("lastExecuted").is_none());
+        // Where it only looks, it is answered as before.
+        for path in ["/api/functions", "/health", "/metrics", "/"] {
+            assert_eq!(app.request(Method::HEAD, path).send().await.unwrap().status(), 200, "{path}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn bodies_are_read_as_they_are_meant_or_refused() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(python(HELLO)).await;
+        let invoke = format!("/api/functions/{}/invoke", function.id);
+        let send = async |method: Method, path: &str, kind: &str, body: Vec<u8>| {
+            let request = app.request(method, path).body(body);
+            answer(if kind.is_empty() { request } else { request.header("content-type", kind) }).await
+        };
+        let input = br#"{"name": "John"}"#.to_vec();
+        let marked = [b"\xef\xbb\xbf", input.as_slice()].concat();
+        for (kind, body) in [("application/json", input.clone()), ("application/json; charset=utf-8", marked)] {
+            assert_eq!(send(Method::POST, &invoke, kind, body).await.assert_outcome(200, "ok").output(), "Hello, John\n");
+        }
+        let body = format!("\u{feff}{{\"functionId\": \"{}\", \"input\": {{\"name\": \"BOM\"}}}}", function.id);
+        assert_eq!(app.post_json("/api/execute", body).await.assert_outcome(200, "ok").output(), "Hello, BOM\n");
+        let wide = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        send(Method::POST, &invoke, "application/json", wide).await.assert_problem(400, "invalid_request", "UTF-16");
+        // Nothing at all is no input; whatever else has no type is not guessed at.
+        for kind in ["", "application/json"] {
+            let nothing = send(Method::POST, &invoke, kind, Vec::new()).await;
+            assert_eq!(nothing.assert_outcome(200, "ok").output(), "Hello, World\n");
+        }
+        let change = format!("/api/functions/{}", function.id);
+        for (method, path) in [(Method::POST, invoke.as_str()), (Method::POST, "/api/execute"), (Method::PATCH, &change)] {
+            for kind in ["", "text/plain"] {
+                let refused = send(method.clone(), path, kind, input.clone()).await;
+                refused.assert_problem(415, "unsupported_media_type", "`Content-Type: application/json`");
+            }
+        }
+        for (method, path) in [
+            (Method::POST, invoke.as_str()),
+            (Method::POST, "/api/execute"),
+            (Method::PATCH, &change),
+            (Method::POST, "/api/submit"),
+            (Method::PUT, &change),
+        ] {
+            let request = app.request(method, path).header("content-type", "application/json").body(input.clone());
+            let refused = answer(request.header("content-encoding", "gzip")).await;
+            assert_eq!(refused.headers["accept-encoding"], "identity");
+            refused.assert_problem(415, "unsupported_media_type", "\"gzip\"");
+        }
+        let plain = app.request(Method::POST, &invoke).header("content-type", "application/json").body(input.clone());
+        answer(plain.header("content-encoding", "identity")).await.assert_outcome(200, "ok");
+    })
+    .await;
+}

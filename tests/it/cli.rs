@@ -51,6 +51,9 @@ async fn a_function_lives_by_the_command_line() {
             (".git/config", "x"),
         ],
     );
+    // A library that several functions share.
+    std::fs::rename(code.join("lib"), dir.path().join("lib")).unwrap();
+    std::os::unix::fs::symlink("../lib", code.join("lib")).unwrap();
     tokio::task::block_in_place(|| {
         let run = |arguments: &[&str]| run(&service, arguments, "");
         let (status, id, said) = run(&["deploy", code.to_str().unwrap()]);
@@ -128,6 +131,10 @@ async fn a_function_lives_by_the_command_line() {
         assert!(status == 125 && said.contains("not a JSON object"), "{said}");
         let (status, _, said) = run(&["--url", "http://127.0.0.1:1", "ls"]);
         assert!(status == 125 && said.contains("--url"), "{said}");
+        std::os::unix::fs::symlink("../gone.py", code.join("common.py")).unwrap();
+        let (status, _, said) = run(&["deploy", code.to_str().unwrap()]);
+        assert!(status == 125 && said.contains("common.py is a link to ../gone.py"), "{said}");
+        std::fs::remove_file(code.join("common.py")).unwrap();
         write(&code, &[("main.py", "x"), ("requirements.txt", "no-such-package-of-anybody==9.9\n")]);
         let (status, _, said) = run(&["deploy", code.to_str().unwrap(), "--name", "broken"]);
         assert!(status == 125 && said.contains("No matching distribution") && said.contains("422 build_failed"), "{said}");

@@ -16,6 +16,7 @@ mod crash;
 mod dependencies;
 mod durability;
 mod faults;
+mod idle;
 mod input;
 mod invocations;
 mod isolation;

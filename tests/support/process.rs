@@ -172,16 +172,27 @@ impl Service {
         self.established().any(|client| client == port)
     }
 
+    /// Whether it has a descriptor left for the connection from this port, be its own side closed or not.
+    pub(crate) fn has_socket(&self, port: u16) -> bool {
+        self.sockets().any(|socket| socket.client == port && socket.is_owned)
+    }
+
     /// The ports of the clients that are connected, seen from its side.
     fn established(&self) -> impl Iterator<Item = u16> {
+        self.sockets().filter(|socket| socket.is_established).map(|socket| socket.client)
+    }
+
+    /// All that the kernel has of connections to it.
+    fn sockets(&self) -> impl Iterator<Item = Socket> {
         let own = self.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap_or(0);
-        let established = table.lines().filter_map(move |line| {
+        let sockets = table.lines().filter_map(move |line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            (words[3] == "01" && port(words[1]) == own).then(|| port(words[2]))
+            let socket = Socket { client: port(words[2]), is_established: words[3] == "01", is_owned: words[9] != "0" };
+            (port(words[1]) == own).then_some(socket)
         });
-        established.collect::<Vec<_>>().into_iter()
+        sockets.collect::<Vec<_>>().into_iter()
     }
 
     /// How many processes it has started that are still there.
@@ -205,6 +216,15 @@ impl Service {
     pub(crate) async fn end(mut self) -> ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()
     }
+}
+
+/// A connection, as its service's side has it.
+struct Socket {
+    /// The client's port.
+    client: u16,
+    is_established: bool,
+    /// A process has it.
+    is_owned: bool,
 }
 
 async fn attempt(request: RequestBuilder) -> Option<Answer> {

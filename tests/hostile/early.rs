@@ -1,0 +1,140 @@
+//! Clients whose requests are refused before they are read: those that write first and read then see the answer, too.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::alone;
+use crate::support::{Service, eventually};
+
+const TOKEN: &str = "s3cret";
+/// How often each request is sent.
+const TIMES: usize = 20;
+
+/// The root of this repository, and what is below it.
+fn at(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Runs a client to its end, and returns what it printed.
+async fn said(mut command: Command) -> String {
+    let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap()).await.unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn every_client_sees_the_answer_to_what_is_refused_early() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("API_TOKEN", TOKEN), ("MAX_FILE_SIZE", "10MB")]).await;
+    let expected = ["413 too_large\n", "400 invalid_request\n", "401 unauthorized\n"].concat().repeat(TIMES);
+    for (program, script) in [
+        (at("scripts/node"), "tests/hostile/early/fetch.mjs"),
+        ("python3".into(), "tests/hostile/early/http_client.py"),
+        ("python3".into(), "tests/hostile/early/url_lib.py"),
+    ] {
+        let mut client = Command::new(program);
+        client.arg(at(script)).args([&service.url, TOKEN, &TIMES.to_string()]);
+        assert_eq!(said(client).await, expected, "{script}");
+    }
+    // The last is more than is read of it, so that writing fails.
+    for (size, name, token, answer) in [
+        (12_000_000, "a", TOKEN, "(413 too_large)\n"),
+        (9_900_000, "a/b", TOKEN, "(400 invalid_request)\n"),
+        (9_900_000, "a", "another", "(401 unauthorized)\n"),
+        (200_000_000, "a", TOKEN, "(413 too_large)\n"),
+    ] {
+        let zip = dir.path().join("function.zip");
+        std::fs::File::create(&zip).unwrap().set_len(size).unwrap();
+        for _ in 0..TIMES {
+            let mut deploy = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
+            deploy.args(["--url", &service.url, "--token", token, "deploy", "--name", name]).arg(&zip);
+            let said = said(deploy).await;
+            assert!(said.ends_with(answer), "{size} bytes: {said}");
+        }
+    }
+    service.stop().await;
+}
+
+/// Sends a head, and returns the response and its connection.
+async fn answered(service: &Service, head: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let response = response(&mut stream).await;
+    (response, stream)
+}
+
+/// A response that comes whole and at once.
+async fn response(stream: &mut TcpStream) -> String {
+    let (mut said, mut buffer) = (String::new(), [0; 4096]);
+    while !said.ends_with('}') {
+        let read = timeout(Duration::from_secs(5), stream.read(&mut buffer)).await.expect("an answer at once").unwrap();
+        assert!(read > 0, "{said}");
+        said += std::str::from_utf8(&buffer[..read]).unwrap();
+    }
+    said
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_refused_body_is_read_within_bounds() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "2s")]).await.healthy().await;
+    let next = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    // What comes after it on the connection is another request.
+    let (said, mut stream) =
+        answered(&service, "POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 404") && !said.contains("connection: close"), "{said}");
+    stream.write_all(&[b'x'; 1_000_000]).await.unwrap();
+    stream.write_all(next.as_bytes()).await.unwrap();
+    assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"));
+    // Who waits for 100 gets the answer instead, and is told that the connection ends.
+    let submit = "POST /api/submit HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n";
+    for (head, status) in [
+        (format!("{submit}content-length: 100000000\r\nexpect: 100-continue\r\n\r\n"), "HTTP/1.1 413"),
+        (
+            "POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n".to_owned(),
+            "HTTP/1.1 404",
+        ),
+        ("POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999\r\n\r\n".to_owned(), "HTTP/1.1 404"),
+    ] {
+        let (said, mut stream) = answered(&service, &head).await;
+        assert!(said.starts_with(status) && said.contains("connection: close\r\n"), "{said}");
+        assert_eq!(timeout(Duration::from_secs(1), stream.read(&mut [0])).await.expect("its end").unwrap(), 0);
+    }
+    // A client that does not go on is let go after the read timeout, be its connection kept or not.
+    for path in ["/nothing", "/api/submit"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 60000000\r\n\r\nx"
+        );
+        let (_, stream) = answered(&service, &head).await;
+        let began = Instant::now();
+        let port = stream.local_addr().unwrap().port();
+        eventually("it is let go", async || (!service.has_socket(port)).then_some(())).await;
+        let took = began.elapsed();
+        assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took), "{path}: {took:?}");
+    }
+    // What is thrown away is not kept first.
+    let memory = service.memory();
+    let flood = async || {
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        let head = format!("{submit}content-length: 60000000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..57 {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
+    };
+    futures_util::future::join_all((0..16).map(|_| flood())).await;
+    let most = service.peak_memory();
+    assert!(most < memory + (32 << 20), "{memory} -> {most}");
+    service.healthy_now().await;
+    service.stop().await;
+}

@@ -1,0 +1,43 @@
+//! How long a connection may be idle.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::support::TestApp;
+
+/// Asks for something, and reads the answer.
+async fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let (mut said, mut buffer) = (String::new(), [0; 1024]);
+    while !said.ends_with('}') {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "{said}");
+        said += std::str::from_utf8(&buffer[..read]).unwrap();
+    }
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_idle_connection_is_kept_for_75_seconds() {
+    TestApp::run(&[("SERVER_READ_TIMEOUT", "2s")], async |app| {
+        let address = app.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..2 {
+            ask(&mut stream).await;
+            sleep(Duration::from_secs(6)).await;
+        }
+        ask(&mut stream).await;
+        let began = Instant::now();
+        let end = timeout(Duration::from_secs(90), stream.read(&mut [0])).await.expect("it is closed").unwrap();
+        let took = began.elapsed();
+        assert!(end == 0 && (Duration::from_secs(74)..Duration::from_secs(85)).contains(&took), "{end} after {took:?}");
+        // Who never asks has the time of a request.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(timeout(Duration::from_secs(10), stream.read(&mut [0])).await.expect("it is closed").unwrap(), 0);
+    })
+    .await;
+}
