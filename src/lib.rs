@@ -56,6 +56,8 @@
 //! - Values of input stand on no command line and in no container's configuration.
 //! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`.
 //! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
+//! - A connection is closed by its own side first, and what the client still sends is read for a while: so an answer that leaves early
+//!   arrives. What is written while no request is open is a refusal of the HTTP parser, and leaves as a problem.
 //!
 //! # Tasks
 //! ```text

@@ -66,6 +66,7 @@ pub(super) async fn serve(stream: TcpStream, service: AddExtension<Router, Clien
         poll_fn(|cx| {
             if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
                 is_stopping = true;
+                exchange.hurry(LAST_WORDS);
                 Pin::new(&mut connection).graceful_shutdown();
             }
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
@@ -102,7 +103,7 @@ pub(super) async fn serve(stream: TcpStream, service: AddExtension<Router, Clien
         Some(problem) => stream.refuse(&problem).await.is_ok(),
         None => stream.has_refused(),
     };
-    if is_refused || matches!(end, End::Done(Ok(()))) {
+    if is_refused || (exchange.is_unread() && matches!(end, End::Done(Ok(())))) {
         // A client that was silent, or sent more than is read, has had its time.
         let has_had_time = matches!(end, End::Silence) || exchange.has_given_up();
         let limit = if has_had_time { LAST_WORDS } else { limits.read };

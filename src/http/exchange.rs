@@ -43,7 +43,9 @@ struct State {
     /// By which a head must be here. None while a request is open.
     deadline: Option<Instant>,
     leftover: Option<Leftover>,
-    /// A leftover was more than is read, or came too slowly.
+    /// Of a body not all was read.
+    is_unread: bool,
+    /// That was more than is read, or came too slowly.
     has_given_up: bool,
     /// Of the connection's task.
     waker: Option<Waker>,
@@ -69,6 +71,7 @@ impl Exchange {
             has_begun: false,
             deadline: Some(Instant::now() + limit),
             leftover: None,
+            is_unread: false,
             has_given_up: false,
             waker: None,
         };
@@ -87,6 +90,20 @@ impl Exchange {
     /// Whether the client has sent a part of a head and not all of it.
     pub(super) fn has_begun(&self) -> bool {
         self.state().has_begun
+    }
+
+    /// Has a body that nobody reads end within `limit`.
+    pub(super) fn hurry(&self, limit: Duration) {
+        let mut state = self.state();
+        state.limit = state.limit.min(limit);
+        if let Some(leftover) = &mut state.leftover {
+            leftover.deadline = leftover.deadline.min(Instant::now() + limit);
+        }
+    }
+
+    /// Whether there may be bytes that nobody has read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.state().is_unread
     }
 
     /// Whether a body was left in the middle: no more is read then.
@@ -131,6 +148,7 @@ impl Exchange {
             return Some(deadline);
         }
         state.has_given_up |= !is_read || leftover.drained > MAX_DRAINED;
+        state.is_unread |= state.has_given_up;
         state.rest();
         state.deadline
     }
@@ -148,6 +166,7 @@ impl Exchange {
         let is_long = state.leftover.as_ref().is_some_and(|leftover| leftover.body.size_hint().lower() > MAX_DRAINED);
         state.is_closing |= is_closing || is_long;
         let dropped = if state.is_closing { state.leftover.take() } else { None };
+        state.is_unread |= dropped.is_some();
         let is_closing = state.is_closing;
         drop(state);
         drop(dropped);
@@ -160,6 +179,7 @@ impl Exchange {
         // A client that waits for 100 has sent nothing yet, and may not do so once it has its answer.
         state.is_closing |= !was_asked_for;
         if state.is_closing {
+            state.is_unread = true;
             drop(state);
             return drop(body);
         }

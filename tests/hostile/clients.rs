@@ -301,7 +301,7 @@ async fn five_thousand_idle_connections_cost_little_and_end() {
     // Those that have had an answer may stay for longer than those that have not asked.
     let kept = idle.len() / 3;
     eventually("the others are let go", async || (service.descriptors() <= descriptors + kept + 8).then_some(())).await;
-    assert!(service.descriptors() >= descriptors + kept, "{}", service.descriptors());
+    assert!(service.descriptors() >= kept, "{}", service.descriptors());
     drop(idle);
     eventually("all are gone", async || (service.descriptors() <= descriptors + 8).then_some(())).await;
     service.delete_all(dir.path()).await;
