@@ -105,6 +105,12 @@ pub enum BuildError {
     /// What a lock names can't be installed.
     #[error(transparent)]
     Dependencies(#[from] DependencyError),
+    /// A line that has packages built from source.
+    #[error(
+        "{0}: `--no-binary` has packages built from source, which runs their code, and the service does not allow that \
+         (PYTHON_ALLOW_SOURCE_BUILDS); leave it out, and name packages that have wheels"
+    )]
+    SourceBuild(String),
     /// What was installed is no tree of files.
     #[error(transparent)]
     Tree(TreeError),
@@ -181,9 +187,13 @@ async fn build_image(
 fn result_of(built: &Result<Built, BuildError>) -> &'static str {
     match built {
         Ok(_) => "built",
-        Err(BuildError::Failed { .. } | BuildError::NotMain { .. } | BuildError::Dependencies(_) | BuildError::Tree(_)) => {
-            "failed"
-        }
+        Err(
+            BuildError::Failed { .. }
+            | BuildError::NotMain { .. }
+            | BuildError::Dependencies(_)
+            | BuildError::SourceBuild(_)
+            | BuildError::Tree(_),
+        ) => "failed",
         Err(BuildError::Timeout { .. }) => "timeout",
         Err(BuildError::Cancelled) => "cancelled",
         Err(BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_)) => "error",
@@ -222,7 +232,7 @@ impl Builder {
         if !self.docker.containers(&[&ours, &labels[0], &labels[1]], None).await?.is_empty() {
             return Err(DockerError::in_use());
         }
-        let _paused = self.pause().await;
+        let paused = self.pause().await;
         if is_wanted() {
             return Err(DockerError::in_use());
         }
@@ -232,8 +242,7 @@ impl Builder {
             self.packages.remove_unused(&packages).await?;
         }
         // Of an image that a container was just being made from, only the name may have gone.
-        let function = format!("label={}={}", label::FUNCTION_ID, id.function);
-        match self.remove_all(&["dangling=true", &self.ours(), &function]).await {
+        match self.remove_dangling(&paused).await {
             Err(error) if error.is_in_use() => Ok(()),
             other => other,
         }

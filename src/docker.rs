@@ -196,6 +196,14 @@ impl Docker {
         }
     }
 
+    /// The same, but for the unnamed images that it was built upon, which stay.
+    pub async fn remove_image_only(&self, reference: &str) -> Result<(), DockerError> {
+        match query("image rm", REMOVE_LIMIT, ["image", "rm", "--no-prune", "--", reference]).await {
+            Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// The names of the containers, running or not, that carry every one of the labels and `without` not.
     pub async fn containers(&self, labels: &[&str], without: Option<&str>) -> Result<Vec<String>, DockerError> {
         let mut args: Vec<String> = ["ps", "--all", "--no-trunc", "--format", "{{.Names}}"].map(str::to_owned).into();

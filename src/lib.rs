@@ -2,7 +2,7 @@
 //!
 //! # Map
 //! A submit goes through [`http`] (multipart to a temp file) to [`deploy`]: [`package`] unpacks and checks the zip and finds
-//! out what to run, [`builder`] makes the image on top of the language's [`runtime`] image, [`store`] writes the function down
+//! out what to run and what that needs, [`builder`] fetches packages and makes the image on top of the language's [`runtime`] image, [`store`] writes the function down
 //! with its zip, and [`registry`] lists it. [`images`] are a cache: one that is gone is made again from the zip. A function is one
 //! immutable state; an update, a rollback or other [`settings`] make the next, which takes its place when it is ready.
 //!
@@ -58,6 +58,8 @@
 //! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
 //! - A connection is closed by its own side first, and what the client still sends is read for a while: so an answer that leaves early
 //!   arrives. What is written while no request is open is a refusal of the HTTP parser, and leaves as a problem.
+//! - Only download containers have a network. Each gets requirements and the values of BUILD_ENV by its stdin, and nothing else; what
+//!   comes out is checked like an archive. No build that has such a value has anything else worth having.
 //!
 //! # Tasks
 //! ```text

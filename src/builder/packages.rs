@@ -124,6 +124,9 @@ impl Packages {
         if requirements.is_empty() {
             return Ok(None);
         }
+        if let Some(place) = requirements.source_builds.clone().filter(|_| !self.settings.allow_source_builds) {
+            return Err(BuildError::SourceBuild(place));
+        }
         let request = Request::Install {
             environment: &self.settings.environment,
             requirements,
@@ -165,7 +168,7 @@ impl Packages {
         if users.iter().any(|user| format!("{}:{}", user.repository, user.tag) != image) {
             return Ok(());
         }
-        self.docker.remove_image(image).await
+        self.docker.remove_image_only(image).await
     }
 
     /// The same for all there are.

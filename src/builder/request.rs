@@ -42,6 +42,7 @@ impl Request<'_> {
                     "requirements": of(Role::Requirements).collect::<Vec<_>>(),
                     "constraints": of(Role::Constraints).collect::<Vec<_>>(),
                     "prereleases": requirements.prereleases,
+                    "requireHashes": requirements.require_hashes,
                     "sourceBuilds": source_builds,
                 });
                 (request, requirements.files.iter().map(|file| (written(&file.name), file.text.as_str())).collect())

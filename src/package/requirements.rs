@@ -14,6 +14,10 @@ pub struct Requirements {
     pub files: Vec<RequirementFile>,
     /// One of them has `--pre`.
     pub prereleases: bool,
+    /// One of them has `--require-hashes`.
+    pub require_hashes: bool,
+    /// Where one has `--no-binary`: with that an installer builds packages, whatever it is told besides.
+    pub source_builds: Option<String>,
 }
 
 /// A requirement file.
@@ -57,6 +61,8 @@ pub enum Refusal {
     Control(char),
     /// An option in a list of requirements.
     NotARequirement,
+    /// An option that is none of a requirement file's, or that only builds have.
+    Option(String),
 }
 
 impl Display for Refusal {
@@ -78,6 +84,7 @@ impl Display for Refusal {
             Self::Several => f.write_str("there are several options in one line; give each a line of its own"),
             Self::Control(c) => write!(f, "there is a control character ({}); save it as plain text", c.escape_unicode()),
             Self::NotARequirement => f.write_str("this is not one requirement"),
+            Self::Option(name) => write!(f, "the option {name:?} is not known; leave it out"),
         }
     }
 }
@@ -94,7 +101,9 @@ impl Requirements {
 enum Line {
     Nothing,
     Kept(String),
+    NoBinary(String),
     Prereleases,
+    RequireHashes,
     Other(Role, String),
 }
 
@@ -117,15 +126,20 @@ pub(super) fn of_files(
         let mut lines = 0;
         for (number, line) in logical_lines(&read(&name)?) {
             let refused = |reason| DependencyError::Refused { file: name.clone(), place: format!("line {number}"), reason };
-            match understood(&line).map_err(refused)? {
+            let line = understood(&line).map_err(refused)?;
+            if let Line::NoBinary(_) = line {
+                found.source_builds.get_or_insert_with(|| format!("{name}, line {number}"));
+            }
+            match line {
                 Line::Nothing => {}
-                Line::Kept(line) => {
+                Line::Kept(line) | Line::NoBinary(line) => {
                     // In the place of the lines before it that say nothing to an installer.
                     text.extend(std::iter::repeat_n('\n', number - 1 - lines));
                     text.extend([&line, "\n"]);
                     lines = number;
                 }
                 Line::Prereleases => found.prereleases = true,
+                Line::RequireHashes => found.require_hashes = true,
                 Line::Other(role, target) => {
                     let path = beside(&name, &target).ok_or_else(|| refused(Refusal::Outside(target)))?;
                     if !is_there(&path) {
@@ -155,7 +169,7 @@ pub(super) fn of_list(file: &str, listed: &[&str]) -> Result<Requirements, Depen
         }
     }
     let file = RequirementFile { name: file.to_owned(), role: Role::Requirements, text };
-    Ok(Requirements { files: vec![file], prereleases: false })
+    Ok(Requirements { files: vec![file], ..Requirements::default() })
 }
 
 /// What was exported from a lock.
@@ -193,6 +207,10 @@ fn understood(line: &str) -> Result<Line, Refusal> {
     if line.starts_with('-') {
         return option(line);
     }
+    let options = line.split_whitespace().filter(|word| word.starts_with('-'));
+    if let Some(name) = options.map(|word| word.split('=').next().unwrap_or(word)).find(|name| *name != "--hash") {
+        return Err(Refusal::Option(name.to_owned()));
+    }
     match requirement(line) {
         Some(local) => Err(Refusal::Local(local)),
         None if line.is_empty() => Ok(Line::Nothing),
@@ -209,6 +227,11 @@ const FILES: [(&str, Role); 4] = [
 ];
 /// Options that have a place of packages as their value.
 const PLACES: [&str; 5] = ["--index-url", "--extra-index-url", "--find-links", "-i", "-f"];
+
+/// Other options that an installer of packages needs to know.
+const KEPT: [&str; 2] = ["--no-index", "--only-binary"];
+/// Options of pip's that mean nothing here.
+const WITHOUT_MEANING: [&str; 4] = ["--prefer-binary", "--trusted-host", "--use-feature", "--disable-pip-version-check"];
 
 fn option(line: &str) -> Result<Line, Refusal> {
     // Short ones may stand right before their values.
@@ -233,8 +256,12 @@ fn option(line: &str) -> Result<Line, Refusal> {
         (_, Some(_)) if value.contains("://") => Err(Refusal::Remote),
         (_, Some(role)) => Ok(Line::Other(role, value.to_owned())),
         ("--pre", None) => Ok(Line::Prereleases),
+        ("--require-hashes", None) => Ok(Line::RequireHashes),
+        ("--no-binary", None) => Ok(Line::NoBinary(line.to_owned())),
+        (name, None) if WITHOUT_MEANING.contains(&name) => Ok(Line::Nothing),
         (name, None) if PLACES.contains(&name) && !is_remote(value) => Err(Refusal::Local(value.to_owned())),
-        (_, None) => Ok(Line::Kept(line.to_owned())),
+        (name, None) if PLACES.contains(&name) || KEPT.contains(&name) => Ok(Line::Kept(line.to_owned())),
+        (name, None) => Err(Refusal::Option(name.to_owned())),
     }
 }
 

@@ -18,7 +18,9 @@ fn source(index: &str) -> (String, Vec<u8>) {
 #[ignore = "needs docker"]
 async fn no_requirement_runs_code_or_reads_a_file() {
     let _alone = alone().await;
-    let (name, sdist) = source("http://127.0.0.1");
+    // What its code would reach: that another index was asked.
+    let witness = Index::of(&[], None);
+    let (name, sdist) = source(&format!("http://{}", witness.authority));
     let index = Index::of(&[(&name, sdist)], None);
     let url = format!("http://{}/simple", index.authority);
     let direct = format!("evil @ http://{}/files/{name}", index.authority);
@@ -35,10 +37,18 @@ async fn no_requirement_runs_code_or_reads_a_file() {
         };
         let no_wheel = "no usable wheels";
         refused(b"evil\n".to_vec(), no_wheel).await;
-        refused(b"\xef\xbb\xbf--no-binary=:all:\nevil\n".to_vec(), no_wheel).await;
-        refused(b"--no-binary evil\n--only-binary :none:\nevil\n".to_vec(), no_wheel).await;
-        refused(b"\\\n--no-binary=:all:,x.whl\nevil\n".to_vec(), "").await;
-        refused(with_end("--no-binary=:all:\nevil\n"), "").await;
+        refused(b"--only-binary :none:\nevil\n".to_vec(), no_wheel).await;
+        let from_source = "`--no-binary` has packages built";
+        for line in ["--no-binary=:all:", "--no-binary=:all:,x.whl", "--no-binary evil", "--no-\\\nbinary evil"] {
+            let text = format!("{line}\nevil\n");
+            for text in [text.clone(), format!("\\\n{text}"), text.replace('\n', "\r\n"), format!("--only-binary evil\n{text}")] {
+                refused(text.clone().into_bytes(), from_source).await;
+                refused([b"\xef\xbb\xbf", text.as_bytes()].concat(), from_source).await;
+                refused(utf_16(&text), from_source).await;
+                refused(with_end(&text), "").await;
+            }
+        }
+        refused(b"evil --no-binary evil\n".to_vec(), "is not known").await;
         refused(direct.clone().into_bytes(), "disabled").await;
         refused(utf_16(&direct), "disabled").await;
         for (line, expected) in [
@@ -58,7 +68,7 @@ async fn no_requirement_runs_code_or_reads_a_file() {
             refused([b"\xef\xbb\xbf", text.as_bytes()].concat(), expected).await;
             refused(utf_16(&text.replace('\n', "\r\n")), expected).await;
         }
-        assert_eq!(index.count("/ran"), 0);
+        assert_eq!(witness.count("/ran"), 0);
     })
     .await;
 }
@@ -71,8 +81,9 @@ async fn a_wheel_writes_only_where_packages_are() {
     let files = [
         ("evil.py", "X = 'installed'\n"),
         ("evil.pth", "import sys; sys.evil = 1\n"),
-        ("evil-1.0.data/scripts/python3", script),
+        ("evil-1.0.data/scripts/python3.99", script),
         ("evil-1.0.data/scripts/sh", script),
+        ("bin/python3", script),
         ("evil-1.0.data/scripts/evil-command", "#!python\nprint('command')\n"),
         ("evil-1.0.data/data/etc/evil", "evil"),
         ("evil-1.0.data/data/usr/local/bin/python3", script),
@@ -83,7 +94,8 @@ async fn a_wheel_writes_only_where_packages_are() {
     let (name, content) = wheel("evil", &files);
     let up = wheel("upward", &[("../../../../../../usr/local/bin/python3", script), ("upward.py", "")]);
     let data = wheel("dataward", &[("dataward-1.0.data/data/../../../../etc/evil", "evil"), ("dataward.py", "")]);
-    let index = Index::of(&[(&name, content), (&up.0, up.1), (&data.0, data.1)], None);
+    let reserved = wheel("reserved", &[("reserved-1.0.data/scripts/python3", script), ("reserved.py", "")]);
+    let index = Index::of(&[(&name, content), (&up.0, up.1), (&data.0, data.1), (&reserved.0, reserved.1)], None);
     let url = format!("http://{}/simple", index.authority);
     TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
         let program = "import evil, sys, os, subprocess\nprint(evil.X, sys.executable, os.path.exists('/tmp/ran'))\n\
@@ -100,7 +112,7 @@ async fn a_wheel_writes_only_where_packages_are() {
         let added: Vec<&String> = lists[0].iter().filter(|file| !lists[1].contains(file)).collect();
         let is_own = |file: &str| file.starts_with("app/") || file.contains("-packages/");
         assert!(added.len() > 8 && added.iter().all(|file| is_own(file)), "{added:?}");
-        for name in ["upward", "dataward"] {
+        for name in ["upward", "dataward", "reserved"] {
             let answer = app.submit(zip(&[("main.py", "print('ran')\n"), ("requirements.txt", name)])).await;
             if answer.status == 200 {
                 let image = answer.body["imageId"].as_str().unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,8 +18,10 @@ pub(crate) struct Index {
 impl Index {
     /// Serves files by their paths, to everybody or only to who has these credentials, which are in Base64.
     pub(crate) fn start(files: Vec<(String, Vec<u8>)>, credentials: Option<&'static str>) -> Self {
-        let gateway = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]).remove(0);
-        let listener = TcpListener::bind((gateway.as_str(), 0)).unwrap();
+        // Some engines name the subnet only, of which they take the first address.
+        let subnet = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
+        let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::from(u32::from(network) + 1), 0)).unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (files, seen) = (Arc::new(HashMap::from_iter(files)), Arc::clone(&requests));

@@ -258,7 +258,7 @@ fn build(error: &BuildError) -> Problem {
         }
         BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         BuildError::Dependencies(error) => dependencies(error),
-        BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
+        BuildError::SourceBuild(_) | BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
         BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {

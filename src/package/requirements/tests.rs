@@ -30,6 +30,7 @@ fn what_tools_write_is_kept() {
         "--find-links https://example.org/wheels/",
         "--only-binary :all:",
         "--no-binary=six",
+        "--no-index",
         "six @ https://example.org/six-1.16.0-py2.py3-none-any.whl",
         "six[a,b]@https://example.org/six-1.16.0-py2.py3-none-any.whl ; python_version > '3'",
         "https://example.org/six-1.16.0-py2.py3-none-any.whl#sha256=8abb",
@@ -92,6 +93,18 @@ fn what_runs_code_or_reads_files_is_refused_with_its_reason() {
     }
     for line in ["six\u{c}-e .", "six\u{b}-e .", "six\u{85}-e .", "six \u{2028}-e .", "\u{feff}-e .", "six\0"] {
         assert!(matches!(refusal_of(line), Refusal::Control(_)), "{line}");
+    }
+}
+
+#[test]
+fn options_are_known_or_refused() {
+    let found =
+        of(&[("requirements.txt", "--require-hashes\n--prefer-binary\n--trusted-host x\nsix\n\n--no-binary six\n")]).unwrap();
+    assert_eq!(found.files[0].text, "\n\n\nsix\n\n--no-binary six\n");
+    assert!(found.require_hashes && !found.prereleases);
+    assert_eq!(found.source_builds.as_deref(), Some("requirements.txt, line 6"));
+    for line in ["--foo", "-x", "six --config-settings=a=b", "six --no-binary :all:", "six --global-option x", "--no-build"] {
+        assert!(matches!(refusal_of(line), Refusal::Option(_)), "{line}");
     }
 }
 

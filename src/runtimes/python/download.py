@@ -94,6 +94,8 @@ def install(request, out):
         command.append("--no-build")
     if request["prereleases"]:
         command.append("--prerelease=allow")
+    if request["requireHashes"]:
+        command.append("--require-hashes")
     command += ["--requirements=" + os.path.join(".", name) for name in request["requirements"]]
     command += ["--constraints=" + os.path.join(".", name) for name in request["constraints"]]
     run(command, environment)
