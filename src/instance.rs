@@ -8,7 +8,7 @@
 //! Each error, each end and each drop removes the container. The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::io::BufReader;
@@ -99,7 +99,7 @@ impl Instance {
     /// Runs a container and waits for its hello.
     pub async fn start(docker: &Docker, spec: &RunSpec<'_>, slot: Slot, tasks: &TaskTracker) -> Result<Self, StartError> {
         let (container, stdin, stdout) = Container::run(docker, spec).map_err(StartError::Docker)?;
-        let mut guard = Guard { held: Some((container, slot)), tasks: tasks.clone() };
+        let mut guard = Guard { held: Some((container, slot)), had_oom: false, tasks: tasks.clone() };
         let mut wire = Wire { stdin, stdout: BufReader::new(stdout) };
         match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
             Ok(Ok(Event::Hello)) => Ok(Self { wire, guard, invocations: 0 }),
@@ -133,25 +133,27 @@ impl Instance {
     /// can't be had in time, it counts as lost.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> (End, After) {
         self.invocations += 1;
+        let began = SystemTime::now();
         let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
         match ended {
             Ok(Ok(mut exit)) => {
                 if exit.oom.is_none() {
-                    exit.oom = Some(self.guard.was_oom_killed().await);
+                    exit.oom = Some(self.guard.was_oom_killed(began).await);
                     if exit.oom == Some(true) {
-                        // Docker says so of the container for good: of a later invocation nothing could be told.
+                        // Docker says so of the container for good: little could be told of a later invocation.
                         drop(self.wire);
                         self.guard.remove().await;
                         return (End::Exited(exit), After::Ended);
                     }
                 }
+                self.guard.had_oom |= exit.oom == Some(true);
                 let unclean = |instance| After::Unclean(Unclean { instance, nonce: request.nonce });
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
             Ok(Err(error)) => {
                 // Docker does not end a container while what it writes has nowhere to go.
                 drop(self.wire);
-                let end = self.guard.explain(&error).await;
+                let end = self.guard.explain(&error, began).await;
                 (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
             Err(_) => {
@@ -249,6 +251,8 @@ impl Wire {
 #[derive(Debug)]
 struct Guard {
     held: Option<(Container, Slot)>,
+    /// An invocation that has ended had an OOM, which Docker goes on to say of the container.
+    had_oom: bool,
     tasks: TaskTracker,
 }
 
@@ -274,19 +278,24 @@ impl Guard {
         }
     }
 
-    async fn was_oom_killed(&mut self) -> bool {
-        match self.container().state().await {
-            Ok(state) => state.is_some_and(|state| state.oom_killed),
-            Err(error) => {
+    /// Whether an invocation that began then had an OOM, by what Docker knows: some versions note it while the container runs, the
+    /// others when it has ended, and each tells of the event.
+    async fn was_oom_killed(&mut self, began: SystemTime) -> bool {
+        let had_oom = self.had_oom;
+        let container = self.container();
+        let (state, event) = tokio::join!(container.state(), container.had_oom_since(began));
+        let is_noted = state.map(|state| state.is_some_and(|state| state.oom_killed) && !had_oom);
+        [is_noted, event].into_iter().any(|oom| {
+            oom.unwrap_or_else(|error| {
                 tracing::warn!(%error, "failed to look at a container");
                 false
-            }
-        }
+            })
+        })
     }
 
     /// Why the container stopped talking to us.
-    async fn explain(&mut self, error: &ProtocolError) -> End {
-        if self.was_oom_killed().await {
+    async fn explain(&mut self, error: &ProtocolError, began: SystemTime) -> End {
+        if self.was_oom_killed(began).await {
             return End::OutOfMemory;
         }
         tracing::warn!(container.name = self.container().name(), %error, "an instance was lost");

@@ -1,7 +1,7 @@
 //! A container that runs, attached to our end of its pipes.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
@@ -80,6 +80,18 @@ impl Container {
             Err(DockerError::Failed { message, .. }) if super::is_missing(&message) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether Docker was told of an OOM in it between then and now. Docker keeps its last few hundred events only.
+    pub async fn had_oom_since(&self, since: SystemTime) -> Result<bool, DockerError> {
+        let unix = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
+        };
+        let (since, until) = (format!("--since={}", unix(since)), format!("--until={}", unix(SystemTime::now())));
+        let container = format!("--filter=container={}", self.name);
+        let args = ["events", &since, &until, &container, "--filter=event=oom", "--format={{.Action}}"];
+        Ok(!query("events", QUERY_LIMIT, args).await?.trim().is_empty())
     }
 
     /// Ends and removes it, however long that takes: when this returns, the container is gone for good.

@@ -90,7 +90,7 @@ async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
     let engine = Engine::start_with_runtime(Some(SILENT)).await;
     let host = engine.host();
     let dir = tempfile::tempdir().unwrap();
-    let settings = [("DOCKER_HOST", host.as_str()), ("DOCKER_RUNTIME", "leaky"), ("DOCKER_CONTAINER_LIMIT", "1")];
+    let settings = [("DOCKER_HOST", host.as_str()), ("DOCKER_RUNTIME", "leaky"), ("GO_IMAGE", "no-such-image")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let program = format!(
         "import os\nif os.environ.get('HOG') == 'child' and os.fork() == 0:\n    exec({HOG:?})\nif os.environ.get('HOG') == 'self':\n    exec({HOG:?})\nif os.environ.get('HOG'):\n    os.wait()\nprint('went on')\n"
