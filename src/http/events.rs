@@ -28,7 +28,8 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, the deployment ends.
+/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, a deployment
+/// without a key ends.
 pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_id: RequestId) -> Response {
     let (live, mut lines) = LiveLog::channel();
     let deployer = std::sync::Arc::clone(&state.deployer);
@@ -56,10 +57,10 @@ pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Uploa
         match ended.as_mut() {
             None => Poll::Pending,
             Some(done) => Poll::Ready(done.take().map(|done| match done {
-                Ok(function) => {
+                Ok(deployed) => {
                     let body = match id {
-                        Some(_) => serde_json::to_string(&updated(&function)),
-                        None => serde_json::to_string(&submitted(&function)),
+                        Some(_) => serde_json::to_string(&updated(deployed)),
+                        None => serde_json::to_string(&submitted(deployed)),
                     };
                     let body = body.expect("texts and numbers can be written as JSON");
                     Event::default().event("deployed").data(body)

@@ -20,6 +20,7 @@ use super::versions::OfSettings;
 use super::{MULTIPART_OVERHEAD, State};
 use crate::deploy::Upload;
 use crate::registry::Function;
+use crate::store::Deployed;
 use crate::types::{FunctionId, UnknownFunction};
 
 /// A function that was deployed.
@@ -126,7 +127,7 @@ pub(super) enum OfBuild {
 /// Submit
 ///
 /// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
-/// send the request again: it makes one function. With `accept: text/event-stream` the answer is a stream of events: `log` for each
+/// send the request again: it makes one function, even if its client leaves, and is answered with what it came to then. With `accept: text/event-stream` the answer is a stream of events: `log` for each
 /// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
 #[utoipa::path(post, path = "/api/submit", tag = "functions",
     params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
@@ -145,8 +146,7 @@ pub(super) async fn submit(
     if events::are_wanted(&headers) {
         return Ok(events::of_deployment(&state, None, upload, request_id));
     }
-    let function = state.deployer.deploy(upload).await?;
-    Ok(Json(submitted(&function)).into_response())
+    Ok(Json(submitted(state.deployer.deploy(upload).await?)).into_response())
 }
 
 /// Receives the form of a submit or an update, where there is room for it.
@@ -164,12 +164,9 @@ pub(super) async fn receive(
     Ok(upload::receive(form?, state.platform.temp_dir(), limit).await?)
 }
 
-pub(super) fn submitted(function: &Function) -> Submitted {
-    Submitted {
-        function_id: function.id.to_string(),
-        image_id: function.version.image().id.as_str().to_owned(),
-        message: format!("Function '{}' deployed successfully", function.name),
-    }
+pub(super) fn submitted(deployed: Deployed) -> Submitted {
+    let message = format!("Function '{}' deployed successfully", deployed.name);
+    Submitted { function_id: deployed.function_id, image_id: deployed.image_id, message }
 }
 
 /// List

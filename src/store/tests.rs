@@ -255,17 +255,21 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
     let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
-    assert_eq!(store.queue_invocation(&queued, None, true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, state::RUNNING, 2);
     store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
-    assert_eq!(store.open_invocations().await.unwrap(), [queued.id]);
+    let open = Open { id: queued.id, function_id: one.id, tries: 0, retry_at: None };
+    assert_eq!(store.open_invocations().await.unwrap(), [open]);
+    store.retry_invocation(queued.id, 3, 1_700_000_000_000).await.unwrap();
+    let tried = Open { tries: 3, retry_at: Some(1_700_000_000_000), ..open };
+    assert_eq!(store.open_invocations().await.unwrap(), [tried]);
     assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, state::LOST);
     // A step is taken once, from the state that it belongs to.
     queued.outcome = state::RUNNING.to_owned();
     assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
     assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
     let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
-    assert_eq!(store.queue_invocation(&stray, None, true).await.unwrap(), Queued::NoFunction);
+    assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
 
 #[tokio::test]
@@ -275,20 +279,28 @@ async fn a_key_stands_for_one_request() {
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     store.insert(&one, PACKAGE, Some(&key("a"))).await.unwrap();
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(one.id));
+    let came_to = Deployed {
+        function_id: one.id.to_string(),
+        image_id: one.version.image.id.as_str().to_owned(),
+        version: 1,
+        name: "one".to_owned(),
+    };
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
     assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
     // An execution's keys are others.
     let first = InvocationRecord::queued(two.id, 1, Vec::new());
     let again = InvocationRecord::queued(two.id, 2, Vec::new());
-    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true).await.unwrap(), Queued::Now);
-    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true).await.unwrap(), Queued::Before(first.id));
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true, true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true, true).await.unwrap(), Queued::Before(first.id));
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
     assert_eq!(store.invocation(again.id).await.unwrap(), None);
-    // A key goes with what it stands for, and with time.
+    // What a request came to stays what it came to; its key goes with time.
     store.delete(one.id).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to));
+    store.prune_keys(u64::MAX / 2).await.unwrap();
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
     let ended = InvocationRecord { outcome: "ok".to_owned(), ..first };
     assert!(store.update_invocation(&ended, state::QUEUED).await.unwrap());
     // What a key stands for stays as long as the key.
@@ -296,6 +308,6 @@ async fn a_key_stands_for_one_request() {
     assert!(store.invocation(ended.id).await.unwrap().is_some());
     store.prune_keys(u64::MAX / 2).await.unwrap();
     // Before all else it is looked whether there is room for a new one.
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false).await.unwrap(), Queued::NoRoom);
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false, true).await.unwrap(), Queued::NoRoom);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::Now);
 }

@@ -19,10 +19,13 @@ mod faults;
 mod input;
 mod invocations;
 mod isolation;
+mod keys;
 mod lifecycle;
 mod metrics;
+mod outages;
 mod outcomes;
 mod pool;
+mod queue;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
