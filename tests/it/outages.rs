@@ -34,7 +34,7 @@ async fn nothing_is_tried_again_and_again_while_docker_is_away() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let host = engine.host();
-    let settings = [("DOCKER_HOST", host.as_str()), ("LOG_LEVEL", "info"), ("INSTANCE_IDLE_TIMEOUT", "1s")];
+    let settings = [("DOCKER_HOST", host.as_str()), ("LOG_LEVEL", "warn"), ("INSTANCE_IDLE_TIMEOUT", "1s")];
     let service = Service::start_logged(dir.path(), &settings, &log).await.healthy().await;
     let kept = service.deploy(python("print('kept')")).await;
     let mut gone = Vec::new();
