@@ -1,12 +1,12 @@
-//! Executions that are on disk before they begin: those that nobody waits for, and those with a key, which run once.
+//! Executions that are on disk before they begin: asynchronous ones, and those with an `Idempotency-Key`, which run once.
 //!
 //! ```text
 //! accept, execute ──> queued ──> running ──> an outcome
 //!                      │ └── cancel ──┴──> cancelled
-//!                      └── taken back: its client is told that it did not begin
+//!                      └── taken back: the client learns that the execution did not begin
 //! ```
-//! Each step is on disk before it has an effect, and only from the state that it belongs to. So one that was running when the
-//! service went away is known at the next start, and is lost: it is never run twice. How they run is in `run`.
+//! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was running when the
+//! service went away is known at the next start as lost, and is never run twice. The runs themselves are in `run`.
 
 mod error;
 mod queue;
@@ -36,10 +36,10 @@ use error::Hindrance;
 pub use error::{AcceptError, CancelError};
 use queue::Queue;
 
-/// However wrong the clock was when it was written down, none waits longer than this for its next try.
+/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written down.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Accepts, runs and cancels them.
+/// Accepts, runs and cancels invocations.
 #[derive(Debug)]
 pub struct Deferred {
     registry: Arc<Registry>,
@@ -48,43 +48,43 @@ pub struct Deferred {
     store: Store,
     health: Health,
     books: Mutex<Books>,
-    /// Held while a request with a key finds its invocation, or an invocation is taken back.
+    /// Held while a request with a key finds its invocation, and while an invocation is taken back.
     settling: tokio::sync::Mutex<()>,
     limit: usize,
-    /// Of those in the background, as many as there can be containers.
+    /// For invocations in the background: as many as there can be containers.
     permits: Arc<Semaphore>,
-    /// Somebody waits who was not there before, or has not to wait any longer.
+    /// An invocation has come, or may go on.
     pressed: Notify,
     room: Arc<Room>,
-    /// Changes whenever one has ended.
+    /// Changes whenever an invocation has ended.
     ended: watch::Sender<()>,
-    /// Of those that can't begin.
+    /// Invocations that can't begin.
     begins: Retries,
-    /// Of what they came to.
+    /// Outcomes that can't be written down.
     writes: Retries,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Ends those that run.
+    /// Ends invocations that run.
     end: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct Books {
-    /// Being written down.
+    /// How many invocations are being written down.
     accepting: usize,
     waiting: Queue,
-    /// Those that run, or wait for an instance.
+    /// Invocations that run, or wait for an instance.
     running: HashMap<InvocationId, CancellationToken>,
-    /// Who waits for the end of one.
+    /// Clients that wait for the end of an invocation.
     waiters: HashMap<InvocationId, Vec<oneshot::Sender<End>>>,
 }
 
-/// What who waits for an invocation is told: it has ended, or could not begin.
+/// The news for clients that wait for an invocation: its end, or why it can't begin.
 type End = Result<(), Hindrance>;
 
 impl Deferred {
-    /// Nothing is accepted yet. At most `limit` may wait and `most` run in the background at a time; none begins once `stop` is
-    /// cancelled, and `end` ends those that run.
+    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is cancelled;
+    /// `end` ends those that run.
     pub fn new(
         parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<Room>, Health),
         (limit, most): (u32, u32),
@@ -122,13 +122,14 @@ impl Deferred {
     ) -> Result<InvocationId, AcceptError> {
         let record = self.record_of(id, input)?;
         let this = Arc::clone(self);
-        // A task of its own: what is on disk must be in the queue, too, when the caller has left meanwhile.
+        // A task of its own: an invocation on disk must be in the queue, too, when the caller has left meanwhile.
         let accepted = self.tasks.spawn(async move { this.accept_now(record, key, true).await });
         accepted.await?.map(|(id, _)| id)
     }
 
-    /// Executes once for all requests with a key, and returns what that came to. It waits for an instance as an execution without
-    /// a key does; what can't begin is taken back, so that the key is free again. When its callers leave, it goes on.
+    /// Executes once for all requests with a key, and returns the invocation as it ended. The invocation waits for an instance as an
+    /// execution without a key does; an invocation that can't begin is taken back, so that the key is free again. When all callers
+    /// leave, the invocation goes on.
     pub async fn execute(
         self: &Arc<Self>,
         id: FunctionId,
@@ -156,14 +157,14 @@ impl Deferred {
         Ok(InvocationRecord::queued(id, now(), input.json().to_vec()))
     }
 
-    /// Promised, it waits for its turn; otherwise it begins, and somebody waits for its end.
+    /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
     async fn accept_now(
         self: &Arc<Self>,
         record: InvocationRecord,
         key: Option<IdempotencyKey>,
         promised: bool,
     ) -> Result<(InvocationId, oneshot::Receiver<End>), AcceptError> {
-        // What has ended before it is to be before it in the history, too. Its own loss is the history's matter.
+        // Invocations that ended before this one come before it in the history, too. A failed flush is the history's matter.
         let _ = self.history.flush().await;
         let _settling = match &key {
             Some(_) => Some(self.settling.lock().await),
@@ -202,9 +203,13 @@ impl Deferred {
             entry => entry,
         };
         match begins {
-            // It goes on where it is, or has ended.
+            // The invocation goes on where it is, or has ended.
             None if promised || !books.running.contains_key(&id) => drop(sender.send(Ok(()))),
-            _ => books.waiters.entry(id).or_default().push(sender),
+            _ => {
+                let waiters = books.waiters.entry(id).or_default();
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(sender);
+            }
         }
         if let Some(entry) = begins {
             self.start(&mut books, entry, None);
@@ -214,10 +219,11 @@ impl Deferred {
         Ok((id, end))
     }
 
-    /// Takes one back that waits or runs. Returned, it will not begin, and its container is on its way out.
+    /// Cancels an invocation that waits or runs. On return the invocation does not begin any more, and its container is on its way
+    /// out.
     pub async fn cancel(self: &Arc<Self>, id: InvocationId) -> Result<(), CancelError> {
         let this = Arc::clone(self);
-        // A task of its own: what is cancelled on disk must not run on because the caller has left.
+        // A task of its own: an invocation that is cancelled on disk must not run on because the caller has left.
         self.tasks.spawn(async move { this.cancel_now(id).await }).await?
     }
 
@@ -228,7 +234,7 @@ impl Deferred {
         if let Some((stdout, stderr)) = self.invoker.so_far(id) {
             (record.stdout, record.stderr) = (stdout, stderr);
         }
-        // It may begin in this moment, so both are tried, in the order in which they come.
+        // The invocation may begin in this moment, so both states are tried, in their order.
         let cancelled = self.store.update_invocation(&record, state::QUEUED).await?
             || self.store.update_invocation(&record, state::RUNNING).await?;
         if !cancelled {
@@ -241,13 +247,13 @@ impl Deferred {
             running.cancel();
         }
         drop(books);
-        // What there is none of has no trouble.
+        // A function without queued invocations has no trouble.
         was_last.into_iter().for_each(|entry| self.free(entry.function));
         self.tell(id, &Ok(()));
         Ok(())
     }
 
-    /// Takes up what an earlier run has accepted, before anything is accepted now.
+    /// Takes up invocations that an earlier run has accepted, before any is accepted now.
     pub async fn resume(&self) -> Result<(), StoreError> {
         let open = self.store.open_invocations().await?;
         if !open.is_empty() {
@@ -264,12 +270,12 @@ impl Deferred {
         Ok(())
     }
 
-    /// How many wait for their turn.
+    /// How many invocations wait for their turn.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Returns once none runs.
+    /// Returns once no invocation runs.
     pub async fn idle(&self) {
         let mut ended = self.ended.subscribe();
         while !self.lock().running.is_empty() {
@@ -277,7 +283,7 @@ impl Deferred {
         }
     }
 
-    /// Tells who waits for one.
+    /// Tells the clients that wait for an invocation.
     fn tell(&self, id: InvocationId, end: &End) {
         let waiters = self.lock().waiters.remove(&id).unwrap_or_default();
         for waiter in waiters {
@@ -287,6 +293,13 @@ impl Deferred {
 
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    /// Whether a client waits for an invocation.
+    fn is_waited_for(&self, id: InvocationId) -> bool {
+        self.waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
     }
 }
 

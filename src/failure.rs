@@ -12,20 +12,20 @@ use crate::pool::AcquireError;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 
-/// What a failure means for what failed.
+/// The meaning of a failure for the request, the invocation or the removal that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The platform's: waiting helps, however long that takes.
+    /// The platform's fault: waiting helps.
     Transient(Cause),
-    /// It may be the function's: it is that when it comes again and again.
+    /// Maybe the function's fault: so it counts when the failure comes again and again.
     Suspect,
-    /// The function's or the client's: it stays.
+    /// The function's or the client's fault: waiting does not help.
     Permanent,
-    /// Nobody's: what failed is not wanted any more, or the service stops.
+    /// Nobody's fault: the work is not wanted any more, or the service stops.
     Abandoned,
 }
 
-/// What of the platform is in trouble.
+/// The part of the platform that is in trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Docker does not answer, or not in time.
@@ -34,12 +34,12 @@ pub enum Cause {
     Disk,
     /// All containers are in use.
     Load,
-    /// Something else that only its operator can mend.
+    /// Something else that only the operator can mend.
     Service,
 }
 
 impl Failure {
-    /// What a failure means where Docker was in trouble while it came about, or was not.
+    /// The failure's meaning where Docker was, or was not, in trouble when the failure came about.
     pub fn given(self, docker_was_in_trouble: bool) -> Self {
         match self {
             Self::Suspect if docker_was_in_trouble => Self::Transient(Cause::Docker),
@@ -118,13 +118,13 @@ impl From<&BuildError> for Failure {
             BuildError::Runtime(error) => error.into(),
             BuildError::Docker(error) => of_build(error),
             BuildError::Io(error) => error.into(),
-            // The code's, or a machine's that is too slow for it.
+            // The code does not build, or not in time.
             _ => Self::Suspect,
         }
     }
 }
 
-/// Outside the steps of a Dockerfile nothing is a function's.
+/// Failures outside the steps of a Dockerfile are never the function's.
 fn of_build(error: &DockerError) -> Failure {
     match error.into() {
         Failure::Suspect => Failure::Transient(Cause::Service),

@@ -1,11 +1,11 @@
-//! Whether Docker answers: noted by the one task that keeps asking, read by all that would otherwise try in vain.
+//! Whether Docker answers: noted by the one task that keeps asking, read by tasks that would otherwise try in vain.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The last answer. By default, Docker always answers.
+/// Docker's last answer. By default, Docker always answers.
 #[derive(Clone, Debug)]
 pub struct Health(watch::Receiver<Answer>);
 
@@ -18,11 +18,11 @@ struct Answer {
     trouble: Option<Arc<str>>,
     /// When Docker last did not answer.
     last_trouble: Option<Instant>,
-    /// When the question was asked that this answers.
+    /// When the last question was asked.
     asked_at: Option<Instant>,
 }
 
-/// A pair of both; until the first answer there is trouble.
+/// A pair of both. Until the first answer there is trouble.
 pub fn channel() -> (Monitor, Health) {
     let trouble = Some("Docker was not asked yet".into());
     let (sender, receiver) = watch::channel(Answer { trouble, ..Answer::default() });
@@ -36,7 +36,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Why functions can't be executed now; None when they can.
+    /// Why functions can't be executed now. None when Docker answers.
     pub fn trouble(&self) -> Option<String> {
         self.0.borrow().trouble.as_deref().map(str::to_owned)
     }
@@ -54,7 +54,7 @@ impl Health {
         let _ = self.0.clone().wait_for(|answer| answer.trouble.is_none()).await;
     }
 
-    /// Whether Docker did not answer at some time since `begin`. Waits for an answer to a question that is asked from now on.
+    /// Whether Docker did not answer at some time since `begin`. Waits for the answer to a question that is asked from now on.
     pub async fn had_trouble_since(&self, begin: Instant) -> bool {
         let now = Instant::now();
         let mut answers = self.0.clone();
@@ -65,7 +65,7 @@ impl Health {
 }
 
 impl Monitor {
-    /// Notes what was answered to a question of this time. A change is logged: once when trouble begins, once when it ends.
+    /// Notes the answer to a question that was asked at this time. The log has one line when trouble begins and one when trouble ends.
     pub fn note(&self, asked_at: Instant, trouble: Option<String>) {
         if self.0.borrow().trouble.is_some() != trouble.is_some() {
             match &trouble {

@@ -1,5 +1,5 @@
-//! Tries again what fails for now: after pauses that grow, not while Docker is known to be away, and with one line in the log when
-//! trouble begins and one when it ends, however many tasks it meets.
+//! Work that is tried again: after pauses that grow, never while Docker is known to be away, and with one line in the log when trouble
+//! begins and one when trouble ends, however many tasks meet the trouble.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
@@ -13,16 +13,16 @@ use crate::health::Health;
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Pauses between tries, without an end: each up to twice as long as its turn says, so that not all try at one time.
+/// Endless pauses between tries. A random part makes each up to twice as long, so that tasks do not try at one time.
 pub fn pauses() -> ExponentialBackoff {
     let builder = ExponentialBuilder::default().with_min_delay(SHORTEST).with_max_delay(LONGEST).with_factor(2.0);
     builder.with_jitter().without_max_times().build()
 }
 
-/// One kind of work that is tried again, over all tasks that do it.
+/// One kind of work that is tried again, over all tasks of that kind.
 #[derive(Debug)]
 pub struct Retries {
-    /// What fails, for the log: "a container could not be removed".
+    /// The trouble in words, for the log: "a container could not be removed".
     trouble: &'static str,
     health: Health,
     /// How many tasks are in trouble.
@@ -38,7 +38,7 @@ pub struct Retry<'a> {
 }
 
 impl Retries {
-    /// Work that waits while `health` knows of trouble; by default nothing does.
+    /// Work that waits while `health` knows of trouble.
     pub fn new(trouble: &'static str, health: Health) -> Self {
         Self { trouble, health, failing: Mutex::default() }
     }
@@ -48,7 +48,7 @@ impl Retries {
         Retry { retries: self, pauses: pauses(), has_failed: false }
     }
 
-    /// Notes that one more is in trouble; the first of them is logged.
+    /// Notes that one more task is in trouble; the first one is logged.
     pub fn fail(&self, error: &(dyn Error + Send + Sync + 'static)) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         *failing += 1;
@@ -60,7 +60,7 @@ impl Retries {
         }
     }
 
-    /// Notes that one less is in trouble; the last of them is logged where its work is done.
+    /// Notes that one task less is in trouble; the last one is logged where its work is done.
     pub fn recover(&self, is_done: bool) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         *failing = failing.saturating_sub(1);
@@ -78,7 +78,7 @@ impl Retry<'_> {
 
     /// Pauses after a try that failed.
     pub async fn failed(&mut self, error: &(dyn Error + Send + Sync + 'static)) {
-        // What comes of a Docker that is away is in the log already.
+        // A Docker that is away is in the log already.
         if !self.has_failed && self.retries.health.trouble().is_none() {
             self.has_failed = true;
             self.retries.fail(error);
@@ -87,14 +87,14 @@ impl Retry<'_> {
         self.pause().await;
     }
 
-    /// Pauses before another look at what only takes its time.
+    /// Pauses where nothing has failed and the work only takes its time.
     pub async fn pause(&mut self) {
         self.ready().await;
         time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
         self.ready().await;
     }
 
-    /// Ends the tries of what is done.
+    /// Ends the tries of a task whose work is done.
     pub fn done(mut self) {
         if std::mem::take(&mut self.has_failed) {
             self.retries.recover(true);

@@ -1,4 +1,4 @@
-//! Why an execution is not accepted, can't begin, or is not cancelled.
+//! Reasons why an execution is not accepted, can't begin, or is not cancelled.
 
 use std::sync::Arc;
 
@@ -29,16 +29,16 @@ pub enum AcceptError {
     /// There is too little room to keep what it would come to.
     #[error(transparent)]
     LowDisk(#[from] LowDisk),
-    /// It could not begin, and was taken back.
+    /// The execution could not begin, and was taken back.
     #[error(transparent)]
     Invoke(#[from] InvokeError),
-    /// Its function was deleted while it was waited for.
+    /// The function was deleted while the client waited.
     #[error(transparent)]
     Gone(#[from] UnknownInvocation),
     /// It could not be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It could not be written down that it begins, or that it does not.
+    /// The execution's state could not be written down.
     #[error("failed to write down an execution; send the request again with its key")]
     Unsettled(#[source] Arc<StoreError>),
     /// The task died.
@@ -46,13 +46,13 @@ pub enum AcceptError {
     Died(#[from] tokio::task::JoinError),
 }
 
-/// Why one can't begin, for all who wait for it.
+/// Why an invocation can't begin, for all clients that wait for it.
 #[derive(Clone, Debug, Error)]
 pub(super) enum Hindrance {
-    /// It gets no instance.
+    /// The invocation gets no instance.
     #[error(transparent)]
     Invoke(#[from] InvokeError),
-    /// That it begins can't be written down.
+    /// The beginning can't be written down.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
 }

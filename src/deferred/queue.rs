@@ -1,4 +1,4 @@
-//! Whose turn it is: functions take turns, and of each the oldest comes first. Pure.
+//! The order of invocations in the background: functions take turns, and of each function the oldest comes first. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -14,55 +14,55 @@ use crate::types::{FunctionId, InvocationId};
 pub(super) struct Entry {
     pub(super) id: InvocationId,
     pub(super) function: FunctionId,
-    /// Its place among those of its function.
+    /// The invocation's place among those of its function.
     pub(super) number: u64,
-    /// How often it could not begin for what may be its function's own fault.
+    /// How often the invocation could not begin for what may be its function's own fault.
     pub(super) tries: u32,
 }
 
-/// Those that wait.
+/// Invocations that wait for their turn.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lanes: HashMap<FunctionId, Lane>,
-    /// Functions of which some wait, the next one first.
+    /// Functions with invocations that wait, the next function first.
     turns: VecDeque<FunctionId>,
-    /// Those that are to wait until some time.
+    /// Invocations that wait until some time.
     later: BTreeMap<(Instant, u64), Entry>,
-    /// Functions whose invocations can't begin for now, for no fault of theirs.
+    /// Functions whose invocations can't begin for now, for a fault of the platform.
     held: HashMap<FunctionId, Hold>,
     ids: HashSet<InvocationId>,
     next_number: u64,
 }
 
-/// Those of one function, by their number.
+/// Invocations of one function, by their number.
 type Lane = BTreeMap<u64, Entry>;
 
 #[derive(Debug)]
 struct Hold {
     until: Instant,
     pauses: ExponentialBackoff,
-    /// One tries whether it goes again; the others wait for what comes of that.
+    /// One invocation is being tried; the others wait for the result.
     is_tried: bool,
 }
 
 impl Queue {
-    /// Makes an entry at the end of its function's.
+    /// Makes an entry behind all others of its function.
     pub(super) fn entry(&mut self, id: InvocationId, function: FunctionId, tries: u32) -> Entry {
         self.next_number += 1;
         Entry { id, function, number: self.next_number, tries }
     }
 
-    /// How many wait.
+    /// How many invocations wait.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether some of a function wait for their turn.
+    /// Whether invocations of a function wait for their turn.
     pub(super) fn has(&self, function: FunctionId) -> bool {
         self.lanes.contains_key(&function)
     }
 
-    /// Has one wait for its turn, at its place.
+    /// Queues an invocation at its place.
     pub(super) fn push(&mut self, entry: Entry) {
         self.ids.insert(entry.id);
         let lane = self.lanes.entry(entry.function).or_default();
@@ -72,13 +72,13 @@ impl Queue {
         lane.insert(entry.number, entry);
     }
 
-    /// Has one wait for its turn from some time on.
+    /// Queues an invocation from some time on.
     pub(super) fn push_later(&mut self, entry: Entry, due: Instant) {
         self.ids.insert(entry.id);
         self.later.insert((due, entry.number), entry);
     }
 
-    /// Takes out the next whose turn it is.
+    /// Takes out the invocation whose turn has come.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Entry> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
             let entry = first.remove();
@@ -107,14 +107,14 @@ impl Queue {
         None
     }
 
-    /// When, without anything new, it may be somebody's turn.
+    /// When, without anything new, an invocation may have its turn.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let held = self.held.iter().filter(|(function, hold)| !hold.is_tried && self.lanes.contains_key(function));
         let held = held.map(|(_, hold)| hold.until);
         self.later.keys().map(|&(due, _)| due).next().into_iter().chain(held).min()
     }
 
-    /// Takes one out, wherever it waits.
+    /// Takes an invocation out, wherever the invocation waits.
     pub(super) fn remove(&mut self, id: InvocationId) -> Option<Entry> {
         if !self.ids.remove(&id) {
             return None;
@@ -133,12 +133,12 @@ impl Queue {
         Some(entry)
     }
 
-    /// Has a function's invocations wait, longer each time; then one of them tries. True when they were not held.
+    /// Has a function's invocations wait, longer each time; then one of them is tried. True when they were not held.
     pub(super) fn hold(&mut self, function: FunctionId, now: Instant) -> bool {
         let new = || Hold { until: now, pauses: retry::pauses(), is_tried: true };
         let was_held = self.held.contains_key(&function);
         let hold = self.held.entry(function).or_insert_with(new);
-        // What others of them tried before that tells nothing new.
+        // A failure of an invocation that began before the hold tells nothing new.
         if std::mem::take(&mut hold.is_tried) {
             hold.until = now + hold.pauses.next().unwrap_or(Duration::ZERO);
         }

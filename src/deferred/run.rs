@@ -1,4 +1,4 @@
-//! How executions that are on disk come to run: in the background when it is their turn, or at once when a client waits.
+//! Runs invocations that are on disk: in the background by turns, or at once where a client waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::retry;
 use crate::store::{InvocationRecord, state};
 use crate::types::{FunctionId, InvocationId};
 
-/// What may be a function's own fault counts as that after so many tries.
+/// A failure that may be the function's own counts as the function's after this number of tries.
 const MAX_TRIES: u32 = 6;
 
-/// Why one can't go on for now.
+/// An invocation that had its turn, or the reason why the invocation can't begin for now.
 type Begun = Result<(), Hindrance>;
 
 impl Deferred {
-    /// Runs what waits until the service stops.
+    /// Runs queued invocations until the service stops.
     pub async fn run(self: Arc<Self>) {
         while let Some(permit) = self.next_permit().await {
             if !self.start_next(permit).await {
@@ -42,7 +42,7 @@ impl Deferred {
         }
     }
 
-    /// Waits for somebody's turn, and for Docker. False when the service stops.
+    /// Waits for Docker and for the next invocation's turn. False when the service stops.
     async fn start_next(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> bool {
         loop {
             tokio::select! {
@@ -50,7 +50,7 @@ impl Deferred {
                 () = self.stop.cancelled() => return false,
                 () = self.health.wait() => {}
             }
-            // Before it is looked: what comes in between wakes it.
+            // Registered before the look into the queue, so that no notification is lost between the two.
             let pressed = self.pressed.notified();
             let due = {
                 let mut books = self.lock();
@@ -74,7 +74,7 @@ impl Deferred {
         }
     }
 
-    /// Has one run in a task of its own: with a permit in the background, else before all of those.
+    /// Runs an invocation in a task of its own: in the background with a permit, before all of the background without.
     pub(super) fn start(self: &Arc<Self>, books: &mut Books, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
         let token = self.end.child_token();
         books.running.insert(entry.id, token.clone());
@@ -86,10 +86,10 @@ impl Deferred {
         let (began_at, is_background) = (Instant::now(), permit.is_some());
         let begun = tokio::select! {
             begun = self.execute_now(entry, is_background) => begun,
-            // Its container goes with it. What it came to was written down by who cancelled it, if not by its end.
+            // The container goes with the dropped future. The outcome was written down by the cancellation, or by the end.
             () = token.cancelled() => Ok(()),
         };
-        // Others have their turn while it is looked what has hindered it.
+        // Other invocations have their turn while the cause is looked into.
         drop(permit);
         let settled = async {
             match begun {
@@ -97,8 +97,8 @@ impl Deferred {
                     self.free(entry.function);
                     self.settle(entry, None, &Ok(()));
                 }
-                // Somebody may have come meanwhile who waits for it.
-                Err(hindrance) if is_background && !self.is_waited_for(entry.id) => {
+                // A client may have come meanwhile that waits for this invocation.
+                Err(hindrance) if is_background && !self.lock().is_waited_for(entry.id) => {
                     self.put_off(entry, &hindrance, began_at).await
                 }
                 Err(hindrance) => self.take_back(entry, hindrance).await,
@@ -106,7 +106,7 @@ impl Deferred {
         };
         tokio::select! {
             () = settled => {}
-            // On disk it is what it was.
+            // The row on disk stays as it was.
             () = self.end.cancelled() => {}
         }
         self.ended.send_replace(());
@@ -115,7 +115,7 @@ impl Deferred {
     async fn execute_now(&self, Entry { id, function, .. }: Entry, is_background: bool) -> Begun {
         let record = match self.store.invocation(id).await.map_err(Arc::new)? {
             Some(record) if record.outcome == state::QUEUED => record,
-            // Cancelled, or gone with its function.
+            // The invocation was cancelled, or went with its function.
             Some(_) | None => return Ok(()),
         };
         let Some(input) = serde_json::from_slice(&record.input).ok().and_then(|object| Input::parse(object).ok()) else {
@@ -128,7 +128,7 @@ impl Deferred {
         record.outcome = state::RUNNING.to_owned();
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
         record.queued = Some(Duration::from_millis(since));
-        // On error its instance is for others, who may need no disk.
+        // On error the instance is free for synchronous executions, which need no disk.
         if !self.store.update_invocation(&record, state::QUEUED).await.map_err(Arc::new)? {
             return Ok(());
         }
@@ -141,11 +141,11 @@ impl Deferred {
         Ok(())
     }
 
-    /// Has one in the background wait again, or gives it up.
-    async fn put_off(&self, entry: Entry, hindrance: &Hindrance, began_at: Instant) {
+    /// Has an invocation of the background wait again, or gives the invocation up.
+    async fn put_off(self: &Arc<Self>, entry: Entry, hindrance: &Hindrance, began_at: Instant) {
         tracing::debug!(invocation.id = %entry.id, error = %hindrance, "an accepted execution can't begin");
         let failure = match Failure::from(hindrance) {
-            // A doubt counts only where Docker answers after it.
+            // A doubt counts only where Docker answered all the while and answers after the failure.
             Failure::Suspect => tokio::select! {
                 had_trouble = self.health.had_trouble_since(began_at) => Failure::Suspect.given(had_trouble),
                 () = self.stop.cancelled() => Failure::Abandoned,
@@ -154,7 +154,7 @@ impl Deferred {
         };
         let tries = entry.tries + u32::from(failure == Failure::Suspect);
         match failure {
-            // On disk it is queued, or gone with its function.
+            // The row stays queued for the next start, or went with its function.
             Failure::Abandoned => self.settle(entry, None, &Ok(())),
             Failure::Transient(Cause::Load) => self.settle(entry, Some(pause(0)), &Ok(())),
             Failure::Transient(_) => {
@@ -180,12 +180,12 @@ impl Deferred {
         }
     }
 
-    /// Takes one back that a client waits for. What nobody waits for any more, or was promised to somebody, goes on in the
+    /// Takes an invocation back that a client waits for. An invocation whose clients have left, or that was promised, goes on in the
     /// background.
-    async fn take_back(&self, entry: Entry, hindrance: Hindrance) {
+    async fn take_back(self: &Arc<Self>, entry: Entry, hindrance: Hindrance) {
         let _settling = self.settling.lock().await;
         let is_refused = matches!(hindrance, Hindrance::Invoke(InvokeError::Acquire(AcquireError::QueueFull { .. })));
-        let goes_on = !self.is_waited_for(entry.id) && !is_refused && self.waiting() < self.limit;
+        let goes_on = !self.lock().is_waited_for(entry.id) && !is_refused && self.waiting() < self.limit;
         let (goes_on, end) = match goes_on {
             true => (true, Err(hindrance)),
             false => match self.store.take_back_invocation(entry.id).await {
@@ -196,15 +196,13 @@ impl Deferred {
         self.settle(entry, goes_on.then_some(Duration::ZERO), &end);
     }
 
-    fn is_waited_for(&self, id: InvocationId) -> bool {
-        self.lock().waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
-    }
-
-    /// Ends a try: it waits again for so long, or there is nothing left to do.
-    fn settle(&self, entry: Entry, wait: Option<Duration>, end: &End) {
+    /// Ends a try: the invocation waits again for this time, or is done with.
+    fn settle(self: &Arc<Self>, entry: Entry, wait: Option<Duration>, end: &End) {
         let mut books = self.lock();
         books.running.remove(&entry.id);
         match wait {
+            // A client has come meanwhile, and waits no longer than QUEUE_TIMEOUT.
+            Some(_) if end.is_ok() && books.is_waited_for(entry.id) => self.start(&mut books, entry, None),
             Some(Duration::ZERO) => books.waiting.push(entry),
             Some(wait) => books.waiting.push_later(entry, Instant::now() + wait),
             None => {}
@@ -216,7 +214,7 @@ impl Deferred {
         self.pressed.notify_one();
     }
 
-    /// Lets a function's invocations go on.
+    /// Lets a function's invocations go on after trouble.
     pub(super) fn free(&self, function: FunctionId) {
         if self.lock().waiting.free(function) {
             self.begins.recover(true);
@@ -248,7 +246,7 @@ impl Deferred {
     }
 }
 
-/// How long one waits that was tried so often.
+/// The pause before the next try of an invocation that was tried this often.
 fn pause(tries: u32) -> Duration {
     retry::pauses().nth(tries.saturating_sub(1) as usize).unwrap_or_default()
 }

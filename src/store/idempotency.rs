@@ -16,7 +16,7 @@ pub struct IdempotencyKey {
     pub request_sha256: String,
 }
 
-/// What a submit or an update came to, whatever its function is by now.
+/// The answer to a submit or an update, whatever the function is by now.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployed {
@@ -59,7 +59,7 @@ pub enum Queued {
 const BAD_ROW: &str = "a key's row has values that can't be";
 
 impl Store {
-    /// What a submit or an update with this key has come to.
+    /// The answer to the submit or the update with this key.
     pub async fn submitted(&self, key: &IdempotencyKey) -> Result<Known<Deployed>, StoreError> {
         let row = async { look_up(&mut *self.pool.acquire().await?, "submit", key).await };
         let row = row.await.map_err(|error| self.failed(error))?;
@@ -141,7 +141,7 @@ async fn look_up(
     row.bind(operation).bind(&key.key).fetch_optional(connection).await
 }
 
-/// Writes down what a request with a key came to: what it deployed, or its invocation.
+/// Writes down the result of a request with a key: its answer, or its invocation.
 pub(super) async fn remember(
     connection: &mut SqliteConnection,
     operation: &str,

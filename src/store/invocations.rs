@@ -91,9 +91,9 @@ pub struct Open {
     pub id: InvocationId,
     /// Of which function.
     pub function_id: FunctionId,
-    /// How often it could not begin for what may be its function's own fault.
+    /// How often the invocation could not begin for what may be its function's own fault.
     pub tries: u32,
-    /// When it is tried again, in Unix milliseconds.
+    /// When the invocation is tried again, in Unix milliseconds.
     pub retry_at: Option<u64>,
 }
 
@@ -186,7 +186,7 @@ impl Store {
         rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
-    /// Those that wait for their turn, the oldest first. Those that were running when the service went away are noted as lost.
+    /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become lost.
     pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";
         let lost =
@@ -201,20 +201,20 @@ impl Store {
         queued.iter().map(|row| open(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
-    /// Notes how often an invocation that is queued could not begin, and when it is tried again, in Unix milliseconds.
+    /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
     pub async fn retry_invocation(&self, id: InvocationId, tries: u32, retry_at: u64) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE invocations SET tries = ?, retry_at = ? WHERE id = ? AND outcome = ?");
         let update = update.bind(tries).bind(retry_at.cast_signed()).bind(id.to_string()).bind(state::QUEUED);
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Notes that a client was told that an invocation will run.
+    /// Notes that a client was promised that an invocation runs.
     pub async fn promise_invocation(&self, id: InvocationId) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = ?").bind(id.to_string());
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Forgets an invocation that is queued and was promised to nobody, with its key. False when it is no such one.
+    /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let delete = sqlx::query("DELETE FROM invocations WHERE id = ? AND outcome = ? AND promised = 0");
         let deleted = delete.bind(id.to_string()).bind(state::QUEUED).execute(&self.pool).await;

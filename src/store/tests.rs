@@ -136,6 +136,51 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
 }
 
 #[tokio::test]
+async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let old = Store::connect(path.clone(), options(&path).create_if_missing(true)).await.unwrap();
+    let all = sqlx::migrate!("src/store/migrations");
+    let first_three = all.iter().take(3).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool).await.unwrap();
+    let (function, image) = (record("old"), image('0'));
+    let id = function.id.to_string();
+    let rows = [
+        format!("INSERT INTO functions (id, name, created_at, version) VALUES ('{id}', 'old', 1, 2)"),
+        format!("INSERT INTO versions VALUES ('{id}', 2, 'python', 'main.py', 1, 3, '', 9, '{}', 7, 'ready')", image.id.as_str()),
+        format!("INSERT INTO idempotency_keys VALUES ('submit', 'k', 'a', 1, '{id}', NULL)"),
+    ];
+    for row in rows {
+        sqlx::query(sqlx::AssertSqlSafe(row)).execute(&old.pool).await.unwrap();
+    }
+    old.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
+    let image_id = image.id.as_str().to_owned();
+    let now = Deployed { function_id: id, image_id, version: 2, name: "old".to_owned() };
+    assert_eq!(store.submitted(&key).await.unwrap(), Known::Same(now));
+}
+
+#[tokio::test]
+async fn only_what_was_promised_to_nobody_is_taken_back() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
+    let queue = async |created_at| {
+        let record = InvocationRecord::queued(one.id, created_at, Vec::new());
+        assert_eq!(store.queue_invocation(&record, Some(&key), true, false).await.unwrap(), Queued::Now);
+        record
+    };
+    let first = queue(1).await;
+    assert!(store.take_back_invocation(first.id).await.unwrap());
+    assert_eq!(store.invocation(first.id).await.unwrap(), None);
+    let second = queue(2).await;
+    store.promise_invocation(second.id).await.unwrap();
+    assert!(!store.take_back_invocation(second.id).await.unwrap());
+    assert!(store.invocation(second.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_backup_is_whole_and_goes_to_a_new_file_only() {
     let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(dir.path()).await.unwrap();
