@@ -24,8 +24,9 @@ use crate::live::Live;
 use crate::metrics;
 use crate::platform::Platform;
 use crate::pool::Pool;
-use crate::reconcile;
+use crate::reconcile::{self, ReconcileError};
 use crate::registry::Registry;
+use crate::retry::Retries;
 use crate::runtime::Runtimes;
 use crate::store::Store;
 use crate::types::Language;
@@ -59,9 +60,9 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     for record in store.functions().await? {
         registry.insert(record.into());
     }
-    let docker = Docker::default();
+    let (monitor, health) = health::channel();
+    let docker = Docker::new(health.clone());
     let tasks = TaskTracker::new();
-    let (monitor, health) = health::channel(docker.clone());
     let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids);
     // Cancelled once the grace for requests is over: what still runs then is ended.
     let end = CancellationToken::new();
@@ -108,10 +109,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         end.clone(),
     );
     let deferred = Deferred::new(
-        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone(), Arc::clone(&room)),
+        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone(), Arc::clone(&room), health.clone()),
         (config.pool.async_queue_limit, config.pool.container_limit),
         tasks.clone(),
-        end.clone(),
+        (stop.clone(), end.clone()),
     );
     deferred.resume().await?;
     let preparation = Preparation {
@@ -128,7 +129,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     };
     let (reconciled, checked) = (preparation.reconciled.clone(), preparation.checked.clone());
     tasks.spawn(pool.clone().run());
-    tasks.spawn(monitor.run(end.clone()));
+    let (asking, asked_until) = (docker.clone(), end.clone());
+    tasks.spawn(async move { asking.watch(monitor, asked_until).await });
     tasks.spawn(preparation.run(health.clone(), end.clone()));
     tokio::select! {
         () = reconciled.cancelled() => {}
@@ -163,7 +165,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         );
     }
     if refusal.is_none() {
-        tasks.spawn(Arc::clone(&deferred).run(stop.clone()));
+        tasks.spawn(Arc::clone(&deferred).run());
         tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
         let served = http::serve(listener, http::router(state), &config.http, &stop);
         // Those that nobody waits for have as long as those that somebody does.
@@ -243,16 +245,20 @@ struct Preparation {
 impl Preparation {
     async fn run(self, health: Health, stop: CancellationToken) {
         tokio::select! {
-            () = self.prepare(health, &stop) => {}
+            () = self.prepare(&health, &stop) => {}
             () = stop.cancelled() => {}
         }
     }
 
     /// Reconciles, makes the runtime images ahead of need, and reconciles again from time to time.
-    async fn prepare(&self, mut health: Health, stop: &CancellationToken) {
-        while !self.reconcile(&mut health).await {
-            time::sleep(RECONCILE_AGAIN[0]).await;
+    async fn prepare(&self, health: &Health, stop: &CancellationToken) {
+        let retries = Retries::new("what earlier runs left in Docker can't be looked for", health.clone());
+        let mut retry = retries.begin();
+        retry.ready().await;
+        while let Err(error) = self.reconcile().await {
+            retry.failed(&error).await;
         }
+        retry.done();
         self.reconciled.cancel();
         // The limit may be lower than at the last run.
         self.images.trim_later();
@@ -265,7 +271,10 @@ impl Preparation {
         let mut pauses = RECONCILE_AGAIN.into_iter();
         loop {
             time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
-            self.reconcile(&mut health).await;
+            health.wait().await;
+            if let Err(error) = self.reconcile().await {
+                tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying again later");
+            }
             self.check(&mut unchecked, stop).await;
         }
     }
@@ -285,14 +294,8 @@ impl Preparation {
         }
     }
 
-    async fn reconcile(&self, health: &mut Health) -> bool {
-        health.wait().await;
-        let done = reconcile::run(&self.docker, &self.platform, &self.registry, &self.store, &self.builder).await;
-        if let Err(error) = done {
-            tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying again later");
-            return false;
-        }
-        true
+    async fn reconcile(&self) -> Result<(), ReconcileError> {
+        reconcile::run(&self.docker, &self.platform, &self.registry, &self.store, &self.builder).await
     }
 }
 

@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use crate::config::{BuildNetwork, Builds};
 use crate::docker::{self, BuildSpec, Docker, DockerError, InspectedImage, LiveLog, label};
+use crate::health::Health;
 use crate::metrics;
 use crate::package::{DependencyError, Program};
 use crate::platform::Platform;
@@ -215,6 +216,11 @@ impl Builder {
         Self { docker, runtimes, platform, packages, settings, permits, tasks, stop }
     }
 
+    /// Whether Docker answers, as far as is known.
+    pub fn health(&self) -> &Health {
+        self.docker.health()
+    }
+
     /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
     ///
     /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
@@ -292,8 +298,12 @@ impl Builder {
         let this = self.clone();
         self.tasks.spawn(async move {
             for &delay in delays {
+                let later = async {
+                    tokio::time::sleep(delay).await;
+                    this.health().wait().await;
+                };
                 tokio::select! {
-                    () = tokio::time::sleep(delay) => this.remove_leftovers(failed).await,
+                    () = later => this.remove_leftovers(failed).await,
                     () = this.stop.cancelled() => return,
                 }
             }

@@ -1,102 +1,114 @@
-//! Executions that nobody waits for: on disk before they are accepted, run in their order, cancelled on request.
+//! Executions that are on disk before they begin: asynchronous ones, and those with an `Idempotency-Key`, which run once.
 //!
 //! ```text
-//! accept ──> queued ──> running ──> an outcome
-//!               └── cancel ──┴──> cancelled
+//! accept, execute ──> queued ──> running ──> an outcome
+//!                      │ └── cancel ──┴──> cancelled
+//!                      └── taken back: the client learns that the execution did not begin
 //! ```
-//! Each step is on disk before it has an effect, and only from the state that it belongs to. So one that was running when the
-//! service went away is known at the next start, and is lost: it is never run twice.
+//! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was running when the
+//! service went away is known at the next start as lost, and is never run twice. The runs themselves are in `run`.
 
 mod error;
-mod trouble;
+mod queue;
+mod run;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::time;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::deploy::Room;
+use crate::health::Health;
 use crate::history::History;
 use crate::invoke::input::Input;
 use crate::invoke::{InvokeError, Invoker};
+use crate::pool::AcquireError;
 use crate::registry::Registry;
+use crate::retry::Retries;
 use crate::store::{IdempotencyKey, InvocationRecord, Queued, Store, StoreError, state};
 use crate::types::{FunctionId, InvocationId, UnknownFunction, UnknownInvocation};
 
+use error::Hindrance;
 pub use error::{AcceptError, CancelError};
-use trouble::Trouble;
+use queue::Queue;
 
-/// One that can't go on for now is tried again after this.
-const RETRY: Duration = Duration::from_secs(1);
-/// What may be a function's own fault counts as that after so many tries.
-const MAX_TRIES: u32 = 10;
+/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written down.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Accepts, runs and cancels them.
+/// Accepts, runs and cancels invocations.
 #[derive(Debug)]
 pub struct Deferred {
     registry: Arc<Registry>,
     invoker: Arc<Invoker>,
     history: Arc<History>,
     store: Store,
-    queue: Mutex<Queue>,
+    health: Health,
+    books: Mutex<Books>,
+    /// Held while a request with a key finds its invocation, and while an invocation is taken back.
+    settling: tokio::sync::Mutex<()>,
     limit: usize,
-    /// As many as there can be containers.
+    /// For invocations in the background: as many as there can be containers.
     permits: Arc<Semaphore>,
+    /// An invocation has come, or may go on.
     pressed: Notify,
     room: Arc<Room>,
-    /// Changes whenever one has ended.
+    /// Changes whenever an invocation has ended.
     ended: watch::Sender<()>,
+    /// Invocations that can't begin.
+    begins: Retries,
+    /// Outcomes that can't be written down.
+    writes: Retries,
     tasks: TaskTracker,
-    /// Ends those that run.
+    stop: CancellationToken,
+    /// Ends invocations that run.
     end: CancellationToken,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    /// Being written down.
+struct Books {
+    /// How many invocations are being written down.
     accepting: usize,
-    waiting: VecDeque<InvocationId>,
+    waiting: Queue,
+    /// Invocations that run, or wait for an instance.
     running: HashMap<InvocationId, CancellationToken>,
-    /// How often one was tried in vain for what may be its function's own fault.
-    tries: HashMap<InvocationId, u32>,
-    /// Who waits for the end of one.
-    waiters: HashMap<InvocationId, Vec<oneshot::Sender<()>>>,
+    /// Clients that wait for the end of an invocation.
+    waiters: HashMap<InvocationId, Vec<oneshot::Sender<End>>>,
 }
 
-/// Whether there is more to do for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// It has ended, or goes on after the next start.
-    Done,
-    /// It is still queued, and to be tried again later.
-    Again,
-}
+/// The news for clients that wait for an invocation: its end, or why it can't begin.
+type End = Result<(), Hindrance>;
 
 impl Deferred {
-    /// Nothing is accepted yet. At most `limit` may wait and `most` run at a time; `end` ends those that run.
+    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is cancelled;
+    /// `end` ends those that run.
     pub fn new(
-        parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<Room>),
+        parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<Room>, Health),
         (limit, most): (u32, u32),
         tasks: TaskTracker,
-        end: CancellationToken,
+        (stop, end): (CancellationToken, CancellationToken),
     ) -> Arc<Self> {
-        let (registry, invoker, history, store, room) = parts;
+        let (registry, invoker, history, store, room, health) = parts;
         Arc::new(Self {
             registry,
             invoker,
             history,
             store,
-            queue: Mutex::default(),
+            begins: Retries::new("asynchronous executions can't begin", health.clone()),
+            writes: Retries::new("what executions came to can't be written down", Health::default()),
+            health,
+            books: Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
             limit: limit as usize,
             permits: Arc::new(Semaphore::new(most as usize)),
             pressed: Notify::new(),
             room,
             ended: watch::Sender::new(()),
             tasks,
+            stop,
             end,
         })
     }
@@ -108,75 +120,110 @@ impl Deferred {
         input: &Input,
         key: Option<IdempotencyKey>,
     ) -> Result<InvocationId, AcceptError> {
-        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
-        input.check(&function.settings)?;
-        let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-        let created_at = u64::try_from(created_at).unwrap_or(u64::MAX);
-        let record = InvocationRecord::queued(id, created_at, input.json().to_vec());
+        let record = self.record_of(id, input)?;
         let this = Arc::clone(self);
-        // A task of its own: what is on disk must be in the queue, too, when the caller has left meanwhile.
-        self.tasks.spawn(async move { this.accept_now(record, key).await }).await?
+        // A task of its own: an invocation on disk must be in the queue, too, when the caller has left meanwhile.
+        let accepted = self.tasks.spawn(async move { this.accept_now(record, key, true).await });
+        accepted.await?.map(|(id, _)| id)
     }
 
-    async fn accept_now(&self, record: InvocationRecord, key: Option<IdempotencyKey>) -> Result<InvocationId, AcceptError> {
-        // What has ended before it is to be before it in the history, too. Its own loss is the history's matter.
+    /// Executes once for all requests with a key, and returns the invocation as it ended. The invocation waits for an instance as an
+    /// execution without a key does; an invocation that can't begin is taken back, so that the key is free again. When all callers
+    /// leave, the invocation goes on.
+    pub async fn execute(
+        self: &Arc<Self>,
+        id: FunctionId,
+        input: &Input,
+        key: IdempotencyKey,
+    ) -> Result<InvocationRecord, AcceptError> {
+        let record = self.record_of(id, input)?;
+        let this = Arc::clone(self);
+        let begun = self.tasks.spawn(async move { this.accept_now(record, Some(key), false).await });
+        let (id, end) = begun.await??;
+        match end.await {
+            Ok(Ok(())) => {}
+            Ok(Err(hindrance)) => return Err(hindrance.into()),
+            Err(_) => return Err(InvokeError::from(AcquireError::ShuttingDown).into()),
+        }
+        match self.store.invocation(id).await? {
+            Some(record) if is_open(&record) => Err(InvokeError::from(AcquireError::ShuttingDown).into()),
+            record => Ok(record.ok_or(UnknownInvocation(id))?),
+        }
+    }
+
+    fn record_of(&self, id: FunctionId, input: &Input) -> Result<InvocationRecord, AcceptError> {
+        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
+        input.check(&function.settings)?;
+        Ok(InvocationRecord::queued(id, now(), input.json().to_vec()))
+    }
+
+    /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
+    async fn accept_now(
+        self: &Arc<Self>,
+        record: InvocationRecord,
+        key: Option<IdempotencyKey>,
+        promised: bool,
+    ) -> Result<(InvocationId, oneshot::Receiver<End>), AcceptError> {
+        // Invocations that ended before this one come before it in the history, too. A failed flush is the history's matter.
         let _ = self.history.flush().await;
+        let _settling = match &key {
+            Some(_) => Some(self.settling.lock().await),
+            None => None,
+        };
         let has_room = {
-            let mut queue = self.lock();
-            queue.accepting += 1;
-            queue.waiting.len() + queue.accepting <= self.limit
+            let mut books = self.lock();
+            books.accepting += usize::from(promised);
+            !promised || books.waiting.len() + books.accepting <= self.limit
         };
         let refusal = if has_room { self.room.check().err().map(AcceptError::from) } else { Some(AcceptError::Full(self.limit)) };
-        let queued = self.store.queue_invocation(&record, key.as_ref(), refusal.is_none()).await;
-        let mut queue = self.lock();
-        queue.accepting -= 1;
-        match queued? {
-            Queued::Now => {}
-            Queued::Before(id) => return Ok(id),
+        let queued = self.store.queue_invocation(&record, key.as_ref(), refusal.is_none(), promised).await;
+        self.lock().accepting -= usize::from(promised);
+        let id = match queued? {
+            Queued::Now => record.id,
+            Queued::Before(id) if promised => {
+                self.store.promise_invocation(id).await?;
+                id
+            }
+            Queued::Before(id) => id,
             Queued::OtherRequest => return Err(AcceptError::OtherRequest),
             Queued::NoFunction => return Err(UnknownFunction(record.function_id).into()),
             Queued::NoRoom => return Err(refusal.unwrap_or(AcceptError::Full(self.limit))),
+        };
+        let (sender, end) = oneshot::channel();
+        let mut books = self.lock();
+        let entry = match books.waiting.remove(id) {
+            None if id == record.id => Some(books.waiting.entry(id, record.function_id, 0)),
+            waited => waited,
+        };
+        let begins = match entry {
+            Some(entry) if promised => {
+                books.waiting.push(entry);
+                None
+            }
+            entry => entry,
+        };
+        match begins {
+            // The invocation goes on where it is, or has ended.
+            None if promised || !books.running.contains_key(&id) => drop(sender.send(Ok(()))),
+            _ => {
+                let waiters = books.waiters.entry(id).or_default();
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(sender);
+            }
         }
-        queue.waiting.push_back(record.id);
-        drop(queue);
+        if let Some(entry) = begins {
+            self.start(&mut books, entry, None);
+        }
+        drop(books);
         self.pressed.notify_one();
-        Ok(record.id)
+        Ok((id, end))
     }
 
-    /// Waits until an invocation has ended, and returns it. None when it was forgotten.
-    pub async fn wait(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        loop {
-            let (sender, ended) = oneshot::channel();
-            // Before it is looked: what ends in between tells it.
-            self.lock().waiters.entry(id).or_default().push(sender);
-            match self.store.invocation(id).await? {
-                Some(record) if matches!(record.outcome.as_str(), state::QUEUED | state::RUNNING) => {}
-                known => {
-                    self.forget_waiters(id);
-                    return Ok(known);
-                }
-            }
-            if ended.await.is_err() {
-                return self.store.invocation(id).await;
-            }
-        }
-    }
-
-    /// Those that have left, too.
-    fn forget_waiters(&self, id: InvocationId) {
-        let mut queue = self.lock();
-        if let Some(waiters) = queue.waiters.get_mut(&id) {
-            waiters.retain(|waiter| !waiter.is_closed());
-            if waiters.is_empty() {
-                queue.waiters.remove(&id);
-            }
-        }
-    }
-
-    /// Takes one back that waits or runs. Returned, it will not begin, and its container is on its way out.
+    /// Cancels an invocation that waits or runs. On return the invocation does not begin any more, and its container is on its way
+    /// out.
     pub async fn cancel(self: &Arc<Self>, id: InvocationId) -> Result<(), CancelError> {
         let this = Arc::clone(self);
-        // A task of its own: what is cancelled on disk must not run on because the caller has left.
+        // A task of its own: an invocation that is cancelled on disk must not run on because the caller has left.
         self.tasks.spawn(async move { this.cancel_now(id).await }).await?
     }
 
@@ -187,63 +234,48 @@ impl Deferred {
         if let Some((stdout, stderr)) = self.invoker.so_far(id) {
             (record.stdout, record.stderr) = (stdout, stderr);
         }
-        // It may begin in this moment, so both are tried, in the order in which they come.
+        // The invocation may begin in this moment, so both states are tried, in their order.
         let cancelled = self.store.update_invocation(&record, state::QUEUED).await?
             || self.store.update_invocation(&record, state::RUNNING).await?;
         if !cancelled {
             let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
             return Err(CancelError::Ended(id, now));
         }
-        let mut queue = self.lock();
-        queue.waiting.retain(|&waiting| waiting != id);
-        if let Some(running) = queue.running.get(&id) {
+        let mut books = self.lock();
+        let was_last = books.waiting.remove(id).filter(|entry| !books.waiting.has(entry.function));
+        if let Some(running) = books.running.get(&id) {
             running.cancel();
         }
-        drop(queue);
-        self.end_of(id);
+        drop(books);
+        // A function without queued invocations has no trouble.
+        was_last.into_iter().for_each(|entry| self.free(entry.function));
+        self.tell(id, &Ok(()));
         Ok(())
     }
 
-    /// Goes on with what an earlier run has accepted, and runs what is accepted until `stop` is cancelled.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        while let Some(permit) = self.next_permit(&stop).await {
-            let id = loop {
-                if stop.is_cancelled() {
-                    return;
-                }
-                // Before it is looked: what comes in between wakes it.
-                let pressed = self.pressed.notified();
-                if let Some(id) = self.lock().waiting.pop_front() {
-                    break id;
-                }
-                tokio::select! {
-                    () = pressed => {}
-                    () = stop.cancelled() => return,
-                }
-            };
-            let token = self.end.child_token();
-            self.lock().running.insert(id, token.clone());
-            let (this, stop) = (Arc::clone(&self), stop.clone());
-            self.tasks.spawn(async move { this.execute(id, token, permit, &stop).await });
-        }
-    }
-
-    /// Takes up what an earlier run has accepted, before anything is accepted now.
+    /// Takes up invocations that an earlier run has accepted, before any is accepted now.
     pub async fn resume(&self) -> Result<(), StoreError> {
         let open = self.store.open_invocations().await?;
         if !open.is_empty() {
             tracing::info!(invocations = open.len(), "going on with what was accepted before");
         }
-        self.lock().waiting.extend(open);
+        let mut books = self.lock();
+        for open in open {
+            let entry = books.waiting.entry(open.id, open.function_id, open.tries);
+            match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(now()))) {
+                Some(wait) if !wait.is_zero() => books.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT)),
+                _ => books.waiting.push(entry),
+            }
+        }
         Ok(())
     }
 
-    /// How many wait for their turn.
+    /// How many invocations wait for their turn.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Returns once none runs.
+    /// Returns once no invocation runs.
     pub async fn idle(&self) {
         let mut ended = self.ended.subscribe();
         while !self.lock().running.is_empty() {
@@ -251,120 +283,31 @@ impl Deferred {
         }
     }
 
-    async fn next_permit(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => None,
-            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
-        }
-    }
-
-    async fn execute(&self, id: InvocationId, token: CancellationToken, permit: OwnedSemaphorePermit, stop: &CancellationToken) {
-        let next = tokio::select! {
-            next = self.execute_now(id) => next,
-            // Its container goes with it. What it came to was written down by who cancelled it, if not by its end.
-            () = token.cancelled() => Next::Done,
-        };
-        self.lock().running.remove(&id);
-        // Others have their turn while it waits.
-        drop(permit);
-        self.ended.send_replace(());
-        match next {
-            Next::Done => {
-                self.lock().tries.remove(&id);
-                self.end_of(id);
-            }
-            Next::Again => {
-                tokio::select! {
-                    () = time::sleep(RETRY) => {
-                        self.lock().waiting.push_back(id);
-                        self.pressed.notify_one();
-                    }
-                    // On disk it is queued.
-                    () = stop.cancelled() => {}
-                }
-            }
-        }
-    }
-
-    /// Tells who waits for it.
-    fn end_of(&self, id: InvocationId) {
+    /// Tells the clients that wait for an invocation.
+    fn tell(&self, id: InvocationId, end: &End) {
         let waiters = self.lock().waiters.remove(&id).unwrap_or_default();
         for waiter in waiters {
-            let _ = waiter.send(());
+            let _ = waiter.send(end.clone());
         }
     }
 
-    async fn execute_now(&self, id: InvocationId) -> Next {
-        let record = match self.store.invocation(id).await {
-            Ok(Some(record)) if record.outcome == state::QUEUED => record,
-            // Cancelled, or gone with its function.
-            Ok(_) => return Next::Done,
-            Err(error) => return self.later(id, &error),
-        };
-        let Some(input) = serde_json::from_slice(&record.input).ok().and_then(|object| Input::parse(object).ok()) else {
-            return self.give_up(record, "its input can't be read".to_owned()).await;
-        };
-        let ready = match self.invoker.prepare(record.function_id, &input).await {
-            Ok(ready) => ready,
-            Err(error) => match self.trouble(id, &error) {
-                Trouble::Over => return Next::Done,
-                Trouble::Passing | Trouble::Doubtful => return self.later(id, &error),
-                Trouble::Final => return self.give_up(record, format!("{:#}", anyhow::Error::from(error))).await,
-            },
-        };
-        let running = self.invoker.begin(id);
-        let mut record = ready.begin(record);
-        record.outcome = state::RUNNING.to_owned();
-        let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
-        record.queued = Some(Duration::from_millis(since));
-        match self.store.update_invocation(&record, state::QUEUED).await {
-            Ok(true) => {}
-            Ok(false) => return Next::Done,
-            // Its instance is for others, who may need no disk.
-            Err(error) => return self.later(id, &error),
-        }
-        let invocation = self.invoker.run(ready, id, input, running.output()).await;
-        let queued = record.queued;
-        invocation.complete(&mut record, |output| output);
-        record.queued = queued;
-        self.write(&record, state::RUNNING).await;
-        Next::Done
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// What an error means; one that may be the function's own counts as that after some tries.
-    fn trouble(&self, id: InvocationId, error: &InvokeError) -> Trouble {
-        match Trouble::of(error) {
-            Trouble::Doubtful => {
-                let mut queue = self.lock();
-                let tries = queue.tries.entry(id).or_default();
-                *tries += 1;
-                if *tries < MAX_TRIES { Trouble::Doubtful } else { Trouble::Final }
-            }
-            other => other,
-        }
+impl Books {
+    /// Whether a client waits for an invocation.
+    fn is_waited_for(&self, id: InvocationId) -> bool {
+        self.waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
     }
+}
 
-    async fn give_up(&self, record: InvocationRecord, error: String) -> Next {
-        tracing::error!(invocation.id = %record.id, error, "an accepted execution could not be begun");
-        let failed = InvocationRecord { outcome: state::LOST.to_owned(), error: Some(error), ..record };
-        self.write(&failed, state::QUEUED).await;
-        Next::Done
-    }
+fn is_open(record: &InvocationRecord) -> bool {
+    matches!(record.outcome.as_str(), state::QUEUED | state::RUNNING)
+}
 
-    async fn write(&self, record: &InvocationRecord, from: &str) {
-        while let Err(error) = self.store.update_invocation(record, from).await {
-            self.later(record.id, &error);
-            time::sleep(RETRY).await;
-        }
-    }
-
-    fn later(&self, id: InvocationId, error: &(dyn std::error::Error + 'static)) -> Next {
-        tracing::warn!(invocation.id = %id, %error, "failed to go on with an accepted execution, trying again");
-        Next::Again
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Unix milliseconds.
+fn now() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

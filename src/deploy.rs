@@ -28,7 +28,7 @@ use crate::package::Program;
 use crate::pool::Pool;
 use crate::registry::{Function, Registry};
 use crate::settings::{Change, Settings};
-use crate::store::{Executions, IdempotencyKey, Known, Package, Record, Store, VersionRecord};
+use crate::store::{Deployed, Executions, IdempotencyKey, Known, Package, Record, Store, VersionRecord};
 use crate::telemetry;
 use crate::types::{FunctionId, FunctionName, Language, UnknownFunction, VersionId};
 
@@ -67,15 +67,6 @@ pub struct Upload {
     pub live: Option<LiveLog>,
 }
 
-/// What a submit or an update has come to.
-#[derive(Debug)]
-pub struct Deployed {
-    /// The function as it is now.
-    pub function: Arc<Function>,
-    /// What its zip has and probably does not mean, for people.
-    pub warnings: Vec<String>,
-}
-
 /// A version that was built and is not yet stored.
 #[derive(Debug)]
 struct Built {
@@ -87,7 +78,7 @@ struct Built {
 
 impl Built {
     fn package(&self) -> Package<'_> {
-        Package { zip: &self.zip, build_log: &self.log }
+        Package { zip: &self.zip, build_log: &self.log, warnings: &self.warnings }
     }
 }
 
@@ -108,20 +99,21 @@ impl Deployer {
         self.room.check()
     }
 
-    /// Makes a function of an upload. Dropped before that is on disk, it undoes what it has done. Returned, it is on disk.
+    /// Makes a function of an upload. Returned, it is on disk. Dropped before that, it undoes what it has done; with a key, it goes on.
     pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Deployed, DeployError> {
-        let this = Arc::clone(self);
-        self.run(|stop| async move { this.deploy_until(upload, &stop).await }).await
+        let (this, has_key) = (Arc::clone(self), upload.key.is_some());
+        self.run(has_key, |stop| async move { this.deploy_until(upload, &stop).await }).await
     }
 
-    /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token.
-    async fn run<F, T>(&self, deployment: impl FnOnce(CancellationToken) -> F) -> Result<T, DeployError>
+    /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token, unless the
+    /// deployment is to go on by itself.
+    async fn run<F, T>(&self, goes_on: bool, deployment: impl FnOnce(CancellationToken) -> F) -> Result<T, DeployError>
     where
         F: Future<Output = Result<T, DeployError>> + Send + 'static,
         T: Send + 'static,
     {
         let stop = self.stop.child_token();
-        let _caller = stop.clone().drop_guard();
+        let _caller = (!goes_on).then(|| stop.clone().drop_guard());
         self.tasks.spawn(telemetry::carried(deployment(stop))).await?
     }
 
@@ -135,8 +127,8 @@ impl Deployer {
         });
         let settings = Settings::default().with(settings, &self.limits)?;
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        if let Some(function) = self.carried_out(key.as_ref()).await? {
-            return Ok(Deployed { function, warnings: Vec::new() });
+        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
+            return Ok(deployed);
         }
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
@@ -153,7 +145,7 @@ impl Deployer {
         // So that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
-        Ok(Deployed { function, warnings: built.warnings })
+        Ok(deployed(&function, built.warnings))
     }
 
     /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
@@ -210,14 +202,13 @@ impl Deployer {
         self.tasks.spawn(task).await?
     }
 
-    /// What the request with this key has come to, if it was carried out before.
-    async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Arc<Function>>, DeployError> {
+    /// What the request with this key came to, if it was carried out before, whatever has become of its function.
+    async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Deployed>, DeployError> {
         let Some(key) = key else { return Ok(None) };
         match self.store.submitted(key).await? {
             Known::New => Ok(None),
             Known::Other => Err(DeployError::OtherRequest),
-            // One that was deleted in this moment is made again.
-            Known::Same(id) => Ok(self.registry.get(id)),
+            Known::Same(deployed) => Ok(Some(deployed)),
         }
     }
 
@@ -228,6 +219,17 @@ impl Deployer {
 
     fn claims(&self) -> MutexGuard<'_, HashSet<String>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has become of a function, for its client.
+fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
+    Deployed {
+        function_id: function.id.to_string(),
+        image_id: function.version.image().id.as_str().to_owned(),
+        version: function.version.id.number,
+        name: function.name.to_string(),
+        warnings,
     }
 }
 

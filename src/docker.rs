@@ -11,9 +11,11 @@ mod mask;
 mod run_spec;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use build::{BuildError, BuildSpec, LiveLog};
@@ -22,6 +24,8 @@ pub use download::{DownloadSpec, Downloaded};
 pub use mask::Mask;
 pub use run_spec::RunSpec;
 
+use crate::health::{Health, Monitor};
+use crate::retry::Retries;
 use crate::types::ImageId;
 
 /// The labels on images and containers of ours.
@@ -49,6 +53,8 @@ pub mod label {
 const VERSION_LIMIT: Duration = Duration::from_secs(4);
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 const REMOVE_LIMIT: Duration = Duration::from_secs(30);
+/// How often Docker is asked whether it answers.
+const ASK_PERIOD: Duration = Duration::from_secs(2);
 
 /// Why a docker command did not do what it should.
 #[derive(Debug, Error)]
@@ -112,6 +118,14 @@ impl DockerError {
         matches!(self, Self::Failed { message, .. } if message.contains("unable to find image"))
     }
 
+    /// Whether it means that the daemon itself was in trouble, whatever it was asked for.
+    pub fn is_daemons_own(&self) -> bool {
+        const SIGNS: [&str; 4] = ["context deadline exceeded", "connection refused", "transport is closing", "unexpected eof"];
+        let Self::Failed { message, .. } = self else { return false };
+        let said = message.to_ascii_lowercase();
+        said.contains("error response from daemon") && SIGNS.iter().any(|sign| said.contains(sign))
+    }
+
     /// Whether it means that the daemon's disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if is_disk_full(message))
@@ -124,8 +138,12 @@ pub fn is_disk_full(said: &str) -> bool {
 }
 
 /// The docker client of this machine.
-#[derive(Clone, Debug, Default)]
-pub struct Docker(());
+#[derive(Clone, Debug)]
+pub struct Docker {
+    health: Health,
+    /// Of containers.
+    removals: Arc<Retries>,
+}
 
 /// An image as `docker inspect` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +166,29 @@ pub struct ListedImage {
 }
 
 impl Docker {
+    /// Tries nothing again while `health` knows of trouble.
+    pub fn new(health: Health) -> Self {
+        let removals = Arc::new(Retries::new("a container could not be removed", health.clone()));
+        Self { health, removals }
+    }
+
+    /// Asks whether Docker answers until `stop` is cancelled.
+    pub async fn watch(&self, monitor: Monitor, stop: CancellationToken) {
+        loop {
+            let asked_at = Instant::now();
+            monitor.note(asked_at, self.version().await.err().map(|error| error.to_string()));
+            tokio::select! {
+                () = time::sleep(ASK_PERIOD) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Whether it answers, as far as is known.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// The daemon's version; fails when none answers.
     pub async fn version(&self) -> Result<String, DockerError> {
         let said = query("version", VERSION_LIMIT, ["version", "--format", "{{.Server.Version}}"]).await?;

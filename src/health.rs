@@ -1,70 +1,116 @@
-//! Whether Docker answers, asked in the background so that nobody waits who only wants to know.
+//! Whether Docker answers: noted by the one task that keeps asking, read by tasks that would otherwise try in vain.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use crate::docker::Docker;
-
-const PERIOD: Duration = Duration::from_secs(2);
-
-/// The last answer.
+/// Docker's last answer. By default, Docker always answers.
 #[derive(Clone, Debug)]
-pub struct Health(watch::Receiver<Option<Arc<str>>>);
+pub struct Health(watch::Receiver<Answer>);
 
-/// Keeps asking. Must be run.
+/// Where answers are noted.
 #[derive(Debug)]
-pub struct Monitor {
-    docker: Docker,
-    trouble: watch::Sender<Option<Arc<str>>>,
+pub struct Monitor(watch::Sender<Answer>);
+
+#[derive(Clone, Debug, Default)]
+struct Answer {
+    trouble: Option<Arc<str>>,
+    /// When Docker last did not answer.
+    last_trouble: Option<Instant>,
+    /// When the last question was asked.
+    asked_at: Option<Instant>,
 }
 
-/// A pair of both; until the first answer there is trouble.
-pub fn channel(docker: Docker) -> (Monitor, Health) {
-    let (sender, receiver) = watch::channel(Some("Docker was not asked yet".into()));
-    (Monitor { docker, trouble: sender }, Health(receiver))
+/// A pair of both. Until the first answer there is trouble.
+pub fn channel() -> (Monitor, Health) {
+    let trouble = Some("Docker was not asked yet".into());
+    let (sender, receiver) = watch::channel(Answer { trouble, ..Answer::default() });
+    (Monitor(sender), Health(receiver))
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(watch::channel(Answer::default()).1)
+    }
 }
 
 impl Health {
-    /// Why functions can't be executed now; None when they can.
+    /// Why functions can't be executed now. None when Docker answers.
     pub fn trouble(&self) -> Option<String> {
-        self.0.borrow().as_deref().map(str::to_owned)
+        self.0.borrow().trouble.as_deref().map(str::to_owned)
     }
 
     /// Returns once Docker was asked and did not answer.
     pub async fn in_trouble(mut self) {
         // The first change is the first answer.
         let _ = self.0.changed().await;
-        let _ = self.0.wait_for(Option::is_some).await;
+        let _ = self.0.wait_for(|answer| answer.trouble.is_some()).await;
     }
 
     /// Returns once Docker answers.
-    pub async fn wait(&mut self) {
+    pub async fn wait(&self) {
         // An error means that the monitor has stopped, and then so does everything.
-        let _ = self.0.wait_for(Option::is_none).await;
+        let _ = self.0.clone().wait_for(|answer| answer.trouble.is_none()).await;
+    }
+
+    /// Whether Docker did not answer at some time since `begin`. Waits for the answer to a question that is asked from now on.
+    pub async fn had_trouble_since(&self, begin: Instant) -> bool {
+        let now = Instant::now();
+        let mut answers = self.0.clone();
+        let _ = answers.wait_for(|answer| answer.asked_at.is_some_and(|asked_at| now <= asked_at)).await;
+        let last_trouble = answers.borrow().last_trouble;
+        last_trouble.is_some_and(|last_trouble| begin <= last_trouble)
     }
 }
 
 impl Monitor {
-    /// Asks until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
-        loop {
-            let trouble = self.docker.version().await.err().map(|error| error.to_string().into());
-            let changed = |now: &Option<Arc<str>>| now.is_some() != trouble.is_some();
-            if changed(&self.trouble.borrow()) {
-                match &trouble {
-                    None => tracing::info!("docker answers"),
-                    Some(reason) => tracing::error!(%reason, "docker does not answer"),
-                }
-            }
-            self.trouble.send_replace(trouble);
-            tokio::select! {
-                () = time::sleep(PERIOD) => {}
-                () = stop.cancelled() => return,
+    /// Notes the answer to a question that was asked at this time. The log has one line when trouble begins and one when trouble ends.
+    pub fn note(&self, asked_at: Instant, trouble: Option<String>) {
+        if self.0.borrow().trouble.is_some() != trouble.is_some() {
+            match &trouble {
+                None => tracing::info!("docker answers"),
+                Some(reason) => tracing::error!(%reason, "docker does not answer"),
             }
         }
+        self.0.send_modify(|answer| {
+            answer.last_trouble = if trouble.is_some() { Some(Instant::now()) } else { answer.last_trouble };
+            answer.trouble = trouble.map(Into::into);
+            answer.asked_at = Some(asked_at);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SHORTLY: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn trouble_is_known_by_an_answer_that_comes_after_it() {
+        let (monitor, health) = channel();
+        assert!(health.trouble().is_some());
+        monitor.note(Instant::now(), None);
+        assert_eq!(health.trouble(), None);
+        health.wait().await;
+        tokio::time::sleep(SHORTLY).await;
+        let begin = Instant::now();
+        let asked = async {
+            // That question was asked before, and its answer tells nothing of what came after.
+            monitor.note(begin - SHORTLY, None);
+            tokio::time::sleep(2 * SHORTLY).await;
+            monitor.note(Instant::now(), Some("hung".to_owned()));
+        };
+        let (had_trouble, ()) = tokio::join!(health.had_trouble_since(begin), asked);
+        assert!(had_trouble);
+        assert_eq!(health.trouble().as_deref(), Some("hung"));
+        tokio::time::sleep(SHORTLY).await;
+        let later = Instant::now();
+        let note = async { monitor.note(Instant::now(), None) };
+        let (had_trouble, ()) = tokio::join!(health.had_trouble_since(later), note);
+        assert!(!had_trouble, "that trouble was over before");
     }
 }

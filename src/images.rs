@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -14,18 +14,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
 use crate::config;
-use crate::docker::LiveLog;
+use crate::docker::{DockerError, LiveLog};
+use crate::failure::Failure;
 use crate::package::{self, Package, PackageError};
 use crate::platform::Platform;
 use crate::registry::{Registry, Version};
+use crate::retry::Retries;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 use crate::types::{FunctionName, Language, VersionId};
-
-/// The removal of an image is tried again this often while executions still use it.
-const RETRY: Duration = Duration::from_secs(1);
-/// When the cache is over its limit and what could go is in use, it is looked at again after this.
-const TRIM_RETRY: Duration = Duration::from_secs(5);
 
 /// Makes, makes again, and removes images.
 #[derive(Debug)]
@@ -40,7 +37,11 @@ pub struct Images {
     held: std::sync::Mutex<HashMap<VersionId, usize>>,
     /// Versions that need no image any more, whose images are not gone yet.
     leaving: std::sync::Mutex<HashSet<VersionId>>,
+    removals: Retries,
+    /// Held while an image is removed: one at a time, however many there are.
+    removing: Mutex<()>,
     trimming: Mutex<()>,
+    evictions: Retries,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -127,6 +128,7 @@ impl Images {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let health = builder.health().clone();
         Arc::new(Self {
             builder,
             registry,
@@ -136,7 +138,10 @@ impl Images {
             rebuilds: Default::default(),
             held: Default::default(),
             leaving: Default::default(),
+            removals: Retries::new("an image could not be removed", health.clone()),
+            removing: Mutex::default(),
             trimming: Mutex::default(),
+            evictions: Retries::new("images could not be evicted", health),
             tasks,
             stop,
         })
@@ -258,40 +263,47 @@ impl Images {
         self.leaving().insert(id);
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
-            while !this.remove(id).await {
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY) => {}
-                    () = this.stop.cancelled() => return,
+            let work = async {
+                let mut retry = this.removals.begin();
+                retry.ready().await;
+                loop {
+                    match this.remove(id).await {
+                        Ok(()) => break,
+                        // Executions still use it.
+                        Err(error) if error.is_in_use() => retry.pause().await,
+                        Err(error) => match Failure::from(&error) {
+                            Failure::Abandoned => break,
+                            Failure::Transient(_) | Failure::Suspect | Failure::Permanent => retry.failed(&error).await,
+                        },
+                    }
                 }
+                retry.done();
+            };
+            tokio::select! {
+                () = work => {}
+                () = this.stop.cancelled() => {}
             }
         });
     }
 
-    /// Whether there is nothing left to do.
-    async fn remove(&self, id: VersionId) -> bool {
+    /// When this succeeds, there is nothing left to do.
+    async fn remove(&self, id: VersionId) -> Result<(), DockerError> {
         let rebuild = self.rebuild(id);
         // What is being made again must not be taken for what was to go.
         let _one = rebuild.last_error.lock().await;
+        let _removing = self.removing.lock().await;
         if self.is_needed(id) {
             self.leaving().remove(&id);
-            return true;
+            return Ok(());
         }
-        match self.builder.remove_image(id, || self.is_needed(id)).await {
-            Ok(()) => {}
-            Err(error) => {
-                if !error.is_in_use() {
-                    tracing::warn!(image = %id, %error, "failed to remove an image, trying again");
-                }
-                return false;
-            }
-        }
+        self.builder.remove_image(id, || self.is_needed(id)).await?;
         // Of a version that is kept without an image.
         if let Err(error) = self.store.lose_images(&[id]).await {
             tracing::warn!(image = %id, %error, "failed to note that an image is gone");
         }
         self.leaving().remove(&id);
         self.rebuilds().remove(&id);
-        true
+        Ok(())
     }
 
     /// For the end, when no container is left: removes the images that were still in use. What is left even then is removed
@@ -317,12 +329,16 @@ impl Images {
             let work = async {
                 // One does it for all.
                 let Ok(_one) = this.trimming.try_lock() else { return };
-                while this.trim(limit).await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "failed to evict an image");
-                    true
-                }) {
-                    tokio::time::sleep(TRIM_RETRY).await;
+                let mut retry = this.evictions.begin();
+                retry.ready().await;
+                loop {
+                    match this.trim(limit).await {
+                        Ok(false) => break,
+                        Ok(true) => retry.pause().await,
+                        Err(error) => retry.failed(&error).await,
+                    }
                 }
+                retry.done();
             };
             tokio::select! {
                 () = work => {}

@@ -23,6 +23,9 @@ use crate::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
 /// How long a container may take until its bootstrap says hello. Docker under full load takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a look at a container that did not come up may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
+
 /// How long cleaning up after an invocation may take. A container that takes longer is replaced.
 const READY_LIMIT: Duration = Duration::from_secs(2);
 
@@ -110,7 +113,11 @@ impl Instance {
             },
             Ok(Err(ProtocolError::Version(_))) => Err(StartError::NoImage(spec.image.to_owned())),
             Ok(Err(error)) => Err(StartError::Protocol(error)),
-            Err(_) => Err(StartError::Timeout),
+            // A container that does not even run is Docker's matter, not its own.
+            Err(_) => match time::timeout(LOOK_LIMIT, guard.container().state()).await {
+                Ok(Ok(Some(state))) if state.running => Err(StartError::Timeout),
+                _ => Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
+            },
         }
     }
 

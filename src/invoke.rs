@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config;
+use crate::failure::Failure;
 use crate::history::History;
 use crate::images::{ImageError, Images};
 use crate::instance::{End, StartError};
@@ -72,7 +73,7 @@ pub struct Invocation {
 }
 
 /// Why there was no execution.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum InvokeError {
     /// No such function.
     #[error(transparent)]
@@ -86,6 +87,21 @@ pub enum InvokeError {
     /// No instance for it.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
+}
+
+impl From<&InvokeError> for Failure {
+    fn from(error: &InvokeError) -> Self {
+        match error {
+            InvokeError::Unknown(_) => Self::Abandoned,
+            InvokeError::Input(_) => Self::Permanent,
+            InvokeError::Image(error) => match Self::from(&**error) {
+                // The zip was good once: it is the platform's limits that have changed.
+                Self::Permanent => Self::Suspect,
+                failure => failure,
+            },
+            InvokeError::Acquire(error) => error.into(),
+        }
+    }
 }
 
 /// An instance that waits for its invocation.
@@ -146,7 +162,7 @@ impl Invoker {
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let record = InvocationRecord::queued(id, now(), self.history.keep_input(input.json()));
-        let ready = self.prepare(id, &input).await?;
+        let ready = self.prepare(id, &input, false).await?;
         let running = self.begin(record.id);
         let mut note = self.history.begin(ready.begin(record));
         let invocation = self.run(ready, note.record().id, input, running.output()).await;
@@ -157,10 +173,10 @@ impl Invoker {
         Ok(invocation)
     }
 
-    /// Gets an instance for a function as it then stands, however long that takes.
-    pub async fn prepare(&self, id: FunctionId, input: &Input) -> Result<Ready, InvokeError> {
+    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for.
+    pub async fn prepare(&self, id: FunctionId, input: &Input, is_background: bool) -> Result<Ready, InvokeError> {
         let arrived = Instant::now();
-        let mut wait = Wait { since: arrived, is_admitted: false, patience: None };
+        let mut wait = Wait { since: arrived, is_admitted: is_background, patience: None, is_background };
         loop {
             let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
             input.check(&function.settings)?;
@@ -182,7 +198,8 @@ impl Invoker {
 
     /// Sees to it that an instance of what is to be a function waits for work; waits for that as long as `patience`, or QUEUE_TIMEOUT.
     pub async fn warm(&self, next: &Arc<Function>, patience: Option<Duration>) -> Result<(), InvokeError> {
-        self.lease(next, Wait { since: Instant::now(), is_admitted: true, patience }).await.map(Lease::release)
+        let wait = Wait { since: Instant::now(), is_admitted: true, patience, is_background: false };
+        self.lease(next, wait).await.map(Lease::release)
     }
 
     /// Begins to show an invocation to who looks on. To be dropped when what it came to is written down.

@@ -13,18 +13,19 @@
 //!
 //! [`cli`] is a client of that API, and the way to start the service.
 //!
-//! One that nobody waits for is on disk first: [`deferred`] accepts, runs and cancels it.
+//! One that nobody waits for, or that has an `Idempotency-Key`, is on disk first: [`deferred`] accepts, runs and cancels it.
+//! Whose fault a failure is, and whether waiting helps, is [`failure`]'s to say; what is tried again pauses by [`retry`].
 //!
 //! What an invocation writes goes to its [`output`], where [`live`] has others look on.
 //!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`reconcile`] removes what
 //! crashed runs left and notes what is gone, [`history`] writes down what invocations came to, [`metrics`] counts them, [`disk`] says when there is
-//! no room, [`health`] asks Docker in the background, [`isolation`] looks from inside a container whether Docker gives what it
+//! no room, [`health`] knows whether Docker answers, [`isolation`] looks from inside a container whether Docker gives what it
 //! is asked for, [`app`] builds all of it once and stops it in order.
 //!
 //! # Direction
-//! `main → app → http → deferred → deploy, invoke → images, reconcile, history → builder, pool, registry, package, health, isolation, live
-//! → instance, runtime, platform, store → docker, protocol, disk, output → settings → types, config, metrics`. Never upward; a test reads the source for it.
+//! `main → app → http → deferred → deploy, invoke → images, reconcile, history, failure → builder, pool, registry, package, isolation, live
+//! → instance, runtime, platform, store → docker, protocol, disk, output → retry → health → settings → types, config, metrics`. Never upward; a test reads the source for it.
 //!
 //! # Invariants
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
@@ -40,7 +41,7 @@
 //! - An instance runs one invocation at a time, each in a process of its own. It is used again only after its bootstrap
 //!   has killed all other processes, found itself as it began (its limits and priorities are every later process's), emptied what can be written and said so, under the invocation's nonce; whatever else
 //!   it says, or if it says nothing in time, ends it.
-//! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself.
+//! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself. With a key it goes on.
 //! - Every docker command has a deadline and is killed with its process group; its output is drained and capped.
 //! - All that is made in Docker bears the platform's label, from a build's first step on; all temp files are in the
 //!   platform's own folder. What a crash leaves of either is found by that at the next start. One process has DATA_DIR.
@@ -52,6 +53,9 @@
 //! - A secret is in memory, in the store and in a function's environment, and nowhere else.
 //! - An asynchronous invocation is `queued`, `running`, ended: each on disk before it has an effect, and only from the one
 //!   before. So none that was accepted is forgotten, and none runs twice.
+//! - No accepted invocation is given up for a fault of the platform, nor are its tries forgotten with the process.
+//! - Nothing is tried again while Docker is known to be away: neither invocations in the background nor removals.
+//! - The key of a submit or an update holds the answer to it; such a request goes on when its client leaves.
 //! - Every other invocation is noted once, when it ends or its client leaves, and is on disk half a second later.
 //! - Values of input stand on no command line and in no container's configuration.
 //! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`.
@@ -80,6 +84,7 @@ pub mod deferred;
 pub mod deploy;
 pub mod disk;
 pub mod docker;
+pub mod failure;
 pub mod health;
 pub mod history;
 pub mod http;
@@ -96,6 +101,7 @@ pub mod pool;
 pub mod protocol;
 pub mod reconcile;
 pub mod registry;
+pub mod retry;
 pub mod runtime;
 pub mod settings;
 pub mod store;

@@ -55,10 +55,12 @@ pub struct Wait {
     pub is_admitted: bool,
     /// How long it may wait from now on; None for QUEUE_TIMEOUT.
     pub patience: Option<Duration>,
+    /// Nobody waits for what it does: all others come before it.
+    pub is_background: bool,
 }
 
 /// Why an execution gets no instance.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum AcquireError {
     /// As many wait as may.
     #[error("{limit} executions wait for a container already (QUEUE_LIMIT); try again later")]
@@ -120,7 +122,7 @@ impl Pool {
                 state.set_phase(key, Phase::Ending);
             }
             let (sender, grant) = oneshot::channel();
-            let number = state.push_waiter(function, wait.since, sender);
+            let number = state.push_waiter(function, (wait.since, wait.is_background), sender);
             shared.rebalance(&mut state);
             let is_admitted = wait.is_admitted || state.is_covered(function.revision, number);
             if !is_admitted && state.uncovered() > shared.limits.queue_limit as usize {

@@ -20,8 +20,8 @@ use thiserror::Error;
 use crate::disk;
 
 pub use functions::{Executions, Package, Record, Update};
-pub use idempotency::{IdempotencyKey, Known, Queued};
-pub use invocations::{InvocationRecord, Page, state};
+pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
+pub use invocations::{InvocationRecord, Open, Page, state};
 pub use versions::{Image, VersionRecord};
 
 /// The file's name in DATA_DIR.

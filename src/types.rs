@@ -75,7 +75,7 @@ impl fmt::Display for VersionId {
 }
 
 /// There is no function of this id.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[error("no function with id {0}; GET /api/functions lists those there are")]
 pub struct UnknownFunction(pub FunctionId);
 

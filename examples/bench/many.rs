@@ -33,7 +33,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             former: None,
             last_version: 1,
         };
-        store.insert(&record, Package { zip: &[0; 4096], build_log: "a log" }, None).await?;
+        store.insert(&record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, None).await?;
     }
     store.close().await;
     Ok(())

@@ -1,8 +1,12 @@
-//! Why an execution that nobody waits for is not accepted, or not cancelled.
+//! Reasons why an execution is not accepted, can't begin, or is not cancelled.
+
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::disk::LowDisk;
+use crate::failure::Failure;
+use crate::invoke::InvokeError;
 use crate::invoke::input::InputError;
 use crate::store::StoreError;
 use crate::types::{InvocationId, UnknownFunction, UnknownInvocation};
@@ -25,12 +29,50 @@ pub enum AcceptError {
     /// There is too little room to keep what it would come to.
     #[error(transparent)]
     LowDisk(#[from] LowDisk),
+    /// The execution could not begin, and was taken back.
+    #[error(transparent)]
+    Invoke(#[from] InvokeError),
+    /// The function was deleted while the client waited.
+    #[error(transparent)]
+    Gone(#[from] UnknownInvocation),
     /// It could not be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The execution's state could not be written down.
+    #[error("failed to write down an execution; send the request again with its key")]
+    Unsettled(#[source] Arc<StoreError>),
     /// The task died.
     #[error("the acceptance died")]
     Died(#[from] tokio::task::JoinError),
+}
+
+/// Why an invocation can't begin, for all clients that wait for it.
+#[derive(Clone, Debug, Error)]
+pub(super) enum Hindrance {
+    /// The invocation gets no instance.
+    #[error(transparent)]
+    Invoke(#[from] InvokeError),
+    /// The beginning can't be written down.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+}
+
+impl From<&Hindrance> for Failure {
+    fn from(hindrance: &Hindrance) -> Self {
+        match hindrance {
+            Hindrance::Invoke(error) => error.into(),
+            Hindrance::Store(error) => (&**error).into(),
+        }
+    }
+}
+
+impl From<Hindrance> for AcceptError {
+    fn from(hindrance: Hindrance) -> Self {
+        match hindrance {
+            Hindrance::Invoke(error) => error.into(),
+            Hindrance::Store(error) => Self::Unsettled(error),
+        }
+    }
 }
 
 /// Why one is not cancelled.

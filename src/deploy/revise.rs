@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, DeployError, Deployed, Deployer, Upload, digest, digest_of};
+use super::{Built, DeployError, Deployer, Upload, deployed, digest, digest_of};
 use crate::builder::BuildError;
 use crate::invoke::InvokeError;
 use crate::pool::AcquireError;
 use crate::registry::{Function, Version};
 use crate::settings::Change;
-use crate::store::{IdempotencyKey, Update, VersionRecord};
+use crate::store::{Deployed, IdempotencyKey, Update, VersionRecord};
 use crate::types::{FunctionId, FunctionName, Language, UnknownFunction, UnknownVersion, VersionId};
 
 /// What a function is to become.
@@ -32,10 +32,11 @@ struct Plan {
 }
 
 impl Deployer {
-    /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done.
+    /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done; with a
+    /// key, it goes on.
     pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Deployed, DeployError> {
-        let this = Arc::clone(self);
-        self.run(|stop| async move { this.update_until(id, upload, &stop).await }).await
+        let (this, has_key) = (Arc::clone(self), upload.key.is_some());
+        self.run(has_key, |stop| async move { this.update_until(id, upload, &stop).await }).await
     }
 
     async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
@@ -46,8 +47,8 @@ impl Deployer {
             IdempotencyKey { key, request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)) }
         });
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        if let Some(function) = self.carried_out(key.as_ref()).await? {
-            return Ok(Deployed { function, warnings: Vec::new() });
+        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
+            return Ok(deployed);
         }
         let life = Arc::clone(self.function(id)?.life());
         let _deploying = tokio::select! {
@@ -60,17 +61,17 @@ impl Deployer {
         let version = VersionId { function: id, number: life.next_version() };
         let _held = self.images.hold(version);
         let called = name.as_ref().unwrap_or(&function.name);
-        let mut built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
-        let warnings = std::mem::take(&mut built.warnings);
+        let built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let function = self.revise(id, Plan { name, settings, version: Some(made), built: Some(built), key }, stop).await?;
-        Ok(Deployed { function, warnings })
+        let plan = Plan { name, settings, version: Some(made), built: Some(built), key };
+        self.revise(id, plan, stop).await.map(|function| deployed(&function, warnings))
     }
 
     /// Has another of its versions run from then on, by default the one that was run before.
-    pub async fn roll_back(self: &Arc<Self>, id: FunctionId, number: Option<u32>) -> Result<Arc<Function>, DeployError> {
+    pub async fn roll_back(self: &Arc<Self>, id: FunctionId, number: Option<u32>) -> Result<Deployed, DeployError> {
         let this = Arc::clone(self);
-        self.run(|stop| async move { this.roll_back_until(id, number, &stop).await }).await
+        self.run(false, |stop| async move { this.roll_back_until(id, number, &stop).await }).await
     }
 
     async fn roll_back_until(
@@ -78,7 +79,7 @@ impl Deployer {
         id: FunctionId,
         number: Option<u32>,
         stop: &CancellationToken,
-    ) -> Result<Arc<Function>, DeployError> {
+    ) -> Result<Deployed, DeployError> {
         // What is meant is what was run before now, whatever is being built meanwhile, which it does not wait for.
         let function = self.function(id)?;
         let number = match (number, &function.former) {
@@ -100,7 +101,8 @@ impl Deployer {
             ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
             () = stop.cancelled() => return Err(cancelled()),
         }
-        self.revise(id, Plan { version: Some(version), ..Plan::default() }, stop).await
+        let plan = Plan { version: Some(version), ..Plan::default() };
+        self.revise(id, plan, stop).await.map(|function| deployed(&function, Vec::new()))
     }
 
     /// Gives a function another name or other settings.
@@ -112,7 +114,7 @@ impl Deployer {
     ) -> Result<Arc<Function>, DeployError> {
         let this = Arc::clone(self);
         let plan = Plan { name, settings, ..Plan::default() };
-        self.run(|stop| async move { this.revise(id, plan, &stop).await }).await
+        self.run(false, |stop| async move { this.revise(id, plan, &stop).await }).await
     }
 
     /// A function's versions that are kept, the last first.

@@ -15,9 +15,8 @@ use super::{Docker, DockerError, QUERY_LIMIT, RunSpec, command, failed, query, u
 const MAX_COMPLAINT: usize = 4 << 10;
 /// How long the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
-/// A container that could not be removed is tried again after these, then at the longest for ever.
-const RETRIES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// When a container that is not there is looked for again after its client was killed.
+const LOOKS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// A container and its `docker run`. Whoever holds it must call [`Container::remove`] in the end.
 #[must_use]
@@ -96,9 +95,10 @@ impl Container {
 
     /// Ends and removes it, however long that takes: when this returns, the container is gone for good.
     pub async fn remove(mut self) {
-        let mut retries = RETRIES.iter().copied();
+        let removals = std::sync::Arc::clone(&self.docker.removals);
+        let mut retry = removals.begin();
         // Without its client a container is never started, but a busy daemon may be about to make it: so it is asked for again.
-        let mut looks = RETRIES.iter().copied();
+        let mut looks = LOOKS.iter().copied();
         let mut was_killed = false;
         loop {
             match self.docker.remove_container(&self.name).await {
@@ -112,12 +112,10 @@ impl Container {
                         None => break,
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(container.name = self.name, error = %error, "failed to remove a container, trying again");
-                    time::sleep(retries.next().unwrap_or(LONGEST_RETRY)).await;
-                }
+                Err(error) => retry.failed(&error).await,
             }
         }
+        retry.done();
         if time::timeout(CLIENT_LIMIT, self.client.wait()).await.is_err() {
             command::kill_and_wait(&mut self.client).await;
         }

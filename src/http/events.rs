@@ -28,7 +28,8 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, the deployment ends.
+/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, a deployment
+/// without a key ends.
 pub(super) fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_id: RequestId) -> Response {
     let (live, mut lines) = LiveLog::channel();
     let deployer = std::sync::Arc::clone(&state.deployer);

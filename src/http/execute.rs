@@ -242,26 +242,25 @@ async fn execute_or_defer(
         let request_sha256 = idempotency::digest(&[function.as_bytes(), input.json()]);
         IdempotencyKey { key, request_sha256 }
     });
-    let is_async = prefers_async(headers);
-    if !is_async && key.is_none() {
-        return execute(state, id, input).await;
-    }
     let span = tracing::Span::current();
+    if !prefers_async(headers) {
+        let Some(key) = key else { return execute(state, id, input).await };
+        span.record("function.id", tracing::field::display(id));
+        let record = state.deferred.execute(id, &input, key).await?;
+        span.record("invocation.id", tracing::field::display(record.id));
+        if record.outcome == state::CANCELLED {
+            return Err(Problem::cancelled(record.id));
+        }
+        return Ok(answer(executed(&record)));
+    }
     span.record("function.id", tracing::field::display(id));
     let id = state.deferred.accept(id, &input, key).await?;
     span.record("invocation.id", tracing::field::display(id));
-    if is_async {
-        let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
-        // One that came before may be further.
-        let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-        let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome };
-        return Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response());
-    }
-    let record = state.deferred.wait(id).await?.ok_or(UnknownInvocation(id))?;
-    if record.outcome == state::CANCELLED {
-        return Err(Problem::cancelled(id));
-    }
-    Ok(answer(executed(&record)))
+    let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
+    // One that came before may be further.
+    let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome };
+    Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
 }
 
 /// RFC 7240: tokens parted by commas, in one field or several.

@@ -18,8 +18,9 @@ use super::request::RequestId;
 use super::upload::{self, UploadError};
 use super::versions::OfSettings;
 use super::{MULTIPART_OVERHEAD, State};
-use crate::deploy::{Deployed, Upload};
+use crate::deploy::Upload;
 use crate::registry::Function;
+use crate::store::Deployed;
 use crate::types::{FunctionId, UnknownFunction};
 
 /// A function that was deployed.
@@ -130,7 +131,7 @@ pub(super) enum OfBuild {
 /// Submit
 ///
 /// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
-/// send the request again: it makes one function. With `accept: text/event-stream` the answer is a stream of events: `log` for each
+/// send the request again: it makes one function, even if its client leaves, and is answered with what it came to then. With `accept: text/event-stream` the answer is a stream of events: `log` for each
 /// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
 #[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
     params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
@@ -167,13 +168,10 @@ pub(super) async fn receive(
     Ok(upload::receive(form?, state.platform.temp_dir(), limit).await?)
 }
 
-pub(super) fn submitted(Deployed { function, warnings }: Deployed) -> Submitted {
-    Submitted {
-        function_id: function.id.to_string(),
-        image_id: function.version.image().id.as_str().to_owned(),
-        message: format!("Function '{}' deployed successfully", function.name),
-        warnings,
-    }
+pub(super) fn submitted(deployed: Deployed) -> Submitted {
+    let message = format!("Function '{}' deployed successfully", deployed.name);
+    let Deployed { function_id, image_id, warnings, .. } = deployed;
+    Submitted { function_id, image_id, message, warnings }
 }
 
 /// List

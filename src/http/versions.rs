@@ -19,7 +19,8 @@ use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::settings::{ChangeBody, ShownSettings};
-use crate::deploy::{Deployed, Upload};
+use crate::deploy::Upload;
+use crate::store::Deployed;
 use crate::types::{FunctionId, UnknownFunction};
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, `environment` and \
@@ -121,8 +122,11 @@ pub(super) async fn update(
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
     let id: FunctionId = id?.parse()?;
-    state.registry.get(id).ok_or(UnknownFunction(id))?;
     let key = idempotency::key(&headers)?;
+    // A request that was carried out has its answer, whatever has become of its function.
+    if key.is_none() {
+        state.registry.get(id).ok_or(UnknownFunction(id))?;
+    }
     let upload = Upload { key, ..receive(&state, &headers, form).await? };
     if events::are_wanted(&headers) {
         return Ok(events::of_deployment(&state, Some(id), upload, request_id));
@@ -143,8 +147,7 @@ pub(super) async fn roll_back(
 ) -> Result<Json<Updated>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Query(target) = target.map_err(|error| Problem::invalid_request(error.body_text()))?;
-    let function = state.deployer.roll_back(id, target.version).await?;
-    Ok(Json(updated(Deployed { function, warnings: Vec::new() })))
+    Ok(Json(updated(state.deployer.roll_back(id, target.version).await?)))
 }
 
 /// List versions
@@ -211,13 +214,6 @@ pub(super) async fn configure(
     Ok(Json(Configured { function: shown(&function), settings: (&function.settings).into() }))
 }
 
-pub(super) fn updated(Deployed { function, warnings }: Deployed) -> Updated {
-    let version = function.version.id.number;
-    Updated {
-        function_id: function.id.to_string(),
-        image_id: function.version.image().id.as_str().to_owned(),
-        version,
-        message: format!("Function '{}' runs version {version}", function.name),
-        warnings,
-    }
+pub(super) fn updated(Deployed { function_id, image_id, version, name, warnings }: Deployed) -> Updated {
+    Updated { function_id, image_id, version, message: format!("Function '{name}' runs version {version}"), warnings }
 }

@@ -18,7 +18,7 @@ pub struct Input {
 }
 
 /// Why an input is refused.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InputError {
     /// No name for an environment variable can be made of the key.
     #[error("input key {0:?} can't become an environment variable; use letters, digits, `_`, `-` and `.`, not a digit first")]

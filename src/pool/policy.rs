@@ -16,6 +16,8 @@ pub(super) struct Demand<K> {
     pub(super) function: K,
     /// Callers without an instance.
     pub(super) waiting: usize,
+    /// Some of them are waited for by clients.
+    pub(super) is_urgent: bool,
     /// How long the first of them has waited.
     pub(super) oldest_wait: Duration,
     /// How long there have been waiters without a break, or since the last start on that account.
@@ -65,8 +67,8 @@ pub(super) enum Step<K> {
 /// The next step, if any. `free` slots can be used now, `ending` ones soon.
 pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
     let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
-    // Who has least comes first, and among those who has waited longest.
-    let first = wanting.min_by_key(|demand| (demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
+    // What clients wait for comes first, then who has least, and among those who has waited longest.
+    let first = wanting.min_by_key(|demand| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
     if free > 0 {
         return Some(Step::Start(first.function));
     }
@@ -89,13 +91,18 @@ pub(super) fn should_yield<K: Copy + PartialEq>(demands: &[Demand<K>], own: K, l
     let Some(mine) = demands.iter().find(|demand| demand.function == own) else { return false };
     let active = demands.iter().filter(|demand| demand.waiting > 0 || demand.busy > 0 || demand.starting > 0).count();
     let share = limit / active.max(1);
+    let is_background = mine.waiting > 0 && !mine.is_urgent;
     let starved = demands.iter().filter(|demand| {
-        let is_behind = demand.live() == 0 || demand.live() < share;
+        let comes_before = demand.is_urgent && is_background;
+        let is_behind = demand.live() == 0 || (demand.live() < share && (demand.is_urgent || !mine.is_urgent)) || comes_before;
         // With more functions than containers they take turns, in the order in which they asked.
-        let is_first = share > 0 || mine.waiting == 0 || demand.oldest_wait > mine.oldest_wait;
-        demand.function != own && demand.wanted() > 0 && is_behind && is_first
+        let order = (demand.is_urgent, demand.oldest_wait).cmp(&(mine.is_urgent, mine.oldest_wait));
+        let is_first = share > 0 || mine.waiting == 0 || order.is_gt();
+        // What nobody waits for keeps one instance, so that it goes on.
+        let kept = if comes_before { share.min(1) } else { share };
+        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > kept
     });
-    starved.count() > free + ending && mine.live() > share
+    starved.count() > free + ending
 }
 
 #[cfg(test)]
@@ -182,5 +189,23 @@ mod tests {
         let later = Demand { waiting: 1, oldest_wait: 4 * MS, ..demand('b') };
         assert!(should_yield(&[mine.clone(), earlier], 'a', 1, 0, 0));
         assert!(!should_yield(&[mine, later], 'a', 1, 0, 0));
+    }
+
+    #[test]
+    fn what_clients_wait_for_comes_before_what_nobody_waits_for() {
+        let second = Duration::from_secs(1);
+        let background = Demand { waiting: 5, busy: 5, service_time: second, oldest_wait: second, ..demand('a') };
+        let urgent = Demand { waiting: 2, is_urgent: true, busy: 5, service_time: second, oldest_wait: MS, ..demand('b') };
+        let demands = [background.clone(), urgent.clone()];
+        assert_eq!(next(&demands, 1, 0), Some(Step::Start('b')));
+        assert!(should_yield(&demands, 'a', 10, 0, 0));
+        assert!(!should_yield(&demands, 'b', 10, 0, 0));
+        let last = Demand { busy: 1, ..background.clone() };
+        assert!(!should_yield(&[last.clone(), urgent.clone()], 'a', 10, 0, 0), "it keeps one");
+        assert!(should_yield(&[last, urgent.clone()], 'a', 1, 0, 0), "but takes turns for the only one");
+        let none = Demand { busy: 0, ..background };
+        let loaded = Demand { busy: 10, ..urgent };
+        assert!(should_yield(&[none.clone(), loaded.clone()], 'b', 10, 0, 0), "it gets one");
+        assert!(!should_yield(&[Demand { busy: 1, ..none }, Demand { busy: 9, ..loaded }], 'b', 10, 0, 0), "but no more");
     }
 }

@@ -46,6 +46,7 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Queue {
     function: Arc<Function>,
+    /// Those in the background last.
     waiters: VecDeque<Waiter>,
     /// The one that has waited longest first.
     idle: VecDeque<(Key, Instance, Instant)>,
@@ -59,6 +60,7 @@ struct Queue {
 struct Waiter {
     number: u64,
     since: Instant,
+    is_background: bool,
     grant: Grant,
 }
 
@@ -123,13 +125,15 @@ impl State {
         });
     }
 
-    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, since: Instant, grant: Grant) -> u64 {
+    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, (since, is_background): (Instant, bool), grant: Grant) -> u64 {
         self.know(function);
         self.next_number += 1;
         let number = self.next_number;
         let queue = self.queues.get_mut(&function.revision).expect("it was just made");
         queue.pressed_since.get_or_insert_with(Instant::now);
-        queue.waiters.push_back(Waiter { number, since, grant });
+        let place =
+            if is_background { queue.waiters.len() } else { queue.waiters.partition_point(|waiter| !waiter.is_background) };
+        queue.waiters.insert(place, Waiter { number, since, is_background, grant });
         self.waiting += 1;
         number
     }
@@ -333,6 +337,7 @@ impl State {
             Demand {
                 function: revision,
                 waiting: queue.waiters.len(),
+                is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
                 oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
                 pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
                 starting: count.starting,

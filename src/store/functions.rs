@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::idempotency::{IdempotencyKey, remember};
+use super::idempotency::{Deployed, IdempotencyKey, remember};
 use super::versions::{self, VersionRecord};
 use super::{Store, StoreError};
 use crate::config::Secret;
@@ -50,6 +50,8 @@ pub struct Package<'a> {
     pub zip: &'a [u8],
     /// What the steps of its build printed.
     pub build_log: &'a str,
+    /// What its author probably does not mean, for people.
+    pub warnings: &'a [String],
 }
 
 /// A function as it is to stand from now on.
@@ -104,7 +106,8 @@ impl Store {
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
             set(&mut transaction, &id, &record.settings).await?;
             if let Some(key) = key {
-                remember(&mut transaction, "submit", key, record.created_at * 1000, Some(&id), None).await?;
+                let deployed = deployed(id, &record.version, &record.name, package);
+                remember(&mut transaction, "submit", key, record.created_at * 1000, (Some(&deployed), None)).await?;
             }
             transaction.commit().await
         };
@@ -135,8 +138,9 @@ impl Store {
             if let Some((version, package)) = new {
                 versions::insert(&mut transaction, update.id, version, package).await?;
             }
-            if let (Some(key), Some((version, _))) = (key, new) {
-                remember(&mut transaction, "submit", key, version.created_at * 1000, Some(&id), None).await?;
+            if let (Some(key), Some((version, package))) = (key, new) {
+                let deployed = deployed(id.clone(), version, update.name, package);
+                remember(&mut transaction, "submit", key, version.created_at * 1000, (Some(&deployed), None)).await?;
             }
             // A function at a version that is not there would be a damaged one.
             let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = ? AND number = ?");
@@ -157,6 +161,11 @@ impl Store {
         let deleted = sqlx::query("DELETE FROM functions WHERE id = ?").bind(id.to_string()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
+}
+
+fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, package: Package<'_>) -> Deployed {
+    let (image_id, version) = (version.image.id.as_str().to_owned(), version.number);
+    Deployed { function_id, image_id, version, name: name.to_string(), warnings: package.warnings.to_vec() }
 }
 
 async fn set(connection: &mut SqliteConnection, id: &str, settings: &Settings) -> Result<(), sqlx::Error> {

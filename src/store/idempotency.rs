@@ -1,10 +1,11 @@
 //! Requests that may be sent twice and are carried out once, as rows.
 
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Store, StoreError};
-use crate::types::{FunctionId, InvocationId};
+use super::{InvocationRecord, Store, StoreError};
+use crate::types::InvocationId;
 
 /// What a client calls a request, to send it again without having it carried out again.
 #[derive(Clone, Debug)]
@@ -13,6 +14,23 @@ pub struct IdempotencyKey {
     pub key: String,
     /// Of what was asked for, hexadecimal.
     pub request_sha256: String,
+}
+
+/// The answer to a submit or an update, whatever the function is by now.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployed {
+    /// The function's id.
+    pub function_id: String,
+    /// Docker's id of the image that was built.
+    pub image_id: String,
+    /// The number of the version that was made.
+    pub version: u32,
+    /// The function's name at that time.
+    pub name: String,
+    /// What the zip has and its author probably does not mean, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What is known of a key.
@@ -24,67 +42,6 @@ pub enum Known<T> {
     Same(T),
     /// Another request bore it.
     Other,
-}
-
-impl Store {
-    /// What a submit with this key has come to.
-    pub async fn submitted(&self, key: &IdempotencyKey) -> Result<Known<FunctionId>, StoreError> {
-        let known = async { look_up(&mut *self.pool.acquire().await?, "submit", key).await };
-        let known = known.await.map_err(|error| self.failed(error))?;
-        self.parsed(known)
-    }
-
-    /// Forgets keys from before this time, in Unix milliseconds, but for those of invocations that have not ended.
-    pub async fn prune_keys(&self, before: u64) -> Result<(), StoreError> {
-        let pruned = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))").bind(before.cast_signed());
-        pruned.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
-    }
-
-    /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new one.
-    pub async fn queue_invocation(
-        &self,
-        record: &super::InvocationRecord,
-        key: Option<&IdempotencyKey>,
-        has_room: bool,
-    ) -> Result<Queued, StoreError> {
-        let queued = async {
-            let mut transaction = self.pool.begin().await?;
-            if let Some(key) = key {
-                match look_up(&mut transaction, "execute", key).await? {
-                    Known::New => {}
-                    known => return Ok(Err(known)),
-                }
-            }
-            if !has_room {
-                return Ok(Ok(Queued::NoRoom));
-            }
-            if super::invocations::insert(&mut transaction, record).await? == 0 {
-                return Ok(Ok(Queued::NoFunction));
-            }
-            if let Some(key) = key {
-                let id = record.id.to_string();
-                remember(&mut transaction, "execute", key, record.created_at, None, Some(&id)).await?;
-            }
-            transaction.commit().await?;
-            Ok(Ok(Queued::Now))
-        };
-        match queued.await.map_err(|error| self.failed(error))? {
-            Ok(queued) => Ok(queued),
-            Err(known) => Ok(match self.parsed::<InvocationId>(known)? {
-                Known::New => Queued::Now,
-                Known::Same(id) => Queued::Before(id),
-                Known::Other => Queued::OtherRequest,
-            }),
-        }
-    }
-
-    fn parsed<T: std::str::FromStr>(&self, known: Known<String>) -> Result<Known<T>, StoreError> {
-        Ok(match known {
-            Known::New => Known::New,
-            Known::Other => Known::Other,
-            Known::Same(id) => Known::Same(id.parse().map_err(|_| self.damaged("a key's row has values that can't be"))?),
-        })
-    }
 }
 
 /// What became of an invocation that was to be queued.
@@ -102,26 +59,103 @@ pub enum Queued {
     NoRoom,
 }
 
-async fn look_up(connection: &mut SqliteConnection, operation: &str, key: &IdempotencyKey) -> Result<Known<String>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT request_sha256, coalesce(function_id, invocation_id) AS result FROM idempotency_keys WHERE operation = ? AND key = ?",
-    );
-    let Some(row) = row.bind(operation).bind(&key.key).fetch_optional(connection).await? else { return Ok(Known::New) };
-    let is_same = row.try_get::<String, _>("request_sha256")? == key.request_sha256;
-    Ok(if is_same { Known::Same(row.try_get("result")?) } else { Known::Other })
+const BAD_ROW: &str = "a key's row has values that can't be";
+
+impl Store {
+    /// The answer to the submit or the update with this key.
+    pub async fn submitted(&self, key: &IdempotencyKey) -> Result<Known<Deployed>, StoreError> {
+        let row = async { look_up(&mut *self.pool.acquire().await?, "submit", key).await };
+        let row = row.await.map_err(|error| self.failed(error))?;
+        self.known(row.as_ref(), key, |row| serde_json::from_str(row.try_get("result").ok()?).ok())
+    }
+
+    /// Forgets keys from before this time, in Unix milliseconds, but for those of invocations that have not ended.
+    pub async fn prune_keys(&self, before: u64) -> Result<(), StoreError> {
+        let pruned = sqlx::query(
+            "DELETE FROM idempotency_keys WHERE created_at < ? AND NOT EXISTS \
+             (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))",
+        );
+        let pruned = pruned.bind(before.cast_signed()).execute(&self.pool).await;
+        pruned.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new one. An
+    /// invocation that is not `promised` may be taken back.
+    pub async fn queue_invocation(
+        &self,
+        record: &InvocationRecord,
+        key: Option<&IdempotencyKey>,
+        has_room: bool,
+        promised: bool,
+    ) -> Result<Queued, StoreError> {
+        let queued = async {
+            let mut transaction = self.pool.begin().await?;
+            if let Some(key) = key
+                && let Some(row) = look_up(&mut transaction, "execute", key).await?
+            {
+                return Ok((Queued::NoRoom, Some(row)));
+            }
+            if !has_room {
+                return Ok((Queued::NoRoom, None));
+            }
+            if super::invocations::insert(&mut transaction, record).await? == 0 {
+                return Ok((Queued::NoFunction, None));
+            }
+            let id = record.id.to_string();
+            if !promised {
+                let update = sqlx::query("UPDATE invocations SET promised = 0 WHERE id = ?").bind(&id);
+                update.execute(&mut *transaction).await?;
+            }
+            if let Some(key) = key {
+                remember(&mut transaction, "execute", key, record.created_at, (None, Some(&id))).await?;
+            }
+            transaction.commit().await?;
+            Ok((Queued::Now, None))
+        };
+        let (queued, row) = queued.await.map_err(|error| self.failed(error))?;
+        let (Some(key), Some(row)) = (key, &row) else { return Ok(queued) };
+        Ok(match self.known(Some(row), key, |row| row.try_get::<String, _>("invocation_id").ok()?.parse().ok())? {
+            Known::Same(id) => Queued::Before(id),
+            Known::New | Known::Other => Queued::OtherRequest,
+        })
+    }
+
+    fn known<T>(
+        &self,
+        row: Option<&SqliteRow>,
+        key: &IdempotencyKey,
+        result: impl Fn(&SqliteRow) -> Option<T>,
+    ) -> Result<Known<T>, StoreError> {
+        let Some(row) = row else { return Ok(Known::New) };
+        let request: String = row.try_get("request_sha256").map_err(|error| self.failed(error))?;
+        if request != key.request_sha256 {
+            return Ok(Known::Other);
+        }
+        result(row).map(Known::Same).ok_or_else(|| self.damaged(BAD_ROW))
+    }
 }
 
+async fn look_up(
+    connection: &mut SqliteConnection,
+    operation: &str,
+    key: &IdempotencyKey,
+) -> Result<Option<SqliteRow>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM idempotency_keys WHERE operation = ? AND key = ?");
+    row.bind(operation).bind(&key.key).fetch_optional(connection).await
+}
+
+/// Writes down the result of a request with a key: its answer, or its invocation.
 pub(super) async fn remember(
     connection: &mut SqliteConnection,
     operation: &str,
     key: &IdempotencyKey,
     created_at: u64,
-    function: Option<&str>,
-    invocation: Option<&str>,
+    (deployed, invocation): (Option<&Deployed>, Option<&str>),
 ) -> Result<(), sqlx::Error> {
+    let result = deployed.map(|deployed| serde_json::to_string(deployed).expect("texts and numbers can be written as JSON"));
     let insert = sqlx::query(
-        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, function_id, invocation_id) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, result, invocation_id) VALUES (?, ?, ?, ?, ?, ?)",
     );
     let insert = insert.bind(operation).bind(&key.key).bind(&key.request_sha256).bind(created_at.cast_signed());
-    insert.bind(function).bind(invocation).execute(connection).await.map(drop)
+    insert.bind(result).bind(invocation).execute(connection).await.map(drop)
 }

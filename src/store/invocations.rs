@@ -84,6 +84,19 @@ impl InvocationRecord {
     }
 }
 
+/// An invocation that waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Its id.
+    pub id: InvocationId,
+    /// Of which function.
+    pub function_id: FunctionId,
+    /// How often the invocation could not begin for what may be its function's own fault.
+    pub tries: u32,
+    /// When the invocation is tried again, in Unix milliseconds.
+    pub retry_at: Option<u64>,
+}
+
 /// Which invocations are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
@@ -173,19 +186,39 @@ impl Store {
         rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
-    /// The ids of those that wait for their turn, the oldest first. Those that were running when the service went away are
-    /// noted as lost.
-    pub async fn open_invocations(&self) -> Result<Vec<InvocationId>, StoreError> {
+    /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become lost.
+    pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";
         let lost =
             sqlx::query("UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?");
         let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
-        let queued = sqlx::query_scalar::<_, String>(
-            "SELECT id FROM invocations WHERE outcome IN ('queued', 'running') AND outcome = ? ORDER BY number",
+        let queued = sqlx::query(
+            "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND outcome = ? \
+             ORDER BY number",
         );
         let queued = queued.bind(state::QUEUED).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
-        queued.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
+        queued.iter().map(|row| open(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
+    }
+
+    /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
+    pub async fn retry_invocation(&self, id: InvocationId, tries: u32, retry_at: u64) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE invocations SET tries = ?, retry_at = ? WHERE id = ? AND outcome = ?");
+        let update = update.bind(tries).bind(retry_at.cast_signed()).bind(id.to_string()).bind(state::QUEUED);
+        update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Notes that a client was promised that an invocation runs.
+    pub async fn promise_invocation(&self, id: InvocationId) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = ?").bind(id.to_string());
+        update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such invocation.
+    pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM invocations WHERE id = ? AND outcome = ? AND promised = 0");
+        let deleted = delete.bind(id.to_string()).bind(state::QUEUED).execute(&self.pool).await;
+        Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 
     /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or came before the last `most`. False
@@ -245,6 +278,16 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &Invocatio
 
 fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// None when a value is not what we wrote.
+fn open(row: &SqliteRow) -> Option<Open> {
+    Some(Open {
+        id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
+        tries: row.try_get("tries").ok()?,
+        retry_at: row.try_get::<Option<i64>, _>("retry_at").ok()?.map(i64::cast_unsigned),
+    })
 }
 
 /// None when a value is not what we wrote.

@@ -33,7 +33,7 @@ fn first(record: &Record) -> VersionId {
     VersionId { function: record.id, number: 1 }
 }
 
-const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log" };
+const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log", warnings: &[] };
 
 fn image(digit: char) -> Image {
     let id = ImageId::parse(&format!("sha256:{}", digit.to_string().repeat(64))).unwrap();
@@ -133,6 +133,51 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     let store = Store::open(dir.path()).await.unwrap();
     assert_eq!(store.functions().await.unwrap(), std::slice::from_ref(&function));
     assert_eq!(store.zip(first(&function)).await.unwrap().as_deref(), Some(&b"zip"[..]));
+}
+
+#[tokio::test]
+async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let old = Store::connect(path.clone(), options(&path).create_if_missing(true)).await.unwrap();
+    let all = sqlx::migrate!("src/store/migrations");
+    let first_three = all.iter().take(3).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool).await.unwrap();
+    let (function, image) = (record("old"), image('0'));
+    let id = function.id.to_string();
+    let rows = [
+        format!("INSERT INTO functions (id, name, created_at, version) VALUES ('{id}', 'old', 1, 2)"),
+        format!("INSERT INTO versions VALUES ('{id}', 2, 'python', 'main.py', 1, 3, '', 9, '{}', 7, 'ready')", image.id.as_str()),
+        format!("INSERT INTO idempotency_keys VALUES ('submit', 'k', 'a', 1, '{id}', NULL)"),
+    ];
+    for row in rows {
+        sqlx::query(sqlx::AssertSqlSafe(row)).execute(&old.pool).await.unwrap();
+    }
+    old.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
+    let image_id = image.id.as_str().to_owned();
+    let now = Deployed { function_id: id, image_id, version: 2, name: "old".to_owned(), warnings: Vec::new() };
+    assert_eq!(store.submitted(&key).await.unwrap(), Known::Same(now));
+}
+
+#[tokio::test]
+async fn only_what_was_promised_to_nobody_is_taken_back() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
+    let queue = async |created_at| {
+        let record = InvocationRecord::queued(one.id, created_at, Vec::new());
+        assert_eq!(store.queue_invocation(&record, Some(&key), true, false).await.unwrap(), Queued::Now);
+        record
+    };
+    let first = queue(1).await;
+    assert!(store.take_back_invocation(first.id).await.unwrap());
+    assert_eq!(store.invocation(first.id).await.unwrap(), None);
+    let second = queue(2).await;
+    store.promise_invocation(second.id).await.unwrap();
+    assert!(!store.take_back_invocation(second.id).await.unwrap());
+    assert!(store.invocation(second.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -255,17 +300,21 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
     let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
-    assert_eq!(store.queue_invocation(&queued, None, true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, state::RUNNING, 2);
     store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
-    assert_eq!(store.open_invocations().await.unwrap(), [queued.id]);
+    let open = Open { id: queued.id, function_id: one.id, tries: 0, retry_at: None };
+    assert_eq!(store.open_invocations().await.unwrap(), [open]);
+    store.retry_invocation(queued.id, 3, 1_700_000_000_000).await.unwrap();
+    let tried = Open { tries: 3, retry_at: Some(1_700_000_000_000), ..open };
+    assert_eq!(store.open_invocations().await.unwrap(), [tried]);
     assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, state::LOST);
     // A step is taken once, from the state that it belongs to.
     queued.outcome = state::RUNNING.to_owned();
     assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
     assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
     let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
-    assert_eq!(store.queue_invocation(&stray, None, true).await.unwrap(), Queued::NoFunction);
+    assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
 
 #[tokio::test]
@@ -274,21 +323,31 @@ async fn a_key_stands_for_one_request() {
     let (_dir, store) = opened_with(&[&two]).await;
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
-    store.insert(&one, PACKAGE, Some(&key("a"))).await.unwrap();
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(one.id));
+    let warnings = ["a warning".to_owned()];
+    store.insert(&one, Package { warnings: &warnings, ..PACKAGE }, Some(&key("a"))).await.unwrap();
+    let came_to = Deployed {
+        function_id: one.id.to_string(),
+        image_id: one.version.image.id.as_str().to_owned(),
+        version: 1,
+        name: "one".to_owned(),
+        warnings: warnings.to_vec(),
+    };
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
     assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
     // An execution's keys are others.
     let first = InvocationRecord::queued(two.id, 1, Vec::new());
     let again = InvocationRecord::queued(two.id, 2, Vec::new());
-    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true).await.unwrap(), Queued::Now);
-    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true).await.unwrap(), Queued::Before(first.id));
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true, true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true, true).await.unwrap(), Queued::Before(first.id));
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
     assert_eq!(store.invocation(again.id).await.unwrap(), None);
-    // A key goes with what it stands for, and with time.
+    // What a request came to stays what it came to; its key goes with time.
     store.delete(one.id).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to));
+    store.prune_keys(u64::MAX / 2).await.unwrap();
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
     let ended = InvocationRecord { outcome: "ok".to_owned(), ..first };
     assert!(store.update_invocation(&ended, state::QUEUED).await.unwrap());
     // What a key stands for stays as long as the key.
@@ -296,6 +355,6 @@ async fn a_key_stands_for_one_request() {
     assert!(store.invocation(ended.id).await.unwrap().is_some());
     store.prune_keys(u64::MAX / 2).await.unwrap();
     // Before all else it is looked whether there is room for a new one.
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false).await.unwrap(), Queued::NoRoom);
-    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false, true).await.unwrap(), Queued::NoRoom);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::Now);
 }

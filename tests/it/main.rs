@@ -20,13 +20,16 @@ mod idle;
 mod input;
 mod invocations;
 mod isolation;
+mod keys;
 mod layouts;
 mod lifecycle;
 mod metrics;
+mod outages;
 mod outcomes;
 mod output;
 mod packages;
 mod pool;
+mod queue;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;

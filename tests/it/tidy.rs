@@ -56,15 +56,17 @@ fn things_stay_in_their_place() {
 #[test]
 fn layers_use_only_those_below() {
     // From the top to the bottom; `types` and `config` are free to all.
-    let layers: [&[&str]; 10] = [
+    let layers: [&[&str]; 12] = [
         &["app", "cli"],
         &["http"],
         &["deferred"],
         &["deploy", "invoke"],
-        &["images", "reconcile", "history"],
-        &["builder", "pool", "registry", "package", "health", "isolation", "live"],
+        &["images", "reconcile", "history", "failure"],
+        &["builder", "pool", "registry", "package", "isolation", "live"],
         &["instance", "runtime", "platform", "store"],
         &["docker", "protocol", "disk", "output"],
+        &["retry"],
+        &["health"],
         &["settings"],
         &["types", "config", "telemetry", "metrics"],
     ];

@@ -39,6 +39,11 @@ impl Engine {
         format!("unix://{}", self.dir.path().join("docker.sock").display())
     }
 
+    /// Where it keeps the descriptions of containers.
+    pub(crate) fn containers_dir(&self) -> PathBuf {
+        self.dir.path().join("data/containers")
+    }
+
     /// Starts the daemon, and waits until it answers.
     pub(crate) async fn run(&mut self) {
         let at = |name: &str| self.dir.path().join(name);

@@ -75,6 +75,16 @@ impl Service {
             .await
     }
 
+    /// What an invocation has come to, once it has.
+    pub(crate) async fn ended(&self, id: &str) -> serde_json::Value {
+        let path = format!("/api/invocations/{id}");
+        eventually("it has ended", async || {
+            let shown = self.get(&path).await.assert_status(200).body;
+            (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
+        })
+        .await
+    }
+
     /// Sends an execution that nobody waits for.
     pub(crate) async fn defer(&self, id: &str, input: serde_json::Value) -> Answer {
         let request = self.client.post(format!("{}/api/execute", self.url)).header("prefer", "respond-async");

@@ -12,14 +12,13 @@ use crate::builder::BuildError;
 use crate::deferred::{AcceptError, CancelError};
 use crate::deploy::{DeleteError, DeployError};
 use crate::disk::{self, LowDisk};
-use crate::docker::{self, DockerError};
+use crate::failure::{Cause, Failure};
 use crate::images::ImageError;
 use crate::instance::StartError;
 use crate::invoke::InvokeError;
 use crate::invoke::input::InputError;
 use crate::package::{DependencyError, DetectError, PackageError};
 use crate::pool::AcquireError;
-use crate::runtime::RuntimeError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
 use crate::types::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
@@ -63,6 +62,9 @@ impl From<AcceptError> for Problem {
             AcceptError::OtherRequest => Self::key_reused(error),
             AcceptError::LowDisk(error) => error.into(),
             AcceptError::Store(error) => error.into(),
+            AcceptError::Invoke(error) => error.into(),
+            AcceptError::Gone(error) => error.into(),
+            AcceptError::Unsettled(ref cause) => trouble((&**cause).into(), &error).unwrap_or_else(|| Self::internal(&error)),
             AcceptError::Died(_) => Self::internal(&error),
         }
     }
@@ -110,20 +112,24 @@ impl From<InvokeError> for Problem {
     }
 }
 
-fn acquire(error: AcquireError) -> Problem {
-    match &error {
-        AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)
-        }
-        AcquireError::ShuttingDown => Problem::shutting_down(),
-        AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        AcquireError::Start(start) => match &**start {
-            StartError::Docker(docker) if is_unavailable(docker) => Problem::docker(&error),
-            StartError::Timeout => Problem::docker(&error),
-            StartError::Docker(docker) if docker.is_disk_full() => Problem::disk_full(&error),
-            StartError::NoImage(_) | StartError::Docker(_) | StartError::Protocol(_) => Problem::internal(&error),
-        },
+/// What is the platform's own trouble reads alike, wherever it shows.
+fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+    match failure {
+        Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
+        Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
+        Failure::Transient(Cause::Load) => Some(Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)),
+        Failure::Transient(Cause::Service) | Failure::Suspect | Failure::Permanent | Failure::Abandoned => None,
     }
+}
+
+fn acquire(error: AcquireError) -> Problem {
+    let specific = || match &error {
+        AcquireError::ShuttingDown => Problem::shutting_down(),
+        AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", &error),
+        AcquireError::Start(start) if matches!(**start, StartError::Timeout) => Problem::docker(&error),
+        AcquireError::Start(_) | AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Problem::internal(&error),
+    };
+    trouble((&error).into(), &error).unwrap_or_else(specific)
 }
 
 impl From<DeployError> for Problem {
@@ -169,25 +175,18 @@ impl From<LowDisk> for Problem {
 }
 
 fn store(error: &StoreError) -> Problem {
-    match error {
-        StoreError::Full(_) => Problem::disk_full(error),
-        StoreError::Damaged { .. }
-        | StoreError::ReadOnly { .. }
-        | StoreError::Newer { .. }
-        | StoreError::Exists(_)
-        | StoreError::Missing(_)
-        | StoreError::Other(_) => Problem::internal(error),
-    }
+    trouble(error.into(), error).unwrap_or_else(|| Problem::internal(error))
 }
 
 fn image(error: &ImageError) -> Problem {
+    if let Some(problem) = trouble(error.into(), error) {
+        return problem;
+    }
     match error {
         ImageError::Package(error) => package(error),
         ImageError::Build(error) => build(error),
-        ImageError::Store(error) => store(error),
         ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        ImageError::Io(io) if disk::is_full(io) => Problem::disk_full(error),
-        ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
+        ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
     }
 }
 
@@ -203,16 +202,11 @@ fn made_again(error: &ImageError) -> Problem {
     Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, build_log: problem.build_log }
 }
 
-fn is_full(error: &PackageError) -> bool {
-    matches!(error, PackageError::Io(error) if disk::is_full(error))
-}
-
 fn package(error: &PackageError) -> Problem {
     match error {
         PackageError::TooManyEntries(_) | PackageError::TooManyFolders | PackageError::TooLarge { .. } => {
             Problem::too_large(error)
         }
-        PackageError::Io(_) if is_full(error) => Problem::disk_full(error),
         PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
         PackageError::Dependencies(error) => dependencies(error),
         PackageError::Detect(
@@ -244,14 +238,6 @@ fn dependencies(error: &DependencyError) -> Problem {
 
 fn build(error: &BuildError) -> Problem {
     match error {
-        BuildError::Failed { log } | BuildError::Runtime(RuntimeError::Step { log, .. }) if docker::is_disk_full(log) => {
-            Problem::disk_full(error)
-        }
-        BuildError::Runtime(RuntimeError::Io(io)) if disk::is_full(io) => Problem::disk_full(error),
-        BuildError::Io(io) if disk::is_full(io) => Problem::disk_full(error),
-        BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if source.is_disk_full() => {
-            Problem::disk_full(error)
-        }
         BuildError::Failed { log } => {
             let build_log = Some(log.clone());
             Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
@@ -261,17 +247,7 @@ fn build(error: &BuildError) -> Problem {
         BuildError::SourceBuild(_) | BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
-        BuildError::Runtime(RuntimeError::Docker { source, .. }) | BuildError::Docker(source) if is_unavailable(source) => {
-            Problem::docker(error)
-        }
         BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_) => Problem::internal(error),
-    }
-}
-
-fn is_unavailable(error: &DockerError) -> bool {
-    match error {
-        DockerError::Spawn(_) | DockerError::Unavailable(_) | DockerError::Timeout { .. } => true,
-        DockerError::Cancelled | DockerError::Failed { .. } | DockerError::Unexpected { .. } => false,
     }
 }
 

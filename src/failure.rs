@@ -1,0 +1,227 @@
+//! Whose fault a failure is, and whether waiting helps: one answer for requests, for the queue and for removals. Pure.
+
+use std::io;
+
+use crate::builder::BuildError;
+use crate::disk;
+use crate::docker::{self, DockerError};
+use crate::images::ImageError;
+use crate::instance::StartError;
+use crate::package::{DetectError, PackageError};
+use crate::pool::AcquireError;
+use crate::runtime::RuntimeError;
+use crate::store::StoreError;
+
+/// The meaning of a failure for the request, the invocation or the removal that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The platform's fault: waiting helps.
+    Transient(Cause),
+    /// Maybe the function's fault: so it counts when the failure comes again and again.
+    Suspect,
+    /// The function's or the client's fault: waiting does not help.
+    Permanent,
+    /// Nobody's fault: the work is not wanted any more, or the service stops.
+    Abandoned,
+}
+
+/// The part of the platform that is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Docker does not answer, or not in time.
+    Docker,
+    /// A disk is full.
+    Disk,
+    /// All containers are in use.
+    Load,
+    /// Something else that only the operator can mend.
+    Service,
+}
+
+impl Failure {
+    /// The failure's meaning where Docker was, or was not, in trouble when the failure came about.
+    pub fn given(self, docker_was_in_trouble: bool) -> Self {
+        match self {
+            Self::Suspect if docker_was_in_trouble => Self::Transient(Cause::Docker),
+            other => other,
+        }
+    }
+}
+
+impl From<&DockerError> for Failure {
+    fn from(error: &DockerError) -> Self {
+        match error {
+            DockerError::Spawn(_) | DockerError::Unavailable(_) | DockerError::Timeout { .. } => Self::Transient(Cause::Docker),
+            DockerError::Cancelled => Self::Abandoned,
+            DockerError::Failed { .. } if error.is_disk_full() => Self::Transient(Cause::Disk),
+            DockerError::Failed { .. } if error.is_daemons_own() => Self::Transient(Cause::Docker),
+            DockerError::Failed { .. } | DockerError::Unexpected { .. } => Self::Suspect,
+        }
+    }
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::Transient(Cause::Disk),
+            StoreError::Damaged { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Exists(_)
+            | StoreError::Missing(_)
+            | StoreError::Other(_) => Self::Transient(Cause::Service),
+        }
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        Self::Transient(if disk::is_full(error) { Cause::Disk } else { Cause::Service })
+    }
+}
+
+impl From<&StartError> for Failure {
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::Docker(error) => error.into(),
+            StartError::NoImage(_) | StartError::Timeout | StartError::Protocol(_) => Self::Suspect,
+        }
+    }
+}
+
+impl From<&AcquireError> for Failure {
+    fn from(error: &AcquireError) -> Self {
+        match error {
+            AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Self::Transient(Cause::Load),
+            AcquireError::Retired | AcquireError::ShuttingDown => Self::Abandoned,
+            AcquireError::Start(error) => (&**error).into(),
+        }
+    }
+}
+
+impl From<&RuntimeError> for Failure {
+    fn from(error: &RuntimeError) -> Self {
+        match error {
+            RuntimeError::Step { log, .. } if docker::is_disk_full(log) => Self::Transient(Cause::Disk),
+            RuntimeError::Step { .. } => Self::Transient(Cause::Service),
+            RuntimeError::Docker { source, .. } => of_build(source),
+            RuntimeError::Io(error) => error.into(),
+        }
+    }
+}
+
+impl From<&BuildError> for Failure {
+    fn from(error: &BuildError) -> Self {
+        match error {
+            BuildError::Failed { log } if docker::is_disk_full(log) => Self::Transient(Cause::Disk),
+            BuildError::Cancelled => Self::Abandoned,
+            BuildError::Runtime(error) => error.into(),
+            BuildError::Docker(error) => of_build(error),
+            BuildError::Io(error) => error.into(),
+            // The code does not build, or not in time.
+            _ => Self::Suspect,
+        }
+    }
+}
+
+/// Failures outside the steps of a Dockerfile are never the function's.
+fn of_build(error: &DockerError) -> Failure {
+    match error.into() {
+        Failure::Suspect => Failure::Transient(Cause::Service),
+        failure => failure,
+    }
+}
+
+impl From<&PackageError> for Failure {
+    fn from(error: &PackageError) -> Self {
+        match error {
+            PackageError::Io(error) | PackageError::Detect(DetectError::Io(error)) => error.into(),
+            _ => Self::Permanent,
+        }
+    }
+}
+
+impl From<&ImageError> for Failure {
+    fn from(error: &ImageError) -> Self {
+        match error {
+            ImageError::Package(error) => error.into(),
+            ImageError::Build(error) => error.into(),
+            ImageError::Store(error) => error.into(),
+            ImageError::Io(error) => error.into(),
+            ImageError::Deleted => Self::Abandoned,
+            ImageError::Died(_) => Self::Suspect,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::types::Language;
+
+    fn said(message: &str) -> DockerError {
+        DockerError::Failed { command: "run", message: message.to_owned() }
+    }
+
+    fn started(error: DockerError) -> Failure {
+        (&AcquireError::Start(Arc::new(StartError::Docker(error)))).into()
+    }
+
+    const LATE: DockerError = DockerError::Timeout { limit: Duration::from_secs(10) };
+
+    #[test]
+    fn what_is_the_platforms_is_never_the_functions() {
+        let of_docker = [
+            LATE,
+            DockerError::Unavailable("Cannot connect to the Docker daemon".to_owned()),
+            DockerError::Spawn(io::ErrorKind::NotFound.into()),
+            said("docker: Error response from daemon: failed to create task for container: context deadline exceeded"),
+        ];
+        for error in of_docker {
+            let name = error.to_string();
+            assert_eq!(started(error), Failure::Transient(Cause::Docker), "{name}");
+        }
+        let full = "docker: Error response from daemon: mkdir /var/lib/docker/overlay2/x: no space left on device";
+        assert_eq!(started(said(full)), Failure::Transient(Cause::Disk));
+        let full = || BuildError::Failed { log: "pip: [Errno 28] No space left on device".to_owned() };
+        assert_eq!(Failure::from(&ImageError::from(full())), Failure::Transient(Cause::Disk));
+        assert_eq!(Failure::from(&io::Error::from(io::ErrorKind::StorageFull)), Failure::Transient(Cause::Disk));
+        let wait = AcquireError::QueueTimeout { limit: Duration::ZERO };
+        assert_eq!(Failure::from(&wait), Failure::Transient(Cause::Load));
+        let no_base =
+            RuntimeError::Docker { language: Language::Go, base: "golang".to_owned(), source: said("pull access denied") };
+        assert_eq!(Failure::from(&BuildError::Runtime(no_base)), Failure::Transient(Cause::Service));
+    }
+
+    #[test]
+    fn what_may_be_the_functions_is_suspect_where_docker_answers() {
+        let of_function = [
+            StartError::NoImage("sha256:0".to_owned()),
+            StartError::Timeout,
+            StartError::Docker(said("exec: \"/x\": not found")),
+            // Its own words, not the daemon's.
+            StartError::Docker(said("OSError: connection refused")),
+        ];
+        for error in of_function {
+            assert_eq!(Failure::from(&error), Failure::Suspect, "{error}");
+            assert_eq!(Failure::from(&error).given(true), Failure::Transient(Cause::Docker), "{error}");
+            assert_eq!(Failure::from(&error).given(false), Failure::Suspect, "{error}");
+        }
+        let built = BuildError::Failed { log: "SyntaxError".to_owned() };
+        assert_eq!(Failure::from(&ImageError::from(built)), Failure::Suspect);
+        let late = ImageError::from(BuildError::Timeout { limit: Duration::ZERO });
+        assert_eq!(Failure::from(&late), Failure::Suspect);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_abandoned_and_what_stays_is_permanent() {
+        for error in [ImageError::Deleted, BuildError::Cancelled.into()] {
+            assert_eq!(Failure::from(&error).given(true), Failure::Abandoned, "{error}");
+        }
+        assert_eq!(Failure::from(&AcquireError::ShuttingDown), Failure::Abandoned);
+        assert_eq!(Failure::from(&ImageError::from(PackageError::TooManyFolders)).given(true), Failure::Permanent);
+    }
+}

@@ -1,0 +1,147 @@
+//! What is to be done while Docker is away or full waits for it, quietly, and is done once it is back.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use youtube_serverless::store::Store;
+
+use crate::support::{Engine, Service, eventually, python};
+
+/// How many docker commands have ended but for those that ask whether it answers.
+async fn commands(service: &Service) -> u64 {
+    let metrics = service.text("/metrics").await;
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("youtube_serverless_docker_command_duration_seconds_count") && !line.contains("\"version\"")
+    });
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+async fn accept(service: &Service, function: &str, count: u32) -> Vec<String> {
+    let mut accepted = Vec::new();
+    for n in 0..count {
+        let answer = service.defer(function, json!({"n": n})).await.assert_status(202);
+        accepted.push(answer.body["invocationId"].as_str().unwrap().to_owned());
+    }
+    accepted
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn nothing_is_tried_again_and_again_while_docker_is_away() {
+    let mut engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let host = engine.host();
+    let settings = [("DOCKER_HOST", host.as_str()), ("LOG_LEVEL", "warn"), ("INSTANCE_IDLE_TIMEOUT", "1s")];
+    let service = Service::start_logged(dir.path(), &settings, &log).await.healthy().await;
+    let kept = service.deploy(python("print('kept')")).await;
+    let mut gone = Vec::new();
+    for _ in 0..3 {
+        gone.push(service.deploy(python("print('gone')")).await);
+    }
+    engine.stop().await;
+    eventually("health says so", async || (service.get("/health").await.status == 503).then_some(())).await;
+    for _ in 0..4 {
+        service.submit(python("print('new')")).await.assert_problem(503, "docker_unavailable", "/health");
+    }
+    for id in &gone {
+        service.delete(id).await.assert_status(200);
+    }
+    let accepted = accept(&service, &kept, 20).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+    let (commands_before, lines_before) = (commands(&service).await, lines());
+    let mut most = 0;
+    for _ in 0..60 {
+        most = most.max(service.children());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (commands_then, lines_then) = (commands(&service).await, lines());
+    assert_eq!(commands_then, commands_before, "nothing but whether it is back is asked");
+    assert_eq!(lines_then, lines_before, "{}", std::fs::read_to_string(&log).unwrap());
+    assert!(most <= 1, "{most} docker clients at a time");
+
+    engine.run().await;
+    for id in accepted {
+        assert_eq!(service.ended(&id).await["outcome"], "ok");
+    }
+    eventually("the images of what was deleted are gone", async || {
+        let images = engine.docker(&["images", "--format", "{{.Repository}}"]).unwrap();
+        gone.iter().all(|id| !images.contains(id)).then_some(())
+    })
+    .await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("docker does not answer").count(), 1, "{said}");
+    service.delete(&kept).await.assert_status(200);
+    service.stop().await;
+    engine.remove().await;
+}
+
+/// A disk without room, unmounted when dropped. Needs root.
+struct FullDisk(PathBuf);
+
+impl FullDisk {
+    fn mount(folder: PathBuf) -> Self {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&folder).status().unwrap();
+        assert!(mounted.success(), "these tests need root");
+        let _ = std::fs::write(folder.join("filler"), vec![0; 64 << 10]);
+        Self(folder)
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
+    let engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let host = engine.host();
+    let settings = [("DOCKER_HOST", host.as_str()), ("INSTANCE_IDLE_TIMEOUT", "1s"), ("DOCKER_CONTAINER_LIMIT", "3")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let function = service.deploy(python("print('ran')")).await;
+    let no_containers = async || {
+        eventually("no container is left", async || {
+            engine.docker(&["ps", "--all", "--quiet"]).filter(|list| list.trim().is_empty()).map(drop)
+        })
+        .await;
+    };
+    no_containers().await;
+    let disk = FullDisk::mount(engine.containers_dir());
+    service.execute(&function).await.assert_problem(507, "insufficient_storage", "full");
+    let mut accepted = accept(&service, &function, 5).await;
+    // Longer than all tries of what may be a function's fault.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    drop(disk);
+    for id in &accepted {
+        assert_eq!(service.ended(id).await["outcome"], "ok");
+    }
+
+    no_containers().await;
+    engine.signal("STOP");
+    accepted = accept(&service, &function, 5).await;
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    // Of what is accepted nothing is lost, nor is it doubted.
+    service.signal("KILL");
+    service.end().await;
+    let store = Store::open(&dir.path().join("data")).await.unwrap();
+    let open = store.open_invocations().await.unwrap();
+    assert_eq!(open.iter().map(|one| one.tries).collect::<Vec<_>>(), [0; 5]);
+    store.close().await;
+    let service = Service::start(dir.path(), &settings).await;
+    accepted.extend(accept(&service, &function, 5).await);
+    engine.signal("CONT");
+    for id in &accepted {
+        assert_eq!(service.ended(id).await["outcome"], "ok");
+    }
+    service.delete(&function).await.assert_status(200);
+    service.stop().await;
+    engine.remove().await;
+}
