@@ -57,7 +57,8 @@ func watch(group int) {
 	}
 	page := int64(os.Getpagesize())
 	for range time.Tick(period) {
-		if first(statistics, refaults)*page > mostRefaults*limit {
+		// Without a limit the number is the largest there is, so that the other side is divided.
+		if first(statistics, refaults)*page/mostRefaults > limit {
 			fmt.Fprintln(os.Stderr, "signal: killed: the build does not fit into its memory")
 			_ = syscall.Kill(-group, syscall.SIGKILL)
 			os.Exit(killed)
