@@ -400,17 +400,6 @@ impl Reader {
         self.read(variable, bytes, SIZE, parse_size)
     }
 
-    fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
-        let expected = format!(
-            "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, without 0, 65534 and 65535",
-            containers + 1
-        );
-        let uids = self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
-        // The default may be too few.
-        let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
-        uids.suffice(containers).then_some(uids).ok_or_else(few)
-    }
-
     fn count(&mut self, variable: &'static str, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
         self.read(variable, default, &format!("a whole number from {least} to {most}"), |text| {
             text.parse().ok().filter(|count| (least..=most).contains(count))

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::{ConfigError, Reader};
+
 /// A range of user ids, all of them the platform's. Each is a group's id as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uids {
@@ -44,5 +46,19 @@ impl Uids {
 impl std::fmt::Display for Uids {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl Reader {
+    /// A range with room for so many containers at a time.
+    pub(super) fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
+        let expected = format!(
+            "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, without 0, 65534 and 65535",
+            containers + 1
+        );
+        let uids = self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
+        // The default may be too few.
+        let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
+        uids.suffice(containers).then_some(uids).ok_or_else(few)
     }
 }
