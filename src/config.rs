@@ -2,6 +2,7 @@
 //!
 //! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
 
+mod environment;
 mod parse;
 mod uids;
 
@@ -17,8 +18,8 @@ use tracing::Level;
 use crate::telemetry::Format;
 
 use parse::{
-    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_names, parse_network,
-    parse_rate, parse_repository, parse_runtime, parse_token,
+    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network, parse_rate,
+    parse_repository, parse_runtime, parse_token,
 };
 pub use parse::{parse_duration, parse_size, whole_millis};
 pub use uids::Uids;
@@ -263,7 +264,7 @@ impl Config {
                 cpus: vars.read("DOCKER_BUILD_CPU_LIMIT", 2.0, CPUS, parse_cpus)?,
                 buildkit: vars.read("DOCKER_BUILDKIT", false, "0 or 1", parse_bit)?,
                 network: vars.read("BUILD_NETWORK", BuildNetwork::Default, "default or none", parse_network)?,
-                environment: vars.named("BUILD_ENV", &BUILD_ENV, "names of variables separated by commas", parse_names)?,
+                environment: vars.build_environment()?,
                 image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },
@@ -328,19 +329,6 @@ pub fn collector_limit() -> Option<Duration> {
     is_wanted.then(|| Duration::from_millis(limit.unwrap_or(10_000)))
 }
 
-/// Where indexes and proxies are, and what is needed there.
-const BUILD_ENV: [&str; 10] = [
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "GOPROXY",
-    "GOPRIVATE",
-    "GONOSUMDB",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
 const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";
@@ -376,19 +364,6 @@ impl Reader {
             value: if variable == "API_TOKEN" { "(not shown)".to_owned() } else { value.clone() },
             expected: expected.to_owned(),
         })
-    }
-
-    /// The variables whose names this one lists, as far as they are set.
-    fn named(
-        &mut self,
-        variable: &'static str,
-        default: &[&str],
-        expected: &str,
-        parse: impl Fn(&str) -> Option<Vec<String>>,
-    ) -> Result<Vec<(String, Secret)>, ConfigError> {
-        let default = default.iter().map(|&name| name.to_owned()).collect();
-        let names = self.read(variable, default, expected, parse)?;
-        Ok(names.into_iter().filter_map(|name| self.vars.get(&name).map(|value| (name, Secret(value.clone())))).collect())
     }
 
     fn duration(&mut self, variable: &'static str, seconds: u64) -> Result<Duration, ConfigError> {

@@ -1,12 +1,13 @@
 //! What functions are built upon beside their runtime: installed packages and downloaded modules, each as an image that is made
 //! once per content and goes with the last function that is built upon it.
 
+mod installer;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -21,7 +22,6 @@ use crate::config::{BuildNetwork, Builds, Secret};
 use crate::docker::{BuildSpec, Docker, DockerError, DownloadSpec, Downloaded, LiveLog, Mask, label};
 use crate::package::{self, Dependencies, Requirements};
 use crate::platform::Platform;
-use crate::runtime::RuntimeError;
 use crate::types::Language;
 
 /// Of PyPI's package `uv`, which installs Python packages.
@@ -31,8 +31,6 @@ const GO: &str = include_str!("../runtimes/go/download.sh");
 
 /// What is exported from a lock is shorter, in bytes.
 const MAX_EXPORT: u64 = 4 << 20;
-/// Downloading uv takes a few seconds.
-const INSTALLER_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The file of a build context that holds what was fetched.
 const TREE: &str = "tree.tar";
 
@@ -197,40 +195,6 @@ impl Packages {
         format!("{}-packages/{}:{}", self.settings.image_prefix, language.as_str(), hash_of(&parts))
     }
 
-    /// The image that installs packages, made at first need, and where the interpreter looks for them.
-    async fn installer(&self, job: &Job<'_>) -> Result<(String, String), BuildError> {
-        let hash = hash_of(&[job.runtime, PYTHON, UV].map(str::to_owned));
-        let image = format!("{}-runtime/python-installer:{hash}", self.settings.image_prefix);
-        let _one = self.installer.lock().await;
-        if let Some(site) = self.docker.label(&image, label::SITE).await.map_err(BuildError::Docker)? {
-            return Ok((image, site));
-        }
-        tracing::info!(image, "making the image that installs Python packages");
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
-        let job = Job { live: None, deadline: Instant::now() + INSTALLER_LIMIT, ..*job };
-        let request = Request::Tool { environment: &self.settings.environment, uv: UV };
-        let program = ["python3", "-I", "-S", "-c", PYTHON];
-        let tree = context.path().join(TREE);
-        let take = move |from: &mut dyn Read| tree::copy(from, BufWriter::new(File::create(tree)?), "opt/youtube-serverless");
-        // As runtime images are made.
-        let network = BuildNetwork::Default;
-        let fetched = self.run(job.runtime, &program, request.input()?, (network, false), &job, take).await?;
-        if !fetched.is_done {
-            let (language, base) = (Language::Python, job.runtime.to_owned());
-            return Err(BuildError::Runtime(RuntimeError::Step { language, base, log: fetched.log }));
-        }
-        let last = fetched.value?;
-        let site = last.strip_prefix("site").filter(|site| is_plain_path(site)).ok_or_else(|| TreeError::Name(last.clone()))?;
-        let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let labels = [
-            (label::LANGUAGE, Language::Python.as_str().to_owned()),
-            (label::CREATED, created.to_string()),
-            (label::SITE, site.to_owned()),
-        ];
-        self.build(&image, &labels, context.path(), dockerfile::installer(job.runtime, TREE), &job).await?;
-        Ok((image, site.to_owned()))
-    }
-
     /// The requirements in a lock.
     async fn export(&self, lock: &str, project: &str, installer: &str, job: &Job<'_>) -> Result<Requirements, BuildError> {
         let take = |from: &mut dyn Read| {
@@ -357,11 +321,6 @@ impl Packages {
     fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A path that means the same in a Dockerfile and to a shell.
-fn is_plain_path(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte))
 }
 
 fn hash_of(parts: &[String]) -> String {

@@ -81,7 +81,6 @@ async fn a_wheel_writes_only_where_packages_are() {
     let files = [
         ("evil.py", "X = 'installed'\n"),
         ("evil.pth", "import sys; sys.evil = 1\n"),
-        ("evil-1.0.data/scripts/python3.99", script),
         ("evil-1.0.data/scripts/sh", script),
         ("bin/python3", script),
         ("evil-1.0.data/scripts/evil-command", "#!python\nprint('command')\n"),

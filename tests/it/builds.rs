@@ -210,7 +210,7 @@ async fn a_build_is_told_of_as_it_goes() {
         let deployed: serde_json::Value = serde_json::from_str(&data).unwrap();
         assert_eq!((name.as_str(), deployed["message"].as_str()), ("deployed", Some("Function 'f' deployed successfully")));
         assert!(told.iter().all(|(name, _)| name == "log"), "{told:?}");
-        assert!(told.iter().any(|(_, line)| line == "+ six==1.16.0"), "{told:?}");
+        assert!(told.iter().any(|(_, line)| line == " + six==1.16.0"), "{told:?}");
         assert!(!told.iter().any(|(_, line)| line.starts_with("Step ")), "{told:?}");
         let mut told = events(go("func main() {\n\tundefinedFunction()\n}\n")).await;
         let (name, data) = told.pop().unwrap();
