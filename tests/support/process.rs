@@ -207,8 +207,14 @@ impl Service {
 
     /// How many processes it has started that are still there.
     pub(crate) fn children(&self) -> usize {
+        self.child_ids().len()
+    }
+
+    /// The ids of the processes that the service has started and that are still there.
+    pub(crate) fn child_ids(&self) -> Vec<u32> {
         let path = format!("/proc/{pid}/task/{pid}/children", pid = self.child.id());
-        std::fs::read_to_string(path).unwrap().split_whitespace().count()
+        let ids = std::fs::read_to_string(path).unwrap();
+        ids.split_whitespace().map(|id| id.parse().unwrap()).collect()
     }
 
     /// How many files and folders are in its temp directory.
