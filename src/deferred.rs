@@ -19,11 +19,11 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::deploy::Room;
 use crate::history::History;
 use crate::invoke::input::Input;
 use crate::invoke::{InvokeError, Invoker};
 use crate::registry::Registry;
+use crate::room::Room;
 use crate::store::{IdempotencyKey, InvocationRecord, Queued, Store, StoreError, state};
 use crate::types::{FunctionId, InvocationId, UnknownFunction, UnknownInvocation};
 
@@ -113,9 +113,14 @@ impl Deferred {
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let created_at = u64::try_from(created_at).unwrap_or(u64::MAX);
         let record = InvocationRecord::queued(id, created_at, input.json().to_vec());
-        let this = Arc::clone(self);
+        let (this, share) = (Arc::clone(self), input.share());
         // A task of its own: what is on disk must be in the queue, too, when the caller has left meanwhile.
-        self.tasks.spawn(async move { this.accept_now(record, key).await }).await?
+        let task = async move {
+            let accepted = this.accept_now(record, key).await;
+            drop(share);
+            accepted
+        };
+        self.tasks.spawn(task).await?
     }
 
     async fn accept_now(&self, record: InvocationRecord, key: Option<IdempotencyKey>) -> Result<InvocationId, AcceptError> {
@@ -126,7 +131,8 @@ impl Deferred {
             queue.accepting += 1;
             queue.waiting.len() + queue.accepting <= self.limit
         };
-        let refusal = if has_room { self.room.check().err().map(AcceptError::from) } else { Some(AcceptError::Full(self.limit)) };
+        let refusal =
+            if has_room { self.room.check().await.err().map(AcceptError::from) } else { Some(AcceptError::Full(self.limit)) };
         let queued = self.store.queue_invocation(&record, key.as_ref(), refusal.is_none()).await;
         let mut queue = self.lock();
         queue.accepting -= 1;
@@ -287,12 +293,13 @@ impl Deferred {
         }
     }
 
-    /// Tells who waits for it.
+    /// Tells who waits for it, and who looks on.
     fn end_of(&self, id: InvocationId) {
         let waiters = self.lock().waiters.remove(&id).unwrap_or_default();
         for waiter in waiters {
             let _ = waiter.send(());
         }
+        self.invoker.tell(Some(id));
     }
 
     async fn execute_now(&self, id: InvocationId) -> Next {

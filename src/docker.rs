@@ -170,9 +170,24 @@ impl Docker {
         said.lines().map(listed).collect::<Option<_>>().ok_or_else(|| unexpected("images", &said))
     }
 
+    /// The value of an image's label; empty when there is none.
+    pub async fn image_label(&self, reference: &str, label: &str) -> Result<String, DockerError> {
+        let format = format!("{{{{index .Config.Labels {label:?}}}}}");
+        let said = query("image inspect", QUERY_LIMIT, ["image", "inspect", "--format", &format, "--", reference]).await?;
+        Ok(said.trim().to_owned())
+    }
+
     /// Removes an image by name or id; one that is gone is removed. Fails while a container uses it.
     pub async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
         match query("image rm", REMOVE_LIMIT, ["image", "rm", "--", reference]).await {
+            Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The same, but for the unnamed images that it was built upon, which stay.
+    pub async fn remove_image_only(&self, reference: &str) -> Result<(), DockerError> {
+        match query("image rm", REMOVE_LIMIT, ["image", "rm", "--no-prune", "--", reference]).await {
             Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
             other => other.map(drop),
         }

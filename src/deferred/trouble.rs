@@ -32,9 +32,13 @@ impl Trouble {
             },
             InvokeError::Image(error) => match &**error {
                 ImageError::Deleted | ImageError::Build(BuildError::Cancelled) => Self::Over,
-                ImageError::Store(_) | ImageError::Io(_) | ImageError::Build(BuildError::Docker(_) | BuildError::Runtime(_)) => {
-                    Self::Passing
-                }
+                ImageError::Store(_) | ImageError::Io(_) | ImageError::LowDisk(_) => Self::Passing,
+                ImageError::Build(
+                    BuildError::Docker(_)
+                    | BuildError::Runtime(_)
+                    | BuildError::QueueFull { .. }
+                    | BuildError::QueueTimeout { .. },
+                ) => Self::Passing,
                 ImageError::Package(_) | ImageError::Build(_) | ImageError::Died(_) => Self::Doubtful,
             },
         }

@@ -212,7 +212,7 @@ async fn execute_or_defer(
     input: Object,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let input = Input::parse(input)?;
+    let input = Input::parse(input)?.within(state.budget.share())?;
     let key = idempotency::key(headers)?.map(|key| {
         let request_sha256 = idempotency::digest(&[function.as_bytes(), input.json()]);
         IdempotencyKey { key, request_sha256 }
@@ -224,6 +224,8 @@ async fn execute_or_defer(
     let span = tracing::Span::current();
     span.record("function.id", tracing::field::display(id));
     let id = state.deferred.accept(id, &input, key).await?;
+    // The input is in the store now, and is not held for as long as the invocation is waited for.
+    drop(input);
     span.record("invocation.id", tracing::field::display(id));
     if is_async {
         let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];

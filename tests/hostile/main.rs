@@ -17,6 +17,7 @@ mod functions;
 mod load;
 mod protocol;
 mod schema;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -4,6 +4,7 @@
 
 mod browser;
 mod engine;
+mod held;
 mod process;
 mod zips;
 
@@ -21,6 +22,7 @@ use youtube_serverless::{app, config::Config, telemetry};
 
 pub(crate) use browser::Browser;
 pub(crate) use engine::Engine;
+pub(crate) use held::HeldBuilds;
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};
 
