@@ -9,10 +9,11 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Budget;
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::deferred::Deferred;
-use crate::deploy::{Deployer, Room};
+use crate::deploy::Deployer;
 use crate::docker::Docker;
 use crate::health::{self, Health};
 use crate::history::History;
@@ -27,9 +28,14 @@ use crate::pool::Pool;
 use crate::reconcile::{self, ReconcileError};
 use crate::registry::Registry;
 use crate::retry::Retries;
+use crate::room::Room;
 use crate::runtime::Runtimes;
+use crate::scratch::Scratch;
 use crate::store::Store;
 use crate::types::Language;
+
+/// What all requests may hold together of what has arrived and is not yet taken, in bytes.
+const MAX_REQUESTS: u64 = 256 << 20;
 
 /// After the grace for requests: how long removing what is left may take.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -54,7 +60,8 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(10 * 60);
 /// When DATA_DIR can't be had, or when something could not be wound up in time.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::start();
-    let platform = Arc::new(Platform::open(&config.data_dir, &config.temp_dir_base)?);
+    let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
+    let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
     let store = Store::open(&config.data_dir).await?;
     let registry = Arc::new(Registry::default());
     for record in store.functions().await? {
@@ -63,18 +70,27 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let (monitor, health) = health::channel();
     let docker = Docker::new(health.clone());
     let tasks = TaskTracker::new();
-    let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids);
+    let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
+    let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
     // Cancelled once the grace for requests is over: what still runs then is ended.
     let end = CancellationToken::new();
     let limits = (config.sandbox.clone(), config.pool.clone(), config.uids);
     let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
-    let builder =
-        Builder::new(docker.clone(), runtimes, Arc::clone(&platform), config.builds.clone(), tasks.clone(), end.clone());
+    let builder = Builder::new(
+        docker.clone(),
+        runtimes,
+        Arc::clone(&platform),
+        config.builds.clone(),
+        scratch.clone(),
+        tasks.clone(),
+        end.clone(),
+    );
+    let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
     let images = Images::new(
         builder.clone(),
         Arc::clone(&registry),
         store.clone(),
-        Arc::clone(&platform),
+        (scratch.clone(), Arc::clone(&room)),
         config.builds.clone(),
         tasks.clone(),
         end.clone(),
@@ -91,7 +107,6 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
             "PYTHON_ALLOW_SOURCE_BUILDS is true: code of packages that are built from source sees the variables of BUILD_ENV"
         );
     }
-    let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
     let live = Arc::new(Live::default());
     let invoker = Arc::new(Invoker::new(
@@ -154,7 +169,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         registry,
         health,
         isolation,
-        platform: Arc::clone(&platform),
+        scratch,
+        budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
         settings,
         stop: stop.clone(),
     };
@@ -270,6 +286,9 @@ impl Preparation {
         self.checked.cancel();
         let mut pauses = RECONCILE_AGAIN.into_iter();
         loop {
+            if let Err(error) = self.builder.remove_old_runtimes().await {
+                tracing::warn!(%error, "failed to look for old runtime images, trying again later");
+            }
             time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
             health.wait().await;
             if let Err(error) = self.reconcile().await {

@@ -1,18 +1,19 @@
 //! From a package to a function's image.
 
 mod dockerfile;
+mod error;
 mod hints;
 mod packages;
 mod request;
 mod tree;
+mod turn;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use thiserror::Error;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,14 +23,20 @@ use crate::config::{BuildNetwork, Builds};
 use crate::docker::{self, BuildSpec, Docker, DockerError, InspectedImage, LiveLog, label};
 use crate::health::Health;
 use crate::metrics;
-use crate::package::{DependencyError, Program};
+use crate::package::Program;
 use crate::platform::Platform;
 use crate::runtime::{RuntimeError, Runtimes};
+use crate::scratch::Scratch;
 use crate::store::Image;
 use crate::types::{FunctionName, Language, VersionId};
 
+use error::result_of;
 use packages::{Held, Job, Packages};
+use turn::Turns;
+
+pub use error::BuildError;
 pub use tree::TreeError;
+pub use turn::{Place, Turn};
 
 /// The folder of a build context that holds the package, so that no file of it can steer the build.
 pub const CODE_FOLDER: &str = "app";
@@ -44,7 +51,9 @@ pub struct Builder {
     platform: Arc<Platform>,
     packages: Arc<Packages>,
     settings: Builds,
-    permits: Arc<Semaphore>,
+    turns: Turns,
+    /// Builds or removals have left something in Docker that is to be removed in a moment without builds.
+    has_leftovers: Arc<AtomicBool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -52,7 +61,7 @@ pub struct Builder {
 /// A daemon whose client has gone ends the current step first: what a failed build leaves may come late.
 const LATE_LEFTOVERS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// How long a removal waits for a moment without builds before it makes one.
+/// How long a moment without builds is waited for.
 const PAUSE_TRIES: u32 = 100;
 const PAUSE_RETRY: Duration = Duration::from_millis(200);
 
@@ -86,75 +95,6 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
-/// Why there is no image.
-#[derive(Debug, Error)]
-pub enum BuildError {
-    /// The code does not compile or install.
-    #[error("the build failed; buildLog has the message of the compiler or of the installer")]
-    Failed {
-        /// The end of what it said.
-        log: String,
-    },
-    /// The Go package in the zip's root is a library.
-    #[error(
-        "the Go package in the zip's root is `{package}`, not `main`; put the program's `package main` with its `func main` there"
-    )]
-    NotMain {
-        /// The package's name.
-        package: String,
-    },
-    /// What a lock names can't be installed.
-    #[error(transparent)]
-    Dependencies(#[from] DependencyError),
-    /// A line that has packages built from source.
-    #[error(
-        "{0}: `--no-binary` has packages built from source, which runs their code, and the service does not allow that \
-         (PYTHON_ALLOW_SOURCE_BUILDS); leave it out, and name packages that have wheels"
-    )]
-    SourceBuild(String),
-    /// What was installed is no tree of files.
-    #[error(transparent)]
-    Tree(TreeError),
-    /// It took too long.
-    #[error("the build did not end within {limit:?} (DOCKER_BUILD_TIMEOUT)")]
-    Timeout {
-        /// Its deadline.
-        limit: Duration,
-    },
-    /// Whoever wanted it no longer does, or the service stops.
-    #[error("the build was cancelled")]
-    Cancelled,
-    /// A matter of the runtime image.
-    #[error(transparent)]
-    Runtime(RuntimeError),
-    /// A matter of Docker.
-    #[error("failed to build the image")]
-    Docker(#[source] DockerError),
-    /// A matter of this machine's disk.
-    #[error("failed to write the build context")]
-    Io(#[from] io::Error),
-}
-
-impl From<TreeError> for BuildError {
-    fn from(error: TreeError) -> Self {
-        match error {
-            TreeError::Io(error) => Self::Io(error),
-            error => Self::Tree(error),
-        }
-    }
-}
-
-impl BuildError {
-    /// `limit` is that of the build as a whole.
-    fn from_docker(error: DockerError, limit: Duration) -> Self {
-        match error {
-            DockerError::Timeout { .. } => Self::Timeout { limit },
-            DockerError::Cancelled => Self::Cancelled,
-            error => Self::Docker(error),
-        }
-    }
-}
-
 /// To be said where something was killed.
 const KILLED: &str = "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)";
 
@@ -184,23 +124,6 @@ async fn build_image(
     })
 }
 
-/// What a build came to, in a word.
-fn result_of(built: &Result<Built, BuildError>) -> &'static str {
-    match built {
-        Ok(_) => "built",
-        Err(
-            BuildError::Failed { .. }
-            | BuildError::NotMain { .. }
-            | BuildError::Dependencies(_)
-            | BuildError::SourceBuild(_)
-            | BuildError::Tree(_),
-        ) => "failed",
-        Err(BuildError::Timeout { .. }) => "timeout",
-        Err(BuildError::Cancelled) => "cancelled",
-        Err(BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_)) => "error",
-    }
-}
-
 impl Builder {
     /// Cleans up after builds on `tasks`, until `stop` is cancelled.
     pub fn new(
@@ -208,12 +131,13 @@ impl Builder {
         runtimes: Arc<Runtimes>,
         platform: Arc<Platform>,
         settings: Builds,
+        scratch: Scratch,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(settings.max_concurrent as usize));
-        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone());
-        Self { docker, runtimes, platform, packages, settings, permits, tasks, stop }
+        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone(), scratch);
+        let (turns, has_leftovers) = (Turns::new(&settings), Arc::default());
+        Self { docker, runtimes, platform, packages, settings, turns, has_leftovers, tasks, stop }
     }
 
     /// Whether Docker answers, as far as is known.
@@ -223,35 +147,32 @@ impl Builder {
 
     /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
     ///
-    /// Waits for builds to end: a removal takes the steps below an image with it, and the classic builder fails when
-    /// one goes that it is about to build upon.
+    /// The steps below the image stay for a moment without builds: the classic builder fails when one goes that it is about to
+    /// build upon. The last step is the image itself, which bears the version's labels, so that no other build comes upon it.
     pub async fn remove_image(&self, id: VersionId, is_wanted: impl Fn() -> bool) -> Result<(), DockerError> {
         let name = self.image_name(id);
         // There may be none, as when a build failed: nothing is held up for that.
         if self.docker.image(&name).await?.is_none() {
             return Ok(());
         }
-        // Neither a daemon that does not answer nor a container that runs for long must hold up builds.
         let labels = [(label::FUNCTION_ID, id.function.to_string()), (label::VERSION, id.number.to_string())];
         let labels = labels.map(|(label, value)| format!("{label}={value}"));
         let ours = format!("{}={}", label::PLATFORM, self.platform.id());
         if !self.docker.containers(&[&ours, &labels[0], &labels[1]], None).await?.is_empty() {
             return Err(DockerError::in_use());
         }
-        let paused = self.pause().await;
         if is_wanted() {
             return Err(DockerError::in_use());
         }
         let packages = self.docker.label(&name, label::PACKAGES).await?.unwrap_or_default();
-        self.docker.remove_image(&name).await?;
+        self.docker.remove_image_only(&name).await?;
         if !packages.is_empty() {
             self.packages.remove_unused(&packages).await?;
         }
         // Of an image that a container was just being made from, only the name may have gone.
-        match self.remove_dangling(&paused).await {
-            Err(error) if error.is_in_use() => Ok(()),
-            other => other,
-        }
+        self.has_leftovers.store(true, Ordering::Release);
+        self.remove_leftovers(None).await;
+        Ok(())
     }
 
     /// The platform is in the tag: another one may have the same function, from a backup.
@@ -275,15 +196,16 @@ impl Builder {
 
     /// Makes the runtime image of a language ahead of need, and returns its name.
     pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
-        self.runtimes.ensure(language, self.platform.temp_dir(), stop).await
+        self.runtimes.ensure(language, stop).await
     }
 
-    /// Builds the image of a version; when it fails, no image is left. Ends early when `stop` is cancelled.
-    pub async fn build(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
-        let permit = tokio::select! {
-            permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
-            () = stop.cancelled() => return Err(BuildError::Cancelled),
-        };
+    /// Removes runtime images that are of no use any more.
+    pub async fn remove_old_runtimes(&self) -> Result<(), DockerError> {
+        self.runtimes.remove_old().await
+    }
+
+    /// Builds the image of a version in its turn; when it fails, no image is left. Ends early when `stop` is cancelled.
+    pub async fn build(&self, turn: &Turn, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let began = Instant::now();
         let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
         let built = self.build_now(source, stop).instrument(span).await;
@@ -292,28 +214,16 @@ impl Builder {
             error => error,
         });
         metrics::build(result_of(&built), began.elapsed());
-        drop(permit);
-        let failed = (built.is_err() && source.is_new).then_some(source.id);
-        let delays = if built.is_ok() { &LATE_LEFTOVERS[..1] } else { &LATE_LEFTOVERS[..] };
-        let this = self.clone();
-        self.tasks.spawn(async move {
-            for &delay in delays {
-                let later = async {
-                    tokio::time::sleep(delay).await;
-                    this.health().wait().await;
-                };
-                tokio::select! {
-                    () = later => this.remove_leftovers(failed).await,
-                    () = this.stop.cancelled() => return,
-                }
-            }
-        });
+        self.has_leftovers.store(true, Ordering::Release);
+        if built.is_err() {
+            let _ = turn.failed.set(source.is_new.then_some(source.id));
+        }
         built
     }
 
     async fn build_now(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let language = source.program.language();
-        let runtime = self.runtimes.ensure(language, self.platform.temp_dir(), stop).await.map_err(|error| match error {
+        let runtime = self.runtimes.ensure(language, stop).await.map_err(|error| match error {
             RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
             error => BuildError::Runtime(error),
         })?;
@@ -369,34 +279,41 @@ impl Builder {
         }
     }
 
-    /// Waits until no build runs, and lets none begin while the permit is held.
-    pub async fn pause(&self) -> SemaphorePermit<'_> {
-        // First for a moment without builds: who stands in line here holds up all that come after.
+    /// Waits for a moment without builds, and lets none begin while the permit is held. None when no such moment comes soon: who
+    /// stood in line for one would hold up all builds that come after, for as long as the longest of those under way takes.
+    pub async fn pause(&self) -> Option<SemaphorePermit<'_>> {
         for _ in 0..PAUSE_TRIES {
-            if let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) {
-                return paused;
+            if let Some(paused) = self.turns.all() {
+                return Some(paused);
             }
             tokio::time::sleep(PAUSE_RETRY).await;
         }
-        self.permits.acquire_many(self.settings.max_concurrent).await.expect("the semaphore is never closed")
+        None
     }
 
     /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
     /// another build runs; the last of several builds to end sees to it.
     async fn remove_leftovers(&self, failed: Option<VersionId>) {
-        let Ok(paused) = self.permits.try_acquire_many(self.settings.max_concurrent) else { return };
-        let removed = async {
-            if let Some(id) = failed {
-                // Cancelled in its last step, the daemon may have named it all the same.
-                self.docker.remove_image(&self.image_name(id)).await?;
-                self.packages.remove_all_unused().await?;
+        // Another removal may leave something meanwhile, and find no moment for it.
+        while self.has_leftovers.load(Ordering::Acquire) {
+            let Some(paused) = self.turns.all() else { return };
+            self.has_leftovers.store(false, Ordering::Release);
+            if let Err(error) = self.remove_leftovers_now(failed, &paused).await {
+                self.has_leftovers.store(true, Ordering::Release);
+                if !error.is_in_use() {
+                    tracing::warn!(%error, "failed to remove what builds left");
+                }
+                return;
             }
-            self.remove_dangling(&paused).await
-        };
-        match removed.await {
-            Err(error) if !error.is_in_use() => tracing::warn!(%error, "failed to remove what builds left"),
-            Ok(()) | Err(_) => {}
         }
+    }
+
+    async fn remove_leftovers_now(&self, failed: Option<VersionId>, paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
+        if let Some(id) = failed {
+            // Cancelled in its last step, the daemon may have named it all the same.
+            self.docker.remove_image(&self.image_name(id)).await?;
+        }
+        self.remove_dangling(paused).await
     }
 
     /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.

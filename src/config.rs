@@ -106,6 +106,8 @@ pub struct Builds {
     pub timeout: Duration,
     /// MAX_CONCURRENT_BUILDS.
     pub max_concurrent: u32,
+    /// BUILD_QUEUE_LIMIT: how many builds may wait for their turn.
+    pub queue_limit: u32,
     /// MAX_UNPACKED_SIZE of a zip's content, in bytes.
     pub max_unpacked_size: u64,
     /// PYTHON_ALLOW_SOURCE_BUILDS: packages that have no wheel may be built, which runs their code.
@@ -242,7 +244,8 @@ impl Config {
                 read_timeout: vars.duration("SERVER_READ_TIMEOUT", 10)?,
                 write_timeout: vars.duration("SERVER_WRITE_TIMEOUT", 10)?,
                 shutdown_timeout: vars.duration("SERVER_SHUTDOWN_TIMEOUT", 5)?,
-                max_file_size: vars.size("MAX_FILE_SIZE", 10_000_000)?,
+                max_file_size: vars
+                    .read("MAX_FILE_SIZE", 10_000_000, FILE, |text| parse_size(text).filter(|&bytes| bytes <= MAX_FILE))?,
                 api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
                 allowed_hosts: vars.read("ALLOWED_HOSTS", Vec::new(), "host names separated by commas", parse_hosts)?,
                 rate_limit: vars.read("RATE_LIMIT", None, "requests in a time such as 100/s, 600/m or 1000/5m", parse_rate)?,
@@ -258,6 +261,7 @@ impl Config {
                 go_image: vars.read("GO_IMAGE", "golang:1.25-bookworm".to_owned(), IMAGE, parse_image)?,
                 timeout: vars.duration("DOCKER_BUILD_TIMEOUT", 300)?,
                 max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
+                queue_limit: vars.count("BUILD_QUEUE_LIMIT", 100, 0, 100_000)?,
                 max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
                 allow_source_builds: vars.read("PYTHON_ALLOW_SOURCE_BUILDS", false, "true or false", parse)?,
                 memory: vars.read("DOCKER_BUILD_MEMORY_LIMIT", 2_000_000_000, MEMORY, parse_memory)?,
@@ -330,6 +334,9 @@ pub fn collector_limit() -> Option<Duration> {
 }
 
 const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
+const FILE: &str = "a size from 1 byte to 999MB, such as 10MB; the database takes no larger zip";
+/// SQLite takes a billion bytes in a value, and in a row with what else stands there.
+pub const MAX_FILE: u64 = 999_000_000;
 const IMAGE: &str = "the name of a Docker image such as python:3.13-slim";
 const MEMORY: &str = "a size of at least 16MB, such as 128MB";
 /// The least that a container can live with, in bytes.

@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::deploy::Room;
 use crate::health::Health;
 use crate::history::History;
 use crate::invoke::input::Input;
@@ -29,6 +28,7 @@ use crate::invoke::{InvokeError, Invoker};
 use crate::pool::AcquireError;
 use crate::registry::Registry;
 use crate::retry::Retries;
+use crate::room::Room;
 use crate::store::{IdempotencyKey, InvocationRecord, Queued, Store, StoreError, state};
 use crate::types::{FunctionId, InvocationId, UnknownFunction, UnknownInvocation};
 
@@ -121,9 +121,13 @@ impl Deferred {
         key: Option<IdempotencyKey>,
     ) -> Result<InvocationId, AcceptError> {
         let record = self.record_of(id, input)?;
-        let this = Arc::clone(self);
+        let (this, share) = (Arc::clone(self), input.share());
         // A task of its own: an invocation on disk must be in the queue, too, when the caller has left meanwhile.
-        let accepted = self.tasks.spawn(async move { this.accept_now(record, key, true).await });
+        let accepted = self.tasks.spawn(async move {
+            let accepted = this.accept_now(record, key, true).await;
+            drop(share);
+            accepted
+        });
         accepted.await?.map(|(id, _)| id)
     }
 
@@ -175,7 +179,8 @@ impl Deferred {
             books.accepting += usize::from(promised);
             !promised || books.waiting.len() + books.accepting <= self.limit
         };
-        let refusal = if has_room { self.room.check().err().map(AcceptError::from) } else { Some(AcceptError::Full(self.limit)) };
+        let refusal =
+            if has_room { self.room.check().await.err().map(AcceptError::from) } else { Some(AcceptError::Full(self.limit)) };
         let queued = self.store.queue_invocation(&record, key.as_ref(), refusal.is_none(), promised).await;
         self.lock().accepting -= usize::from(promised);
         let id = match queued? {
@@ -289,6 +294,7 @@ impl Deferred {
         for waiter in waiters {
             let _ = waiter.send(end.clone());
         }
+        self.invoker.tell(Some(id));
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {

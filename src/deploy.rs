@@ -3,7 +3,6 @@
 
 mod error;
 mod revise;
-mod room;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,9 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::{DeleteError, DeployError};
-pub use room::Room;
 
-use crate::builder::BuildError;
+use crate::builder::{BuildError, Place};
 use crate::config;
 use crate::disk::LowDisk;
 use crate::docker::LiveLog;
@@ -27,6 +25,8 @@ use crate::invoke::Invoker;
 use crate::package::Program;
 use crate::pool::Pool;
 use crate::registry::{Function, Registry};
+use crate::room::Room;
+use crate::scratch::Fleeting;
 use crate::settings::{Change, Settings};
 use crate::store::{Deployed, Executions, IdempotencyKey, Known, Package, Record, Store, VersionRecord};
 use crate::telemetry;
@@ -52,7 +52,7 @@ pub struct Deployer {
 #[derive(Debug)]
 pub struct Upload {
     /// The zip, in an unnamed file.
-    pub zip: File,
+    pub zip: Fleeting<File>,
     /// The function's name, when one was given.
     pub name: Option<FunctionName>,
     /// What a new function is called when none was.
@@ -95,8 +95,8 @@ impl Deployer {
     }
 
     /// Whether an upload may come: not when a disk is nearly full.
-    pub fn check_room(&self) -> Result<(), LowDisk> {
-        self.room.check()
+    pub async fn check_room(&self) -> Result<(), LowDisk> {
+        self.room.check().await
     }
 
     /// Makes a function of an upload. Returned, it is on disk. Dropped before that, it undoes what it has done; with a key, it goes on.
@@ -118,9 +118,9 @@ impl Deployer {
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
-        let Upload { zip, name, default_name, language, settings, key, live } = upload;
+        let Upload { mut zip, name, default_name, language, settings, key, live } = upload;
         let name = name.unwrap_or(default_name);
-        let (zip, zip_sha256) = digest(zip).await?;
+        let zip_sha256 = digest(&mut zip).await?;
         let key = key.map(|key| {
             let language = language.map_or("", Language::as_str);
             IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
@@ -130,10 +130,11 @@ impl Deployer {
         if let Some(deployed) = self.carried_out(key.as_ref()).await? {
             return Ok(deployed);
         }
+        let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
         let _held = self.images.hold(version);
-        let built = self.build(version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        let built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
         let created_at = built.version.created_at;
         let (executions, version_record) = (Executions::default(), built.version.clone());
         let record =
@@ -151,16 +152,19 @@ impl Deployer {
     /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
     async fn build(
         &self,
+        place: &Place,
         id: VersionId,
         name: &FunctionName,
-        (zip, zip_sha256): (File, String),
+        (mut zip, zip_sha256): (Fleeting<File>, String),
         (language, live): (Option<Language>, Option<LiveLog>),
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
         let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
-        let (package, built) = self.images.make(&draft, zip.try_clone()?, live.as_ref(), stop).await?;
-        let zip = tokio::task::spawn_blocking(move || read_again(zip)).await??;
+        let turn = self.images.turn(place, stop).await?;
+        let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
+        drop(turn);
+        let zip = zip.with(read_again).await??;
         if stop.is_cancelled() {
             // Nobody will ever know of it.
             return Err(DeployError::Image(BuildError::Cancelled.into()));
@@ -196,6 +200,8 @@ impl Deployer {
                 for version in function.versions() {
                     this.images.remove_later(version.id);
                 }
+                // Its invocations are gone with it.
+                this.invoker.tell(None);
             }
             Ok(())
         };
@@ -247,13 +253,13 @@ impl Drop for Claim<'_> {
 }
 
 /// The SHA-256 of the zip, hexadecimal.
-async fn digest(mut zip: File) -> Result<(File, String), DeployError> {
-    let digested = tokio::task::spawn_blocking(move || {
+async fn digest(zip: &mut Fleeting<File>) -> Result<String, DeployError> {
+    let digested = zip.with(|zip| {
         let mut hash = Sha256::new();
         zip.rewind()?;
-        io::copy(&mut zip, &mut hash)?;
+        io::copy(zip, &mut hash)?;
         zip.rewind()?;
-        Ok::<_, io::Error>((zip, hexadecimal(hash)))
+        Ok::<_, io::Error>(hexadecimal(hash))
     });
     Ok(digested.await??)
 }
@@ -274,7 +280,7 @@ fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_again(mut zip: File) -> io::Result<Vec<u8>> {
+fn read_again(zip: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     zip.rewind()?;
     zip.read_to_end(&mut bytes)?;

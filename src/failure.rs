@@ -118,8 +118,14 @@ impl From<&BuildError> for Failure {
             BuildError::Runtime(error) => error.into(),
             BuildError::Docker(error) => of_build(error),
             BuildError::Io(error) => error.into(),
+            BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Self::Transient(Cause::Load),
             // The code does not build, or not in time.
-            _ => Self::Suspect,
+            BuildError::Failed { .. }
+            | BuildError::NotMain { .. }
+            | BuildError::Dependencies(_)
+            | BuildError::SourceBuild(_)
+            | BuildError::Tree(_)
+            | BuildError::Timeout { .. } => Self::Suspect,
         }
     }
 }
@@ -148,6 +154,7 @@ impl From<&ImageError> for Failure {
             ImageError::Build(error) => error.into(),
             ImageError::Store(error) => error.into(),
             ImageError::Io(error) => error.into(),
+            ImageError::LowDisk(_) => Self::Transient(Cause::Disk),
             ImageError::Deleted => Self::Abandoned,
             ImageError::Died(_) => Self::Suspect,
         }

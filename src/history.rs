@@ -65,6 +65,22 @@ struct Pending {
     bytes: usize,
 }
 
+impl Pending {
+    /// As the store would list them, where the first of them got this number.
+    fn page(&self, page: Page<'_>, first: u64) -> Vec<(u64, InvocationRecord)> {
+        let is_meant = |record: &InvocationRecord| {
+            record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
+        };
+        let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
+        let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
+        let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
+        let blank = Vec::new;
+        found
+            .map(|(n, record)| (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() }))
+            .collect()
+    }
+}
+
 impl History {
     /// Nothing is pending.
     pub fn new(registry: Arc<Registry>, store: Store, settings: config::History) -> Arc<Self> {
@@ -98,16 +114,32 @@ impl History {
         }
     }
 
-    /// An invocation.
+    /// An invocation, also one that could not be written down yet.
     pub async fn get(self: &Arc<Self>, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        self.flush().await?;
-        self.store.invocation(id).await
+        if self.flush().await.is_ok() {
+            return self.store.invocation(id).await;
+        }
+        // While this is held nothing goes from there to the store.
+        let _flushing = self.flushing.lock().await;
+        let pending = self.pending().records.iter().find(|record| record.id == id).cloned();
+        match pending {
+            Some(record) => Ok(Some(record)),
+            None => self.store.invocation(id).await,
+        }
     }
 
-    /// A function's invocations with their numbers, the last first, without input and output.
+    /// A function's invocations with their numbers, the last first, without input and output. Those that could not be written
+    /// down yet come first, by the numbers that they will get.
     pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
-        self.flush().await?;
-        self.store.invocations(page).await
+        if self.flush().await.is_ok() {
+            return self.store.invocations(page).await;
+        }
+        let _flushing = self.flushing.lock().await;
+        let last = self.store.last_invocation().await?;
+        let mut found = self.pending().page(page, last + 1);
+        let left = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        found.extend(self.store.invocations(Page { limit: left, ..page }).await?);
+        Ok(found)
     }
 
     /// Writes down what is pending, now.

@@ -36,6 +36,7 @@ use utoipa_axum::routes;
 
 pub use server::{ServeError, serve};
 
+use crate::budget::Budget;
 use crate::config;
 use crate::deferred::Deferred;
 use crate::deploy::Deployer;
@@ -44,9 +45,9 @@ use crate::history::History;
 use crate::invoke::Invoker;
 use crate::isolation::Isolation;
 use crate::live::Live;
-use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::scratch::Scratch;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -69,8 +70,10 @@ pub struct State {
     pub health: Health,
     /// Knows what Docker does not give.
     pub isolation: Arc<Isolation>,
-    /// Has the folder for uploads.
-    pub platform: Arc<Platform>,
+    /// Has the files of uploads.
+    pub scratch: Scratch,
+    /// What requests may hold in memory.
+    pub budget: Arc<Budget>,
     /// Limits of requests.
     pub settings: Arc<config::Http>,
     /// Cancelled when nothing is begun any more.
@@ -122,7 +125,7 @@ pub fn router(state: State) -> Router {
         .layer(Extension(document))
         .layer(from_fn(body::with_plain_encoding))
         // A client that never ends its request must not hold a handler for ever.
-        .layer(from_fn_with_state(request::Arrivals::new(&state.settings), request::with_deadline))
+        .layer(from_fn_with_state(request::Arrivals::new(&state), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), site::with_own_site))
         // Before anything of the request is read, and before a token can be tried.
         .layer(from_fn_with_state(state.clone(), request::with_token))

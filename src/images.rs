@@ -1,7 +1,8 @@
 //! Versions' images: a cache of what can be built from their zips at any time.
 
+mod making;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -12,17 +13,21 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::builder::{BuildError, Builder, Built, CODE_FOLDER, Source};
+use crate::builder::{BuildError, Builder};
 use crate::config;
-use crate::docker::{DockerError, LiveLog};
+use crate::disk::LowDisk;
+use crate::docker::DockerError;
 use crate::failure::Failure;
-use crate::package::{self, Package, PackageError};
-use crate::platform::Platform;
+use crate::package::PackageError;
 use crate::registry::{Registry, Version};
 use crate::retry::Retries;
+use crate::room::Room;
+use crate::scratch::Scratch;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
-use crate::types::{FunctionName, Language, VersionId};
+use crate::types::{FunctionName, VersionId};
+
+pub use making::Draft;
 
 /// Makes, makes again, and removes images.
 #[derive(Debug)]
@@ -30,7 +35,8 @@ pub struct Images {
     builder: Builder,
     registry: Arc<Registry>,
     store: Store,
-    platform: Arc<Platform>,
+    scratch: Scratch,
+    room: Arc<Room>,
     settings: config::Builds,
     rebuilds: std::sync::Mutex<HashMap<VersionId, Arc<Rebuild>>>,
     /// Versions that are being made ready for use, and by how many.
@@ -44,21 +50,6 @@ pub struct Images {
     evictions: Retries,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// What an image is to be made for.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Which version.
-    pub id: VersionId,
-    /// The function's.
-    pub name: FunctionName,
-    /// The word of who knows; None to find out.
-    pub language: Option<Language>,
-    /// Unix seconds.
-    pub created_at: u64,
-    /// What the zip's content had when an image was made of it before; that much it may have, whatever the limit is now.
-    pub unpacked_size: Option<u64>,
 }
 
 /// A version that is being made ready for use: its image stays. Dropped, the image goes, unless the version is of use by then.
@@ -109,6 +100,9 @@ pub enum ImageError {
     /// The version is gone, with its function or because it was too old.
     #[error("the function or its version was deleted")]
     Deleted,
+    /// There is too little room to make it.
+    #[error(transparent)]
+    LowDisk(#[from] LowDisk),
     /// A matter of this machine's disk.
     #[error("failed to make room for the package")]
     Io(#[from] io::Error),
@@ -123,7 +117,7 @@ impl Images {
         builder: Builder,
         registry: Arc<Registry>,
         store: Store,
-        platform: Arc<Platform>,
+        (scratch, room): (Scratch, Arc<Room>),
         settings: config::Builds,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -133,7 +127,8 @@ impl Images {
             builder,
             registry,
             store,
-            platform,
+            scratch,
+            room,
             settings,
             rebuilds: Default::default(),
             held: Default::default(),
@@ -162,30 +157,6 @@ impl Images {
 
     fn held(&self) -> MutexGuard<'_, HashMap<VersionId, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes an image of a zip; on error none is left.
-    pub async fn make(
-        &self,
-        draft: &Draft,
-        mut zip: File,
-        live: Option<&LiveLog>,
-        stop: &CancellationToken,
-    ) -> Result<(Package, Built), ImageError> {
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
-        let code = context.path().join(CODE_FOLDER);
-        let language = draft.language;
-        let max_size = self.settings.max_unpacked_size.max(draft.unpacked_size.unwrap_or(0));
-        let package = tokio::task::spawn_blocking(move || {
-            fs::create_dir(&code)?;
-            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language)?)
-        })
-        .await??;
-        let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;
-        let is_new = unpacked_size.is_none();
-        let source = Source { id, name, program: &package.program, created_at, is_new, context: context.path(), live };
-        let built = self.builder.build(&source, stop).await?;
-        Ok((package, built))
     }
 
     /// Sees to it that a version has an image: when it is gone it is built from the zip, once for all who wait. They share
@@ -232,14 +203,10 @@ impl Images {
 
     async fn make_again(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
         tracing::info!(function.id = %version.id.function, version = version.id.number, "the image is gone: building it again");
+        let turn = self.turn(&self.enter()?, &self.stop).await?;
         let zip = self.store.zip(version.id).await?.ok_or(ImageError::Deleted)?;
-        let temp_dir = self.platform.temp_dir().to_owned();
-        let zip = tokio::task::spawn_blocking(move || {
-            let mut file = tempfile::tempfile_in(temp_dir)?;
-            file.write_all(&zip)?;
-            file.rewind()?;
-            Ok::<_, io::Error>(file)
-        });
+        let mut file = self.scratch.file().await?;
+        file.with(move |file| file.write_all(&zip).and_then(|()| file.rewind())).await??;
         let draft = Draft {
             id: version.id,
             name: name.clone(),
@@ -247,7 +214,8 @@ impl Images {
             created_at: version.created_at,
             unpacked_size: Some(version.unpacked_size),
         };
-        let (_, built) = self.make(&draft, zip.await??, None, &self.stop).await?;
+        let (_, built) = self.make(&turn, &draft, file.share()?, None, &self.stop).await?;
+        drop(turn);
         if !self.store.set_image(version.id, &built.image, &built.log).await? || !self.is_needed(version.id) {
             self.remove_later(version.id);
             return Err(ImageError::Deleted);

@@ -161,8 +161,10 @@ impl Invoker {
 
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
-        let record = InvocationRecord::queued(id, now(), self.history.keep_input(input.json()));
+        let created_at = now();
         let ready = self.prepare(id, &input, false).await?;
+        // Only now: who waits for an instance holds no copy of the input.
+        let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
         let running = self.begin(record.id);
         let mut note = self.history.begin(ready.begin(record));
         let invocation = self.run(ready, note.record().id, input, running.output()).await;
@@ -205,6 +207,14 @@ impl Invoker {
     /// Begins to show an invocation to who looks on. To be dropped when what it came to is written down.
     pub fn begin(&self, id: InvocationId) -> Running<'_> {
         self.live.begin(id, self.limits.max_output_size)
+    }
+
+    /// Tells those who look on that an invocation has ended without having run, or all of them that some may be gone.
+    pub fn tell(&self, id: Option<InvocationId>) {
+        match id {
+            Some(id) => self.live.tell(id),
+            None => self.live.tell_all(),
+        }
     }
 
     /// What an invocation has written so far, if it runs.

@@ -19,13 +19,14 @@
 //! What an invocation writes goes to its [`output`], where [`live`] has others look on.
 //!
 //! [`docker`] is the one way to Docker, [`platform`] says which containers and images are ours, [`reconcile`] removes what
-//! crashed runs left and notes what is gone, [`history`] writes down what invocations came to, [`metrics`] counts them, [`disk`] says when there is
-//! no room, [`health`] knows whether Docker answers, [`isolation`] looks from inside a container whether Docker gives what it
+//! crashed runs left and notes what is gone, [`history`] writes down what invocations came to, [`metrics`] counts them, [`disk`] and [`room`] say when
+//! there is no room, [`scratch`] has the files and folders that live for a while, [`budget`] bounds what requests hold in memory, [`health`] knows whether Docker answers,
+//! [`failure`] says whose fault a failure is, [`retry`] has the pauses between tries, [`isolation`] looks from inside a container whether Docker gives what it
 //! is asked for, [`app`] builds all of it once and stops it in order.
 //!
 //! # Direction
 //! `main → app → http → deferred → deploy, invoke → images, reconcile, history, failure → builder, pool, registry, package, isolation, live
-//! → instance, runtime, platform, store → docker, protocol, disk, output → retry → health → settings → types, config, metrics`. Never upward; a test reads the source for it.
+//! → instance, room, runtime → platform, store → docker, protocol, disk, output, scratch → retry → health → settings → types, config, metrics, budget`. Never upward; a test reads the source for it.
 //!
 //! # Invariants
 //! - A container exists only while its [`instance::Slot`] is held: the slot is given back after `docker rm`, not before. So
@@ -41,6 +42,11 @@
 //! - An instance runs one invocation at a time, each in a process of its own. It is used again only after its bootstrap
 //!   has killed all other processes, found itself as it began (its limits and priorities are every later process's), emptied what can be written and said so, under the invocation's nonce; whatever else
 //!   it says, or if it says nothing in time, ends it.
+//! - Nothing of a zip is unpacked before its build has its turn, and the turn ends when what was unpacked is gone. So no more than
+//!   MAX_CONCURRENT_BUILDS contents are on disk; what waits has its zip there, and BUILD_QUEUE_LIMIT and DOCKER_BUILD_TIMEOUT bound that.
+//! - A removal waits for no build, and no build for a removal. An image's last step goes at once, as no other build comes upon it; the
+//!   steps below go in a moment without builds.
+//! - A request's body and the input in it count in one budget until an invocation or the store has taken the input.
 //! - A build runs in a task of its own: when its client leaves it is cancelled, and then cleans up after itself. With a key it goes on.
 //! - Every docker command has a deadline and is killed with its process group; its output is drained and capped.
 //! - All that is made in Docker bears the platform's label, from a build's first step on; all temp files are in the
@@ -75,8 +81,18 @@
 //! ```
 //! At a stop: no more connections → requests under way have SERVER_SHUTDOWN_TIMEOUT → what is left is cancelled, which ends
 //! builds and removes containers → the tracker is awaited → a last look for containers of this run → the store is closed.
+//!
+//! # Threads
+//! - One thread runs all tasks. A task does nothing on it that waits for a disk: the longest that it holds the thread for is the reading
+//!   of a JSON text of a mebibyte, or the copy of a zip on its way to or from the database.
+//! - Blocking threads, up to 32, each of which ends when there was nothing to do for 10 s: making, filling, hashing, unpacking and removing what is in
+//!   the temp folder ([`scratch`], [`images`], [`deploy`]), uploads' writes, build contexts, looks at disks ([`room`]), and DATA_DIR's lock at the
+//!   start. The tracker of tasks knows removals, so that a stop waits for them.
+//! - SQLite has a thread of its own, where it reads, writes and syncs; tasks only send it statements ([`store`]).
+//! - The exporter of traces has one, too ([`telemetry`]).
 
 pub mod app;
+pub mod budget;
 pub mod builder;
 pub mod cli;
 pub mod config;
@@ -102,7 +118,9 @@ pub mod protocol;
 pub mod reconcile;
 pub mod registry;
 pub mod retry;
+pub mod room;
 pub mod runtime;
+pub mod scratch;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -1,11 +1,13 @@
 //! The program: a client of a platform, or the service itself, which reads its settings, listens and serves until a signal.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::app;
@@ -34,8 +36,8 @@ fn main() -> ExitCode {
     };
     telemetry::start(config.log_level, config.log_format, collector.as_ref());
     let done = match local {
-        Local::Serve => serve(config),
-        Local::Backup(file) => backup(&config, &file),
+        Local::Serve => runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config))),
+        Local::Backup(file) => runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file))),
     };
     // Who is told twice to stop does not wait for this.
     if let (Some(collector), Ok(())) = (collector, &done) {
@@ -47,12 +49,18 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
 async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(Store::backup(&config.data_dir, file).await?)
 }
 
-#[tokio::main(flavor = "current_thread")]
+/// Most threads for work that blocks. What needs one more waits.
+const BLOCKING_THREADS: usize = 32;
+
+/// The threads that the service runs on, see the crate's documentation.
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build()
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
     let address = (config.http.host, config.http.port);
     let listener = TcpListener::bind(address).await.with_context(|| {

@@ -32,22 +32,25 @@ pub async fn run(
     store: &Store,
     builder: &Builder,
 ) -> Result<(), ReconcileError> {
-    // The steps of a build under way look like what an earlier run left.
-    let paused = builder.pause().await;
     let ours = format!("{}={}", label::PLATFORM, platform.id());
     let this_run = format!("{}={}", label::RUN, platform.run());
-    remove_containers(docker, &[&ours], Some(&this_run)).await?;
-    let filter = format!("label={ours}");
-    let of_this_run = docker.images(&["dangling=false", &filter, &format!("label={this_run}")]).await?;
-    let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
+    // The steps of a build under way look like what an earlier run left. Where builds go on without a pause, that stays for now.
+    if let Some(_paused) = builder.pause().await {
+        remove_containers(docker, &[&ours], Some(&this_run)).await?;
+    }
+    // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
     let versions: HashMap<VersionId, Arc<Version>> = registry
         .list()
         .iter()
         .flat_map(|function| function.versions())
         .map(|version| (version.id, Arc::clone(version)))
         .collect();
+    let filter = format!("label={ours}");
+    let all = docker.images(&["dangling=false", &filter]).await?;
+    let of_this_run = docker.images(&["dangling=false", &filter, &format!("label={this_run}")]).await?;
+    let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
     let mut there = HashSet::new();
-    for image in docker.images(&["dangling=false", &filter]).await? {
+    for image in all {
         // Under another name it is a person's: labels are inherited.
         let Some(id) = builder.version_of(&image.repository, &image.tag) else { continue };
         match versions.get(&id) {
@@ -56,7 +59,7 @@ pub async fn run(
             _ if of_this_run.contains(image.id.as_str()) => {}
             _ => {
                 tracing::info!(image.name = image.repository, "removing an image that no function needs");
-                match docker.remove_image(&format!("{}:{}", image.repository, image.tag)).await {
+                match docker.remove_image_only(&format!("{}:{}", image.repository, image.tag)).await {
                     // By a build whose service was killed, which goes on for a while: it goes next time.
                     Err(error) if error.is_in_use() => {}
                     other => other?,
@@ -64,9 +67,11 @@ pub async fn run(
             }
         }
     }
-    match builder.remove_dangling(&paused).await {
-        Err(error) if error.is_in_use() => {}
-        other => other?,
+    if let Some(paused) = builder.pause().await {
+        match builder.remove_dangling(&paused).await {
+            Err(error) if error.is_in_use() => {}
+            other => other?,
+        }
     }
     builder.remove_unused_packages().await?;
     let mut lost = Vec::new();

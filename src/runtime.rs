@@ -4,9 +4,7 @@
 //! hash of the base image's id and of all that goes in. Adding a language is one folder in `runtimes/` and one arm here.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,10 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{BuildNetwork, Builds, Uids};
 use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
+use crate::scratch::Scratch;
 use crate::types::Language;
 
 /// Warming Go's standard library takes half a minute on two cores; pulling a base image can take longer.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// A runtime image that is younger is kept, whoever needs it: another version of this program may use the same Docker, and would
+/// build it again and again.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Files of a build context, by name.
 type Files = &'static [(&'static str, &'static str)];
@@ -44,6 +47,8 @@ pub struct Runtimes {
     docker: Docker,
     settings: Builds,
     uids: Uids,
+    /// Has the build contexts.
+    scratch: Scratch,
     /// One builds, the others for the same language wait for it.
     building: HashMap<Language, Mutex<()>>,
 }
@@ -79,33 +84,24 @@ pub enum RuntimeError {
 
 impl Runtimes {
     /// Nothing is built yet.
-    pub fn new(docker: Docker, settings: Builds, uids: Uids) -> Arc<Self> {
+    pub fn new(docker: Docker, settings: Builds, uids: Uids, scratch: Scratch) -> Arc<Self> {
         let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
-        Arc::new(Self { docker, settings, uids, building })
+        Arc::new(Self { docker, settings, uids, scratch, building })
     }
 
-    /// The name of the language's runtime image, which is there when this returns. Contexts are written below `temp_dir`.
-    pub async fn ensure(&self, language: Language, temp_dir: &Path, stop: &CancellationToken) -> Result<String, RuntimeError> {
-        let (base, files) = match language {
-            Language::Python => (&self.settings.python_image, PYTHON),
-            Language::Go => (&self.settings.go_image, GO),
-        };
-        // Programs find a name for the user that they run as.
-        let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
-        let files: Vec<(&str, String)> =
-            files.iter().map(|&(name, content)| (name, content.replace("{first}", &first).replace("{last}", &last))).collect();
+    /// The name of the language's runtime image, which is there when this returns.
+    pub async fn ensure(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
+        let (base, files) = self.sources(language);
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
         let _building = self.building[&language].lock().await;
-        // A base image that is not here yet is pulled by the build; until then its name must do.
-        let base_image = self.docker.image(base).await.map_err(failed)?;
-        let tag = self.tag(language, base_image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), &files);
+        let tag = self.current(language).await.map_err(failed)?;
         if self.docker.image(&tag).await.map_err(failed)?.is_some() {
             return Ok(tag);
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
-        let context = tempfile::tempdir_in(temp_dir)?;
+        let context = self.scratch.folder().await?;
         for (name, content) in &files {
-            fs::write(context.path().join(name), content.replace("{base}", base))?;
+            tokio::fs::write(context.path().join(name), content.replace("{base}", base)).await?;
         }
         let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
@@ -126,6 +122,57 @@ impl Runtimes {
         Ok(tag)
     }
 
+    /// Removes the runtime images of earlier bootstraps and base images that nothing is built on any more.
+    pub async fn remove_old(&self) -> Result<(), DockerError> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        for language in Language::ALL {
+            let named = format!("reference={}", self.repository(language));
+            let labelled = format!("label={}={}", label::LANGUAGE, language.as_str());
+            let current = self.current(language).await?;
+            for image in self.docker.images(&[&named, &labelled]).await? {
+                let name = format!("{}:{}", image.repository, image.tag);
+                let created = self.docker.label(&image.id, label::CREATED).await?.unwrap_or_default();
+                let age = now.saturating_sub(Duration::from_secs(created.parse().unwrap_or(0)));
+                if name == current || age < GRACE {
+                    continue;
+                }
+                // So that the steps of a build that begins now are not taken away with it.
+                let _building = self.building[&language].lock().await;
+                // By its id, as Docker takes a name away even from an image that others are built on.
+                match self.docker.remove_image(&image.id).await {
+                    Ok(()) => tracing::info!(image = name, "removed an old runtime image"),
+                    Err(error) if error.is_in_use() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The base image of a language, and what goes on top of it.
+    fn sources(&self, language: Language) -> (&String, Vec<(&'static str, String)>) {
+        let (base, files) = match language {
+            Language::Python => (&self.settings.python_image, PYTHON),
+            Language::Go => (&self.settings.go_image, GO),
+        };
+        // Programs find a name for the user that they run as.
+        let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
+        let named = |content: &str| content.replace("{first}", &first).replace("{last}", &last);
+        (base, files.iter().map(|&(name, content)| (name, named(content))).collect())
+    }
+
+    /// The name of the runtime image that is used now.
+    async fn current(&self, language: Language) -> Result<String, DockerError> {
+        let (base, files) = self.sources(language);
+        // A base image that is not here yet is pulled by the build; until then its name must do.
+        let image = self.docker.image(base).await?;
+        Ok(self.tag(language, image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), &files))
+    }
+
+    fn repository(&self, language: Language) -> String {
+        format!("{}-runtime/{}", self.settings.image_prefix, language.as_str())
+    }
+
     fn tag(&self, language: Language, base: &str, files: &[(&str, String)]) -> String {
         let mut hash = Sha256::new();
         for part in [base].into_iter().chain(files.iter().flat_map(|(name, content)| [*name, content])) {
@@ -133,6 +180,6 @@ impl Runtimes {
             hash.update(part);
         }
         let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-runtime/{}:{hash}", self.settings.image_prefix, language.as_str())
+        format!("{}:{hash}", self.repository(language))
     }
 }

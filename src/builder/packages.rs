@@ -22,6 +22,7 @@ use crate::config::{BuildNetwork, Builds, Secret};
 use crate::docker::{BuildSpec, Docker, DockerError, DownloadSpec, Downloaded, LiveLog, Mask, label};
 use crate::package::{self, Dependencies, Requirements};
 use crate::platform::Platform;
+use crate::scratch::Scratch;
 use crate::types::Language;
 
 /// Of PyPI's package `uv`, which installs Python packages.
@@ -40,6 +41,8 @@ pub(super) struct Packages {
     docker: Docker,
     platform: Arc<Platform>,
     settings: Builds,
+    /// Has the build contexts.
+    scratch: Scratch,
     mask: Mask,
     installer: tokio::sync::Mutex<()>,
     /// One makes or removes an image, the others for the same one wait for it.
@@ -85,12 +88,13 @@ pub(super) struct Job<'a> {
 }
 
 impl Packages {
-    pub(super) fn new(docker: Docker, platform: Arc<Platform>, settings: Builds) -> Arc<Self> {
+    pub(super) fn new(docker: Docker, platform: Arc<Platform>, settings: Builds, scratch: Scratch) -> Arc<Self> {
         let mask = Mask::new(settings.environment.iter().map(|(_, value)| value));
         Arc::new(Self {
             docker,
             platform,
             settings,
+            scratch,
             mask,
             installer: Default::default(),
             making: Default::default(),
@@ -131,7 +135,7 @@ impl Packages {
             source_builds: self.settings.allow_source_builds,
         };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
+        let context = self.scratch.folder().await?;
         let said = self.fetch(&installer, &program, request.input()?, (context.path(), &site), job).await?;
         let dockerfile = dockerfile::python_packages(job.runtime, self.platform.id(), TREE, &site);
         self.make(held, context.path(), dockerfile, said, job).await.map(Some)
@@ -148,7 +152,7 @@ impl Packages {
             return Ok(held);
         }
         let input = request::go(&self.settings.environment, files)?;
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
+        let context = self.scratch.folder().await?;
         let said = self.fetch(job.runtime, &["sh", "-c", GO], input, (context.path(), dockerfile::GO_MODULES), job).await?;
         let dockerfile = dockerfile::go_modules(job.runtime, self.platform.id(), TREE);
         self.make(held, context.path(), dockerfile, said, job).await

@@ -20,7 +20,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.http.max_file_size, 10_000_000);
     assert!(config.http.api_token.is_none());
     assert_eq!(config.builds.image_prefix, "youtube-serverless");
-    assert_eq!((config.builds.timeout.as_secs(), config.builds.max_concurrent), (300, 2));
+    assert_eq!((config.builds.timeout.as_secs(), config.builds.max_concurrent, config.builds.queue_limit), (300, 2, 100));
     assert_eq!(config.builds.max_unpacked_size, 100_000_000);
     assert_eq!((config.sandbox.memory, config.sandbox.cpus), (128_000_000, 1.0));
     assert_eq!((config.sandbox.pids, config.sandbox.tmpfs), (64, 64_000_000));
@@ -74,6 +74,8 @@ fn what_does_not_parse_is_refused_by_name() {
     check_refused("DOCKER_RUN_TIMEOUT", "-1");
     check_refused("DOCKER_RUN_TIMEOUT", "inf");
     check_refused("MAX_FILE_SIZE", "10 apples");
+    check_refused("MAX_FILE_SIZE", "999000001");
+    check_refused("MAX_FILE_SIZE", "1GB");
     check_refused("DOCKER_IMAGE_PREFIX", "Upper/Case");
     check_refused("DOCKER_IMAGE_PREFIX", "-rm");
     check_refused("PYTHON_IMAGE", "--privileged");

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::builder::BuildError;
 use crate::images::ImageError;
 use crate::invoke::InvokeError;
 use crate::settings::SettingsError;
@@ -28,6 +29,9 @@ pub enum DeployError {
     /// Its image could not be made.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// There was no place for its build, or its turn did not come.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// No instance of it came up.
     #[error("the function stays as it was: no container of what it was to be came up")]
     Warm(#[from] InvokeError),

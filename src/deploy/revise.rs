@@ -40,8 +40,8 @@ impl Deployer {
     }
 
     async fn update_until(&self, id: FunctionId, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
-        let Upload { zip, name, language, settings, key, live, .. } = upload;
-        let (zip, zip_sha256) = digest(zip).await?;
+        let Upload { mut zip, name, language, settings, key, live, .. } = upload;
+        let zip_sha256 = digest(&mut zip).await?;
         let key = key.map(|key| {
             let (language, name) = (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
             IdempotencyKey { key, request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)) }
@@ -51,17 +51,15 @@ impl Deployer {
             return Ok(deployed);
         }
         let life = Arc::clone(self.function(id)?.life());
-        let _deploying = tokio::select! {
-            deploying = life.deploying.lock() => deploying,
-            () = stop.cancelled() => return Err(cancelled()),
-        };
+        let place = self.images.enter()?;
+        let _deploying = place.wait(life.deploying.lock(), stop).await?;
         // What is refused is better refused before a build.
         let function = self.function(id)?;
         function.settings.with(settings.clone(), &self.limits)?;
         let version = VersionId { function: id, number: life.next_version() };
         let _held = self.images.hold(version);
         let called = name.as_ref().unwrap_or(&function.name);
-        let built = self.build(version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
         let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
         let plan = Plan { name, settings, version: Some(made), built: Some(built), key };

@@ -237,7 +237,7 @@ async fn execute_or_defer(
     input: Object,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let input = Input::parse(input)?;
+    let input = Input::parse(input)?.within(state.budget.share())?;
     let key = idempotency::key(headers)?.map(|key| {
         let request_sha256 = idempotency::digest(&[function.as_bytes(), input.json()]);
         IdempotencyKey { key, request_sha256 }
@@ -255,6 +255,8 @@ async fn execute_or_defer(
     }
     span.record("function.id", tracing::field::display(id));
     let id = state.deferred.accept(id, &input, key).await?;
+    // The input is in the store now, and is not held for as long as the invocation is waited for.
+    drop(input);
     span.record("invocation.id", tracing::field::display(id));
     let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
     // One that came before may be further.

@@ -1,12 +1,10 @@
 //! An invocation as it goes, as server-sent events.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response, Sse};
 use futures_util::stream;
-use tokio::time;
 
 use super::State;
 use super::events::with_comments;
@@ -15,23 +13,10 @@ use crate::output::{Onlooker, Stream};
 use crate::store::{InvocationRecord, state};
 use crate::types::InvocationId;
 
-/// How often it is looked whether one that is queued has begun.
-const PERIOD: Duration = Duration::from_millis(100);
-/// After so many looks, whether it has ended without that, which costs a look into the store.
-const LOOKS: u32 = 10;
-
 /// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
 pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>) -> Response {
-    let following = Following {
-        state,
-        id,
-        onlooker,
-        texts: Default::default(),
-        events: VecDeque::new(),
-        has_told: false,
-        is_waiting: false,
-        is_over: false,
-    };
+    let following =
+        Following { state, id, onlooker, texts: Default::default(), events: VecDeque::new(), has_told: false, is_over: false };
     let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
     Sse::new(with_comments(events)).into_response()
 }
@@ -46,8 +31,6 @@ struct Following {
     events: VecDeque<Event>,
     /// Something of what it wrote.
     has_told: bool,
-    /// It was there and not yet running when last looked for.
-    is_waiting: bool,
     is_over: bool,
 }
 
@@ -74,20 +57,12 @@ impl Following {
 
     /// Waits until it runs, and looks at it, or until it has ended without that.
     async fn begin(&mut self) -> Option<()> {
+        // Before it is looked: what happens in between is told.
+        let mut waiting = self.state.live.wait_for(self.id);
         loop {
-            for _ in 0..LOOKS {
-                self.onlooker = self.state.live.look_at(self.id);
-                if self.onlooker.is_some() {
-                    self.is_waiting = false;
-                    return Some(());
-                }
-                if !self.is_waiting {
-                    break;
-                }
-                tokio::select! {
-                    () = time::sleep(PERIOD) => {}
-                    () = self.state.stop.cancelled() => return None,
-                }
+            self.onlooker = self.state.live.look_at(self.id);
+            if self.onlooker.is_some() {
+                return Some(());
             }
             let record = self.record().await?;
             if ![state::QUEUED, state::RUNNING].contains(&record.outcome.as_str()) {
@@ -99,7 +74,10 @@ impl Following {
                 self.end(&record);
                 return Some(());
             }
-            self.is_waiting = true;
+            tokio::select! {
+                () = waiting.changed() => {}
+                () = self.state.stop.cancelled() => return None,
+            }
         }
     }
 

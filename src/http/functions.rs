@@ -164,8 +164,8 @@ pub(super) async fn receive(
     if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
         return Err(UploadError::TooLarge { limit }.into());
     }
-    state.deployer.check_room()?;
-    Ok(upload::receive(form?, state.platform.temp_dir(), limit).await?)
+    state.deployer.check_room().await?;
+    Ok(upload::receive(form?, &state.scratch, limit).await?)
 }
 
 pub(super) fn submitted(deployed: Deployed) -> Submitted {

@@ -93,6 +93,10 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
     }
 
+    pub(super) fn overloaded(detail: impl ToString) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", detail)
+    }
+
     fn key_reused(error: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error)
     }

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,12 +22,11 @@ use uuid::Uuid;
 use super::State;
 use super::console::is_console;
 use super::problem::{self, Problem};
-use crate::{config, metrics, telemetry};
+use crate::budget::{Budget, Share};
+use crate::{metrics, telemetry};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
-/// Of all bodies that are arriving, in bytes.
-const MAX_ARRIVING: u64 = 256 << 20;
 
 /// The request's id.
 #[derive(Clone, Debug)]
@@ -106,42 +104,29 @@ pub(super) struct Late;
 /// Gives the request's body until SERVER_READ_TIMEOUT to arrive whole.
 pub(super) async fn with_deadline(Extract(arrivals): Extract<Arrivals>, request: Request, next: Next) -> Response {
     let sleep = Box::pin(tokio::time::sleep(arrivals.limit));
-    next.run(request.map(|body| Body::new(ArrivingBody { body, sleep, arrivals, arrived: 0 }))).await
+    let share = arrivals.budget.share();
+    next.run(request.map(|body| Body::new(ArrivingBody { body, sleep, share }))).await
 }
 
-/// Too much is arriving at once.
-#[derive(Debug, Error)]
-#[error("the service receives as much at one time as it may; try again later")]
-pub(super) struct Crowded;
-
-/// What all requests' bodies under way have brought: a client that stalls holds it in memory or on disk.
+/// How bodies may arrive.
 #[derive(Clone, Debug)]
 pub(super) struct Arrivals {
-    /// For each.
+    /// In which time, each.
     limit: Duration,
-    bytes: Arc<AtomicU64>,
-    /// For all of them together, in bytes.
-    most: u64,
+    /// A client that stalls holds what of its body has come, in memory or on disk.
+    budget: Arc<Budget>,
 }
 
 impl Arrivals {
-    pub(super) fn new(settings: &config::Http) -> Self {
-        let most = MAX_ARRIVING.max(2 * settings.max_file_size);
-        Self { limit: settings.read_timeout, bytes: Arc::default(), most }
+    pub(super) fn new(state: &State) -> Self {
+        Self { limit: state.settings.read_timeout, budget: Arc::clone(&state.budget) }
     }
 }
 
 struct ArrivingBody {
     body: Body,
     sleep: Pin<Box<Sleep>>,
-    arrivals: Arrivals,
-    arrived: u64,
-}
-
-impl Drop for ArrivingBody {
-    fn drop(&mut self) {
-        self.arrivals.bytes.fetch_sub(self.arrived, Ordering::Relaxed);
-    }
+    share: Share,
 }
 
 impl http_body::Body for ArrivingBody {
@@ -152,9 +137,7 @@ impl http_body::Body for ArrivingBody {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.arrived += size;
-                let all = self.arrivals.bytes.fetch_add(size, Ordering::Relaxed) + size;
-                Poll::Ready(Some(if all > self.arrivals.most { Err(Crowded.into()) } else { Ok(frame) }))
+                Poll::Ready(Some(self.share.take(size).map(|()| frame).map_err(Into::into)))
             }
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
             Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(Late.into()))),

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
@@ -11,6 +10,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::settings::{self, SettingError};
 use crate::deploy::Upload;
+use crate::scratch::{Fleeting, Scratch};
 use crate::settings::Change;
 use crate::types::{FunctionName, InvalidName, UnknownLanguage};
 
@@ -44,8 +44,8 @@ pub(super) enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// Reads the whole form; the file goes below `temp_dir`, without a name there.
-pub(super) async fn receive(mut form: Multipart, temp_dir: &Path, max_file_size: u64) -> Result<Upload, UploadError> {
+/// Reads the whole form; the file goes to `scratch`.
+pub(super) async fn receive(mut form: Multipart, scratch: &Scratch, max_file_size: u64) -> Result<Upload, UploadError> {
     let (mut zip, mut file_name, mut name, mut language) = (None, None, None, None);
     let (mut settings, mut fields) = (Change::default(), Vec::new());
     while let Some(field) = form.next_field().await? {
@@ -53,7 +53,7 @@ pub(super) async fn receive(mut form: Multipart, temp_dir: &Path, max_file_size:
         match field.name() {
             Some("code") => {
                 file_name = field.file_name().map(FunctionName::from_file_name);
-                let file = receive_file(field, temp_dir, max_file_size).await?;
+                let file = receive_file(field, scratch, max_file_size).await?;
                 set("code", &mut zip, file)?;
             }
             Some("name") => set("name", &mut name, receive_text("name", field, MAX_TEXT).await?.parse()?)?,
@@ -80,8 +80,9 @@ fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), Up
     }
 }
 
-async fn receive_file(mut field: Field<'_>, temp_dir: &Path, limit: u64) -> Result<File, UploadError> {
-    let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(temp_dir)?);
+async fn receive_file(mut field: Field<'_>, scratch: &Scratch, limit: u64) -> Result<Fleeting<File>, UploadError> {
+    let zip = scratch.file().await?;
+    let mut file = tokio::fs::File::from_std(zip.share()?);
     let mut size = 0;
     while let Some(chunk) = field.chunk().await? {
         size += chunk.len() as u64;
@@ -92,7 +93,7 @@ async fn receive_file(mut field: Field<'_>, temp_dir: &Path, limit: u64) -> Resu
     }
     file.flush().await?;
     file.rewind().await?;
-    Ok(file.into_std().await)
+    Ok(zip)
 }
 
 async fn receive_text(name: &'static str, mut field: Field<'_>, limit: usize) -> Result<String, UploadError> {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::budget::{Exhausted, Share};
 use crate::settings::Settings;
 use crate::settings::variable::{MAX_VALUE, is_name, is_reserved};
 
@@ -15,6 +17,7 @@ use crate::settings::variable::{MAX_VALUE, is_name, is_reserved};
 pub struct Input {
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
+    share: Option<Arc<Share>>,
 }
 
 /// Why an input is refused.
@@ -65,7 +68,19 @@ impl Input {
             }
             environment.push((name, text));
         }
-        Ok(Self { environment, stdin: object.into_json().into_bytes() })
+        Ok(Self { environment, stdin: object.into_json().into_bytes(), share: None })
+    }
+
+    /// Has the input count in a request's share of memory, until an invocation takes the input.
+    pub fn within(self, mut share: Share) -> Result<Self, Exhausted> {
+        let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
+        share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
+        Ok(Self { share: Some(Arc::new(share)), ..self })
+    }
+
+    /// The share that the input counts in, for who keeps a copy of the input.
+    pub fn share(&self) -> Option<Arc<Share>> {
+        self.share.clone()
     }
 
     /// Refuses what would replace a secret of the function.

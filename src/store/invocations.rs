@@ -186,6 +186,12 @@ impl Store {
         rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
+    /// The highest number of an invocation; 0 where there is none.
+    pub async fn last_invocation(&self) -> Result<u64, StoreError> {
+        let last = sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations").fetch_one(&self.pool).await;
+        Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
+    }
+
     /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become lost.
     pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";

@@ -358,3 +358,17 @@ async fn a_key_stands_for_one_request() {
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), false, true).await.unwrap(), Queued::NoRoom);
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::Now);
 }
+
+#[tokio::test]
+async fn the_largest_zip_that_can_be_allowed_fits_in_a_row_and_the_next_sizes_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let length = async |bytes: u64| {
+        let length = sqlx::query_scalar::<_, i64>("SELECT length(zeroblob(?))").bind(bytes.cast_signed());
+        length.fetch_one(&store.pool).await.map(i64::cast_unsigned)
+    };
+    // A megabyte is more than what stands in a row beside the zip.
+    let most = crate::config::MAX_FILE;
+    assert_eq!(length(most + 1_000_000).await.unwrap(), most + 1_000_000);
+    length(most + 1_000_001).await.expect_err("a value that SQLite does not take");
+}

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Answer, Engine, Service, TestApp, docker, eventually, outcome, python};
+use reqwest::multipart::{Form, Part};
+
+use crate::support::{Answer, Engine, HeldBuilds, Service, TestApp, docker, eventually, outcome, python};
 
 const PROGRAM: &str = "print('served')";
 
@@ -190,6 +192,79 @@ async fn a_full_disk_is_an_answer_and_costs_no_function() {
         }
         service.delete_all(dir.path()).await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn on_a_full_disk_the_history_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(&dir.path().join("data"), "size=8m");
+    let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
+    let function = service.deploy(python(PROGRAM)).await;
+    let executed = async || {
+        let answer = service.execute(&function).await.assert_outcome(200, "ok");
+        answer.body["invocationId"].as_str().unwrap().to_owned()
+    };
+    let mut ids = vec![executed().await];
+    let list = format!("/api/functions/{function}/invocations");
+    assert_eq!(service.get(&list).await.body["invocations"].as_array().unwrap().len(), 1);
+    let filler = disk.fill(0);
+    // The log of the database may have a little room yet.
+    for _ in 0..60 {
+        ids.push(executed().await);
+    }
+    let check = async || {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let part = service.get(&format!("{list}?limit=25{cursor}")).await.assert_status(200).body;
+            found.extend(part["invocations"].as_array().unwrap().iter().map(|shown| shown["invocationId"].clone()));
+            let Some(next) = part["nextCursor"].as_str() else { return found };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let newest_first: Vec<_> = ids.iter().rev().map(|id| serde_json::json!(id)).collect();
+    assert_eq!(check().await, newest_first);
+    let shown = service.get(&format!("/api/invocations/{}", ids[60])).await.assert_status(200);
+    assert_eq!(shown.body["output"], "served\n");
+    let events = service.text(&format!("/api/invocations/{}/events", ids[60])).await;
+    assert!(events.contains("event: ended"), "{events}");
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(check().await, newest_first);
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn room_is_looked_for_when_it_is_a_builds_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = HeldBuilds::new(dir.path());
+    let path = held.path();
+    let disk = Disk::mount(&dir.path().join("temp"), "size=80m");
+    let settings = [("PATH", path.as_str()), ("MAX_CONCURRENT_BUILDS", "1"), ("MIN_FREE_DISK", "40MB")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let submit = async |name: &str| {
+        let part = Part::bytes(python(PROGRAM)).file_name(format!("{name}.zip"));
+        let request = reqwest::Client::new().post(format!("{}/api/submit", service.url));
+        crate::support::answer(request.multipart(Form::new().part("code", part))).await
+    };
+    let filled = async {
+        held.begun().await;
+        let second = submit("second");
+        let full = async {
+            // It has arrived while there was room.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let filler = disk.fill(20 << 20);
+            held.release();
+            filler
+        };
+        tokio::join!(second, full)
+    };
+    let (first, (second, filler)) = tokio::join!(submit("held"), filled);
+    first.assert_status(200);
+    second.assert_problem(507, "insufficient_storage", "MIN_FREE_DISK");
+    std::fs::remove_file(filler).unwrap();
+    submit("third").await.assert_status(200);
+    service.delete_all(dir.path()).await;
 }
 
 #[tokio::test]

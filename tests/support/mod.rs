@@ -4,6 +4,7 @@
 
 mod browser;
 mod engine;
+mod held;
 mod index;
 mod process;
 mod zips;
@@ -22,6 +23,7 @@ use youtube_serverless::{app, config::Config, telemetry};
 
 pub(crate) use browser::Browser;
 pub(crate) use engine::Engine;
+pub(crate) use held::HeldBuilds;
 pub(crate) use index::{Index, wheel};
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};

@@ -161,6 +161,20 @@ impl Service {
         self.status("VmRSS:")
     }
 
+    /// How often the thread of its database has waited for work so far.
+    pub(crate) fn database_waits(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let waits = tasks.filter_map(|task| {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+            // A thread's name has at most 15 characters.
+            field("Name:")?.starts_with("sqlx-sqlite").then(|| field("voluntary_ctxt_switches:"))??.parse::<u64>().ok()
+        });
+        let waits: Vec<u64> = waits.collect();
+        assert!(!waits.is_empty(), "the database has a thread of its own");
+        waits.into_iter().sum()
+    }
+
     fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();

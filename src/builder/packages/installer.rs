@@ -29,7 +29,7 @@ impl Packages {
             return Ok((image, site));
         }
         tracing::info!(image, "making the image that installs Python packages");
-        let context = tempfile::tempdir_in(self.platform.temp_dir())?;
+        let context = self.scratch.folder().await?;
         let job = Job { live: None, deadline: Instant::now() + LIMIT, ..*job };
         let request = Request::Tool { environment: &self.settings.environment, uv: UV };
         let program = ["python3", "-I", "-S", "-c", PYTHON];

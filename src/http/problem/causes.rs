@@ -5,9 +5,10 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
 use super::super::body::BodyError;
-use super::super::request::{Crowded, Late};
+use super::super::request::Late;
 use super::super::upload::UploadError;
 use super::{Problem, chain};
+use crate::budget::Exhausted;
 use crate::builder::BuildError;
 use crate::deferred::{AcceptError, CancelError};
 use crate::deploy::{DeleteError, DeployError};
@@ -58,7 +59,7 @@ impl From<AcceptError> for Problem {
         match error {
             AcceptError::Unknown(error) => error.into(),
             AcceptError::Input(error) => error.into(),
-            AcceptError::Full(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error),
+            AcceptError::Full(_) => Self::overloaded(error),
             AcceptError::OtherRequest => Self::key_reused(error),
             AcceptError::LowDisk(error) => error.into(),
             AcceptError::Store(error) => error.into(),
@@ -117,7 +118,7 @@ fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Optio
     match failure {
         Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
         Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
-        Failure::Transient(Cause::Load) => Some(Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", error)),
+        Failure::Transient(Cause::Load) => Some(Problem::overloaded(error)),
         Failure::Transient(Cause::Service) | Failure::Suspect | Failure::Permanent | Failure::Abandoned => None,
     }
 }
@@ -144,6 +145,7 @@ impl From<DeployError> for Problem {
                 Self { detail: format!("the function stays as it was: {}", problem.detail), ..problem }
             }
             DeployError::Image(error) => image(&error),
+            DeployError::Build(error) => build(&error),
             DeployError::Store(error) => store(&error),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
@@ -168,6 +170,12 @@ impl From<DeleteError> for Problem {
     }
 }
 
+impl From<Exhausted> for Problem {
+    fn from(error: Exhausted) -> Self {
+        Self::overloaded(error)
+    }
+}
+
 impl From<LowDisk> for Problem {
     fn from(error: LowDisk) -> Self {
         Self::insufficient_storage(error)
@@ -186,6 +194,7 @@ fn image(error: &ImageError) -> Problem {
         ImageError::Package(error) => package(error),
         ImageError::Build(error) => build(error),
         ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
+        ImageError::LowDisk(error) => Problem::insufficient_storage(error),
         ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
     }
 }
@@ -193,8 +202,9 @@ fn image(error: &ImageError) -> Problem {
 /// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's fault.
 fn made_again(error: &ImageError) -> Problem {
     let problem = image(error);
-    let is_ours = !problem.status.is_client_error() || problem.status == StatusCode::NOT_FOUND;
-    if is_ours && problem.status != StatusCode::GATEWAY_TIMEOUT {
+    let others = [StatusCode::NOT_FOUND, StatusCode::TOO_MANY_REQUESTS];
+    let is_known = !problem.status.is_client_error() || others.contains(&problem.status);
+    if is_known && problem.status != StatusCode::GATEWAY_TIMEOUT {
         return problem;
     }
     let detail = format!("the function's image was gone and could not be built again: {}", problem.detail);
@@ -245,6 +255,7 @@ fn build(error: &BuildError) -> Problem {
         BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         BuildError::Dependencies(error) => dependencies(error),
         BuildError::SourceBuild(_) | BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
+        BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Problem::overloaded(error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),
         BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_) => Problem::internal(error),
@@ -325,8 +336,8 @@ impl From<PathRejection> for Problem {
 
 /// What kept a body from arriving, where it is a matter of ours.
 fn arrival(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error.downcast_ref::<Crowded>() {
-        Some(crowded) => Some(Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", crowded)),
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error.downcast_ref::<Exhausted>() {
+        Some(exhausted) => Some(Problem::overloaded(exhausted)),
         None => error.is::<Late>().then(Problem::request_timeout),
     })
 }

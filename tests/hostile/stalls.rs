@@ -1,0 +1,114 @@
+//! What could keep the service from answering others: much work on the disk, and much that waits in memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::alone;
+use crate::support::{Service, eventually, python};
+
+/// Nobody waits longer than this for a sign of life, but for once when the machine is busy with other things.
+const LIVELY: Duration = Duration::from_millis(300);
+/// As many folders as may just be in a zip, with the files.
+const FOLDERS: usize = 9_800;
+/// What all requests may hold, and what may come on top of it, in bytes.
+const BUDGET: u64 = 256 << 20;
+const SLACK: u64 = 128 << 20;
+
+/// Very many folders, and no program. Small as a zip.
+fn tree() -> Vec<u8> {
+    let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for n in 0..FOLDERS {
+        zip.add_directory(format!("d{n}"), SimpleFileOptions::default()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs docker"]
+async fn uploads_of_very_many_folders_keep_nobody_waiting() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    service.deploy(python("print('ready')")).await;
+    let uploads: Vec<_> = (0..4).map(|_| service.submit(tree())).collect();
+    let has_ended = AtomicBool::new(false);
+    let uploaded = async {
+        let answers = join_all(uploads).await;
+        has_ended.store(true, Ordering::Relaxed);
+        answers
+    };
+    let probed = async {
+        let mut times = Vec::new();
+        while !has_ended.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            service.get("/health/live").await.assert_status(200);
+            times.push(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        times.sort();
+        times
+    };
+    let (answers, times) = tokio::join!(uploaded, probed);
+    let (most, longest) = (times[times.len() * 99 / 100], times[times.len() - 1]);
+    println!("of {} signs of life 99 in 100 came within {most:?}, all within {longest:?}", times.len());
+    for answer in answers {
+        answer.assert_problem(422, "language_not_detected", "");
+    }
+    assert!(most < LIVELY && longest < 3 * LIVELY, "{most:?}, {longest:?}");
+    eventually("no temp files are left", async || (service.temp_files() == 0).then_some(())).await;
+    service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn inputs_that_wait_for_a_container_stay_within_the_budget() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [
+        ("DOCKER_CONTAINER_LIMIT", "1"),
+        ("DOCKER_RUN_TIMEOUT", "600s"),
+        ("QUEUE_TIMEOUT", "600s"),
+        ("SERVER_READ_TIMEOUT", "60s"),
+    ];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let id = service.deploy(python("import time\ntime.sleep(500)\n")).await;
+    let before = service.memory();
+    // Almost 1 MiB each, of which the environment has a copy.
+    let input: serde_json::Map<_, _> = (0..16).map(|n| (format!("k{n}"), "x".repeat(64_000).into())).collect();
+    let body = serde_json::json!({"functionId": id, "input": input}).to_string();
+    let requests = (0..200).map(|_| {
+        let request = reqwest::Client::new().post(format!("{}/api/execute", service.url)).body(body.clone());
+        let request = request.header("content-type", "application/json").timeout(Duration::from_secs(45));
+        async move { request.send().await.map(|answer| answer.status().as_u16()) }
+    });
+    let refused = async {
+        let answers = join_all(requests).await;
+        answers.into_iter().filter(|answer| answer.as_ref().is_ok_and(|&status| status == 429)).count()
+    };
+    let mut most = before;
+    let refused = tokio::select! {
+        refused = refused => refused,
+        () = async {
+            loop {
+                most = most.max(service.memory());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        } => unreachable!("it goes on for ever"),
+    };
+    println!("{refused} were refused, the memory went from {} to {} MB", before >> 20, most >> 20);
+    // Some 130 of them fill the budget.
+    assert!((20..150).contains(&refused), "{refused} were refused");
+    assert!(most < before + BUDGET + SLACK, "{before} -> {most}");
+    // All have left, so there is room again.
+    eventually("others are taken again", async || {
+        let waits = reqwest::Client::new().post(format!("{}/api/execute", service.url)).body(body.clone());
+        let waits = waits.header("content-type", "application/json").timeout(Duration::from_secs(1)).send().await;
+        waits.is_err().then_some(())
+    })
+    .await;
+    service.delete_all(dir.path()).await;
+}

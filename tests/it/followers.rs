@@ -1,0 +1,65 @@
+//! Those who follow invocations are told, and cost nothing while there is nothing to tell.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::support::{Service, eventually, python};
+
+const FOLLOWERS: usize = 300;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let slow = service.deploy(python("import time\ntime.sleep(12)\n")).await;
+    let quick = service.deploy(python("print('told')")).await;
+    let accepted = async |id: &str| {
+        let accepted = service.defer(id, serde_json::json!({})).await.assert_status(202);
+        accepted.body["invocationId"].as_str().unwrap().to_owned()
+    };
+    let first = accepted(&slow).await;
+    let outcome = async |id: &str| service.get(&format!("/api/invocations/{id}")).await.body["outcome"].clone();
+    eventually("the first runs", async || (outcome(&first).await == "running").then_some(())).await;
+    let (second, third) = (accepted(&quick).await, accepted(&quick).await);
+
+    let follow = async |id: &str| {
+        let events = reqwest::get(format!("{}/api/invocations/{id}/events", service.url)).await.unwrap();
+        events.text().await.unwrap()
+    };
+    let followers = join_all((0..FOLLOWERS).map(|_| follow(&second)));
+    let watched = async {
+        eventually("all follow", async || (service.connections() >= FOLLOWERS).then_some(())).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = service.database_waits();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let asked = service.database_waits() - before;
+        println!("{FOLLOWERS} followers had the database asked {asked} times in 3 s");
+        assert!(asked < FOLLOWERS as u64, "{asked}");
+        // One that ends without having run is an end, too.
+        let cancelled = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let request = reqwest::Client::new().delete(format!("{}/api/invocations/{third}", service.url));
+            assert_eq!(request.send().await.unwrap().status(), 200);
+        };
+        let followed = tokio::time::timeout(Duration::from_secs(3), follow(&third));
+        let (told, ()) = tokio::join!(followed, cancelled);
+        assert!(told.expect("it is told").contains("\"outcome\":\"cancelled\""));
+    };
+    let (told, ()) = tokio::join!(followers, watched);
+    for told in told {
+        assert!(told.contains("event: stdout\ndata: \"told\\n\"") && told.contains("event: ended"), "{told}");
+    }
+
+    // What goes with its function is over for those who follow it.
+    let (_running, gone) = (accepted(&slow).await, accepted(&quick).await);
+    let deleted = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        service.delete(&quick).await.assert_status(200);
+    };
+    let (told, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), follow(&gone)), deleted);
+    told.expect("the stream ends with the function");
+    service.delete_all(dir.path()).await;
+}

@@ -1,0 +1,45 @@
+//! Builds that last for as long as a test wants: a `docker` that waits before it does what it is asked for.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::eventually;
+
+/// Holds the builds of functions that are called `held`, all others go on.
+pub(crate) struct HeldBuilds {
+    bin: PathBuf,
+}
+
+impl HeldBuilds {
+    /// Holds them from now on; in a folder of its own below `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        let bin = dir.join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(bin.join("hold"), "").unwrap();
+        let real = Command::new("sh").args(["-c", "command -v docker"]).output().unwrap();
+        let (real, place) = (String::from_utf8(real.stdout).unwrap(), bin.display());
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in build\\ *function.name=held*) : > {place}/begun; while [ -e {place}/hold ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
+            real.trim()
+        );
+        std::fs::write(bin.join("docker"), script).unwrap();
+        std::fs::set_permissions(bin.join("docker"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { bin }
+    }
+
+    /// The PATH of a service whose builds are held.
+    pub(crate) fn path(&self) -> String {
+        format!("{}:{}", self.bin.display(), std::env::var("PATH").unwrap())
+    }
+
+    /// Waits until a build is held.
+    pub(crate) async fn begun(&self) {
+        eventually("a build is held", async || self.bin.join("begun").exists().then_some(())).await;
+    }
+
+    /// Lets them go on.
+    pub(crate) fn release(&self) {
+        std::fs::remove_file(self.bin.join("hold")).unwrap();
+    }
+}
