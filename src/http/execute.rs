@@ -113,7 +113,7 @@ impl IntoResponses for OfExecution {
         let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
         let answers = [
             ("200", "It ended with exit status 0"),
-            ("500", "It failed, as `outcome` says; or a problem of the service: `internal`"),
+            ("500", "It failed, as `outcome` says; or a problem of the service: `internal`, `start_failed`"),
             ("504", "It did not end within DOCKER_RUN_TIMEOUT"),
         ];
         let answer = |(status, about): (&str, &str)| {

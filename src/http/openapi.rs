@@ -68,7 +68,7 @@ pub(super) enum AnyRoute {
     /// Too many requests of one client (`rate_limited`), or too many executions (`overloaded`); see `retry-after`.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody<'static>),
-    /// A fault of the service, which its log explains: `internal`.
+    /// A fault of the service, which its log explains: `internal`; or a container that does not start: `start_failed`.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody<'static>),
     /// Docker does not answer (`docker_unavailable`) or the service stops (`shutting_down`); see `retry-after`.

@@ -112,6 +112,14 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// A container of the function does not come up, though Docker answers.
+    fn start_failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(error), "a function's container does not start");
+        let detail = "the function's container does not start; the service's log says why under this requestId. Where the log blames \
+                      the image, submit the function again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "start_failed", detail)
+    }
+
     fn docker(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "docker is unavailable");
         let detail = "Docker does not answer; /health tells when it does again";

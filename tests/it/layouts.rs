@@ -114,3 +114,18 @@ async fn a_package_with_a_main_module_can_import_itself() {
     })
     .await;
 }
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_file_that_is_no_program_is_told_at_the_containers_start() {
+    TestApp::run(&[], async |app| {
+        let function = app.deploy(zip(&[("main.go", MAIN), ("data.txt", "data")])).await;
+        for (file, complaint) in [("/app/data.txt", "is not a program"), ("/nothing", "no such file")] {
+            let args = ["run", "--rm", "--network=none", "--entrypoint=/bootstrap", &function.image, file];
+            let ended = std::process::Command::new("docker").args(args).output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.code() == Some(3) && said.contains(complaint), "{file}: {ended:?}");
+        }
+    })
+    .await;
+}

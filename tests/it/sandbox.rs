@@ -211,7 +211,7 @@ async fn a_runtime_is_used_when_it_is_set() {
     assert_eq!(tried(&[("DOCKER_RUNTIME", "runc")], "print('ran')").await, "ran\n");
     TestApp::run(&[("DOCKER_RUNTIME", "no-such-runtime")], async |app| {
         let function = app.deploy(python("")).await;
-        app.execute(&function).await.assert_problem(500, "internal", "");
+        app.execute(&function).await.assert_problem(500, "start_failed", "container does not start");
     })
     .await;
 }

@@ -128,7 +128,8 @@ fn acquire(error: AcquireError) -> Problem {
         AcquireError::ShuttingDown => Problem::shutting_down(),
         AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", &error),
         AcquireError::Start(start) if matches!(**start, StartError::Timeout) => Problem::docker(&error),
-        AcquireError::Start(_) | AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Problem::internal(&error),
+        AcquireError::Start(_) => Problem::start_failed(&error),
+        AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Problem::overloaded(&error),
     };
     trouble((&error).into(), &error).unwrap_or_else(specific)
 }

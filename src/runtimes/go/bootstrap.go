@@ -44,6 +44,9 @@ func main() {
 	if len(os.Args) != 2 {
 		fail(errors.New("usage: bootstrap BINARY"))
 	}
+	if err := isProgram(os.Args[1]); err != nil {
+		fail(err)
+	}
 	// One thread runs Go code: the function's own limits on processes count ours, too.
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(400)
@@ -73,6 +76,24 @@ func main() {
 	if err := supervisor.serve(); err != nil && !errors.Is(err, io.EOF) {
 		fail(err)
 	}
+}
+
+// isProgram fails where the kernel would not execute the file: better known at the container's start than at an invocation.
+func isProgram(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(file, magic); err != nil || string(magic) != "\x7fELF" || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("%s is not a program for this system", path)
+	}
+	return nil
 }
 
 func fail(err error) {
