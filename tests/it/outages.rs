@@ -114,6 +114,8 @@ async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
         })
         .await;
     };
+    // The instance that is started ahead of need has come up by then.
+    service.execute(&function).await.assert_outcome(200, "ok");
     no_containers().await;
     let disk = FullDisk::mount(engine.containers_dir());
     service.execute(&function).await.assert_problem(507, "insufficient_storage", "full");
