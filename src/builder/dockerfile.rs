@@ -6,41 +6,20 @@ use super::CODE_FOLDER;
 use crate::docker::label;
 use crate::package::Program;
 
-/// Where Go finds its modules while it builds a function.
-pub(super) const GO_MODULES: &str = "/opt/youtube-serverless/modules";
-
-/// Renders it upon `base`, a runtime image or one with packages. The platform's label comes first, so that what a cancelled or
+/// Renders it upon `base`, a runtime image or one with packages, which are in `place`. The platform's label comes first, so that what a cancelled or
 /// failed build leaves bears it.
-pub(super) fn render(program: &Program, base: &str, platform: Uuid) -> String {
-    let label = label_of(platform);
+pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platform: Uuid) -> String {
+    let label = format!("LABEL {}={platform}", label::PLATFORM);
     match program {
-        Program::Python { entry, modules, .. } => python(base, &label, entry, *modules),
-        Program::Go { module, .. } => go(base, &label, *module),
+        Program::Python { entry, modules, .. } => python(base, place, &label, entry, *modules),
+        Program::Go { module, .. } => go(base, place, &label, *module),
     }
 }
 
-/// Of the image that installs Python packages. `tree` is an archive in its build context.
-pub(super) fn installer(runtime: &str, tree: &str) -> String {
-    format!("FROM {runtime}\nADD {tree} /\n")
-}
-
-/// Of an image with Python packages in the folder where the interpreter looks for them.
-pub(super) fn python_packages(runtime: &str, platform: Uuid, tree: &str, site: &str) -> String {
-    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
-    format!("FROM {runtime}\n{}\nADD {tree} /\nENV PATH=$PATH:{site}/bin\n", label_of(platform))
-}
-
-/// Of an image with Go modules.
-pub(super) fn go_modules(runtime: &str, platform: Uuid, tree: &str) -> String {
-    format!("FROM {runtime}\n{}\nADD {tree} /\nENV GOMODCACHE={GO_MODULES}\n", label_of(platform))
-}
-
-fn label_of(platform: Uuid) -> String {
-    format!("LABEL {}={platform}", label::PLATFORM)
-}
-
-fn python(base: &str, label: &str, entry: &str, modules: bool) -> String {
+fn python(base: &str, place: Option<&str>, label: &str, entry: &str, modules: bool) -> String {
     let mut lines = vec![format!("FROM {base}"), label.to_owned()];
+    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
+    lines.extend(place.map(|place| format!("ENV PATH=$PATH:{place}/bin")));
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     if modules {
         // At run time nothing can be written, so what is imported is compiled now; a file that doesn't compile may stay unused.
@@ -52,7 +31,8 @@ fn python(base: &str, label: &str, entry: &str, modules: bool) -> String {
     lines.join("\n")
 }
 
-fn go(base: &str, label: &str, module: bool) -> String {
+fn go(base: &str, place: Option<&str>, label: &str, module: bool) -> String {
+    let cache = place.map(|place| format!("GOMODCACHE={place} ")).unwrap_or_default();
     let init = if module { "" } else { "go mod init function && " };
     [
         format!("FROM {base} AS build"),
@@ -60,7 +40,7 @@ fn go(base: &str, label: &str, module: bool) -> String {
         "WORKDIR /app".to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
         // What is not here by now is not to be had.
-        format!("RUN {init}GOPROXY=off go build -ldflags=-s -o /out/function ."),
+        format!("RUN {init}{cache}GOPROXY=off go build -ldflags=-s -o /out/function ."),
         "FROM scratch".to_owned(),
         label.to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
@@ -77,7 +57,7 @@ mod tests {
     use super::*;
 
     fn rendered(program: &Program) -> String {
-        render(program, "runtime:tag", Uuid::nil())
+        render(program, "runtime:tag", None, Uuid::nil())
     }
 
     #[test]
@@ -105,12 +85,12 @@ CMD ["my \"app\".py"]
 
     #[test]
     fn packages_come_after_what_the_system_has() {
-        let expected = "FROM runtime:tag
-LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
-ADD tree.tar /
-ENV PATH=$PATH:/usr/lib/site/bin
-";
-        assert_eq!(python_packages("runtime:tag", Uuid::nil(), "tree.tar", "/usr/lib/site"), expected);
+        let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, modules: false };
+        let text = render(&program, "packages:tag", Some("/usr/lib/site"), Uuid::nil());
+        assert!(text.starts_with("FROM packages:tag\n") && text.contains("\nENV PATH=$PATH:/usr/lib/site/bin\nCOPY "), "{text}");
+        let program = Program::Go { module: true, modules: Vec::new() };
+        let text = render(&program, "packages:tag", Some("/modules"), Uuid::nil());
+        assert!(text.contains("\nRUN GOMODCACHE=/modules GOPROXY=off go build "), "{text}");
     }
 
     #[test]
