@@ -7,6 +7,7 @@ mod build;
 mod command;
 mod container;
 mod download;
+mod layer;
 mod mask;
 mod run_spec;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use build::{BuildError, BuildSpec, LiveLog};
 pub use container::{Container, ContainerState};
 pub use download::{DownloadSpec, Downloaded};
+pub use layer::Layer;
 pub use mask::Mask;
 pub use run_spec::RunSpec;
 

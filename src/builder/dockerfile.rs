@@ -7,48 +7,29 @@ use crate::docker::label;
 use crate::package::Program;
 
 /// Where a function's own package is found, by a link to `/app`: the bootstrap puts the folder at the end of `sys.path`.
-const PACKAGES: &str = "/opt/youtube-serverless/packages";
-/// Where Go finds its modules while it builds a function.
-pub(super) const GO_MODULES: &str = "/opt/youtube-serverless/modules";
+const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
 
-/// Renders it upon `base`, a runtime image or one with packages. The platform's label comes first, so that what a cancelled or
+/// Renders it upon `base`, a runtime image or one with packages, which are in `place`. The platform's label comes first, so that
+/// what a cancelled or
 /// failed build leaves bears it.
-pub(super) fn render(program: &Program, base: &str, platform: Uuid) -> String {
-    let label = label_of(platform);
+pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platform: Uuid) -> String {
+    let label = format!("LABEL {}={platform}", label::PLATFORM);
     match program {
-        Program::Python { entry, package, .. } => python(base, &label, entry, package.as_deref()),
-        Program::Go { module, .. } => go(base, &label, *module),
+        Program::Python { entry, package, .. } => python(base, place, &label, (entry, package.as_deref())),
+        Program::Go { module, .. } => go(base, place, &label, *module),
     }
 }
 
-/// Of the image that installs Python packages. `tree` is an archive in its build context.
-pub(super) fn installer(runtime: &str, tree: &str) -> String {
-    format!("FROM {runtime}\nADD {tree} /\n")
-}
-
-/// Of an image with Python packages in the folder where the interpreter looks for them.
-pub(super) fn python_packages(runtime: &str, platform: Uuid, tree: &str, site: &str) -> String {
-    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
-    format!("FROM {runtime}\n{}\nADD {tree} /\nENV PATH=$PATH:{site}/bin\n", label_of(platform))
-}
-
-/// Of an image with Go modules.
-pub(super) fn go_modules(runtime: &str, platform: Uuid, tree: &str) -> String {
-    format!("FROM {runtime}\n{}\nADD {tree} /\nENV GOMODCACHE={GO_MODULES}\n", label_of(platform))
-}
-
-fn label_of(platform: Uuid) -> String {
-    format!("LABEL {}={platform}", label::PLATFORM)
-}
-
-fn python(base: &str, label: &str, entry: &str, package: Option<&str>) -> String {
+fn python(base: &str, place: Option<&str>, label: &str, (entry, package): (&str, Option<&str>)) -> String {
     let mut lines = vec![format!("FROM {base}"), label.to_owned()];
+    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
+    lines.extend(place.map(|place| format!("ENV PATH=$PATH:{place}/bin")));
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     // At run time nothing can be written, so modules are compiled now. A file that does not compile may stay unused, and the
     // build's log names the file. Neither the working directory nor an installed package may run here: `-I` and `-S`.
     lines.push("RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
     if package.is_some() {
-        lines.push(format!("COPY {PACKAGE_FOLDER}/ {PACKAGES}/"));
+        lines.push(format!("COPY {PACKAGE_FOLDER}/ {OWN_PACKAGE}/"));
     }
     let arguments: Vec<&str> = [entry].into_iter().chain(package).collect();
     let arguments = serde_json::to_string(&arguments).expect("strings can be written as JSON");
@@ -61,7 +42,8 @@ pub(super) const NOT_MAIN: i32 = 43;
 
 /// The package's name comes from the toolchain, which knows build constraints. `timetzdata` embeds the time zones: the final
 /// image has no files but the function's own and the certificates.
-fn go(base: &str, label: &str, module: bool) -> String {
+fn go(base: &str, place: Option<&str>, label: &str, module: bool) -> String {
+    let cache = place.map(|place| format!(" GOMODCACHE={place}")).unwrap_or_default();
     let init = if module { "" } else { "go mod init function && " };
     let check = format!(
         "name=$(go list -f '{{{{.Name}}}}' .) && \
@@ -74,7 +56,7 @@ fn go(base: &str, label: &str, module: bool) -> String {
         format!("COPY {CODE_FOLDER}/ /app/"),
         // What is not here by now is not to be had.
         format!(
-            "RUN export GOPROXY=off && go version && {init}{check} && \
+            "RUN export GOPROXY=off{cache} && go version && {init}{check} && \
              within-memory go build -ldflags=-s -tags=timetzdata -o /out/function ."
         ),
         "FROM scratch".to_owned(),
@@ -93,7 +75,7 @@ mod tests {
     use super::*;
 
     fn rendered(program: &Program) -> String {
-        render(program, "runtime:tag", Uuid::nil())
+        render(program, "runtime:tag", None, Uuid::nil())
     }
 
     #[test]
@@ -131,12 +113,12 @@ CMD ["my \"app\".py"]
 
     #[test]
     fn packages_come_after_what_the_system_has() {
-        let expected = "FROM runtime:tag
-LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
-ADD tree.tar /
-ENV PATH=$PATH:/usr/lib/site/bin
-";
-        assert_eq!(python_packages("runtime:tag", Uuid::nil(), "tree.tar", "/usr/lib/site"), expected);
+        let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
+        let text = render(&program, "packages:tag", Some("/usr/lib/site"), Uuid::nil());
+        assert!(text.starts_with("FROM packages:tag\n") && text.contains("\nENV PATH=$PATH:/usr/lib/site/bin\nCOPY "), "{text}");
+        let program = Program::Go { module: true, modules: Vec::new() };
+        let text = render(&program, "packages:tag", Some("/modules"), Uuid::nil());
+        assert!(text.contains("\nRUN export GOPROXY=off GOMODCACHE=/modules && "), "{text}");
     }
 
     #[test]

@@ -4,22 +4,20 @@
 mod installer;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufWriter, Read};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::dockerfile;
+use super::BuildError;
 use super::request::{self, Request};
 use super::tree::{self, TreeError};
-use super::{BuildError, build_image};
 use crate::config::{BuildNetwork, Builds, Secret};
-use crate::docker::{BuildSpec, Docker, DockerError, DownloadSpec, Downloaded, LiveLog, Mask, label};
+use crate::docker::{Docker, DockerError, DownloadSpec, Downloaded, Layer, LiveLog, Mask, label};
 use crate::package::{self, Dependencies, Requirements};
 use crate::platform::Platform;
 use crate::scratch::Scratch;
@@ -32,8 +30,8 @@ const GO: &str = include_str!("../runtimes/go/download.sh");
 
 /// What is exported from a lock is shorter, in bytes.
 const MAX_EXPORT: u64 = 4 << 20;
-/// The file of a build context that holds what was fetched.
-const TREE: &str = "tree.tar";
+/// Where Go finds its modules while it builds a function.
+const GO_MODULES: &str = "/opt/youtube-serverless/modules";
 
 /// Makes and removes these images.
 #[derive(Debug)]
@@ -58,6 +56,8 @@ pub(super) struct Held {
     packages: Arc<Packages>,
     /// Its name.
     pub(super) image: String,
+    /// The folder where what was fetched is.
+    pub(super) place: String,
     /// The end of what was said as it was made.
     pub(super) log: String,
 }
@@ -87,6 +87,12 @@ pub(super) struct Job<'a> {
     pub(super) stop: &'a CancellationToken,
 }
 
+impl Job<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
 impl Packages {
     pub(super) fn new(docker: Docker, platform: Arc<Platform>, settings: Builds, scratch: Scratch) -> Arc<Self> {
         let mask = Mask::new(settings.environment.iter().map(|(_, value)| value));
@@ -110,8 +116,9 @@ impl Packages {
         let image = self.image(Language::Python, parts, is_index, job);
         let making = self.making(&image);
         let _making = making.lock().await;
-        let held = self.hold(image);
-        if self.docker.image(&held.image).await.map_err(BuildError::Docker)?.is_some() {
+        let mut held = self.hold(image);
+        if let Some(place) = self.docker.label(&held.image, label::SITE).await.map_err(BuildError::Docker)? {
+            held.place = place;
             return Ok(Some(held));
         }
         let (installer, site) = self.installer(job).await?;
@@ -135,10 +142,8 @@ impl Packages {
             source_builds: self.settings.allow_source_builds,
         };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
-        let context = self.scratch.folder().await?;
-        let said = self.fetch(&installer, &program, request.input()?, (context.path(), &site), job).await?;
-        let dockerfile = dockerfile::python_packages(job.runtime, self.platform.id(), TREE, &site);
-        self.make(held, context.path(), dockerfile, said, job).await.map(Some)
+        held.place = site;
+        self.fetch(held, &installer, &program, request.input()?, job).await.map(Some)
     }
 
     /// The image with the modules that these files name.
@@ -147,15 +152,13 @@ impl Packages {
         let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job);
         let making = self.making(&image);
         let _making = making.lock().await;
-        let held = self.hold(image);
+        let mut held = self.hold(image);
+        held.place = GO_MODULES.to_owned();
         if self.docker.image(&held.image).await.map_err(BuildError::Docker)?.is_some() {
             return Ok(held);
         }
         let input = request::go(&self.settings.environment, files)?;
-        let context = self.scratch.folder().await?;
-        let said = self.fetch(job.runtime, &["sh", "-c", GO], input, (context.path(), dockerfile::GO_MODULES), job).await?;
-        let dockerfile = dockerfile::go_modules(job.runtime, self.platform.id(), TREE);
-        self.make(held, context.path(), dockerfile, said, job).await
+        self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
     }
 
     /// Removes an image that nothing is built upon, now or still.
@@ -215,24 +218,45 @@ impl Packages {
         Ok(package::of_export(&exported.value?)?)
     }
 
-    /// Fetches a tree into a build context, and returns the end of what was said.
+    /// Fetches a tree into an image.
     async fn fetch(
         &self,
+        mut held: Held,
         image: &str,
         program: &[&str],
         input: Vec<u8>,
-        (context, place): (&Path, &str),
         job: &Job<'_>,
-    ) -> Result<String, BuildError> {
-        let (tree, place) = (context.join(TREE), place.trim_start_matches('/').to_owned());
-        let take = move |from: &mut dyn Read| tree::copy(from, BufWriter::new(File::create(tree)?), &place);
-        let reach = (self.settings.network, self.settings.allow_source_builds);
-        let fetched = self.run(image, program, input, reach, job, take).await?;
-        if !fetched.is_done {
-            return Err(self.failed(fetched));
-        }
-        fetched.value?;
-        Ok(fetched.log)
+    ) -> Result<Held, BuildError> {
+        let from_docker = |error| BuildError::from_docker(error, self.settings.timeout);
+        let labels = [
+            (label::PLATFORM, self.platform.id().to_string()),
+            (label::RUN, self.platform.run().to_string()),
+            (label::PACKAGES, held.image.clone()),
+            (label::SITE, held.place.clone()),
+        ];
+        let name = format!("youtube-serverless-packages-{}", Uuid::new_v4());
+        let layer = Layer::create(&self.docker, name, job.runtime, &labels, job.left(), job.stop).await;
+        let (mut layer, pipe) = layer.map_err(from_docker)?;
+        let place = held.place.trim_start_matches('/').to_owned();
+        let take = move |from: &mut dyn Read| tree::copy(from, BufWriter::with_capacity(1 << 20, pipe), &place);
+        let filled = async {
+            let reach = (self.settings.network, self.settings.allow_source_builds);
+            let fetched = self.run(image, program, input, reach, job, take).await?;
+            if !fetched.is_done {
+                return Err(self.failed(fetched));
+            }
+            match fetched.value {
+                // Docker says better why it took no more.
+                Ok(_) | Err(TreeError::Io(_)) => layer.commit(&held.image, job.left(), job.stop).await.map_err(from_docker)?,
+                Err(_) => {}
+            }
+            fetched.value?;
+            Ok(fetched.log)
+        };
+        let filled = filled.await;
+        layer.remove().await;
+        held.log = filled?;
+        Ok(held)
     }
 
     async fn run<T: Send + 'static>(
@@ -254,7 +278,7 @@ impl Packages {
             memory: self.settings.memory,
             cpus: self.settings.cpus,
             exec,
-            limit: job.deadline.saturating_duration_since(Instant::now()),
+            limit: job.left(),
             live: job.live,
             mask: &self.mask,
         };
@@ -273,43 +297,6 @@ impl Packages {
         BuildError::Failed { log }
     }
 
-    async fn make(
-        &self,
-        mut held: Held,
-        context: &Path,
-        dockerfile: String,
-        said: String,
-        job: &Job<'_>,
-    ) -> Result<Held, BuildError> {
-        let labels = [(label::RUN, self.platform.run().to_string()), (label::PACKAGES, held.image.clone())];
-        self.build(&held.image, &labels, context, dockerfile, job).await?;
-        held.log = said;
-        Ok(held)
-    }
-
-    async fn build(
-        &self,
-        image: &str,
-        labels: &[(&'static str, String)],
-        context: &Path,
-        dockerfile: String,
-        job: &Job<'_>,
-    ) -> Result<(), BuildError> {
-        tokio::fs::write(context.join("Dockerfile"), dockerfile).await?;
-        let spec = BuildSpec {
-            context,
-            tag: image,
-            labels,
-            limit: job.deadline.saturating_duration_since(Instant::now()),
-            network: BuildNetwork::None,
-            limits: None,
-            buildkit: self.settings.buildkit,
-            live: None,
-        };
-        build_image(&self.docker, &spec, self.settings.timeout, job.stop).await?;
-        Ok(())
-    }
-
     fn making(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody waits for.
@@ -319,7 +306,7 @@ impl Packages {
 
     fn hold(self: &Arc<Self>, image: String) -> Held {
         *self.held().entry(image.clone()).or_default() += 1;
-        Held { packages: Arc::clone(self), image, log: String::new() }
+        Held { packages: Arc::clone(self), image, place: String::new(), log: String::new() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {

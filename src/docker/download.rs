@@ -26,7 +26,8 @@ const MAX_LINE: usize = 64 << 10;
 /// How long a killed client's pipes may stay open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
 /// Without its client a container is never started, but a busy daemon may be about to make it: so it is looked for again.
-const LOOKS: [Duration; 4] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
+pub(super) const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 /// By the docker client, when the daemon did not run the container.
 const NOT_RUN: i32 = 125;
 const KILLED: i32 = 137;

@@ -103,21 +103,16 @@ async fn a_wheel_writes_only_where_packages_are() {
         let function = app.deploy(zip(&[("main.py", program), ("requirements.txt", "evil\n"), ("x/y.py", "")])).await;
         let output = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         assert!(output.starts_with("installed /usr/") && output.contains(" False\n1\n\ncommand\n"), "{output}");
-        // Beside the function's own files, what differs from the runtime image is in one folder.
-        let container = docker(&["create", &function.image]).pop().unwrap();
-        let runtime = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"]);
-        let lists: Vec<Vec<String>> = [listed(&container), runtime_files(&runtime)].into();
-        docker(&["rm", &container]);
+        // Beside the function's own files, what differs from one without packages is in one folder.
+        let plain = app.deploy(zip(&[("main.py", program), ("x/y.py", "")])).await;
+        let lists = [files_of(&function.image), files_of(&plain.image)];
         let added: Vec<&String> = lists[0].iter().filter(|file| !lists[1].contains(file)).collect();
         let is_own = |file: &str| file.starts_with("app/") || file.contains("-packages/");
         assert!(added.len() > 8 && added.iter().all(|file| is_own(file)), "{added:?}");
         for name in ["upward", "dataward", "reserved"] {
             let answer = app.submit(zip(&[("main.py", "print('ran')\n"), ("requirements.txt", name)])).await;
             if answer.status == 200 {
-                let image = answer.body["imageId"].as_str().unwrap();
-                let container = docker(&["create", image]).pop().unwrap();
-                let files = listed(&container);
-                docker(&["rm", &container]);
+                let files = files_of(answer.body["imageId"].as_str().unwrap());
                 assert!(!files.iter().any(|file| file == "usr/local/bin/python3" || file == "etc/evil"), "{name}");
             } else {
                 answer.assert_problem(422, "build_failed", "");
@@ -140,19 +135,10 @@ fn package(requirements: &[u8]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// The files of a container, by their paths.
-fn listed(container: &str) -> Vec<String> {
-    let script = format!("docker export {container} | tar -t");
+/// The files of an image, by their paths.
+fn files_of(image: &str) -> Vec<String> {
+    let container = docker(&["create", image]).pop().unwrap();
+    let script = format!("docker export {container} | tar -t; docker rm {container} >/dev/null");
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-    let mut files: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    files.sort();
-    files
-}
-
-/// Those of the newest runtime image.
-fn runtime_files(images: &[String]) -> Vec<String> {
-    let container = docker(&["create", &images[0]]).pop().unwrap();
-    let files = listed(&container);
-    docker(&["rm", &container]);
-    files
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }

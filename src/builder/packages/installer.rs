@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Job, PYTHON, Packages, Request, TREE, UV, dockerfile, hash_of, tree};
-use crate::builder::BuildError;
+use super::{Job, PYTHON, Packages, Request, UV, hash_of, tree};
 use crate::builder::tree::TreeError;
+use crate::builder::{BuildError, build_image};
 use crate::config::BuildNetwork;
-use crate::docker::{DockerError, label};
+use crate::docker::{BuildSpec, DockerError, label};
 use crate::runtime::RuntimeError;
 use crate::types::Language;
 
+/// The file of a build context that holds what was fetched.
+const TREE: &str = "tree.tar";
 /// Downloading uv takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Another platform on this Docker may have another base image: it makes its own again once a day at most.
@@ -50,7 +52,18 @@ impl Packages {
             (label::CREATED, created.to_string()),
             (label::SITE, site.to_owned()),
         ];
-        self.build(&image, &labels, context.path(), dockerfile::installer(job.runtime, TREE), &job).await?;
+        tokio::fs::write(context.path().join("Dockerfile"), format!("FROM {}\nADD {TREE} /\n", job.runtime)).await?;
+        let spec = BuildSpec {
+            context: context.path(),
+            tag: &image,
+            labels: &labels,
+            limit: job.left(),
+            network: BuildNetwork::None,
+            limits: None,
+            buildkit: self.settings.buildkit,
+            live: None,
+        };
+        build_image(&self.docker, &spec, LIMIT, job.stop).await?;
         if let Err(error) = self.remove_old_installers(&image).await {
             tracing::warn!(%error, "failed to remove what installed Python packages before");
         }
