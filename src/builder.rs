@@ -232,7 +232,7 @@ impl Builder {
         let packages = self.fetch(source.program, &job).await?;
         let base = packages.as_ref().map_or(runtime.as_str(), |packages| packages.image.as_str());
         let place = packages.as_ref().map(|packages| packages.place.as_str());
-        let text = dockerfile::render(source.program, base, place, self.platform.id());
+        let text = dockerfile::render(source.program, base, place, (self.platform.id(), source.id));
         tokio::fs::write(source.context.join("Dockerfile"), text).await?;
         if let Program::Python { package: Some(package), .. } = source.program {
             let folder = source.context.join(PACKAGE_FOLDER);

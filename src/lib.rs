@@ -68,7 +68,7 @@
 //! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
 //! - A connection is closed by its own side first, and what the client still sends is read for a while: so an answer that leaves early
 //!   arrives. What is written while no request is open is a refusal of the HTTP parser, and leaves as a problem.
-//! - Only download containers have a network. Each gets requirements and the values of BUILD_ENV by its stdin, and nothing else; what
+//! - Only download containers, and builds of runtime images, have a network. Each gets requirements and the values of BUILD_ENV by its stdin, and nothing else; what
 //!   comes out is checked like an archive. No build that has such a value has anything else worth having.
 //!
 //! # Tasks

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{CODE_FOLDER, PACKAGE_FOLDER};
 use crate::docker::label;
 use crate::package::Program;
+use crate::types::VersionId;
 
 /// Where a function's own package is found, by a link to `/app`: the bootstrap puts the folder at the end of `sys.path`.
 const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
@@ -12,21 +13,24 @@ const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
 /// Renders it upon `base`, a runtime image or one with packages, which are in `place`. The platform's label comes first, so that
 /// what a cancelled or
 /// failed build leaves bears it.
-pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platform: Uuid) -> String {
+pub(super) fn render(program: &Program, base: &str, place: Option<&str>, (platform, version): (Uuid, VersionId)) -> String {
     let label = format!("LABEL {}={platform}", label::PLATFORM);
     match program {
-        Program::Python { entry, package, .. } => python(base, place, &label, (entry, package.as_deref())),
+        Program::Python { entry, package, .. } => python(base, place, &label, version, (entry, package.as_deref())),
         Program::Go { module, .. } => go(base, place, &label, *module),
     }
 }
 
-fn python(base: &str, place: Option<&str>, label: &str, (entry, package): (&str, Option<&str>)) -> String {
+fn python(base: &str, place: Option<&str>, label: &str, version: VersionId, (entry, package): (&str, Option<&str>)) -> String {
     let mut lines = vec![format!("FROM {base}"), label.to_owned()];
     // Commands of packages come after all others: none of theirs is run in place of one of the system's.
     lines.extend(place.map(|place| format!("ENV PATH=$PATH:{place}/bin")));
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     // At run time nothing can be written, so modules are compiled now. A file that does not compile may stay unused, and the
-    // build's log names the file. Neither the working directory nor an installed package may run here: `-I` and `-S`.
+    // build's log names the file: a step from the builder's cache would say nothing, so the step is each version's own. Neither
+    // the working directory nor an installed package may run here: `-I` and `-S`.
+    lines.push(format!("LABEL {}={}", label::FUNCTION_ID, version.function));
+    lines.push(format!("LABEL {}={}", label::VERSION, version.number));
     lines.push("RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
     if package.is_some() {
         lines.push(format!("COPY {PACKAGE_FOLDER}/ {OWN_PACKAGE}/"));
@@ -75,7 +79,12 @@ mod tests {
     use super::*;
 
     fn rendered(program: &Program) -> String {
-        render(program, "runtime:tag", None, Uuid::nil())
+        render(program, "runtime:tag", None, ids())
+    }
+
+    fn ids() -> (Uuid, VersionId) {
+        let function = "123e4567-e89b-42d3-a456-426614174000".parse().expect("an id");
+        (Uuid::nil(), VersionId { function, number: 7 })
     }
 
     #[test]
@@ -84,6 +93,8 @@ mod tests {
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/ /app/
+LABEL youtube-serverless.function.id=123e4567-e89b-42d3-a456-426614174000
+LABEL youtube-serverless.function.version=7
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["main.py"]
 "#;
@@ -96,6 +107,8 @@ CMD ["main.py"]
         let expected = r#"FROM runtime:tag
 LABEL youtube-serverless.platform=00000000-0000-0000-0000-000000000000
 COPY app/ /app/
+LABEL youtube-serverless.function.id=123e4567-e89b-42d3-a456-426614174000
+LABEL youtube-serverless.function.version=7
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]
 "#;
@@ -114,10 +127,10 @@ CMD ["my \"app\".py"]
     #[test]
     fn packages_come_after_what_the_system_has() {
         let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
-        let text = render(&program, "packages:tag", Some("/usr/lib/site"), Uuid::nil());
+        let text = render(&program, "packages:tag", Some("/usr/lib/site"), ids());
         assert!(text.starts_with("FROM packages:tag\n") && text.contains("\nENV PATH=$PATH:/usr/lib/site/bin\nCOPY "), "{text}");
         let program = Program::Go { module: true, modules: Vec::new() };
-        let text = render(&program, "packages:tag", Some("/modules"), Uuid::nil());
+        let text = render(&program, "packages:tag", Some("/modules"), ids());
         assert!(text.contains("\nRUN export GOPROXY=off GOMODCACHE=/modules && "), "{text}");
     }
 

@@ -17,15 +17,23 @@ pub(super) fn advised(program: &Program, log: String) -> String {
 }
 
 fn of_go(log: &str) -> Option<String> {
-    let is_too_new = log.contains("invalid go version") || log.contains("go.mod requires go >=");
-    let is_not_there = log.contains("is not in GOROOT") || log.contains("is not in std");
-    if is_too_new || log.contains("note: module requires Go") || is_not_there {
+    let is_too_new = log.contains("invalid go version") || log.contains("requires go >=");
+    let missing = ["is not in GOROOT", "is not in std"].iter().find_map(|words| log.split_once(words)).map(|(before, _)| before);
+    // A path without a dot in its first part is one of the standard library's, or a folder of the zip's own.
+    let path = missing.and_then(|before| before.trim_end().rsplit(' ').next());
+    if is_too_new || log.contains("note: module requires Go") || path.is_some() {
         let platform = log.lines().find_map(|line| line.strip_prefix("go version ")?.split(' ').next());
         let platform = platform.unwrap_or("an older Go");
-        return Some(format!(
-            "This platform builds with {platform} and downloads no other toolchain: lower the `go` line of go.mod, and use only \
-             what that version has."
-        ));
+        return Some(match path {
+            Some(path) if !is_too_new => format!(
+                "{platform}, with which this platform builds, has no package `{path}` in its standard library. A folder of the \
+                 zip's own is imported by its module's name: MODULE/{path}, with the MODULE of go.mod."
+            ),
+            Some(_) | None => format!(
+                "This platform builds with {platform} and downloads no other toolchain: lower the `go` line of go.mod, and use \
+                 only what that version has."
+            ),
+        });
     }
     if log.contains("missing go.sum entry") || log.contains("no required module provides package") {
         return Some(TIDY.to_owned());
@@ -75,7 +83,10 @@ mod tests {
                        must match format 1.23\n";
         check(too_new, "builds with go1.19.8");
         check("go version go1.24.4 linux/amd64\ngo: go.mod requires go >= 1.99.0 (running go 1.24.4)\n", "go1.24.4");
-        check("m.go:2:8: package slices is not in GOROOT (/usr/lib/go-1.19/src/slices)", "`go` line");
+        check("go: module lib listed in go.work file requires go >= 1.99 (running go 1.24.4)", "no other toolchain");
+        let missing = "go version go1.19.8 linux/amd64\nm.go:2:8: package slices is not in GOROOT (/usr/lib/go-1.19/src/slices)";
+        check(missing, "go1.19.8, with which this platform builds, has no package `slices`");
+        check("m.go:2:8: package util is not in std (/usr/lib/go-1.24/src/util)", "MODULE/util");
         check("go: github.com/pkg/errors@v0.9.1: missing go.sum entry; to add it:", "go mod tidy");
         check("m.go:2:8: no required module provides package github.com/pkg/errors; to add it:", "go mod tidy");
         check("package h: build constraints exclude all Go files in /app", "cgo off");

@@ -18,7 +18,7 @@ pub enum Program {
         entry: String,
         /// What is to be installed for the program.
         dependencies: Option<Dependencies>,
-        /// The package that the zip's single top folder makes, where its `__main__.py` is the entry: that file may import it.
+        /// The package that the zip's single top folder makes: the program may import it by that name.
         package: Option<String>,
     },
     /// A Go program.
@@ -113,7 +113,7 @@ pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&
         Language::Go => Program::Go { module, modules: Vec::new() },
         Language::Python => {
             let entry = choose_entry(&python)?;
-            let package = stripped.filter(|name| entry == "__main__.py" && is_identifier(name)).map(str::to_owned);
+            let package = stripped.filter(|name| is_identifier(name)).map(str::to_owned);
             // The files that name dependencies are read later.
             Program::Python { entry, dependencies: None, package }
         }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_top_folder_with_a_main_module_is_a_package() {
+    fn a_top_folder_is_a_package() {
         let package = |entry: &str, stripped: &str| {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(entry), "").unwrap();
@@ -231,7 +231,7 @@ mod tests {
             }
         };
         assert_eq!(package("__main__.py", "my_app"), Some("my_app".to_owned()));
-        assert_eq!(package("main.py", "my_app"), None);
+        assert_eq!(package("main.py", "my_app"), Some("my_app".to_owned()));
         for name in ["my-app", "1app", "a b", "a$(id)"] {
             assert_eq!(package("__main__.py", name), None, "{name}");
         }

@@ -2,32 +2,75 @@
 
 /// Names of functions that other platforms, or people, call from outside.
 const HANDLERS: [&str; 4] = ["lambda_handler", "handler", "handle", "main"];
+/// What a text begins and ends with, the longer first.
+const QUOTES: [&str; 4] = ["\"\"\"", "'''", "\"", "'"];
 
 /// The warning about an entry file whose handler nothing calls; None when the file uses the name beside its definition.
 pub(super) fn warning(entry: &str, source: &str) -> Option<String> {
-    let handler = HANDLERS.into_iter().find(|name| is_defined(source, name) && !is_used(source, name))?;
+    let code = without_texts(source);
+    let handler = HANDLERS.into_iter().find(|name| is_defined(&code, name) && !is_used(&code, name))?;
     Some(format!(
         "{entry} defines `{handler}`, and nothing calls it: a function is run as a program, with its input on stdin and in the \
          environment. Add at the end: if __name__ == \"__main__\": ..., which calls `{handler}` and prints the result."
     ))
 }
 
-fn is_defined(source: &str, name: &str) -> bool {
-    source.lines().any(|line| {
-        let definition = line.strip_prefix("async ").unwrap_or(line).trim_start();
-        let rest = line.starts_with(['d', 'a']).then_some(definition).and_then(|line| line.strip_prefix("def "));
-        rest.and_then(|rest| rest.trim_start().strip_prefix(name)).is_some_and(|rest| rest.trim_start().starts_with('('))
+/// The source without comments, and with nothing between quotes.
+fn without_texts(source: &str) -> String {
+    let mut code = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find(['"', '\'', '#']) {
+        code.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match QUOTES.into_iter().find(|quote| rest.starts_with(quote)) {
+            Some(quote) => {
+                code.push_str("''");
+                rest = after_text(&rest[quote.len()..], quote);
+            }
+            None => rest = rest.find('\n').map_or("", |end| &rest[end..]),
+        }
+    }
+    code + rest
+}
+
+/// What stands behind a text that ends with `quote`. A backslash takes the next character's meaning away.
+fn after_text<'a>(text: &'a str, quote: &str) -> &'a str {
+    let mut is_escaped = false;
+    for (at, character) in text.char_indices() {
+        if !is_escaped && text[at..].starts_with(quote) {
+            return &text[at + quote.len()..];
+        }
+        is_escaped = !is_escaped && character == '\\';
+    }
+    ""
+}
+
+/// Whether the handler is defined at the top level. A decorator gives what it decorates to a framework, which calls that.
+fn is_defined(code: &str, name: &str) -> bool {
+    let mut is_decorated = false;
+    code.lines().any(|line| {
+        let definition = line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ").map(str::trim_start);
+        let is_function =
+            definition.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.trim_start().starts_with('('));
+        let is_found = is_function && !is_decorated || is_lambda(line, name);
+        is_decorated = line.starts_with('@') || is_decorated && definition.is_none();
+        is_found
     })
 }
 
-/// Whether the name stands anywhere but behind `def`, outside comments.
-fn is_used(source: &str, name: &str) -> bool {
-    source.lines().map(|line| line.split('#').next().unwrap_or_default()).any(|line| {
+fn is_lambda(line: &str, name: &str) -> bool {
+    line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with("= lambda"))
+}
+
+/// Whether the name stands anywhere but where it is defined.
+fn is_used(code: &str, name: &str) -> bool {
+    code.lines().any(|line| {
         line.match_indices(name).any(|(at, _)| {
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
             let (before, after) = (&line[..at], &line[at + name.len()..]);
             let is_whole = !before.ends_with(is_word) && !after.starts_with(is_word);
-            is_whole && before.trim_end() != "def" && before.trim_end() != "async def"
+            let is_definition = matches!(before.trim_end(), "def" | "async def") || at == 0 && is_lambda(line, name);
+            is_whole && !is_definition
         })
     })
 }
@@ -42,6 +85,8 @@ mod tests {
             "def lambda_handler(event, context):\n    return {'statusCode': 200}\n",
             "import json\n\nasync def handler(event):\n    pass  # handler is called by the platform\n",
             "def main ():\n    print('x')\n",
+            "'''A doc of handler.'''\ndef handler(event):\n    print(\"handler called\", 'it\\'s # handler')\n",
+            "lambda_handler = lambda event, context: {}\n",
         ] {
             assert!(warning("main.py", source).is_some_and(|text| text.starts_with("main.py defines `")), "{source}");
         }
@@ -55,6 +100,9 @@ mod tests {
             "def main():\n    pass\n\nmain()\n",
             "class A:\n    def handler(self):\n        pass\n\nprint('x')\n",
             "def handler(event):\n    pass\n\nrun(on=handler)\n",
+            "@app.route('/')\ndef handler():\n    pass\n\napp.run()\n",
+            "def handler(event):\n    pass\n\nx = {'a': handler}  # 'quotes' \"here\"\n",
+            "x = 'not closed\ndef handler():\n",
             "print('hello')\n",
         ] {
             assert_eq!(warning("main.py", source), None, "{source}");

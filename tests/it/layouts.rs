@@ -108,7 +108,12 @@ async fn a_package_with_a_main_module_can_import_itself() {
             let answer = app.execute(&function).await.assert_outcome(200, "ok");
             assert_eq!(answer.output(), "core of myapp True myapp myapp __main__ myapp myapp\n");
         }
-        // A folder that is no package runs as before.
+        // A program beside its package's modules, as web frameworks have it.
+        let main = ("myapp/main.py", "from myapp.core import NAME\nimport data\nprint(NAME, data.X, __package__)\n");
+        let function = app.deploy(zip(&[main, core, data, init])).await;
+        let answer = app.execute(&function).await.assert_outcome(200, "ok");
+        assert_eq!(answer.output(), "core of myapp myapp None\n");
+        // A folder whose name is none of a package runs as before.
         let function = app.deploy(zip(&[("my-app/__main__.py", "import sib\nprint(sib.X)\n"), ("my-app/sib.py", "X = 1\n")])).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "1\n");
     })
@@ -126,6 +131,29 @@ async fn a_file_that_is_no_program_is_told_at_the_containers_start() {
             let said = String::from_utf8_lossy(&ended.stderr);
             assert!(ended.status.code() == Some(3) && said.contains(complaint), "{file}: {ended:?}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn what_is_probably_not_meant_is_warned_of_each_time() {
+    TestApp::run(&[], async |app| {
+        let handler = [("lambda_function.py", "def lambda_handler(event, context):\n    return {'statusCode': 200}\n")];
+        let broken = [("main.py", "print('runs')\n"), ("lib/broken.py", "this does not compile\n")];
+        for (files, warning) in [
+            (&handler[..], "lambda_function.py defines `lambda_handler`, and nothing calls it"),
+            (&broken[..], "lib/broken.py does not compile: SyntaxError"),
+        ] {
+            // A build that finds its steps in the cache warns, too.
+            for _ in 0..2 {
+                let answer = app.submit(zip(files)).await.assert_status(200);
+                let warnings = answer.body["warnings"].as_array().unwrap();
+                assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with(warning), "{warnings:?}");
+            }
+        }
+        let answer = app.submit(zip(&[("main.py", "print('fine')\n")])).await.assert_status(200);
+        assert!(answer.body.get("warnings").is_none(), "{:#}", answer.body);
     })
     .await;
 }

@@ -468,7 +468,7 @@ def make_main(path):
     main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
-    if PACKAGE:
+    if PACKAGE and os.path.basename(path) == "__main__.py":
         main.__package__ = PACKAGE
     sys.modules["__main__"] = main
     return main.__dict__
@@ -571,7 +571,7 @@ def unraisable(error, stream):
 
 
 ENTRY = os.path.abspath(sys.argv[1])
-# The package that the program's own folder is, where the program is its __main__ module.
+# The package that the program's own folder is, which the program may import by that name.
 PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
 CODE = compile_ahead(ENTRY)
 prepare_interpreter(ENTRY)
