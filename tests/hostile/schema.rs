@@ -135,7 +135,7 @@ async fn the_description_says_what_the_contract_says() {
         names
     };
     assert_eq!(properties("Function"), ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name", "version"]);
-    assert_eq!(properties("Submitted"), ["functionId", "imageId", "message"]);
+    assert_eq!(properties("Submitted"), ["functionId", "imageId", "message", "warnings"]);
     assert_eq!(properties("Problem"), ["buildLog", "code", "detail", "requestId", "status", "title"]);
     let executed = properties("Executed");
     for field in ["output", "statusCode", "executedAt", "invocationId", "outcome", "exitCode", "stderr", "truncated", "start"] {
