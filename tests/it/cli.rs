@@ -137,7 +137,10 @@ async fn a_function_lives_by_the_command_line() {
         std::fs::remove_file(code.join("common.py")).unwrap();
         write(&code, &[("main.py", "x"), ("requirements.txt", "no-such-package-of-anybody==9.9\n")]);
         let (status, _, said) = run(&["deploy", code.to_str().unwrap(), "--name", "broken"]);
-        assert!(status == 125 && said.contains("No matching distribution") && said.contains("422 build_failed"), "{said}");
+        assert!(
+            status == 125 && said.contains("not found in the package registry") && said.contains("422 build_failed"),
+            "{said}"
+        );
 
         assert_eq!(run(&["rm", "greeter"]), (0, format!("Function {id} deleted successfully\n"), String::new()));
         assert_eq!(run(&["rm", "greeter"]).0, 125);

@@ -188,6 +188,10 @@ fn store(error: &StoreError) -> Problem {
 }
 
 fn image(error: &ImageError) -> Problem {
+    // How much room lacks is for the client to know.
+    if let ImageError::LowDisk(error) = error {
+        return Problem::insufficient_storage(error);
+    }
     if let Some(problem) = trouble(error.into(), error) {
         return problem;
     }
@@ -195,8 +199,7 @@ fn image(error: &ImageError) -> Problem {
         ImageError::Package(error) => package(error),
         ImageError::Build(error) => build(error),
         ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        ImageError::LowDisk(error) => Problem::insufficient_storage(error),
-        ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
+        ImageError::LowDisk(_) | ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
     }
 }
 
