@@ -247,13 +247,15 @@ impl Deferred {
             return Err(CancelError::Ended(id, now));
         }
         let mut books = self.lock();
-        let was_last = books.waiting.remove(id).filter(|entry| !books.waiting.has(entry.function));
+        // A function without queued invocations has no trouble.
+        let is_over = books.waiting.remove(id).is_some_and(|entry| books.waiting.end_try(entry));
         if let Some(running) = books.running.get(&id) {
             running.cancel();
         }
         drop(books);
-        // A function without queued invocations has no trouble.
-        was_last.into_iter().for_each(|entry| self.free(entry.function));
+        if is_over {
+            self.begins.recover(true);
+        }
         self.tell(id, &Ok(()));
         Ok(())
     }

@@ -158,7 +158,7 @@ impl Deferred {
             Failure::Abandoned => self.settle(entry, None, &Ok(())),
             Failure::Transient(Cause::Load) => self.settle(entry, Some(pause(0)), &Ok(())),
             Failure::Transient(_) => {
-                if self.lock().waiting.hold(entry.function, Instant::now()) {
+                if self.lock().waiting.hold(entry, Instant::now()) {
                     self.begins.fail(hindrance);
                 }
                 self.settle(entry, Some(Duration::ZERO), &Ok(()));
@@ -207,7 +207,11 @@ impl Deferred {
             Some(wait) => books.waiting.push_later(entry, Instant::now() + wait),
             None => {}
         }
+        let is_over = books.waiting.end_try(entry);
         drop(books);
+        if is_over {
+            self.begins.recover(true);
+        }
         if wait.is_none() || end.is_err() {
             self.tell(entry.id, end);
         }
