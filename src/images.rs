@@ -111,6 +111,26 @@ pub enum ImageError {
     Died(#[from] tokio::task::JoinError),
 }
 
+impl ImageError {
+    /// Whether packages could not be downloaded because an index, or the way there, is down.
+    pub fn is_for_want_of_connection(&self) -> bool {
+        const SIGNS: [&str; 9] = [
+            "connection refused",
+            "connection reset",
+            "network is unreachable",
+            "name resolution",
+            "name or service not known",
+            "no such host",
+            "timed out",
+            "i/o timeout",
+            "503 service unavailable",
+        ];
+        let Self::Build(BuildError::Failed { log }) = self else { return false };
+        let said = log.to_ascii_lowercase();
+        SIGNS.iter().any(|sign| said.contains(sign))
+    }
+}
+
 impl Images {
     /// When `stop` is cancelled, builds under way end.
     pub fn new(

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::history::History;
 use crate::images::{ImageError, Images};
 use crate::instance::{End, StartError};
@@ -94,6 +94,7 @@ impl From<&InvokeError> for Failure {
         match error {
             InvokeError::Unknown(_) => Self::Abandoned,
             InvokeError::Input(_) => Self::Permanent,
+            InvokeError::Image(error) if error.is_for_want_of_connection() => Self::Transient(Cause::Service),
             InvokeError::Image(error) => match Self::from(&**error) {
                 // The zip was good once: it is the platform's limits that have changed.
                 Self::Permanent => Self::Suspect,
@@ -287,5 +288,24 @@ impl Invoker {
                 other => return Ok(other?),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::BuildError;
+
+    #[test]
+    fn an_image_is_made_again_once_its_packages_can_be_downloaded() {
+        let failed = |log: &str| {
+            let error = ImageError::from(BuildError::Failed { log: log.to_owned() });
+            Failure::from(&InvokeError::Image(Arc::new(error)))
+        };
+        let down = "error: Failed to fetch: `https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection refused";
+        assert_eq!(failed(down), Failure::Transient(Cause::Service));
+        let down = "go: example.org/m@v1.0.0: Get \"https://proxy\": dial tcp: lookup proxy: no such host";
+        assert_eq!(failed(down), Failure::Transient(Cause::Service));
+        assert_eq!(failed("No solution found when resolving dependencies"), Failure::Suspect);
     }
 }
