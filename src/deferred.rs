@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Share;
 use crate::health::Health;
 use crate::history::History;
 use crate::invoke::input::Input;
@@ -117,11 +118,11 @@ impl Deferred {
     pub async fn accept(
         self: &Arc<Self>,
         id: FunctionId,
-        input: &Input,
+        input: Input,
         key: Option<IdempotencyKey>,
     ) -> Result<InvocationId, AcceptError> {
-        let record = self.record_of(id, input)?;
-        let (this, share) = (Arc::clone(self), input.share());
+        let (record, share) = self.record_of(id, input)?;
+        let this = Arc::clone(self);
         // A task of its own: an invocation on disk must be in the queue, too, when the caller has left meanwhile.
         let accepted = self.tasks.spawn(async move {
             let accepted = this.accept_now(record, key, true).await;
@@ -137,12 +138,17 @@ impl Deferred {
     pub async fn execute(
         self: &Arc<Self>,
         id: FunctionId,
-        input: &Input,
+        input: Input,
         key: IdempotencyKey,
     ) -> Result<InvocationRecord, AcceptError> {
-        let record = self.record_of(id, input)?;
+        let (record, share) = self.record_of(id, input)?;
         let this = Arc::clone(self);
-        let begun = self.tasks.spawn(async move { this.accept_now(record, Some(key), false).await });
+        // The input is on disk only while the invocation waits, and counts until then, whoever leaves.
+        let begun = self.tasks.spawn(async move {
+            let begun = this.accept_now(record, Some(key), false).await;
+            drop(share);
+            begun
+        });
         let (id, end) = begun.await??;
         match end.await {
             Ok(Ok(())) => {}
@@ -155,10 +161,11 @@ impl Deferred {
         }
     }
 
-    fn record_of(&self, id: FunctionId, input: &Input) -> Result<InvocationRecord, AcceptError> {
+    fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<Share>), AcceptError> {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
-        Ok(InvocationRecord::queued(id, now(), input.json().to_vec()))
+        let (json, share) = input.into_json();
+        Ok((InvocationRecord::queued(id, now(), json), share))
     }
 
     /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
@@ -247,13 +254,15 @@ impl Deferred {
             return Err(CancelError::Ended(id, now));
         }
         let mut books = self.lock();
-        let was_last = books.waiting.remove(id).filter(|entry| !books.waiting.has(entry.function));
+        // A function without queued invocations has no trouble.
+        let is_over = books.waiting.remove(id).is_some_and(|entry| books.waiting.end_try(entry));
         if let Some(running) = books.running.get(&id) {
             running.cancel();
         }
         drop(books);
-        // A function without queued invocations has no trouble.
-        was_last.into_iter().for_each(|entry| self.free(entry.function));
+        if is_over {
+            self.begins.recover(true);
+        }
         self.tell(id, &Ok(()));
         Ok(())
     }

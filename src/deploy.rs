@@ -71,14 +71,20 @@ pub struct Upload {
 #[derive(Debug)]
 struct Built {
     version: VersionRecord,
-    zip: Vec<u8>,
+    /// Read into memory for the store only: an update may wait long for a container.
+    zip: Fleeting<File>,
     log: String,
     warnings: Vec<String>,
 }
 
 impl Built {
-    fn package(&self) -> Package<'_> {
-        Package { zip: &self.zip, build_log: &self.log, warnings: &self.warnings }
+    async fn zip(&self) -> Result<Vec<u8>, DeployError> {
+        let mut zip = self.zip.share()?;
+        Ok(tokio::task::spawn_blocking(move || read_again(&mut zip)).await??)
+    }
+
+    fn package<'a>(&'a self, zip: &'a [u8]) -> Package<'a> {
+        Package { zip, build_log: &self.log, warnings: &self.warnings }
     }
 }
 
@@ -125,21 +131,23 @@ impl Deployer {
             let language = language.map_or("", Language::as_str);
             IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
         });
-        let settings = Settings::default().with(settings, &self.limits)?;
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
+        // First of all: the limits of today do not matter to a request that was carried out before.
         if let Some(deployed) = self.carried_out(key.as_ref()).await? {
             return Ok(deployed);
         }
+        let settings = Settings::default().with(settings, &self.limits)?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
         let _held = self.images.hold(version);
         let built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        drop(place);
         let created_at = built.version.created_at;
         let (executions, version_record) = (Executions::default(), built.version.clone());
         let record =
             Record { id, name, created_at, executions, settings, version: version_record, former: None, last_version: 1 };
-        self.store.insert(&record, built.package(), key.as_ref()).await?;
+        self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?;
         let function = self.registry.insert(record.into());
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
@@ -155,7 +163,7 @@ impl Deployer {
         place: &Place,
         id: VersionId,
         name: &FunctionName,
-        (mut zip, zip_sha256): (Fleeting<File>, String),
+        (zip, zip_sha256): (Fleeting<File>, String),
         (language, live): (Option<Language>, Option<LiveLog>),
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
@@ -164,7 +172,6 @@ impl Deployer {
         let turn = self.images.turn(place, stop).await?;
         let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
         drop(turn);
-        let zip = zip.with(read_again).await??;
         if stop.is_cancelled() {
             // Nobody will ever know of it.
             return Err(DeployError::Image(BuildError::Cancelled.into()));
@@ -177,7 +184,7 @@ impl Deployer {
                 Program::Go { .. } => None,
             },
             created_at,
-            zip_size: zip.len() as u64,
+            zip_size: zip.share()?.metadata()?.len(),
             zip_sha256,
             unpacked_size: package.size,
             image: built.image,

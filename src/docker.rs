@@ -122,7 +122,17 @@ impl DockerError {
 
     /// Whether it means that the daemon itself was in trouble, whatever it was asked for.
     pub fn is_daemons_own(&self) -> bool {
-        const SIGNS: [&str; 4] = ["context deadline exceeded", "connection refused", "transport is closing", "unexpected eof"];
+        const SIGNS: [&str; 9] = [
+            "context deadline exceeded",
+            "connection refused",
+            "transport is closing",
+            "unexpected eof",
+            "read-only file system",
+            "input/output error",
+            "cannot allocate memory",
+            "too many open files",
+            "resource temporarily unavailable",
+        ];
         let Self::Failed { message, .. } = self else { return false };
         let said = message.to_ascii_lowercase();
         said.contains("error response from daemon") && SIGNS.iter().any(|sign| said.contains(sign))
@@ -136,7 +146,8 @@ impl DockerError {
 
 /// Whether what a build or a command said means that the disk is full.
 pub fn is_disk_full(said: &str) -> bool {
-    said.to_ascii_lowercase().contains("no space left on device")
+    let said = said.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"].iter().any(|sign| said.contains(sign))
 }
 
 /// The docker client of this machine.

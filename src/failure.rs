@@ -191,8 +191,22 @@ mod tests {
             let name = error.to_string();
             assert_eq!(started(error), Failure::Transient(Cause::Docker), "{name}");
         }
-        let full = "docker: Error response from daemon: mkdir /var/lib/docker/overlay2/x: no space left on device";
-        assert_eq!(started(said(full)), Failure::Transient(Cause::Disk));
+        let of_machine = [
+            "mkdir /var/lib/docker/overlay2/x: read-only file system",
+            "open /var/lib/docker/containers/x/hostname: input/output error",
+            "failed to create task for container: fork/exec /usr/bin/containerd-shim: cannot allocate memory",
+            "failed to create endpoint: socket: too many open files",
+            "failed to create task for container: fork/exec /usr/bin/runc: resource temporarily unavailable",
+        ];
+        for trouble in of_machine {
+            let error = said(&format!("docker: Error response from daemon: {trouble}"));
+            assert_eq!(started(error), Failure::Transient(Cause::Docker), "{trouble}");
+            assert_eq!(started(said(trouble)), Failure::Suspect, "the function's own words: {trouble}");
+        }
+        for full in ["no space left on device", "disk quota exceeded"] {
+            let full = format!("docker: Error response from daemon: mkdir /var/lib/docker/overlay2/x: {full}");
+            assert_eq!(started(said(&full)), Failure::Transient(Cause::Disk));
+        }
         let full = || BuildError::Failed { log: "pip: [Errno 28] No space left on device".to_owned() };
         assert_eq!(Failure::from(&ImageError::from(full())), Failure::Transient(Cause::Disk));
         assert_eq!(Failure::from(&io::Error::from(io::ErrorKind::StorageFull)), Failure::Transient(Cause::Disk));

@@ -111,6 +111,26 @@ pub enum ImageError {
     Died(#[from] tokio::task::JoinError),
 }
 
+impl ImageError {
+    /// Whether packages could not be downloaded because an index, or the way there, is down.
+    pub fn is_for_want_of_connection(&self) -> bool {
+        const SIGNS: [&str; 9] = [
+            "connection refused",
+            "connection reset",
+            "network is unreachable",
+            "name resolution",
+            "name or service not known",
+            "no such host",
+            "timed out",
+            "i/o timeout",
+            "503 service unavailable",
+        ];
+        let Self::Build(BuildError::Failed { log }) = self else { return false };
+        let said = log.to_ascii_lowercase();
+        SIGNS.iter().any(|sign| said.contains(sign))
+    }
+}
+
 impl Images {
     /// When `stop` is cancelled, builds under way end.
     pub fn new(
@@ -151,8 +171,12 @@ impl Images {
     /// Whether a function runs it, or goes back to it, or is about to.
     fn is_needed(&self, id: VersionId) -> bool {
         // In this order: it is in the registry before it is let go.
-        self.held().contains_key(&id)
+        self.is_held(id)
             || self.registry.get(id.function).is_some_and(|function| function.versions().any(|version| version.id == id))
+    }
+
+    fn is_held(&self, id: VersionId) -> bool {
+        self.held().contains_key(&id)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<VersionId, usize>> {
@@ -203,7 +227,9 @@ impl Images {
 
     async fn make_again(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
         tracing::info!(function.id = %version.id.function, version = version.id.number, "the image is gone: building it again");
-        let turn = self.turn(&self.enter()?, &self.stop).await?;
+        // Held as long as the turn: a build that goes on takes a place.
+        let place = self.enter()?;
+        let turn = self.turn(&place, &self.stop).await?;
         let zip = self.store.zip(version.id).await?.ok_or(ImageError::Deleted)?;
         let mut file = self.scratch.file().await?;
         file.with(move |file| file.write_all(&zip).and_then(|()| file.rewind())).await??;
@@ -215,7 +241,7 @@ impl Images {
             unpacked_size: Some(version.unpacked_size),
         };
         let (_, built) = self.make(&turn, &draft, file.share()?, None, &self.stop).await?;
-        drop(turn);
+        drop((turn, place));
         if !self.store.set_image(version.id, &built.image, &built.log).await? || !self.is_needed(version.id) {
             self.remove_later(version.id);
             return Err(ImageError::Deleted);
@@ -339,7 +365,12 @@ impl Images {
             if !image.is_there {
                 continue;
             }
-            match self.builder.remove_image(version.id, || false).await {
+            // A version that is made ready for use is about to start an instance.
+            if self.is_held(version.id) {
+                is_in_the_way = true;
+                continue;
+            }
+            match self.builder.remove_image(version.id, || self.is_held(version.id)).await {
                 Ok(()) => {}
                 Err(error) if error.is_in_use() => {
                     is_in_the_way = true;

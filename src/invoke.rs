@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::history::History;
 use crate::images::{ImageError, Images};
 use crate::instance::{End, StartError};
@@ -94,6 +94,7 @@ impl From<&InvokeError> for Failure {
         match error {
             InvokeError::Unknown(_) => Self::Abandoned,
             InvokeError::Input(_) => Self::Permanent,
+            InvokeError::Image(error) if error.is_for_want_of_connection() => Self::Transient(Cause::Service),
             InvokeError::Image(error) => match Self::from(&**error) {
                 // The zip was good once: it is the platform's limits that have changed.
                 Self::Permanent => Self::Suspect,
@@ -114,6 +115,16 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Refuses an input that the function does not take.
+    pub fn check(&self, input: &Input) -> Result<(), InputError> {
+        input.check(&self.function.settings)
+    }
+
+    /// Gives the instance back unused.
+    pub fn release(self) {
+        self.lease.release();
+    }
+
     /// The record of an invocation that begins on it.
     pub fn begin(&self, record: InvocationRecord) -> InvocationRecord {
         InvocationRecord {
@@ -162,7 +173,7 @@ impl Invoker {
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let created_at = now();
-        let ready = self.prepare(id, &input, false).await?;
+        let ready = self.prepare(id, Some(&input), false).await?;
         // Only now: who waits for an instance holds no copy of the input.
         let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
         let running = self.begin(record.id);
@@ -175,13 +186,14 @@ impl Invoker {
         Ok(invocation)
     }
 
-    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for.
-    pub async fn prepare(&self, id: FunctionId, input: &Input, is_background: bool) -> Result<Ready, InvokeError> {
+    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for. Without its
+    /// input, that is to be checked afterwards.
+    pub async fn prepare(&self, id: FunctionId, input: Option<&Input>, is_background: bool) -> Result<Ready, InvokeError> {
         let arrived = Instant::now();
         let mut wait = Wait { since: arrived, is_admitted: is_background, patience: None, is_background };
         loop {
             let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
-            input.check(&function.settings)?;
+            input.map_or(Ok(()), |input| input.check(&function.settings))?;
             let span = tracing::debug_span!("queue", function.id = %id);
             match self.lease(&function, wait).instrument(span).await {
                 // What has come after it is in the registry before it is retired, and so is its absence. It keeps its place in line.
@@ -276,5 +288,24 @@ impl Invoker {
                 other => return Ok(other?),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::BuildError;
+
+    #[test]
+    fn an_image_is_made_again_once_its_packages_can_be_downloaded() {
+        let failed = |log: &str| {
+            let error = ImageError::from(BuildError::Failed { log: log.to_owned() });
+            Failure::from(&InvokeError::Image(Arc::new(error)))
+        };
+        let down = "error: Failed to fetch: `https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection refused";
+        assert_eq!(failed(down), Failure::Transient(Cause::Service));
+        let down = "go: example.org/m@v1.0.0: Get \"https://proxy\": dial tcp: lookup proxy: no such host";
+        assert_eq!(failed(down), Failure::Transient(Cause::Service));
+        assert_eq!(failed("No solution found when resolving dependencies"), Failure::Suspect);
     }
 }

@@ -9,7 +9,7 @@ use crate::builder::Builder;
 use crate::docker::{Docker, DockerError, label};
 use crate::platform::Platform;
 use crate::registry::{Registry, Version};
-use crate::store::{Store, StoreError};
+use crate::store::{Image, Store, StoreError};
 use crate::types::VersionId;
 
 /// Why it could not be done.
@@ -39,11 +39,12 @@ pub async fn run(
         remove_containers(docker, &[&ours], Some(&this_run)).await?;
     }
     // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
-    let versions: HashMap<VersionId, Arc<Version>> = registry
+    // So do the versions' images as they are before the lists: a list says nothing about an image that is made again after the list.
+    let versions: HashMap<VersionId, (Arc<Version>, Image, u64)> = registry
         .list()
         .iter()
         .flat_map(|function| function.versions())
-        .map(|version| (version.id, Arc::clone(version)))
+        .map(|version| (version.id, (Arc::clone(version), version.image(), version.made_again())))
         .collect();
     let filter = format!("label={ours}");
     let all = docker.images(&["dangling=false", &filter]).await?;
@@ -54,7 +55,7 @@ pub async fn run(
         // Under another name it is a person's: labels are inherited.
         let Some(id) = builder.version_of(&image.repository, &image.tag) else { continue };
         match versions.get(&id) {
-            Some(version) if version.image().id.as_str() == image.id => drop(there.insert(id)),
+            Some((_, known, _)) if known.id.as_str() == image.id => drop(there.insert(id)),
             // Of a submit that has come meanwhile.
             _ if of_this_run.contains(image.id.as_str()) => {}
             _ => {
@@ -75,8 +76,10 @@ pub async fn run(
     }
     builder.remove_unused_packages().await?;
     let mut lost = Vec::new();
-    for version in versions.values() {
-        let image = version.image();
+    for (version, image, made_again) in versions.values() {
+        if version.made_again() != *made_again {
+            continue;
+        }
         let is_known = there.contains(&version.id) || of_this_run.contains(image.id.as_str());
         if is_known != image.is_there {
             if is_known {

@@ -41,8 +41,8 @@ type Lane = BTreeMap<u64, Entry>;
 struct Hold {
     until: Instant,
     pauses: ExponentialBackoff,
-    /// One invocation is being tried; the others wait for the result.
-    is_tried: bool,
+    /// The number of the invocation that is being tried; the others wait for the result.
+    tried: Option<u64>,
 }
 
 impl Queue {
@@ -55,11 +55,6 @@ impl Queue {
     /// How many invocations wait.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
-    }
-
-    /// Whether invocations of a function wait for their turn.
-    pub(super) fn has(&self, function: FunctionId) -> bool {
-        self.lanes.contains_key(&function)
     }
 
     /// Queues an invocation at its place.
@@ -86,16 +81,16 @@ impl Queue {
         }
         for _ in 0..self.turns.len() {
             let function = self.turns.pop_front()?;
-            match self.held.get_mut(&function) {
-                Some(hold) if hold.is_tried || now < hold.until => {
-                    self.turns.push_back(function);
-                    continue;
-                }
-                Some(hold) => hold.is_tried = true,
-                None => {}
+            let mut hold = self.held.get_mut(&function);
+            if hold.as_ref().is_some_and(|hold| hold.tried.is_some() || now < hold.until) {
+                self.turns.push_back(function);
+                continue;
             }
             let lane = self.lanes.get_mut(&function)?;
-            let (_, entry) = lane.pop_first()?;
+            let (number, entry) = lane.pop_first()?;
+            if let Some(hold) = &mut hold {
+                hold.tried = Some(number);
+            }
             if lane.is_empty() {
                 self.lanes.remove(&function);
             } else {
@@ -109,7 +104,7 @@ impl Queue {
 
     /// When, without anything new, an invocation may have its turn.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let held = self.held.iter().filter(|(function, hold)| !hold.is_tried && self.lanes.contains_key(function));
+        let held = self.held.iter().filter(|(function, hold)| hold.tried.is_none() && self.lanes.contains_key(function));
         let held = held.map(|(_, hold)| hold.until);
         self.later.keys().map(|&(due, _)| due).next().into_iter().chain(held).min()
     }
@@ -133,16 +128,28 @@ impl Queue {
         Some(entry)
     }
 
-    /// Has a function's invocations wait, longer each time; then one of them is tried. True when they were not held.
-    pub(super) fn hold(&mut self, function: FunctionId, now: Instant) -> bool {
-        let new = || Hold { until: now, pauses: retry::pauses(), is_tried: true };
-        let was_held = self.held.contains_key(&function);
-        let hold = self.held.entry(function).or_insert_with(new);
+    /// Has the invocations of an invocation's function wait, longer each time; then one of them is tried. True when they were not
+    /// held.
+    pub(super) fn hold(&mut self, entry: Entry, now: Instant) -> bool {
+        let was_held = self.held.contains_key(&entry.function);
+        let new = || Hold { until: now, pauses: retry::pauses(), tried: Some(entry.number) };
+        let hold = self.held.entry(entry.function).or_insert_with(new);
         // A failure of an invocation that began before the hold tells nothing new.
-        if std::mem::take(&mut hold.is_tried) {
+        if hold.tried.take_if(|&mut tried| tried == entry.number).is_some() {
             hold.until = now + hold.pauses.next().unwrap_or(Duration::ZERO);
         }
         !was_held
+    }
+
+    /// Ends the try of an invocation, whatever the try came to, so that another invocation of the function may be tried. True when
+    /// the function was held and none of its invocations is left, so that the function is held no more.
+    pub(super) fn end_try(&mut self, entry: Entry) -> bool {
+        let Some(hold) = self.held.get_mut(&entry.function) else { return false };
+        hold.tried.take_if(|&mut tried| tried == entry.number);
+        let is_left = hold.tried.is_some()
+            || self.lanes.contains_key(&entry.function)
+            || self.later.values().any(|later| later.function == entry.function);
+        !is_left && self.free(entry.function)
     }
 
     /// Lets a function's invocations go on. True when they were held.
@@ -200,17 +207,42 @@ mod tests {
         let (first, second) = (queue.pop(now).unwrap(), queue.pop(now).unwrap());
         assert_eq!((first.function, second.function), (a, b));
         queue.push(first);
-        assert!(queue.hold(a, now));
+        assert!(queue.hold(first, now));
         let due = queue.next_due().unwrap();
-        assert!(!queue.hold(a, now));
+        assert!(!queue.hold(first, now));
         assert_eq!(queue.next_due(), Some(due), "two that fail at one time are one failure");
         assert!(now < due && order(&mut queue, now).is_empty());
         assert_eq!(order(&mut queue, due), [(a, 1)], "one at a time");
         assert_eq!(queue.next_due(), None);
-        queue.hold(a, due);
+        queue.hold(first, due);
         assert!(due + (due - now) / 2 < queue.next_due().unwrap(), "pauses grow");
         assert!(queue.free(a) && !queue.free(a));
         assert_eq!(order(&mut queue, due), [(a, 2), (a, 3)]);
+    }
+
+    #[test]
+    fn a_try_that_ends_without_news_has_the_next_one_tried() {
+        let a = FunctionId::random();
+        let mut queue = queue_of(&[a, a, a]);
+        let now = Instant::now();
+        let (first, second) = (queue.pop(now).unwrap(), queue.pop(now).unwrap());
+        queue.push(first);
+        queue.hold(first, now);
+        let due = queue.next_due().unwrap();
+        assert_eq!(queue.pop(due), Some(first));
+        assert!(!queue.end_try(second), "the end of an invocation that is not the one that is tried");
+        assert_eq!((queue.pop(due), queue.next_due()), (None, None));
+        // All containers are in use: the invocation waits again for a while.
+        queue.push_later(first, due + Duration::from_secs(5));
+        assert!(!queue.end_try(first));
+        assert_eq!(queue.next_due(), Some(due));
+        let third = queue.pop(due).unwrap();
+        assert_eq!(third.number, 3);
+        // A client takes the invocation back, or the service stops.
+        assert!(!queue.end_try(third), "the first still waits");
+        assert_eq!(queue.pop(due + Duration::from_secs(5)), Some(first));
+        assert!(queue.end_try(first), "nothing waits any more, so there is no trouble");
+        assert!(!queue.end_try(first) && !queue.free(a));
     }
 
     #[test]

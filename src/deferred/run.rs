@@ -113,24 +113,32 @@ impl Deferred {
     }
 
     async fn execute_now(&self, Entry { id, function, .. }: Entry, is_background: bool) -> Begun {
-        let record = match self.store.invocation(id).await.map_err(Arc::new)? {
-            Some(record) if record.outcome == state::QUEUED => record,
-            // The invocation was cancelled, or went with its function.
-            Some(_) | None => return Ok(()),
+        // The input stays on disk while the invocation waits for an instance.
+        let ready = self.invoker.prepare(function, None, is_background).await?;
+        let (record, input) = match self.load(id).await {
+            Ok(Some((record, Some(input)))) => (record, input),
+            other => {
+                ready.release();
+                if other?.is_some() {
+                    self.give_up(id, "its input can't be read".to_owned()).await;
+                }
+                return Ok(());
+            }
         };
-        let Some(input) = serde_json::from_slice(&record.input).ok().and_then(|object| Input::parse(object).ok()) else {
-            self.give_up(id, "its input can't be read".to_owned()).await;
-            return Ok(());
-        };
-        let ready = self.invoker.prepare(function, &input, is_background).await?;
+        if let Err(error) = ready.check(&input) {
+            ready.release();
+            return Err(InvokeError::from(error).into());
+        }
         let running = self.invoker.begin(id);
         let mut record = ready.begin(record);
         record.outcome = state::RUNNING.to_owned();
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
         record.queued = Some(Duration::from_millis(since));
-        // On error the instance is free for synchronous executions, which need no disk.
-        if !self.store.update_invocation(&record, state::QUEUED).await.map_err(Arc::new)? {
-            return Ok(());
+        let written = self.store.update_invocation(&record, state::QUEUED).await;
+        if !matches!(written, Ok(true)) {
+            // The instance is free for synchronous executions, which need no disk.
+            ready.release();
+            return written.map(drop).map_err(|error| Arc::new(error).into());
         }
         self.free(function);
         let invocation = self.invoker.run(ready, id, input, running.output()).await;
@@ -139,6 +147,18 @@ impl Deferred {
         record.queued = queued;
         self.write(&record, state::RUNNING).await;
         Ok(())
+    }
+
+    /// An invocation that is to begin, and the only copy of its input, where that can be read. None where nothing is to begin.
+    async fn load(&self, id: InvocationId) -> Result<Option<(InvocationRecord, Option<Input>)>, Hindrance> {
+        let mut record = match self.store.invocation(id).await.map_err(Arc::new)? {
+            Some(record) if record.outcome == state::QUEUED => record,
+            // The invocation was cancelled, or went with its function.
+            Some(_) | None => return Ok(None),
+        };
+        let json = std::mem::take(&mut record.input);
+        let input = serde_json::from_slice(&json).ok().and_then(|object| Input::parse(object).ok());
+        Ok(Some((record, input)))
     }
 
     /// Has an invocation of the background wait again, or gives the invocation up.
@@ -158,7 +178,7 @@ impl Deferred {
             Failure::Abandoned => self.settle(entry, None, &Ok(())),
             Failure::Transient(Cause::Load) => self.settle(entry, Some(pause(0)), &Ok(())),
             Failure::Transient(_) => {
-                if self.lock().waiting.hold(entry.function, Instant::now()) {
+                if self.lock().waiting.hold(entry, Instant::now()) {
                     self.begins.fail(hindrance);
                 }
                 self.settle(entry, Some(Duration::ZERO), &Ok(()));
@@ -207,7 +227,11 @@ impl Deferred {
             Some(wait) => books.waiting.push_later(entry, Instant::now() + wait),
             None => {}
         }
+        let is_over = books.waiting.end_try(entry);
         drop(books);
+        if is_over {
+            self.begins.recover(true);
+        }
         if wait.is_none() || end.is_err() {
             self.tell(entry.id, end);
         }

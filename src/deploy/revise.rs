@@ -60,6 +60,8 @@ impl Deployer {
         let _held = self.images.hold(version);
         let called = name.as_ref().unwrap_or(&function.name);
         let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
+        // The wait for a container takes no place from builds.
+        drop(place);
         let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
         let plan = Plan { name, settings, version: Some(made), built: Some(built), key };
@@ -190,7 +192,11 @@ impl Deployer {
             former: next.former.as_ref().map(|version| version.id.number),
             max_versions: self.limits.max_versions,
         };
-        let built = to.built.as_ref().map(|built| (&built.version, built.package()));
+        let zip = match &to.built {
+            Some(built) => built.zip().await?,
+            None => Vec::new(),
+        };
+        let built = to.built.as_ref().map(|built| (&built.version, built.package(&zip)));
         if !self.store.update(&update, built, to.key.as_ref()).await? {
             self.function(next.id)?;
             return Err(UnknownVersion(next.version.id).into());

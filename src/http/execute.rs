@@ -246,7 +246,7 @@ async fn execute_or_defer(
     if !prefers_async(headers) {
         let Some(key) = key else { return execute(state, id, input).await };
         span.record("function.id", tracing::field::display(id));
-        let record = state.deferred.execute(id, &input, key).await?;
+        let record = state.deferred.execute(id, input, key).await?;
         span.record("invocation.id", tracing::field::display(record.id));
         if record.outcome == state::CANCELLED {
             return Err(Problem::cancelled(record.id));
@@ -254,9 +254,7 @@ async fn execute_or_defer(
         return Ok(answer(executed(&record)));
     }
     span.record("function.id", tracing::field::display(id));
-    let id = state.deferred.accept(id, &input, key).await?;
-    // The input is in the store now, and is not held for as long as the invocation is waited for.
-    drop(input);
+    let id = state.deferred.accept(id, input, key).await?;
     span.record("invocation.id", tracing::field::display(id));
     let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
     // One that came before may be further.

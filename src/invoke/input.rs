@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -17,7 +16,7 @@ use crate::settings::variable::{MAX_VALUE, is_name, is_reserved};
 pub struct Input {
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
-    share: Option<Arc<Share>>,
+    share: Option<Share>,
 }
 
 /// Why an input is refused.
@@ -75,12 +74,7 @@ impl Input {
     pub fn within(self, mut share: Share) -> Result<Self, Exhausted> {
         let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
         share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
-        Ok(Self { share: Some(Arc::new(share)), ..self })
-    }
-
-    /// The share that the input counts in, for who keeps a copy of the input.
-    pub fn share(&self) -> Option<Arc<Share>> {
-        self.share.clone()
+        Ok(Self { share: Some(share), ..self })
     }
 
     /// Refuses what would replace a secret of the function.
@@ -94,6 +88,11 @@ impl Input {
     /// The whole input as JSON.
     pub fn json(&self) -> &[u8] {
         &self.stdin
+    }
+
+    /// The whole input as JSON, and the share that the JSON counts in.
+    pub fn into_json(self) -> (Vec<u8>, Option<Share>) {
+        (self.stdin, self.share)
     }
 
     /// Environment variables, and what stands on stdin.

@@ -105,12 +105,17 @@ impl State {
         counts.into_iter().collect()
     }
 
-    /// Waiters that no instance which comes up is meant for.
+    /// Waiters that clients wait for and that no instance which comes up is meant for.
     pub(super) fn uncovered(&self) -> usize {
         if self.waiting == 0 {
             return 0;
         }
-        self.queues.iter().map(|(&revision, queue)| queue.waiters.len().saturating_sub(self.count(revision).starting)).sum()
+        let uncovered = |(&revision, queue): (&Revision, &Queue)| {
+            // Waiters in the background come last.
+            let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
+            urgent.saturating_sub(self.count(revision).starting)
+        };
+        self.queues.iter().map(uncovered).sum()
     }
 
     /// Makes room in the books for a function.

@@ -112,3 +112,30 @@ async fn inputs_that_wait_for_a_container_stay_within_the_budget() {
     .await;
     service.delete_all(dir.path()).await;
 }
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn inputs_with_a_key_wait_on_disk() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "600s"), ("QUEUE_TIMEOUT", "600s")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let id = service.deploy(python("import time\ntime.sleep(500)\n")).await;
+    let before = service.memory();
+    let input: serde_json::Map<_, _> = (0..16).map(|n| (format!("k{n}"), "x".repeat(64_000).into())).collect();
+    let body = serde_json::json!({"functionId": id, "input": input}).to_string();
+    let client = reqwest::Client::new();
+    // A few at a time, so that only what waits is counted; the clients leave.
+    for n in 0..100 {
+        let request =
+            client.post(format!("{}/api/execute", service.url)).body(body.clone()).header("idempotency-key", n.to_string());
+        let request = request.header("content-type", "application/json").timeout(Duration::from_secs(60));
+        tokio::spawn(async move { request.send().await.map(|answer| answer.status()) });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let most = service.memory();
+    println!("the memory went from {} to {} MB", before >> 20, most >> 20);
+    assert!(most < before + SLACK / 2, "{before} -> {most}");
+    service.delete_all(dir.path()).await;
+}

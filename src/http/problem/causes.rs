@@ -15,7 +15,6 @@ use crate::deploy::{DeleteError, DeployError};
 use crate::disk::{self, LowDisk};
 use crate::failure::{Cause, Failure};
 use crate::images::ImageError;
-use crate::instance::StartError;
 use crate::invoke::InvokeError;
 use crate::invoke::input::InputError;
 use crate::package::{DependencyError, DetectError, PackageError};
@@ -127,7 +126,6 @@ fn acquire(error: AcquireError) -> Problem {
     let specific = || match &error {
         AcquireError::ShuttingDown => Problem::shutting_down(),
         AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", &error),
-        AcquireError::Start(start) if matches!(**start, StartError::Timeout) => Problem::docker(&error),
         AcquireError::Start(_) => Problem::start_failed(&error),
         AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Problem::overloaded(&error),
     };
