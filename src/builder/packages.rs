@@ -277,6 +277,7 @@ impl Packages {
             network,
             memory: self.settings.memory,
             cpus: self.settings.cpus,
+            runtime: self.settings.runtime.as_deref(),
             exec,
             limit: job.left(),
             live: job.live,
