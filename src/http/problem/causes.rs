@@ -258,7 +258,7 @@ fn build(error: &BuildError) -> Problem {
         }
         BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         BuildError::Dependencies(error) => dependencies(error),
-        BuildError::SourceBuild(_) | BuildError::Tree(_) => {
+        BuildError::SourceBuild(_) | BuildError::NoNetwork | BuildError::Tree(_) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
         }
         BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Problem::overloaded(error),
