@@ -228,8 +228,9 @@ impl Builder {
             error => BuildError::Runtime(error),
         })?;
         let deadline = Instant::now() + self.settings.timeout;
-        let job = Job { runtime: &runtime, live: source.live, deadline, stop };
-        let packages = self.fetch(source.program, &job).await?;
+        let mut job = Job { runtime: &runtime, live: source.live, deadline, stop };
+        let packages = self.fetch(source.program, &mut job).await?;
+        let deadline = job.deadline;
         let base = packages.as_ref().map_or(runtime.as_str(), |packages| packages.image.as_str());
         let place = packages.as_ref().map(|packages| packages.place.as_str());
         let text = dockerfile::render(source.program, base, place, (self.platform.id(), source.id));
@@ -272,7 +273,7 @@ impl Builder {
     }
 
     /// What the program is to be built upon beside its runtime.
-    async fn fetch(&self, program: &Program, job: &Job<'_>) -> Result<Option<Held>, BuildError> {
+    async fn fetch(&self, program: &Program, job: &mut Job<'_>) -> Result<Option<Held>, BuildError> {
         match program {
             Program::Python { dependencies: Some(wanted), .. } => self.packages.python(wanted, job).await,
             Program::Go { modules, .. } if !modules.is_empty() => self.packages.go(modules, job).await.map(Some),

@@ -122,6 +122,8 @@ pub struct Builds {
     pub network: BuildNetwork,
     /// BUILD_ENV: the service's own variables that downloads see, where they are set, with their values.
     pub environment: Vec<(String, Secret)>,
+    /// DOCKER_RUNTIME of the containers that download.
+    pub runtime: Option<String>,
     /// IMAGE_CACHE_LIMIT: what functions' images may take together, in bytes; None for no limit.
     pub image_cache_limit: Option<u64>,
     /// MIN_FREE_DISK: with less than this free, in bytes, no submit is taken.
@@ -269,6 +271,7 @@ impl Config {
                 buildkit: vars.read("DOCKER_BUILDKIT", false, "0 or 1", parse_bit)?,
                 network: vars.read("BUILD_NETWORK", BuildNetwork::Default, "default or none", parse_network)?,
                 environment: vars.build_environment()?,
+                runtime: sandbox.runtime.clone(),
                 image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
                 min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
             },

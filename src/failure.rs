@@ -124,6 +124,7 @@ impl From<&BuildError> for Failure {
             | BuildError::NotMain { .. }
             | BuildError::Dependencies(_)
             | BuildError::SourceBuild(_)
+            | BuildError::NoNetwork
             | BuildError::Tree(_)
             | BuildError::Timeout { .. } => Self::Suspect,
         }

@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use dependencies::{Dependencies, DependencyError};
 pub use detect::{DetectError, Program};
 pub use path::InvalidPath;
-pub use requirements::{Requirements, Role, of_export};
+pub use requirements::{RequirementFile, Requirements, Role, of_export};
 
 use crate::types::Language;
 
@@ -79,6 +79,9 @@ pub enum PackageError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// Over the limit on what says which Go modules are wanted.
+    #[error("the zip's go.mod, go.sum, go.work and go.work.sum have more than {} bytes together", modules::MAX_TOTAL)]
+    ModulesTooLarge,
     /// It is not clear what to run.
     #[error(transparent)]
     Detect(#[from] DetectError),
@@ -107,7 +110,7 @@ pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Langu
     let mut program = detect::detect(folder, language, unpacked.stripped.as_deref())?;
     match &mut program {
         Program::Python { dependencies, .. } => *dependencies = dependencies::find(folder)?,
-        Program::Go { modules, .. } => *modules = modules::find(folder).map_err(PackageError::Io)?,
+        Program::Go { modules, .. } => *modules = modules::find(folder)?,
     }
     let warnings = warnings::of(folder, &program).map_err(PackageError::Io)?;
     Ok(Package { program, size: unpacked.size, warnings })

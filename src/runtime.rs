@@ -93,7 +93,13 @@ impl Runtimes {
     pub async fn ensure(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
         let (base, files) = self.sources(language);
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
-        let _building = self.building[&language].lock().await;
+        let _building = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(failed(DockerError::Cancelled)),
+            locked = tokio::time::timeout(BUILD_LIMIT, self.building[&language].lock()) => {
+                locked.map_err(|_| failed(DockerError::Timeout { limit: BUILD_LIMIT }))?
+            }
+        };
         let tag = self.current(language).await.map_err(failed)?;
         if self.docker.image(&tag).await.map_err(failed)?.is_some() {
             return Ok(tag);

@@ -36,6 +36,9 @@ pub enum BuildError {
          (PYTHON_ALLOW_SOURCE_BUILDS); leave it out, and name packages that have wheels"
     )]
     SourceBuild(String),
+    /// Nothing that installs packages is there, and nothing may fetch it.
+    #[error("Python packages are not installed here: the service's downloads have no network (BUILD_NETWORK is none)")]
+    NoNetwork,
     /// What was installed is no tree of files.
     #[error(transparent)]
     Tree(TreeError),
@@ -100,6 +103,7 @@ pub(super) fn result_of(built: &Result<Built, BuildError>) -> &'static str {
             | BuildError::NotMain { .. }
             | BuildError::Dependencies(_)
             | BuildError::SourceBuild(_)
+            | BuildError::NoNetwork
             | BuildError::Tree(_),
         ) => "failed",
         Err(BuildError::Timeout { .. }) => "timeout",

@@ -4,12 +4,14 @@
 mod installer;
 
 use std::collections::HashMap;
-use std::io::{BufWriter, Read};
+use std::hash::{Hash, Hasher};
+use std::io::{self, BufWriter, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::sync::MutexGuard as MutexHeld;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,7 +20,7 @@ use super::request::{self, Request};
 use super::tree::{self, TreeError};
 use crate::config::{BuildNetwork, Builds, Secret};
 use crate::docker::{Docker, DockerError, DownloadSpec, Downloaded, Layer, LiveLog, Mask, label};
-use crate::package::{self, Dependencies, Requirements};
+use crate::package::{self, Dependencies, DependencyError, Requirements};
 use crate::platform::Platform;
 use crate::scratch::Scratch;
 use crate::types::Language;
@@ -91,6 +93,15 @@ impl Job<'_> {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+
+    /// Waits for a lock, which another build may hold for as long as a build takes.
+    async fn lock<'a, T>(&self, lock: &'a tokio::sync::Mutex<T>, limit: Duration) -> Result<MutexHeld<'a, T>, BuildError> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(BuildError::Cancelled),
+            locked = time::timeout_at(self.deadline, lock.lock()) => locked.map_err(|_| BuildError::Timeout { limit }),
+        }
+    }
 }
 
 impl Packages {
@@ -109,26 +120,25 @@ impl Packages {
     }
 
     /// The image with what a Python program depends on; None when that is nothing.
-    pub(super) async fn python(self: &Arc<Self>, wanted: &Dependencies, job: &Job<'_>) -> Result<Option<Held>, BuildError> {
+    pub(super) async fn python(self: &Arc<Self>, wanted: &Dependencies, job: &mut Job<'_>) -> Result<Option<Held>, BuildError> {
         let is_index = |name: &str| name.starts_with("PIP_") || name.starts_with("UV_");
-        let mut parts = vec![PYTHON.to_owned(), UV.to_owned(), self.settings.allow_source_builds.to_string()];
-        parts.push(format!("{wanted:?}"));
-        let image = self.image(Language::Python, parts, is_index, job);
+        let wanted = Arc::new(wanted.clone());
+        let parts = (PYTHON, UV, self.settings.allow_source_builds, Arc::clone(&wanted));
+        let image = self.image(Language::Python, parts, is_index, job).await?;
         let making = self.making(&image);
-        let _making = making.lock().await;
+        let _making = job.lock(&making, self.settings.timeout).await?;
         let mut held = self.hold(image);
         if let Some(place) = self.docker.label(&held.image, label::SITE).await.map_err(BuildError::Docker)? {
             held.place = place;
             return Ok(Some(held));
         }
+        let began = Instant::now();
         let (installer, site) = self.installer(job).await?;
-        let exported;
-        let requirements = match wanted {
+        // What all functions share is made at no function's cost.
+        job.deadline += began.elapsed();
+        let requirements = match Arc::unwrap_or_clone(wanted) {
             Dependencies::Requirements(requirements) => requirements,
-            Dependencies::Lock { lock, project } => {
-                exported = self.export(lock, project, &installer, job).await?;
-                &exported
-            }
+            Dependencies::Lock { lock, project } => self.export(lock, project, &installer, job).await?,
         };
         if requirements.is_empty() {
             return Ok(None);
@@ -136,28 +146,33 @@ impl Packages {
         if let Some(place) = requirements.source_builds.clone().filter(|_| !self.settings.allow_source_builds) {
             return Err(BuildError::SourceBuild(place));
         }
+        if self.settings.network == BuildNetwork::None {
+            return Err(BuildError::NoNetwork);
+        }
         let request = Request::Install {
-            environment: &self.settings.environment,
+            environment: self.settings.environment.clone(),
             requirements,
             source_builds: self.settings.allow_source_builds,
         };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
         held.place = site;
-        self.fetch(held, &installer, &program, request.input()?, job).await.map(Some)
+        self.fetch(held, &installer, &program, aside(move || request.input()).await?, job).await.map(Some)
     }
 
     /// The image with the modules that these files name.
     pub(super) async fn go(self: &Arc<Self>, files: &[(String, String)], job: &Job<'_>) -> Result<Held, BuildError> {
-        let parts = vec![GO.to_owned(), format!("{files:?}")];
-        let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job);
+        let files = Arc::new(files.to_vec());
+        let parts = (GO, Arc::clone(&files));
+        let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job).await?;
         let making = self.making(&image);
-        let _making = making.lock().await;
+        let _making = job.lock(&making, self.settings.timeout).await?;
         let mut held = self.hold(image);
         held.place = GO_MODULES.to_owned();
         if self.docker.image(&held.image).await.map_err(BuildError::Docker)?.is_some() {
             return Ok(held);
         }
-        let input = request::go(&self.settings.environment, files)?;
+        let environment = self.settings.environment.clone();
+        let input = aside(move || request::go(&environment, &files)).await?;
         self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
     }
 
@@ -193,29 +208,41 @@ impl Packages {
     }
 
     /// The image's name: a hash of all that decides on its content.
-    fn image(&self, language: Language, mut parts: Vec<String>, counts: impl Fn(&str) -> bool, job: &Job<'_>) -> String {
+    async fn image(
+        &self,
+        language: Language,
+        content: impl Hash + Send + 'static,
+        counts: impl Fn(&str) -> bool,
+        job: &Job<'_>,
+    ) -> Result<String, BuildError> {
         // Another platform on the same Docker has images of its own, which it removes when it likes.
-        parts.extend([self.platform.id().to_string(), job.runtime.to_owned()]);
+        let mut parts = vec![self.platform.id().to_string(), job.runtime.to_owned()];
         for (name, Secret(value)) in self.settings.environment.iter().filter(|(name, _)| counts(name)) {
             parts.extend([name.clone(), value.clone()]);
         }
-        format!("{}-packages/{}:{}", self.settings.image_prefix, language.as_str(), hash_of(&parts))
+        // Megabytes, which nothing else waits for.
+        let hash = aside(move || Ok(hash_of(&(content, parts)))).await?;
+        Ok(format!("{}-packages/{}:{hash}", self.settings.image_prefix, language.as_str()))
     }
 
     /// The requirements in a lock.
-    async fn export(&self, lock: &str, project: &str, installer: &str, job: &Job<'_>) -> Result<Requirements, BuildError> {
+    async fn export(&self, lock: String, project: String, installer: &str, job: &Job<'_>) -> Result<Requirements, BuildError> {
         let take = |from: &mut dyn Read| {
             let mut text = String::new();
-            from.take(MAX_EXPORT).read_to_string(&mut text)?;
-            Ok::<_, TreeError>(text)
+            from.take(MAX_EXPORT + 1).read_to_string(&mut text)?;
+            if text.len() as u64 > MAX_EXPORT {
+                let file = "what is exported from uv.lock".to_owned();
+                return Err(BuildError::Dependencies(DependencyError::TooLarge { file, limit: MAX_EXPORT }));
+            }
+            Ok(package::of_export(&text)?)
         };
-        let input = Request::Export { lock, project }.input()?;
+        let input = aside(move || Request::Export { lock, project }.input()).await?;
         let program = ["python3", "-I", "-S", "-c", PYTHON];
         let exported = self.run(installer, &program, input, (BuildNetwork::None, false), job, take).await?;
         if !exported.is_done {
             return Err(self.failed(exported));
         }
-        Ok(package::of_export(&exported.value?)?)
+        exported.value
     }
 
     /// Fetches a tree into an image.
@@ -277,6 +304,7 @@ impl Packages {
             network,
             memory: self.settings.memory,
             cpus: self.settings.cpus,
+            runtime: self.settings.runtime.as_deref(),
             exec,
             limit: job.left(),
             live: job.live,
@@ -288,7 +316,8 @@ impl Packages {
 
     fn failed<T>(&self, fetched: Downloaded<T>) -> BuildError {
         let mut log = fetched.log;
-        if !self.settings.allow_source_builds && log.contains("ource distributions") || log.contains("Wheels are required") {
+        let lacks_wheel = log.contains("ource distributions") || log.contains("Wheels are required");
+        if lacks_wheel && !self.settings.allow_source_builds {
             log.push_str("\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)");
         }
         if fetched.is_killed {
@@ -314,11 +343,28 @@ impl Packages {
     }
 }
 
-fn hash_of(parts: &[String]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
+/// Makes something of megabytes on a thread of its own, so that no request waits meanwhile.
+async fn aside<T: Send + 'static>(make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BuildError> {
+    let made = tokio::task::spawn_blocking(make).await;
+    Ok(made.map_err(io::Error::other)??)
+}
+
+/// Takes what is hashed as the standard library hashes.
+struct Digested(Sha256);
+
+impl Hasher for Digested {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+
+    /// Nobody asks for so short a hash.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn hash_of(what: &impl Hash) -> String {
+    let mut digested = Digested(Sha256::new());
+    what.hash(&mut digested);
+    digested.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,23 +6,23 @@ use serde_json::json;
 use tar::{Builder, Header};
 
 use crate::config::Secret;
-use crate::package::{Requirements, Role};
+use crate::package::{RequirementFile, Requirements, Role};
 
 /// The service's own variables that downloads see, with their values.
 type Environment = [(String, Secret)];
 
 /// What `runtimes/python/download.py` is to do.
 #[derive(Debug)]
-pub(super) enum Request<'a> {
+pub(super) enum Request {
     /// Fetch what installs packages.
-    Tool { environment: &'a Environment, uv: &'a str },
+    Tool { environment: Vec<(String, Secret)>, uv: &'static str },
     /// Export the requirements in a lock.
-    Export { lock: &'a str, project: &'a str },
+    Export { lock: String, project: String },
     /// Install packages.
-    Install { environment: &'a Environment, requirements: &'a Requirements, source_builds: bool },
+    Install { environment: Vec<(String, Secret)>, requirements: Requirements, source_builds: bool },
 }
 
-impl Request<'_> {
+impl Request {
     /// As the container reads it.
     pub(super) fn input(&self) -> io::Result<Vec<u8>> {
         let (request, files): (_, Vec<(String, &str)>) = match self {
@@ -30,12 +30,17 @@ impl Request<'_> {
                 (json!({"action": "tool", "environment": object(environment), "uv": uv}), Vec::new())
             }
             Self::Export { lock, project } => {
-                let files = vec![("uv.lock".to_owned(), *lock), ("pyproject.toml".to_owned(), *project)];
+                let files = vec![("uv.lock".to_owned(), lock.as_str()), ("pyproject.toml".to_owned(), project.as_str())];
                 (json!({"action": "export"}), files)
             }
             Self::Install { environment, requirements, source_builds } => {
-                let of =
-                    |role: Role| requirements.files.iter().filter(move |file| file.role == role).map(|file| written(&file.name));
+                let of = |role: Role| {
+                    requirements
+                        .files
+                        .iter()
+                        .filter(move |file| file.role == role)
+                        .map(|file| written(&file.name, &requirements.files))
+                };
                 let request = json!({
                     "action": "install",
                     "environment": object(environment),
@@ -45,7 +50,14 @@ impl Request<'_> {
                     "requireHashes": requirements.require_hashes,
                     "sourceBuilds": source_builds,
                 });
-                (request, requirements.files.iter().map(|file| (written(&file.name), file.text.as_str())).collect())
+                (
+                    request,
+                    requirements
+                        .files
+                        .iter()
+                        .map(|file| (written(&file.name, &requirements.files), file.text.as_str()))
+                        .collect(),
+                )
             }
         };
         let request = request.to_string();
@@ -61,9 +73,13 @@ pub(super) fn go(environment: &Environment, files: &[(String, String)]) -> io::R
     archive(variables.chain(files))
 }
 
-/// A requirement file's name there. By its end an installer takes it for nothing else.
-fn written(name: &str) -> String {
-    if name.ends_with(".txt") { name.to_owned() } else { format!("{name}.requirements.txt") }
+/// A requirement file's name there: by its end an installer takes it for nothing else, and no other file has it.
+fn written(name: &str, files: &[RequirementFile]) -> String {
+    let mut written = name.to_owned();
+    while !name.ends_with(".txt") && (written == name || files.iter().any(|file| file.name.starts_with(&written))) {
+        written += ".requirements.txt";
+    }
+    written
 }
 
 fn object(environment: &Environment) -> serde_json::Value {
@@ -79,4 +95,19 @@ fn archive<'a>(files: impl Iterator<Item = (String, &'a str)>) -> io::Result<Vec
         archive.append_data(&mut header, path, content.as_bytes())?;
     }
     archive.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_requirement_files_are_written_to_one_place() {
+        let names = ["a", "a.requirements.txt", "b.in", "c.txt"];
+        let file = |name: &str| RequirementFile { name: name.to_owned(), role: Role::Requirements, text: String::new() };
+        let files = names.map(file);
+        let written = names.map(|name| written(name, &files));
+        let expected = ["a.requirements.txt.requirements.txt", "a.requirements.txt", "b.in.requirements.txt", "c.txt"];
+        assert_eq!(written, expected);
+    }
 }

@@ -11,6 +11,8 @@ use thiserror::Error;
 pub(super) const MAX_ENTRIES: usize = 200_000;
 /// How much content, in bytes.
 pub(super) const MAX_SIZE: u64 = 4 << 30;
+/// How long all names may be together, in bytes, as they are kept.
+const MAX_NAMES: usize = 64 << 20;
 /// A longer name is none.
 const MAX_NAME: u64 = 4 << 10;
 
@@ -29,6 +31,9 @@ pub enum TreeError {
     /// Over the limit on entries.
     #[error("what was installed has more than {MAX_ENTRIES} files and folders")]
     TooMany,
+    /// Over the limit on names.
+    #[error("what was installed has names of more than {MAX_NAMES} bytes together")]
+    NamesTooLarge,
     /// Over the limit on content.
     #[error("what was installed has more than {MAX_SIZE} bytes")]
     TooLarge,
@@ -43,7 +48,7 @@ pub(super) fn copy(from: &mut dyn Read, into: impl Write, place: &str) -> Result
     let mut archive = Archive::new(from);
     let mut copy = Builder::new(into);
     let mut kinds: HashMap<String, bool> = HashMap::new();
-    let (mut size, mut long_name, mut last) = (0, None, String::new());
+    let (mut size, mut names, mut long_name, mut last) = (0, 0, None, String::new());
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let kind = entry.header().entry_type();
@@ -63,10 +68,19 @@ pub(super) fn copy(from: &mut dyn Read, into: impl Write, place: &str) -> Result
         };
         let path = checked(&name).ok_or_else(|| TreeError::Name(shown()))?;
         for (at, _) in path.match_indices('/') {
-            if !*kinds.entry(path[..at].to_owned()).or_insert(true) {
-                return Err(TreeError::Twice(shown()));
+            match kinds.get(&path[..at]) {
+                Some(true) => {}
+                Some(false) => return Err(TreeError::Twice(shown())),
+                None => {
+                    names += at;
+                    kinds.insert(path[..at].to_owned(), true);
+                }
+            }
+            if names > MAX_NAMES {
+                return Err(TreeError::NamesTooLarge);
             }
         }
+        names += path.len();
         match kinds.insert(path.to_owned(), is_folder) {
             Some(true) if is_folder => continue,
             Some(_) => return Err(TreeError::Twice(shown())),
@@ -74,6 +88,9 @@ pub(super) fn copy(from: &mut dyn Read, into: impl Write, place: &str) -> Result
         }
         if kinds.len() > MAX_ENTRIES {
             return Err(TreeError::TooMany);
+        }
+        if names > MAX_NAMES {
+            return Err(TreeError::NamesTooLarge);
         }
         size += entry.size();
         if size > MAX_SIZE {
@@ -207,6 +224,16 @@ mod tests {
             let entries = pair.map(|(name, kind)| (name, kind, ""));
             assert!(matches!(copied(&entries), Err(TreeError::Twice(_))), "{entries:?}");
         }
+    }
+
+    #[test]
+    fn names_are_limited_together() {
+        // Each folder of a path is kept with the whole way there.
+        let paths: Vec<String> = (0..20).map(|n| format!("{n}{}", "/d".repeat(2040))).collect();
+        let entries = |path| [("././@LongLink", EntryType::GNULongName, path), ("cut", EntryType::Regular, "")];
+        let given: Vec<_> = paths.iter().flat_map(|path| entries(path.as_str())).collect();
+        assert!(copy(&mut archive(&given[..2]).as_slice(), io::sink(), "x").is_ok());
+        assert!(matches!(copy(&mut archive(&given).as_slice(), io::sink(), "x"), Err(TreeError::NamesTooLarge)));
     }
 
     #[test]

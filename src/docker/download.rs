@@ -14,6 +14,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::build::{MAX_LOG, own_lines, tail};
+use super::run_spec::HARDENING;
 use super::{Docker, DockerError, LiveLog, Mask, command, failed};
 use crate::config::BuildNetwork;
 use crate::metrics;
@@ -49,6 +50,8 @@ pub struct DownloadSpec<'a> {
     pub memory: u64,
     /// In processors.
     pub cpus: f64,
+    /// DOCKER_RUNTIME, as for instances.
+    pub runtime: Option<&'a str>,
     /// What it writes may be run there.
     pub exec: bool,
     /// The deadline.
@@ -78,17 +81,8 @@ impl DownloadSpec<'_> {
             ["run", "--rm", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
-        args.extend(
-            [
-                "--read-only",
-                "--cap-drop=ALL",
-                "--security-opt=no-new-privileges",
-                "--ipc=private",
-                "--log-driver=none",
-                "--ulimit=core=0:0",
-            ]
-            .map(str::to_owned),
-        );
+        args.extend(HARDENING.map(str::to_owned));
+        args.extend(self.runtime.iter().map(|runtime| format!("--runtime={runtime}")));
         if self.network == BuildNetwork::None {
             args.push("--network=none".to_owned());
         }
@@ -131,13 +125,19 @@ impl Docker {
             value
         });
         let mut log = String::new();
+        let mut is_read = false;
         let ended = {
             let write = async {
                 // A container that ends early says why by itself.
                 let _ = stdin.write_all(&input).await;
                 drop(stdin);
             };
-            let work = async { tokio::join!(write, hear(&mut stderr, spec, &mut log), &mut reader, client.wait()) };
+            let read = async {
+                let value = (&mut reader).await;
+                is_read = true;
+                value
+            };
+            let work = async { tokio::join!(write, hear(&mut stderr, spec, &mut log), read, client.wait()) };
             tokio::select! {
                 ((), (), value, status) = work => Ok((value, status)),
                 () = time::sleep(spec.limit) => Err(DockerError::Timeout { limit: spec.limit }),
@@ -150,7 +150,9 @@ impl Docker {
             Err(error) => {
                 self.end(&mut client, spec.name).await;
                 // Its pipe has no other end now.
-                let _ = time::timeout(LEAK_LIMIT, reader).await;
+                if !is_read {
+                    let _ = time::timeout(LEAK_LIMIT, reader).await;
+                }
                 return Err(error);
             }
         };
@@ -234,13 +236,15 @@ mod tests {
             network: BuildNetwork::None,
             memory: 2_000_000_000,
             cpus: 2.0,
+            runtime: Some("runsc"),
             exec: false,
             limit: Duration::from_secs(1),
             live: None,
             mask: &mask,
         };
         let expected = "run --rm --interactive --sig-proxy=false --pull=never --name=one --label=a=b --read-only --cap-drop=ALL \
-                        --security-opt=no-new-privileges --ipc=private --log-driver=none --ulimit=core=0:0 --network=none \
+                        --security-opt=no-new-privileges --ipc=private --log-driver=none --ulimit=core=0:0 --ulimit=nofile=1024:1024 \
+                        --oom-score-adj=500 --runtime=runsc --network=none \
                         --user=65534:65534 --memory=2000000000 --memory-swap=2000000000 --cpus=2 --pids-limit=512 \
                         --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=2000000000 --env=HOME=/tmp --env=TMPDIR=/tmp \
                         --workdir=/tmp --entrypoint=python3 -- image -c script";

@@ -25,14 +25,18 @@ impl Mask {
     pub fn new<'a>(values: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut hidden = Vec::new();
         for Secret(value) in values {
-            hidden.push(value.clone());
+            // Values such as `off` and `1` are no secrets, and would garble each line.
+            let lines = value.lines().map(str::trim).chain([value.as_str()]);
+            hidden.extend(lines.filter(|part| part.len() >= MIN_PART).map(str::to_owned));
             for word in value.split(|c: char| c.is_whitespace() || c == ',' || c == '|') {
-                let Some((_, rest)) = word.split_once("://") else { continue };
+                let rest = word.split_once("://").map_or(word, |(_, rest)| rest);
                 let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
                 let Some((user, _)) = authority.rsplit_once('@') else { continue };
                 let password = user.split_once(':').map_or(user, |(_, password)| password);
-                let parts = [word, user, password].map(str::to_owned);
-                hidden.extend(parts.into_iter().chain([decoded(password)]).filter(|part| part.len() >= MIN_PART));
+                let parts = [user, password].map(str::to_owned).into_iter().chain([decoded(password)]);
+                hidden.extend(parts.filter(|part| part.len() >= MIN_PART));
+                // With credentials however short.
+                hidden.push(word.to_owned());
             }
         }
         hidden.retain(|value| !value.is_empty());
@@ -89,6 +93,13 @@ mod tests {
             assert!(covered.starts_with("error: ") && covered.contains("***"), "{covered}");
             assert!(!covered.contains("ssword") && !covered.contains("abcdefgh"), "{covered}");
         }
+        let values = ["first-secret\n second-secret\nx", "me:pass-word@proxy.example.org:8080", "off", "a:b@c"];
+        let other = Mask::new(&values.map(|value| Secret(value.to_owned())));
+        assert_eq!(other.cover("second-secret, then first-secret off x"), "***, then *** off x");
+        assert_eq!(
+            other.cover("proxy http://me:pass-word@proxy.example.org, pass-word, a:b@c"),
+            "proxy http://***@proxy.example.org, ***, ***"
+        );
         assert_eq!(mask.cover("from https://index.example.org/simple"), "from https://index.example.org/simple");
         assert!(!format!("{mask:?}").contains("ssword"));
         assert_eq!(Mask::default().cover("as it is"), "as it is");

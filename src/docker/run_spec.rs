@@ -2,9 +2,18 @@
 
 use crate::config::Sandbox;
 
-/// The kernel's OOM killer takes a function before it takes any service of the host, whose score is 0 or less.
-const OOM_SCORE: &str = "500";
-const OPEN_FILES: &str = "nofile=1024:1024";
+/// What holds for every container, whatever its use. The kernel's OOM killer takes such a container before any service of the
+/// host, whose score is 0 or less.
+pub(super) const HARDENING: [&str; 8] = [
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--ipc=private",
+    "--log-driver=none",
+    "--ulimit=core=0:0",
+    "--ulimit=nofile=1024:1024",
+    "--oom-score-adj=500",
+];
 
 /// One container to be run.
 #[derive(Debug)]
@@ -30,21 +39,9 @@ impl RunSpec<'_> {
         let mut args: Vec<String> = ["run", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
-        args.extend(
-            [
-                "--network=none",
-                "--read-only",
-                "--cap-drop=ALL",
-                "--security-opt=no-new-privileges",
-                "--ipc=private",
-                "--log-driver=none",
-                "--ulimit=core=0:0",
-            ]
-            .map(str::to_owned),
-        );
+        args.push("--network=none".to_owned());
+        args.extend(HARDENING.map(str::to_owned));
         args.push(format!("--user={uid}:{uid}", uid = self.uid));
-        args.push(format!("--ulimit={OPEN_FILES}"));
-        args.push(format!("--oom-score-adj={OOM_SCORE}"));
         args.push(format!("--memory={}", sandbox.memory));
         args.push(format!("--memory-swap={}", sandbox.memory));
         args.push(format!("--cpus={}", sandbox.cpus));
@@ -81,9 +78,9 @@ mod tests {
             "--ipc=private",
             "--log-driver=none",
             "--ulimit=core=0:0",
-            "--user=70001:70001",
             "--ulimit=nofile=1024:1024",
             "--oom-score-adj=500",
+            "--user=70001:70001",
             "--memory=128000000",
             "--memory-swap=128000000",
             "--cpus=0.5",

@@ -12,11 +12,13 @@ use super::requirements::{self, Refusal, Requirements};
 pub(super) const MAX_FILE: u64 = 1 << 20;
 /// The same for a lock, which lists the hashes of each package's files.
 pub(super) const MAX_LOCK: u64 = 8 << 20;
+/// How much text requirement files may have together, in bytes.
+pub(super) const MAX_TOTAL: usize = 8 << 20;
 /// How many requirement files may name each other.
 pub(super) const MAX_FILES: usize = 100;
 
 /// What is to be installed for a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dependencies {
     /// Requirements as they are.
     Requirements(Requirements),
@@ -59,6 +61,15 @@ pub enum DependencyError {
     /// Over the limit on files.
     #[error("requirements.txt and the files that it names are more than {MAX_FILES} files")]
     TooMany,
+    /// Over the limit on all files together.
+    #[error("requirements.txt and the files that it names have more than {MAX_TOTAL} bytes together")]
+    TooLargeTogether,
+    /// A package of an index would be installed in place of what is meant.
+    #[error(
+        "pyproject.toml: `[tool.uv.sources]` has {0:?} come from a folder or from the workspace, and only packages of an index are \
+         installed; modules of the zip can be imported as they are, so leave it out of `dependencies`"
+    )]
+    LocalSource(String),
     /// Not TOML, or not what the standard says.
     #[error("pyproject.toml: {0}")]
     Project(String),
@@ -103,7 +114,48 @@ fn of_project(text: &str) -> Result<Requirements, DependencyError> {
     let Some(listed) = project.get("dependencies") else { return Ok(Requirements::default()) };
     let listed = listed.as_array().ok_or_else(|| bad("`dependencies` is not a list"))?;
     let texts: Option<Vec<&str>> = listed.iter().map(toml::Value::as_str).collect();
-    requirements::of_list("pyproject.toml", &texts.ok_or_else(|| bad("`dependencies` has something else than texts"))?)
+    let texts = texts.ok_or_else(|| bad("`dependencies` has something else than texts"))?;
+    let sources = table.get("tool").and_then(|tool| tool.get("uv")?.get("sources")?.as_table());
+    let is_wanted = |name: &str| texts.iter().any(|text| normal(name_of(text)) == normal(name));
+    let mut local = sources.into_iter().flatten().filter(|(_, source)| is_local(source)).map(|(name, _)| name);
+    if let Some(name) = local.find(|name| is_wanted(name)) {
+        return Err(DependencyError::LocalSource(name.clone()));
+    }
+    requirements::of_list("pyproject.toml", &texts)
+}
+
+/// Whether a source of uv's, or one of several, is a folder of the project.
+fn is_local(source: &toml::Value) -> bool {
+    match source.as_array() {
+        Some(several) => several.iter().any(is_local),
+        None => source.get("path").is_some() || source.get("workspace").is_some(),
+    }
+}
+
+/// The name that a requirement begins with.
+fn name_of(requirement: &str) -> &str {
+    let requirement = requirement.trim_start();
+    let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)).unwrap_or(requirement.len());
+    &requirement[..end]
+}
+
+/// By which two names of one package are the same.
+fn normal(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
+/// Whether a `pyproject.toml` lists dependencies as the standard says, and whether it does as Poetry does.
+pub(super) fn listed_in(root: &Path) -> (bool, bool) {
+    let text = read(root, "pyproject.toml", MAX_FILE).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let standard = table.get("project").and_then(|project| project.get("dependencies")?.as_array());
+    let poetry = table.get("tool").and_then(|tool| tool.get("poetry")?.as_table());
+    let is_some = |dependencies: Option<&toml::Value>| {
+        let mut names = dependencies.and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+        names.any(|name| !name.eq_ignore_ascii_case("python"))
+    };
+    let of_poetry = poetry.is_some_and(|poetry| is_some(poetry.get("dependencies")));
+    (standard.is_some_and(|listed| !listed.is_empty()), of_poetry)
 }
 
 /// A file's text, whatever the encoding.
@@ -184,6 +236,8 @@ mod tests {
         let locked = [("pyproject.toml", &project[..]), ("requirements.txt", b"six"), ("uv.lock", b"version = 1")];
         assert!(matches!(found(&locked).unwrap(), Some(Dependencies::Lock { .. })));
         assert_eq!(texts(&[("requirements.txt", b"six"), ("uv.lock", b"version = 1")]), ["six\n"]);
+        let other = b"[project]\ndependencies = ['six']\n[tool.uv.sources]\nx = { path = 'x' }\nsix = { index = 'one' }\n";
+        assert_eq!(texts(&[("pyproject.toml", other)]), ["six\n"]);
         for none in ["", "# nothing\n\n", "--index-url https://example.org\n"] {
             assert_eq!(found(&[("requirements.txt", none.as_bytes())]).unwrap(), None);
         }
@@ -202,6 +256,8 @@ mod tests {
             ("[project]\ndependencies = ['six', '-e .']\n", "pyproject.toml, dependency 2: "),
             ("[project]\ndependencies = [\"six\\n-e .\"]\n", "pyproject.toml, dependency 1: "),
             ("[project]\ndependencies = ['x @ file:///etc/x.whl']\n", "file or folder"),
+            ("[project]\ndependencies = ['My_Lib>=1']\n[tool.uv.sources]\nmy-lib = { path = './lib' }\n", "\"my-lib\" come from"),
+            ("[project]\ndependencies = ['x']\n[tool.uv.sources]\nx = [{ workspace = true }]\n", "\"x\" come from a folder"),
         ] {
             let error = found(&[("pyproject.toml", text.as_bytes())]).expect_err(text).to_string();
             assert!(error.contains(expected), "{text}: {error}");

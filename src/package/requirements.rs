@@ -5,10 +5,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::dependencies::{DependencyError, MAX_FILES};
+use super::dependencies::{DependencyError, MAX_FILES, MAX_TOTAL};
 
 /// Requirement files that need no other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
     /// All that there are, each once for what it is used as.
     pub files: Vec<RequirementFile>,
@@ -21,7 +21,7 @@ pub struct Requirements {
 }
 
 /// A requirement file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequirementFile {
     /// As the zip calls it.
     pub name: String,
@@ -32,7 +32,7 @@ pub struct RequirementFile {
 }
 
 /// What a file of requirements does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It names what is to be installed.
     Requirements,
@@ -55,6 +55,10 @@ pub enum Refusal {
     Missing(String),
     /// A requirement file outside the zip.
     Outside(String),
+    /// A requirement file by a path of Windows.
+    Backslash(String),
+    /// A host of which certificates are not checked.
+    TrustedHost,
     /// Several options, of which not all are the installer's.
     Several,
     /// A character that some take for the end of a line.
@@ -81,6 +85,10 @@ impl Display for Refusal {
             Self::Remote => f.write_str("the requirement file is at a URL; put it into the zip"),
             Self::Missing(name) => write!(f, "the zip has no file {name:?}"),
             Self::Outside(name) => write!(f, "{name:?} is outside the zip"),
+            Self::Backslash(name) => write!(f, "{name:?} has a backslash; write {:?}", name.replace('\\', "/")),
+            Self::TrustedHost => f.write_str(
+                "`--trusted-host` would have certificates not checked, and the service decides on that; leave it out",
+            ),
             Self::Several => f.write_str("there are several options in one line; give each a line of its own"),
             Self::Control(c) => write!(f, "there is a control character ({}); save it as plain text", c.escape_unicode()),
             Self::NotARequirement => f.write_str("this is not one requirement"),
@@ -115,6 +123,7 @@ pub(super) fn of_files(
 ) -> Result<Requirements, DependencyError> {
     let mut found = Requirements::default();
     let mut waiting = vec![(first.to_owned(), Role::Requirements)];
+    let mut total = 0;
     while let Some((name, role)) = waiting.pop() {
         if found.files.iter().any(|file| file.name == name && file.role == role) {
             continue;
@@ -122,9 +131,14 @@ pub(super) fn of_files(
         if found.files.len() == MAX_FILES {
             return Err(DependencyError::TooMany);
         }
+        let given = read(&name)?;
+        total += given.len();
+        if total > MAX_TOTAL {
+            return Err(DependencyError::TooLargeTogether);
+        }
         let mut text = String::new();
         let mut lines = 0;
-        for (number, line) in logical_lines(&read(&name)?) {
+        for (number, line) in logical_lines(&given) {
             let refused = |reason| DependencyError::Refused { file: name.clone(), place: format!("line {number}"), reason };
             let line = understood(&line).map_err(refused)?;
             if let Line::NoBinary(_) = line {
@@ -140,6 +154,7 @@ pub(super) fn of_files(
                 }
                 Line::Prereleases => found.prereleases = true,
                 Line::RequireHashes => found.require_hashes = true,
+                Line::Other(_, target) if target.contains('\\') => return Err(refused(Refusal::Backslash(target))),
                 Line::Other(role, target) => {
                     let path = beside(&name, &target).ok_or_else(|| refused(Refusal::Outside(target)))?;
                     if !is_there(&path) {
@@ -231,7 +246,7 @@ const PLACES: [&str; 5] = ["--index-url", "--extra-index-url", "--find-links", "
 /// Other options that an installer of packages needs to know.
 const KEPT: [&str; 2] = ["--no-index", "--only-binary"];
 /// Options of pip's that mean nothing here.
-const WITHOUT_MEANING: [&str; 4] = ["--prefer-binary", "--trusted-host", "--use-feature", "--disable-pip-version-check"];
+const WITHOUT_MEANING: [&str; 3] = ["--prefer-binary", "--use-feature", "--disable-pip-version-check"];
 
 fn option(line: &str) -> Result<Line, Refusal> {
     // Short ones may stand right before their values.
@@ -258,6 +273,7 @@ fn option(line: &str) -> Result<Line, Refusal> {
         ("--pre", None) => Ok(Line::Prereleases),
         ("--require-hashes", None) => Ok(Line::RequireHashes),
         ("--no-binary", None) => Ok(Line::NoBinary(line.to_owned())),
+        ("--trusted-host", None) => Err(Refusal::TrustedHost),
         (name, None) if WITHOUT_MEANING.contains(&name) => Ok(Line::Nothing),
         (name, None) if PLACES.contains(&name) && !is_remote(value) => Err(Refusal::Local(value.to_owned())),
         (name, None) if PLACES.contains(&name) || KEPT.contains(&name) => Ok(Line::Kept(line.to_owned())),
@@ -296,7 +312,7 @@ fn requirement(line: &str) -> Option<String> {
 fn beside(file: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = file.split('/').collect();
     parts.pop();
-    if target.starts_with('/') || target.contains(['\\', '\0']) {
+    if target.starts_with('/') || target.contains('\0') {
         return None;
     }
     for part in target.split('/') {

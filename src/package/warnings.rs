@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Program, detect, handler};
+use super::{Program, dependencies, detect, handler};
 
 /// Files of the root that name dependencies in forms which are not read, in lower case.
-const NOT_READ: [&str; 13] = [
+const NOT_READ: [&str; 18] = [
     "pipfile",
     "pipfile.lock",
     "poetry.lock",
@@ -16,11 +16,16 @@ const NOT_READ: [&str; 13] = [
     "environment.yml",
     "environment.yaml",
     "conda.yml",
+    "conda.yaml",
+    "pixi.toml",
     "setup.py",
     "setup.cfg",
     "requirements.in",
     "requirement.txt",
     "requirements.txt.txt",
+    "requirements-dev.txt",
+    "requirements.lock",
+    "requirements-dev.lock",
 ];
 
 /// A text for people on each.
@@ -58,7 +63,18 @@ fn dependency_files(root: &Path) -> io::Result<Vec<String>> {
             format!("{name} is not read; dependencies are installed from uv.lock, requirements.txt or pyproject.toml")
         }
     };
-    Ok(not_read.map(warning).collect())
+    let mut warnings: Vec<String> = not_read.map(warning).collect();
+    if has("pyproject.toml") && !is_locked {
+        let (is_standard, is_poetry) = dependencies::listed_in(root);
+        if has("requirements.txt") && is_standard {
+            warnings.push("the dependencies of pyproject.toml are not read, as there is a requirements.txt".to_owned());
+        } else if is_poetry && !is_standard && !has("requirements.txt") {
+            let about = "pyproject.toml has dependencies for Poetry only, which are not read; list them in `dependencies` of \
+                         `[project]`, or in a requirements.txt";
+            warnings.push(about.to_owned());
+        }
+    }
+    Ok(warnings)
 }
 
 #[cfg(test)]
@@ -71,8 +87,12 @@ mod tests {
         for name in files {
             fs::write(dir.path().join(name), "").unwrap();
         }
+        in_folder(dir.path())
+    }
+
+    fn in_folder(root: &Path) -> Vec<String> {
         let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
-        of(dir.path(), &program).unwrap()
+        of(root, &program).unwrap()
     }
 
     #[test]
@@ -82,7 +102,31 @@ mod tests {
         let named = warnings(&["Pipfile", "Requirements.txt", "environment.yml", "setup.py", "main.py"]);
         let names: Vec<&str> = named.iter().map(|warning| warning.split(' ').next().unwrap()).collect();
         assert_eq!(names, ["Pipfile", "Requirements.txt", "environment.yml", "setup.py"]);
+        let others = ["conda.yaml", "pixi.toml", "requirements-dev.txt", "requirements.lock"];
+        assert_eq!(warnings(&others).len(), others.len());
         assert!(warnings(&["uv.lock"])[0].contains("no pyproject.toml"));
         assert!(warnings(&["uv.lock", "pyproject.toml", "requirements.txt"])[0].contains("as there is a uv.lock"));
+    }
+
+    #[test]
+    fn dependencies_of_a_project_that_are_not_read_are_named() {
+        let poetry = "[tool.poetry.dependencies]\npython = \"^3.11\"\nsix = \"*\"\n";
+        let standard = "[project]\ndependencies = [\"six\"]\n";
+        let dir = tempfile::tempdir().unwrap();
+        let check = |project: &str, expected: &[&str]| {
+            fs::write(dir.path().join("main.py"), "").unwrap();
+            fs::write(dir.path().join("pyproject.toml"), project).unwrap();
+            let warnings = in_folder(dir.path());
+            let are_expected = warnings.iter().zip(expected).all(|(warning, part)| warning.contains(part));
+            assert!(are_expected && warnings.len() == expected.len(), "{project}: {warnings:?}");
+        };
+        check(poetry, &["for Poetry only"]);
+        check("[tool.poetry.dependencies]\npython = \"^3.11\"\n", &[]);
+        check(standard, &[]);
+        check(&format!("{standard}{poetry}"), &[]);
+        fs::write(dir.path().join("requirements.txt"), "six\n").unwrap();
+        check(standard, &["as there is a requirements.txt"]);
+        check(poetry, &[]);
+        check("[project]\ndependencies = []\n", &[]);
     }
 }

@@ -231,7 +231,7 @@ async fn a_build_is_told_of_as_it_goes() {
 async fn without_a_network_a_build_reaches_nothing() {
     TestApp::run(&[("BUILD_NETWORK", "none")], async |app| {
         let answer = app.submit(zip(&[("main.py", ""), ("requirements.txt", "six==1.16.0\n")])).await;
-        answer.assert_problem(422, "build_failed", "buildLog");
+        answer.assert_problem(422, "build_failed", "BUILD_NETWORK");
         // What needs none is built.
         let function = app.deploy(go("func main() { println(\"built\") }\n")).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "built\n");

@@ -113,6 +113,20 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
     }
     assert!(seen.contains("two was not found") && seen.contains(&id) && !seen.contains(PASSWORD));
     service.delete_all(dir.path()).await;
+    // While a download waits for its index.
+    let url = url.replace("/simple", "/stalls");
+    TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
+        let stalled = zip(&[("main.py", ""), ("requirements.txt", "one==1.0\n")]);
+        let submission = app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled)));
+        let sent = tokio::spawn(submission.send());
+        eventually("it downloads", async || (index.count("/stalls/one/") > 0).then_some(())).await;
+        let inspected: Vec<String> = app.containers().iter().flat_map(|container| docker(&["inspect", container])).collect();
+        sent.abort();
+        let inspected = inspected.join("\n");
+        assert!(inspected.contains("\"OomScoreAdj\": 500") && !inspected.contains(PASSWORD), "{inspected}");
+        eventually("nothing is left of it", async || app.containers().is_empty().then_some(())).await;
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -227,4 +241,52 @@ fn bytes(files: &[(&str, &[u8])]) -> Vec<u8> {
         writer.write_all(content).unwrap();
     }
     writer.finish().unwrap().into_inner()
+}
+
+/// Imports each, does something small with it, and looks for what is not compiled.
+const SCIENCE: &str = r#"
+import importlib.util, io, os
+
+import numpy
+assert numpy.arange(6).reshape(2, 3).sum() == 15
+import scipy.linalg
+assert round(scipy.linalg.det([[1, 2], [3, 4]])) == -2
+import pandas
+assert pandas.DataFrame({"a": [1, 2], "b": [3, 4]}).sum().to_list() == [3, 7]
+import igraph
+assert igraph.Graph.Ring(5).diameter() == 2
+from PIL import Image
+drawn = io.BytesIO()
+Image.new("RGB", (4, 4), "red").save(drawn, "PNG")
+import matplotlib
+matplotlib.use("Agg")
+from matplotlib import pyplot
+pyplot.plot([1, 2], [3, 4])
+pyplot.savefig(drawn, format="png")
+
+site = os.path.dirname(os.path.dirname(numpy.__file__))
+files = missing = broken = 0
+for folder, _, names in os.walk(site):
+    for path in (os.path.join(folder, name) for name in names if name.endswith(".py")):
+        files += 1
+        if not os.path.exists(importlib.util.cache_from_source(path)):
+            missing += 1
+            try:
+                with open(path, "rb") as file:
+                    compile(file.read(), path, "exec", dont_inherit=True)
+                print("not compiled:", path)
+            except (SyntaxError, ValueError):
+                broken += 1
+print(files > 1000, missing - broken)
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn packages_that_many_use_run_compiled_and_in_the_default_memory() {
+    TestApp::run(&[("DOCKER_RUN_TIMEOUT", "60s")], async |app| {
+        let wanted = "numpy\npandas\nigraph\nmatplotlib\npillow\nscipy\n";
+        let function = app.deploy(zip(&[("main.py", SCIENCE), ("requirements.txt", wanted)])).await;
+        assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "True 0\n");
+    })
+    .await;
 }

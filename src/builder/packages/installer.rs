@@ -24,25 +24,29 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 impl Packages {
     /// The image that installs packages, made at first need, and where the interpreter looks for them.
     pub(super) async fn installer(&self, job: &Job<'_>) -> Result<(String, String), BuildError> {
-        let hash = hash_of(&[job.runtime, PYTHON, UV].map(str::to_owned));
+        let hash = hash_of(&[job.runtime, PYTHON, UV]);
         let image = format!("{}-runtime/python-installer:{hash}", self.settings.image_prefix);
-        let _one = self.installer.lock().await;
+        let _one = job.lock(&self.installer, self.settings.timeout).await?;
         if let Some(site) = self.docker.label(&image, label::SITE).await.map_err(BuildError::Docker)? {
             return Ok((image, site));
+        }
+        if self.settings.network == BuildNetwork::None {
+            return Err(BuildError::NoNetwork);
         }
         tracing::info!(image, "making the image that installs Python packages");
         let context = self.scratch.folder().await?;
         let job = Job { live: None, deadline: Instant::now() + LIMIT, ..*job };
-        let request = Request::Tool { environment: &self.settings.environment, uv: UV };
+        let request = Request::Tool { environment: self.settings.environment.clone(), uv: UV };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
         let tree = context.path().join(TREE);
         let take = move |from: &mut dyn Read| tree::copy(from, BufWriter::new(File::create(tree)?), "opt/youtube-serverless");
-        // As runtime images are made.
-        let network = BuildNetwork::Default;
-        let fetched = self.run(job.runtime, &program, request.input()?, (network, false), &job, take).await?;
+        let fetched = self.run(job.runtime, &program, request.input()?, (self.settings.network, false), &job, take).await?;
         if !fetched.is_done {
             let (language, base) = (Language::Python, job.runtime.to_owned());
             return Err(BuildError::Runtime(RuntimeError::Step { language, base, log: fetched.log }));
+        }
+        if let Some(line) = fetched.log.lines().find(|line| line.starts_with("uv is not in the given index")) {
+            tracing::warn!("{line}");
         }
         let last = fetched.value?;
         let site = last.strip_prefix("site").filter(|site| is_plain_path(site)).ok_or_else(|| TreeError::Name(last.clone()))?;
@@ -52,7 +56,9 @@ impl Packages {
             (label::CREATED, created.to_string()),
             (label::SITE, site.to_owned()),
         ];
-        tokio::fs::write(context.path().join("Dockerfile"), format!("FROM {}\nADD {TREE} /\n", job.runtime)).await?;
+        // The label first, so that what a crash leaves bears the label as well.
+        let text = format!("FROM {}\nLABEL {}={}\nADD {TREE} /\n", job.runtime, label::LANGUAGE, Language::Python.as_str());
+        tokio::fs::write(context.path().join("Dockerfile"), text).await?;
         let spec = BuildSpec {
             context: context.path(),
             tag: &image,

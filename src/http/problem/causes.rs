@@ -216,9 +216,10 @@ fn made_again(error: &ImageError) -> Problem {
 
 fn package(error: &PackageError) -> Problem {
     match error {
-        PackageError::TooManyEntries(_) | PackageError::TooManyFolders | PackageError::TooLarge { .. } => {
-            Problem::too_large(error)
-        }
+        PackageError::TooManyEntries(_)
+        | PackageError::TooManyFolders
+        | PackageError::TooLarge { .. }
+        | PackageError::ModulesTooLarge => Problem::too_large(error),
         PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
         PackageError::Dependencies(error) => dependencies(error),
         PackageError::Detect(
@@ -243,6 +244,8 @@ fn dependencies(error: &DependencyError) -> Problem {
         | DependencyError::Encoding { .. }
         | DependencyError::TooLarge { .. }
         | DependencyError::TooMany
+        | DependencyError::TooLargeTogether
+        | DependencyError::LocalSource(_)
         | DependencyError::Project(_)
         | DependencyError::Dynamic => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
     }
@@ -256,7 +259,9 @@ fn build(error: &BuildError) -> Problem {
         }
         BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         BuildError::Dependencies(error) => dependencies(error),
-        BuildError::SourceBuild(_) | BuildError::Tree(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
+        BuildError::SourceBuild(_) | BuildError::NoNetwork | BuildError::Tree(_) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
+        }
         BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Problem::overloaded(error),
         BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
         BuildError::Cancelled => Problem::shutting_down(),

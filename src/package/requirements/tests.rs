@@ -99,9 +99,10 @@ fn what_runs_code_or_reads_files_is_refused_with_its_reason() {
 #[test]
 fn options_are_known_or_refused() {
     let found =
-        of(&[("requirements.txt", "--require-hashes\n--prefer-binary\n--trusted-host x\nsix\n\n--no-binary six\n")]).unwrap();
+        of(&[("requirements.txt", "--require-hashes\n--prefer-binary\n--use-feature x\nsix\n\n--no-binary six\n")]).unwrap();
     assert_eq!(found.files[0].text, "\n\n\nsix\n\n--no-binary six\n");
     assert!(found.require_hashes && !found.prereleases);
+    assert_eq!(refusal_of("--trusted-host example.org"), Refusal::TrustedHost);
     assert_eq!(found.source_builds.as_deref(), Some("requirements.txt, line 6"));
     for line in ["--foo", "-x", "six --config-settings=a=b", "six --no-binary :all:", "six --global-option x", "--no-build"] {
         assert!(matches!(refusal_of(line), Refusal::Option(_)), "{line}");
@@ -135,6 +136,8 @@ fn files_outside_the_zip_are_refused() {
     for outside in ["-r ../../etc/passwd", "-r /etc/passwd", "-c ../x", "-r a/../../x"] {
         assert!(matches!(refusal_of(outside), Refusal::Outside(_)), "{outside}");
     }
+    let backslash = refusal_of("-r requirements\\base.txt");
+    assert!(backslash.to_string().ends_with("write \"requirements/base.txt\""), "{backslash}");
     for missing in ["-r missing.txt", "-cmissing.txt", "--requirement missing.txt", "-r"] {
         assert!(matches!(refusal_of(missing), Refusal::Missing(_)), "{missing}");
     }

@@ -11,6 +11,7 @@ done
 cd /tmp/given/files
 unset GOWORK
 export GOMODCACHE=/tmp/modules GOFLAGS=-modcacherw GOCACHE=/tmp/cache GOENV=off GOTOOLCHAIN=local
+go version >&2
 if ! go mod download >&2; then exit 1; fi
 mkdir -p /tmp/modules/cache/download
 cd /tmp/modules

@@ -25,6 +25,8 @@ UV = "/opt/youtube-serverless/uv/bin/uv"
 # uv's names for what pip calls otherwise, the names of pip's first.
 SAME = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_TRUSTED_HOST": "UV_INSECURE_HOST"}
 KILLED = 137
+# Lines of pip's that say why something failed.
+TELLING = ("ERROR:", "WARNING:", "Could not fetch URL")
 # Of a tar.
 BLOCK = 512
 
@@ -67,13 +69,31 @@ def fetch_uv(request, out):
     options = ["--no-input", "--no-cache-dir", "--progress-bar=off", "--disable-pip-version-check", "--no-compile"]
     packages = ["--no-deps", "--only-binary=:all:", "--target=" + TARGET, "uv==" + request["uv"]]
     command = [sys.executable, "-I", "-m", "pip", "install", *options, *packages]
-    # An index of one's own need not have it.
-    if subprocess.run(command, env={**os.environ, **given, **indexes}, check=False).returncode != 0:
-        run(command, elsewhere)
+    if set(given) == set(elsewhere):
+        run(command, given)
+    else:
+        # With all that pip says, as only there stands what became of each page.
+        told = subprocess.run([*command, "-vv"], env={**os.environ, **given, **indexes}, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = told.stdout.decode(errors="replace").splitlines()
+        if told.returncode < 0:
+            sys.exit(KILLED)
+        if told.returncode > 0:
+            sys.stderr.writelines(line.strip() + "\n" for line in said if line.strip().startswith(TELLING))
+            if not is_missing(said):
+                sys.exit(1)
+            # An index of one's own need not have it.
+            sys.stderr.write("uv is not in the given index, so it is fetched from the default one\n")
+            run(command, elsewhere)
     add_file(out, os.path.join(TARGET, "bin", "uv"), "uv/bin/uv")
     # By which the folder is known where packages are looked for.
     add_folder(out, "site" + site.getsitepackages()[0])
     out.write(bytes(2 * BLOCK))
+
+
+def is_missing(said):
+    """Each index has answered, and has no such package: neither a wrong password nor an index that is down."""
+    failed = [line for line in said if "Could not fetch URL" in line]
+    return any("No matching distribution found" in line for line in said) and all(": 404 " in line for line in failed)
 
 
 def url_of(indexes):
