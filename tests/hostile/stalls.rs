@@ -136,6 +136,7 @@ async fn inputs_with_a_key_wait_on_disk() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let most = service.memory();
     println!("the memory went from {} to {} MB", before >> 20, most >> 20);
-    assert!(most < before + SLACK / 2, "{before} -> {most}");
+    // Connections have buffers of their own; two copies of each input would be 200 MB.
+    assert!(most < before + SLACK, "{before} -> {most}");
     service.delete_all(dir.path()).await;
 }
