@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use build::{BuildError, BuildSpec, LiveLog};
 pub use container::{Container, ContainerState};
 pub use download::{DownloadSpec, Downloaded};
-pub use layer::Layer;
+pub use layer::{Filler, Layer};
 pub use mask::Mask;
 pub use run_spec::RunSpec;
 

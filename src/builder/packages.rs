@@ -5,7 +5,7 @@ mod installer;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::io::{self, BufWriter, Read};
+use std::io::{self, BufRead, BufReader, BufWriter, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -263,9 +263,16 @@ impl Packages {
         ];
         let name = format!("youtube-serverless-packages-{}", Uuid::new_v4());
         let layer = Layer::create(&self.docker, name, job.runtime, &labels, job.left(), job.stop).await;
-        let (mut layer, pipe) = layer.map_err(from_docker)?;
+        let (layer, filler) = layer.map_err(from_docker)?;
         let place = held.place.trim_start_matches('/').to_owned();
-        let take = move |from: &mut dyn Read| tree::copy(from, BufWriter::with_capacity(1 << 20, pipe), &place);
+        let take = move |from: &mut dyn Read| {
+            let mut from = BufReader::new(from);
+            // Comes when all is fetched.
+            if from.fill_buf()?.is_empty() {
+                return Err(TreeError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            tree::copy(&mut from, BufWriter::with_capacity(1 << 20, filler.start()?), &place)
+        };
         let filled = async {
             let reach = (self.settings.network, self.settings.allow_source_builds);
             let fetched = self.run(image, program, input, reach, job, take).await?;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -21,11 +22,36 @@ const MAX_SAID: u64 = 64 << 10;
 pub struct Layer {
     docker: Docker,
     name: String,
-    filling: Child,
+    filling: Filling,
+}
+
+/// The client that fills the container, from its start on.
+type Filling = Arc<Mutex<Option<Child>>>;
+
+/// Starts to fill a container. While it is filled, the daemon keeps it locked, and removals of any images wait for that: so
+/// whoever has this starts it when all that goes in can be had at once.
+#[must_use]
+#[derive(Debug)]
+pub struct Filler {
+    name: String,
+    filling: Filling,
+}
+
+impl Filler {
+    /// Where the archive goes that fills it.
+    pub fn start(self) -> std::io::Result<File> {
+        let mut client = command::docker();
+        client.args(["cp", "-", &format!("{}:/", self.name)]);
+        client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut client = client.spawn()?;
+        let pipe = client.stdin.take().expect("stdin is piped").into_owned_fd()?;
+        *self.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+        Ok(File::from(pipe))
+    }
 }
 
 impl Layer {
-    /// Makes the container, and returns where the archive goes that fills it. The image will have the labels, too.
+    /// Makes the container, and returns what fills it. The image will have the labels, too.
     pub async fn create(
         docker: &Docker,
         name: String,
@@ -33,7 +59,7 @@ impl Layer {
         labels: &[(&'static str, String)],
         limit: Duration,
         stop: &CancellationToken,
-    ) -> Result<(Self, File), DockerError> {
+    ) -> Result<(Self, Filler), DockerError> {
         let mut args: Vec<String> = ["create", "--network=none", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={name}"));
         args.extend(labels.iter().map(|(name, value)| format!("--label={name}={value}")));
@@ -42,35 +68,37 @@ impl Layer {
         let created = command::run(args, limit, stop)
             .await
             .and_then(|output| if output.status.success() { Ok(()) } else { Err(failed("create", &output.stderr)) });
-        let mut filler = command::docker();
-        filler.args(["cp", "-", &format!("{name}:/")]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let filling = created.and_then(|()| {
-            let mut filling = filler.spawn().map_err(DockerError::Spawn)?;
-            let pipe = filling.stdin.take().expect("stdin is piped").into_owned_fd().map_err(DockerError::Spawn)?;
-            Ok((filling, File::from(pipe)))
-        });
-        match filling {
-            Ok((filling, pipe)) => Ok((Self { docker: docker.clone(), name, filling }, pipe)),
-            Err(error) => {
-                remove(docker, &name).await;
-                Err(error)
-            }
+        if let Err(error) = created {
+            remove(docker, &name).await;
+            return Err(error);
         }
+        let filling = Filling::default();
+        let filler = Filler { name: name.clone(), filling: Arc::clone(&filling) };
+        Ok((Self { docker: docker.clone(), name, filling }, filler))
+    }
+
+    fn client(&self) -> Option<Child> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until all that was written is there, and makes the image.
-    pub async fn commit(&mut self, tag: &str, limit: Duration, stop: &CancellationToken) -> Result<(), DockerError> {
+    pub async fn commit(&self, tag: &str, limit: Duration, stop: &CancellationToken) -> Result<(), DockerError> {
         let mut said = String::new();
-        let stderr = self.filling.stderr.take().expect("stderr is piped, and taken once");
+        let mut client = self.client().ok_or_else(|| failed("cp", "nothing was to be copied"))?;
+        let stderr = client.stderr.take().expect("stderr is piped, and taken once");
         let filled = async {
             stderr.take(MAX_SAID).read_to_string(&mut said).await?;
-            self.filling.wait().await
+            client.wait().await
         };
         let status = tokio::select! {
-            status = filled => status.map_err(DockerError::Spawn)?,
-            () = time::sleep(limit) => return Err(DockerError::Timeout { limit }),
-            () = stop.cancelled() => return Err(DockerError::Cancelled),
+            status = filled => status.map_err(DockerError::Spawn),
+            () = time::sleep(limit) => Err(DockerError::Timeout { limit }),
+            () = stop.cancelled() => Err(DockerError::Cancelled),
         };
+        if status.is_err() {
+            command::kill_and_wait(&mut client).await;
+        }
+        let status = status?;
         if !status.success() {
             return Err(failed("cp", &said));
         }
@@ -79,8 +107,10 @@ impl Layer {
     }
 
     /// Removes the container. What can't be removed now is found by its labels.
-    pub async fn remove(mut self) {
-        command::kill_and_wait(&mut self.filling).await;
+    pub async fn remove(self) {
+        if let Some(mut client) = self.client() {
+            command::kill_and_wait(&mut client).await;
+        }
         remove(&self.docker, &self.name).await;
     }
 }
