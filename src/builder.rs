@@ -105,9 +105,11 @@ async fn build_image(
     limit: Duration,
     stop: &CancellationToken,
 ) -> Result<(InspectedImage, String), BuildError> {
+    let began = Instant::now();
     let mut built = docker.build(spec, stop).await;
     if matches!(&built, Err(docker::BuildError::Docker(error)) if error.is_lost_step()) {
-        built = docker.build(spec, stop).await;
+        let left = spec.limit.saturating_sub(began.elapsed());
+        built = docker.build(&BuildSpec { limit: left, ..*spec }, stop).await;
     }
     built.map_err(|error| match error {
         docker::BuildError::Step { log, exit_status: Some(dockerfile::NOT_MAIN), .. } => {

@@ -112,6 +112,8 @@ fn each_container_needs_a_user_of_its_own() {
             check_refused("INSTANCE_UIDS", range);
         }
     }
+    assert_eq!(from(&[("INSTANCE_UIDS", "100000-199999")]).expect("there are 100,000").uids.of_check(), 199_999);
+    check_refused("INSTANCE_UIDS", "100000-200000");
     let error = from(&[("DOCKER_CONTAINER_LIMIT", "10000")]).expect_err("the default has 10,000");
     assert_eq!((error.variable.as_str(), error.value.as_str()), ("INSTANCE_UIDS", "70000-79999"));
     assert!(error.to_string().contains("10001"), "{error}");

@@ -19,12 +19,15 @@ impl Uids {
     /// login.defs). So none of them has what is from 65,536 to 99,999.
     pub(super) const DEFAULT: Self = Self { first: 70_000, last: 79_999 };
 
+    /// So many at most: the image of the Python runtime has a name for each.
+    const MAX: u32 = 100_000;
+
     /// `FIRST-LAST`, without root, nobody, and what stands for "no user" in 16 or 32 bits.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-')?;
         let uids = Self { first: first.parse().ok()?, last: last.parse().ok()? };
         let is_free = [0, 65_534, 65_535, u32::MAX].into_iter().all(|taken| !(uids.first..=uids.last).contains(&taken));
-        (is_free && uids.first <= uids.last).then_some(uids)
+        (is_free && uids.first <= uids.last && uids.last - uids.first < Self::MAX).then_some(uids)
     }
 
     /// Whether each of so many containers at a time can have one, and the container that checks the isolation another.
@@ -53,8 +56,10 @@ impl Reader {
     /// A range with room for so many containers at a time.
     pub(super) fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
         let expected = format!(
-            "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, without 0, 65534 and 65535",
-            containers + 1
+            "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, and {} at most, \
+             without 0, 65534 and 65535",
+            containers + 1,
+            Uids::MAX
         );
         let uids = self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
         // The default may be too few.

@@ -14,6 +14,9 @@ use crate::config::BuildNetwork;
 /// What is kept of the end of a build's log.
 pub(super) const MAX_LOG: usize = 16 << 10;
 
+/// Of a build's output so much of the end is looked at, with the builder's own talk.
+const MAX_READ: usize = 256 << 10;
+
 /// An image to be built.
 #[derive(Debug)]
 pub struct BuildSpec<'a> {
@@ -119,11 +122,13 @@ impl Docker {
             let hear = |is_stderr: bool, bytes: &[u8]| spec.live.map_or((), |live| live.hear(is_stderr, bytes));
             command::run_to_end(command, spec.limit, stop, Some(&hear)).await?
         };
-        let said = format!("{}{}", output.stdout, output.stderr);
+        // All other tasks wait while this text is read: its end is enough.
+        let said = format!("{}{}", end(&output.stdout), end(&output.stderr));
+        let said = end(&said);
         if !output.status.success() {
-            return Err(if is_failed_step(&said) {
-                let log = tail(&own_lines(&said)).to_owned();
-                let exit_status = exit_status(&said);
+            return Err(if is_failed_step(said) {
+                let log = tail(&own_lines(said)).to_owned();
+                let exit_status = exit_status(said);
                 // Go says so of the compiler that Go starts; else the step itself was killed.
                 let killed = log.contains("signal: killed") || exit_status == Some(137);
                 BuildError::Step { log, exit_status, killed }
@@ -133,8 +138,19 @@ impl Docker {
         }
         let image = self.image(spec.tag).await?;
         let image = image.ok_or_else(|| failed("build", "the image is not there after its build"))?;
-        Ok((image, tail(&own_lines(&said)).to_owned()))
+        Ok((image, tail(&own_lines(said)).to_owned()))
     }
+}
+
+/// The whole lines within the last [`MAX_READ`] bytes; of a longer line its end.
+fn end(said: &str) -> &str {
+    let from = said.len().saturating_sub(MAX_READ);
+    if from == 0 {
+        return said;
+    }
+    let from = (from..=said.len()).find(|&at| said.is_char_boundary(at)).unwrap_or(0);
+    let kept = &said[from..];
+    kept.split_once('\n').map_or(kept, |(_, lines)| if lines.is_empty() { kept } else { lines })
 }
 
 fn is_failed_step(said: &str) -> bool {
@@ -263,6 +279,15 @@ mod tests {
     fn a_long_log_keeps_its_end() {
         let log = format!("{}\u{e9}nd", "x".repeat(MAX_LOG));
         assert!(tail(&log).ends_with("\u{e9}nd") && tail(&log).len() <= MAX_LOG);
+    }
+
+    #[test]
+    fn of_a_large_output_the_last_lines_are_read() {
+        assert_eq!(end("short\n"), "short\n");
+        let lines = format!("{}\u{e9} and the rest\nlast\n", "x".repeat(MAX_READ));
+        assert_eq!(end(&lines), "last\n");
+        let line = format!("x\u{e9}{}\n", "y".repeat(MAX_READ - 2));
+        assert_eq!(end(&line), &line[3..]);
     }
 
     #[test]

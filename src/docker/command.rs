@@ -17,8 +17,8 @@ use tracing::Instrument;
 use super::DockerError;
 use crate::metrics;
 
-/// Of a longer output the tail is kept, of each stream.
-const MAX_KEPT: usize = 8 << 20;
+/// Of a longer output the tail is kept, of each stream: so much at least, and twice as much at most.
+const MAX_KEPT: usize = 4 << 20;
 /// After the command's end: how long something that inherited its pipes may keep them open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -133,7 +133,9 @@ async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>, hear
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
         hear(&buffer[..n]);
         kept.extend_from_slice(&buffer[..n]);
-        let excess = kept.len().saturating_sub(MAX_KEPT);
-        kept.drain(..excess);
+        // Not each time: what is kept moves.
+        if kept.len() > 2 * MAX_KEPT {
+            kept.drain(..kept.len() - MAX_KEPT);
+        }
     }
 }

@@ -57,10 +57,9 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for JsonBody<T>
     type Rejection = BodyError;
 
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, BodyError> {
-        let (is_json, is_typed) = (is_json(request.headers()), request.headers().contains_key(CONTENT_TYPE));
+        let is_json = is_json(request.headers());
         // Of a chunked body only its end tells whether there is any of it.
-        let is_refused = !is_json && (is_typed || request.body().size_hint().lower() > 0);
-        if is_refused {
+        if !is_json && request.body().size_hint().lower() > 0 {
             return Err(BodyError::MediaType);
         }
         let body = Bytes::from_request(request, state).await?;

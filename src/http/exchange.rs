@@ -111,10 +111,12 @@ impl Exchange {
         self.state().has_given_up
     }
 
-    /// Notes that bytes came. With the first of a head the time for that head begins; the first request has its time already.
-    pub(super) fn came(&self) {
+    /// Notes what came. With the first bytes of a head the time for that head begins; the first request has its time already.
+    /// Empty lines before a head are no part of the head (RFC 9112, 2.2).
+    pub(super) fn came(&self, bytes: &[u8]) {
         let mut state = self.state();
-        if !state.is_open && state.leftover.is_none() && !state.has_begun {
+        let is_of_head = bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+        if is_of_head && !state.is_open && state.leftover.is_none() && !state.has_begun {
             state.has_begun = true;
             if state.has_served {
                 state.deadline = Some(Instant::now() + state.limit);
@@ -320,5 +322,22 @@ impl http_body::Body for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         self.exchange.state().is_answered = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lines_between_requests_begin_no_head() {
+        let exchange = Exchange::new(Duration::from_secs(1));
+        exchange.begin();
+        exchange.state().is_answered = true;
+        exchange.flushed();
+        for (bytes, has_begun) in [("\r\n", false), ("\n", false), ("", false), ("\r\nG", true), ("\r\n", true)] {
+            exchange.came(bytes.as_bytes());
+            assert_eq!(exchange.has_begun(), has_begun, "{bytes:?}");
+        }
     }
 }

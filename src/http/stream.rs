@@ -92,9 +92,7 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(self.inner.as_mut().poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.exchange.came();
-        }
+        self.exchange.came(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

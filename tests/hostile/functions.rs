@@ -219,3 +219,47 @@ async fn median(app: &TestApp, function: &Deployed, goes_on: impl AsyncFn() -> b
     times.sort_unstable();
     times[times.len() / 2]
 }
+
+/// Leaves many more orphans than there may be processes, each of which ends at once.
+const ORPHANS: &str = r#"import (
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+func main() {
+	if os.Getenv("STEP") == "2" {
+		return
+	}
+	for n := 0; n < 100; n++ {
+		child := exec.Command("/proc/self/exe")
+		if os.Getenv("STEP") == "1" {
+			child.Env = append(os.Environ(), "STEP=2")
+			if err := child.Start(); err != nil {
+				os.Exit(9)
+			}
+			return
+		}
+		child.Env = append(os.Environ(), "STEP=1")
+		if err := child.Run(); err != nil {
+			fmt.Println(n, err)
+			os.Exit(8)
+		}
+	}
+	os.Exit(7)
+}
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn orphans_of_a_go_function_do_not_fill_its_container() {
+    let _alone = alone().await;
+    TestApp::run(&[("DOCKER_PIDS_LIMIT", "40")], async |app| {
+        let function = app.deploy(go(ORPHANS)).await;
+        for _ in 0..2 {
+            let answer = app.execute(&function).await;
+            assert_eq!(answer.body["exitCode"], 7, "{:?}", answer.body);
+        }
+    })
+    .await;
+}

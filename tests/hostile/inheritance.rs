@@ -193,3 +193,61 @@ async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
     })
     .await;
 }
+
+/// Prints what the input has, or says where in its own memory both halves of it are side by side.
+const REMEMBER: &str = r#"
+import os
+first, second = os.environ["FIRST"].encode(), os.environ["SECOND"].encode()
+if "TIMES" in os.environ:
+    os.write(1, (first + second) * int(os.environ["TIMES"]))
+    os.write(2, b"and " + first + second)
+    os._exit(0)
+if "OWN" in os.environ:
+    own = b"".join((first, second))
+found = []
+memory = os.open("/proc/self/mem", os.O_RDONLY)
+for line in list(open("/proc/self/maps")):
+    place, access = line.split()[:2]
+    begin, end = (int(part, 16) for part in place.split("-"))
+    if access[0] != "r":
+        continue
+    for at in range(begin, end, 1 << 20):
+        try:
+            part = os.pread(memory, min((1 << 20) + 64, end - at), at)
+        except (OSError, OverflowError):
+            break
+        here = part.find(first)
+        while here >= 0:
+            if part.startswith(second, here + len(first)):
+                found.append(line)
+            here = part.find(first, here + 1)
+print(found)
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_memory_of_a_python_function_holds_nothing_of_earlier_invocations() {
+    let _alone = alone().await;
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("MAX_OUTPUT_SIZE", "100KB")], async |app| {
+        let function = app.deploy(python(REMEMBER)).await;
+        let (first, second) = ("q7Zk2vXw9LmB", "4tRn8cYp1HsD");
+        let whole = format!("{first}{second}");
+        // A short one, a large one, and one that prints more than is kept.
+        for (times, copies) in [(1, 1), (2000, 2000), (20_000, 20_000)] {
+            let input = json!({
+                "first": first, "second": second, "times": times.to_string(), "copy": whole.repeat(copies.min(2000)),
+                "more": whole.repeat(copies.min(2000)),
+            });
+            let said = app.execute_with(&function, input).await.assert_outcome(200, "ok");
+            assert!(said.output().starts_with(&whole));
+            for _ in 0..2 {
+                let after = app.execute_with(&function, json!({"first": first, "second": second})).await;
+                let after = after.assert_outcome(200, "ok");
+                assert_eq!((after.output(), &after.body["start"]), ("[]\n", &json!("warm")), "{times}");
+            }
+        }
+        let own = app.execute_with(&function, json!({"first": first, "second": second, "own": "1"})).await;
+        assert_ne!(own.assert_outcome(200, "ok").output(), "[]\n", "the search finds what is there");
+    })
+    .await;
+}

@@ -208,7 +208,7 @@ async fn bodies_are_read_as_they_are_meant_or_refused() {
         let wide = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
         send(Method::POST, &invoke, "application/json", wide).await.assert_problem(400, "invalid_request", "UTF-16");
         // Nothing at all is no input; whatever else has no type is not guessed at.
-        for kind in ["", "application/json"] {
+        for kind in ["", "application/json", "application/x-www-form-urlencoded", "text/plain"] {
             let nothing = send(Method::POST, &invoke, kind, Vec::new()).await;
             assert_eq!(nothing.assert_outcome(200, "ok").output(), "Hello, World\n");
         }

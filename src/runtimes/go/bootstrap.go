@@ -261,9 +261,15 @@ func (s *supervisor) pump(o *output, nonce []byte) {
 func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int) error {
 	child.exited = make(chan struct{})
 	go func() {
+		// Orphans become ours, as we are PID 1: until they are reaped they count for the limit on processes.
 		for {
-			_, err := syscall.Wait4(child.pid, &child.status, 0, &child.usage)
-			if err != syscall.EINTR {
+			var status syscall.WaitStatus
+			var usage syscall.Rusage
+			pid, err := syscall.Wait4(-1, &status, 0, &usage)
+			if pid == child.pid {
+				child.status, child.usage = status, usage
+			}
+			if pid == child.pid || err != nil && err != syscall.EINTR {
 				break
 			}
 		}

@@ -69,15 +69,34 @@ def frame(kind, *parts):
     return len(body).to_bytes(4, "big") + body
 
 
-def read_request():
-    """The next request's body without its kind; EOFError when the platform has closed the pipe."""
+class Memory:
+    """Bytes of an invocation. Later children are copies of the supervisor: what no longer serves is overwritten."""
+
+    def __init__(self, size):
+        self.place = (ctypes.c_char * size)()
+        self.view = memoryview(self.place).cast("B")
+
+    def forget(self, size):
+        ctypes.memset(self.place, 0, size)
+
+
+def read_request(memory):
+    """Reads the next request; returns where its frame's body is, and its size. EOFError when the platform has closed the pipe."""
     size = int.from_bytes(read_exactly(PROTOCOL_IN, 4), "big")
     if not 25 <= size <= MAX_REQUEST:
         raise ValueError("a request of %d bytes" % size)
-    body = read_exactly(PROTOCOL_IN, size)
-    if body[:1] != b"I":
-        raise ValueError("a frame of kind %r" % body[:1])
-    return body[1:]
+    if size > len(memory.view):
+        # For this request only: each child would have the pages, too.
+        memory = Memory(size)
+    filled = 0
+    while filled < size:
+        more = os.readv(PROTOCOL_IN, (memory.view[filled:size],))
+        if not more:
+            raise EOFError
+        filled += more
+    if memory.view[0] != ord("I"):
+        raise ValueError("a frame of kind %d" % memory.view[0])
+    return memory, size
 
 
 def fork_child():
@@ -131,8 +150,10 @@ class Frames:
     HEAD = 4 + 1 + 16
 
     def __init__(self):
-        self.view = memoryview(bytearray(FLUSH_BYTES + 2 * (self.HEAD + READ_BYTES) + 256))
-        self.size = 0
+        self.memory = Memory(FLUSH_BYTES + 2 * (self.HEAD + READ_BYTES) + 256)
+        self.view = self.memory.view
+        # The end of the frames, and of all that was ever written: what is over an output's cap is in no frame.
+        self.size = self.used = 0
 
     def add(self, data):
         end = self.size + len(data)
@@ -141,7 +162,8 @@ class Frames:
 
     def flush(self):
         write_all(PROTOCOL_OUT, self.view[: self.size])
-        self.size = 0
+        self.memory.forget(max(self.size, self.used))
+        self.size = self.used = 0
 
 
 class Output:
@@ -162,6 +184,7 @@ class Output:
             return False
         if not size:
             return True
+        frames.used = max(frames.used, begin + size)
         if size > self.room:
             self.truncated = True
             size = self.room
@@ -345,16 +368,21 @@ class Supervisor:
         self.counter = open_oom_counter()
         self.kills = oom_kills(self.counter)
         self.events = Events()
+        self.request = Memory(READ_BYTES)
         self.frames = Frames()
         self.inheritance = Inheritance()
 
     def serve(self, child):
         """Runs one invocation on the child, and cleans up after it. False when that can't be done: then we end."""
-        body = read_request()
+        memory, size = read_request(self.request)
         started = time.perf_counter()
-        nonce, room = body[:16], int.from_bytes(body[16:20], "big")
-        write_all(child.request, (len(body) - 20).to_bytes(4, "big") + body[20:])
+        nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
+        # The child's part follows; its size takes the place of what was read.
+        memory.view[17:21] = (size - 21).to_bytes(4, "big")
+        write_all(child.request, memory.view[17:size])
         os.close(child.request)
+        memory.forget(size)
+        del memory
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
         relay(child, outputs, self.frames, self.events)
         duration = time.perf_counter() - started
