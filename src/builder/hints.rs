@@ -1,19 +1,47 @@
 //! What a build's log means for people: advice before the compiler's own words, and warnings. Pure.
 
-use crate::package::Program;
+use std::collections::HashSet;
+
+use crate::package::{Dependencies, Program, Requirements};
 
 /// What to do where go.mod and go.sum are not complete.
 const TIDY: &str = "go.mod and go.sum do not name all that the program imports: run `go mod tidy`, and post both files.";
 
 /// The log of a failed build, with a line of advice first where there is any.
 pub(super) fn advised(program: &Program, log: String) -> String {
-    let Program::Go { modules, .. } = program else { return log };
+    let modules = match program {
+        Program::Go { modules, .. } => modules,
+        Program::Python { dependencies: Some(Dependencies::Requirements(requirements)), .. } => {
+            let lines = blamed(requirements, &log);
+            return if lines.is_empty() { log } else { format!("{}\n{log}", lines.join("\n")) };
+        }
+        Program::Python { .. } => return log,
+    };
     // A module without its sum is of no use, whatever became of its download.
     let lacks_sums = !modules.is_empty() && !modules.iter().any(|(path, _)| path.ends_with("go.sum"));
     match of_go(&log).or_else(|| lacks_sums.then(|| TIDY.to_owned())) {
         Some(advice) => format!("{advice}\n{log}"),
         None => log,
     }
+}
+
+/// The lines of requirement files that name a package which the installer's error names, with their places.
+fn blamed(requirements: &Requirements, log: &str) -> Vec<String> {
+    let Some((_, error)) = log.split_once("error: ") else { return Vec::new() };
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let normal = |name: &str| name.trim_end_matches('.').to_ascii_lowercase().replace(['_', '.'], "-");
+    let named: HashSet<String> = error.split(|c| !is_part(c)).filter(|word| !word.is_empty()).map(normal).collect();
+    let mut lines = Vec::new();
+    for file in &requirements.files {
+        for (number, line) in file.text.lines().enumerate() {
+            let name = line.trim_start().split(|c| !is_part(c)).next().unwrap_or_default();
+            if !name.is_empty() && named.contains(&normal(name)) {
+                lines.push(format!("{}, line {}: {}", file.name, number + 1, line.trim()));
+            }
+        }
+    }
+    lines.truncate(MAX_NAMED);
+    lines
 }
 
 fn of_go(log: &str) -> Option<String> {
@@ -70,6 +98,7 @@ fn uncompiled_file(report: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::{RequirementFile, Role};
 
     #[track_caller]
     fn check(log: &str, expected: &str) {
@@ -93,6 +122,22 @@ mod tests {
         check("no Go files in /app", "in the zip's root");
         check("go build h: no non-test Go files in /app", "in the zip's root");
         assert_eq!(of_go("./main.go:3:1: syntax error"), None);
+    }
+
+    #[test]
+    fn the_line_that_an_installer_refuses_is_named() {
+        let file =
+            |name: &str, text: &str| RequirementFile { name: name.to_owned(), role: Role::Requirements, text: text.to_owned() };
+        let files = vec![
+            file("requirements.txt", "six\n# gone\nNo_Such.Package==9.9 ; python_version > '3'\n"),
+            file("b.txt", "\nsix\n"),
+        ];
+        let requirements = Requirements { files, ..Requirements::default() };
+        let log = "Using CPython 3.13.5\nerror: No solution found when resolving dependencies\n  cause: Because no-such-package was \
+                   not found in the package registry and you require no-such-package==9.9, we can conclude";
+        let expected = "requirements.txt, line 3: No_Such.Package==9.9 ; python_version > '3'";
+        assert_eq!(blamed(&requirements, log), [expected]);
+        assert!(blamed(&requirements, "Installed 1 package\n + six==1.16.0").is_empty());
     }
 
     #[test]
