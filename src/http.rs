@@ -80,6 +80,8 @@ pub struct State {
     pub stop: CancellationToken,
 }
 
+/// Largest head of a request, in bytes.
+const MAX_HEAD: usize = 32 << 10;
 /// Largest body of an execution, in bytes.
 const MAX_EXECUTE_BODY: usize = 1 << 20;
 /// What a multipart body may have beside the zip itself.

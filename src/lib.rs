@@ -64,12 +64,14 @@
 //! - The key of a submit or an update holds the answer to it; such a request goes on when its client leaves.
 //! - Every other invocation is noted once, when it ends or its client leaves, and is on disk half a second later.
 //! - Values of input stand on no command line and in no container's configuration.
-//! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`.
+//! - Nothing of a zip but its own files gets into a build's context, and there only below `app/`; beside that there may be a
+//!   link to the code, by the name of the zip's top folder where that is an identifier.
 //! - A build runs no code of the zip or of what it names, unless PYTHON_ALLOW_SOURCE_BUILDS says so.
 //! - A connection is closed by its own side first, and what the client still sends is read for a while: so an answer that leaves early
 //!   arrives. What is written while no request is open is a refusal of the HTTP parser, and leaves as a problem.
-//! - Only download containers, and builds of runtime images, have a network. Each gets requirements and the values of BUILD_ENV by its stdin, and nothing else; what
-//!   comes out is checked like an archive. No build that has such a value has anything else worth having.
+//! - Only download containers and builds of runtime images have a network. A download container gets requirements and the values
+//!   of BUILD_ENV by its stdin, and nothing else; what comes out is checked like an archive. No build that has such a value has
+//!   anything else worth having.
 //!
 //! # Tasks
 //! ```text

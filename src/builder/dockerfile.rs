@@ -10,9 +10,8 @@ use crate::types::VersionId;
 /// Where a function's own package is found, by a link to `/app`: the bootstrap puts the folder at the end of `sys.path`.
 const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
 
-/// Renders it upon `base`, a runtime image or one with packages, which are in `place`. The platform's label comes first, so that
-/// what a cancelled or
-/// failed build leaves bears it.
+/// Renders the Dockerfile upon `base`, a runtime image or an image with packages, which are in `place`. The platform's label
+/// comes first, so that what a cancelled or failed build leaves bears the label.
 pub(super) fn render(program: &Program, base: &str, place: Option<&str>, (platform, version): (Uuid, VersionId)) -> String {
     let label = format!("LABEL {}={platform}", label::PLATFORM);
     match program {

@@ -14,14 +14,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::MAX_HEAD;
 use super::exchange::{Attended, Exchange, MAX_DRAINED};
 use super::problem::Problem;
 use super::rate::Client;
 use super::stream::Stream;
 use crate::config;
 
-/// A request's head may be as large as this, in bytes.
-pub(super) const MAX_HEAD: usize = 32 << 10;
 /// After silence, and while the service stops, what still arrives is read for this long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// For what is thrown away, in bytes.

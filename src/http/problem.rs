@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::connection::MAX_HEAD;
+use super::MAX_HEAD;
 use crate::types::InvocationId;
 
 /// Seconds after which a client that was turned away should try again.
