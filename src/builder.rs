@@ -137,7 +137,7 @@ impl Builder {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone(), scratch);
+        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone(), scratch, tasks.clone());
         let (turns, has_leftovers) = (Turns::new(&settings), Arc::default());
         Self { docker, runtimes, platform, packages, settings, turns, has_leftovers, tasks, stop }
     }
@@ -235,13 +235,6 @@ impl Builder {
         let deadline = job.deadline;
         let base = packages.as_ref().map_or(runtime.as_str(), |packages| packages.image.as_str());
         let place = packages.as_ref().map(|packages| packages.place.as_str());
-        let text = dockerfile::render(source.program, base, place, (self.platform.id(), source.id));
-        tokio::fs::write(source.context.join("Dockerfile"), text).await?;
-        if let Program::Python { package: Some(package), .. } = source.program {
-            let folder = source.context.join(PACKAGE_FOLDER);
-            tokio::fs::create_dir(&folder).await?;
-            tokio::fs::symlink("/app", folder.join(package)).await?;
-        }
         let mut labels = vec![
             (label::RUN, self.platform.run().to_string()),
             (label::FUNCTION_ID, source.id.function.to_string()),
@@ -251,10 +244,18 @@ impl Builder {
             (label::CREATED, source.created_at.to_string()),
         ];
         labels.extend(packages.as_ref().map(|packages| (label::PACKAGES, packages.image.clone())));
+        let text = dockerfile::render(source.program, base, place, &self.platform.id().to_string(), &labels);
+        tokio::fs::write(source.context.join("Dockerfile"), text).await?;
+        if let Program::Python { package: Some(package), .. } = source.program {
+            let folder = source.context.join(PACKAGE_FOLDER);
+            tokio::fs::create_dir(&folder).await?;
+            tokio::fs::symlink("/app", folder.join(package)).await?;
+        }
         let spec = BuildSpec {
             context: source.context,
             tag: &self.image_name(source.id),
-            labels: &labels,
+            // They stand in the Dockerfile.
+            labels: &[],
             limit: deadline.saturating_duration_since(Instant::now()),
             // All that is needed is there.
             network: BuildNetwork::None,

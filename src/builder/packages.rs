@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::MutexGuard as MutexHeld;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::BuildError;
@@ -49,6 +50,8 @@ pub(super) struct Packages {
     making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Images that builds under way are built upon, and by how many.
     held: Mutex<HashMap<String, usize>>,
+    /// Has the removals that no build waits for.
+    tasks: TaskTracker,
 }
 
 /// An image that stays until this is dropped.
@@ -105,7 +108,7 @@ impl Job<'_> {
 }
 
 impl Packages {
-    pub(super) fn new(docker: Docker, platform: Arc<Platform>, settings: Builds, scratch: Scratch) -> Arc<Self> {
+    pub(super) fn new(docker: Docker, platform: Arc<Platform>, settings: Builds, scratch: Scratch, tasks: TaskTracker) -> Arc<Self> {
         let mask = Mask::new(settings.environment.iter().map(|(_, value)| value));
         Arc::new(Self {
             docker,
@@ -116,6 +119,7 @@ impl Packages {
             installer: Default::default(),
             making: Default::default(),
             held: Default::default(),
+            tasks,
         })
     }
 
@@ -288,7 +292,12 @@ impl Packages {
             Ok(fetched.log)
         };
         let filled = filled.await;
-        layer.remove().await;
+        // Thousands of files go with the container, which takes Docker as long as the function's own build.
+        if filled.is_ok() {
+            self.tasks.spawn(layer.remove());
+        } else {
+            layer.remove().await;
+        }
         held.log = filled?;
         Ok(held)
     }
