@@ -618,10 +618,9 @@ while child:
     except EOFError:
         os._exit(0)
     child = fork_child()
-    if child:
-        # What this writes to is shared with the new child until now: better copied here than when an answer waits for it.
-        supervisor.inheritance.look()
-# Only a forked child gets here, with the supervisor's frames gone.
+# Only a forked child gets here, with the supervisor's frames gone. What the supervisor made since its own start is frozen as
+# well: a collection that looks at it at the end copies the pages that it is on.
+gc.freeze()
 MAIN = make_main(ENTRY)
 take_request()
 wind_up(run(ENTRY, CODE, globals().pop("MAIN")))
