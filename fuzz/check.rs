@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use youtube_serverless::package::{MAX_ENTRIES, Package, PackageError};
+use youtube_serverless::build::package::{MAX_ENTRIES, Package, PackageError};
 
 /// In bytes; small, so that limits are found.
 pub(super) const MAX_SIZE: u64 = 100_000;
 
 /// `outside` holds `folder` and nothing else; `folder` is what the archive was unpacked to.
 pub(super) fn holds(outside: &Path, folder: &Path, opened: &Result<Package, PackageError>) {
-    let beside: Vec<_> = fs::read_dir(outside).expect("the folder outside").flatten().map(|entry| entry.path()).collect();
+    let beside: Vec<_> =
+        fs::read_dir(outside).expect("the folder outside").flatten().map(|entry| entry.path()).collect();
     assert_eq!(beside, [folder], "something was written outside of the package's folder");
     let (mut size, mut entries, mut folders) = (0, 0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {

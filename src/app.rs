@@ -1,5 +1,7 @@
 //! Builds every component once, and stops them in order. The only place that sees all of the configuration.
 
+mod reconcile;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,30 +11,30 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::budget::Budget;
-use crate::builder::Builder;
+use crate::build::Builder;
+use crate::build::runtime::Runtimes;
 use crate::config::Config;
-use crate::deferred::Deferred;
-use crate::deploy::Deployer;
+use crate::deployments::Deployer;
 use crate::docker::Docker;
-use crate::health::{self, Health};
-use crate::history::History;
+use crate::docker::health::{self, Health};
+use crate::docker::platform::Platform;
+use crate::docker::retry::Retries;
+use crate::domain::Language;
+use crate::functions::Registry;
+use crate::functions::images::Images;
 use crate::http;
-use crate::images::Images;
-use crate::invoke::Invoker;
-use crate::isolation::Isolation;
-use crate::live::Live;
-use crate::metrics;
-use crate::platform::Platform;
-use crate::pool::Pool;
-use crate::reconcile::{self, ReconcileError};
-use crate::registry::Registry;
-use crate::retry::Retries;
-use crate::room::Room;
-use crate::runtime::Runtimes;
-use crate::scratch::Scratch;
+use crate::invocations::history::History;
+use crate::invocations::invoke::Invoker;
+use crate::invocations::live::Live;
+use crate::invocations::queue::Deferred;
+use crate::resources::budget::Budget;
+use crate::resources::disk::DiskSpace;
+use crate::resources::scratch::Scratch;
+use crate::sandbox::isolation::Isolation;
+use crate::sandbox::pool::Pool;
 use crate::store::Store;
-use crate::types::Language;
+use crate::telemetry::metrics;
+use reconcile::ReconcileError;
 
 /// What all requests may hold together of what has arrived and is not yet taken, in bytes.
 const MAX_REQUESTS: u64 = 256 << 20;
@@ -85,7 +87,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.clone(),
         end.clone(),
     );
-    let room = Room::new(Arc::clone(&platform), config.builds.min_free_disk);
+    let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
     let images = Images::new(
         builder.clone(),
         Arc::clone(&registry),
@@ -98,7 +100,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let checked = (config.sandbox.clone(), config.uids.of_check());
     let isolation = Isolation::new(docker.clone(), Arc::clone(&platform), checked, tasks.clone(), end.clone());
     if config.builds.buildkit {
-        isolation.note("builds", vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()]);
+        isolation.note(
+            "builds",
+            vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()],
+        );
     }
     if config.builds.allow_source_builds && !config.builds.environment.is_empty() {
         let names: Vec<&str> = config.builds.environment.iter().map(|(name, _)| name.as_str()).collect();
@@ -118,13 +123,27 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         config.sandbox.memory,
     ));
     let deployer = Deployer::new(
-        (Arc::clone(&images), Arc::clone(&invoker), Arc::clone(&registry), store.clone(), pool.clone(), Arc::clone(&room)),
+        (
+            Arc::clone(&images),
+            Arc::clone(&invoker),
+            Arc::clone(&registry),
+            store.clone(),
+            pool.clone(),
+            Arc::clone(&room),
+        ),
         config.functions.clone(),
         tasks.clone(),
         end.clone(),
     );
     let deferred = Deferred::new(
-        (Arc::clone(&registry), Arc::clone(&invoker), Arc::clone(&history), store.clone(), Arc::clone(&room), health.clone()),
+        (
+            Arc::clone(&registry),
+            Arc::clone(&invoker),
+            Arc::clone(&history),
+            store.clone(),
+            Arc::clone(&room),
+            health.clone(),
+        ),
         (config.pool.async_queue_limit, config.pool.container_limit),
         tasks.clone(),
         (stop.clone(), end.clone()),
@@ -154,7 +173,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left is removed"),
         () = stop.cancelled() => {}
     }
-    let refusal = if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
+    let refusal =
+        if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
     // Outlives all that executes.
     let ended = CancellationToken::new();
     let keeper = tokio::spawn(Arc::clone(&history).keep(ended.clone()));
@@ -239,7 +259,8 @@ async fn incomplete(
         () = stop.cancelled() => return None,
     }
     let missing = isolation.missing();
-    (!missing.is_empty()).then(|| format!("REQUIRE_ISOLATION is true, but isolation is not complete: {}", missing.join("; ")))
+    (!missing.is_empty())
+        .then(|| format!("REQUIRE_ISOLATION is true, but isolation is not complete: {}", missing.join("; ")))
 }
 
 /// What is done as soon as Docker answers.
@@ -250,7 +271,7 @@ struct Preparation {
     store: Store,
     builder: Builder,
     images: Arc<Images>,
-    room: Arc<Room>,
+    room: Arc<DiskSpace>,
     isolation: Arc<Isolation>,
     /// Cancelled when Docker and what we know agree.
     reconciled: CancellationToken,
@@ -306,7 +327,11 @@ impl Preparation {
                 Err(error) => Err(chain(error)),
             };
             if let Err(error) = checked {
-                tracing::error!(error, language = language.as_str(), "no runtime image or no look into it: submits will fail");
+                tracing::error!(
+                    error,
+                    language = language.as_str(),
+                    "no runtime image or no look into it: submits will fail"
+                );
                 self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
                 unchecked.push(language);
             }

@@ -160,7 +160,9 @@ impl Arguments {
 impl Command {
     fn ask(self, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Deploy { path, name, language, update } => deploy::run(client, &path, name, language, update.as_deref(), json),
+            Self::Deploy { path, name, language, update } => {
+                deploy::run(client, &path, name, language, update.as_deref(), json)
+            }
             Self::Rollback { function, version } => functions::roll_back(client, &function, version, json),
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),
             Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),

@@ -15,14 +15,21 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::Level;
 
-use crate::telemetry::Format;
-
 use parse::{
-    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network, parse_rate,
-    parse_repository, parse_runtime, parse_token,
+    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
+    parse_rate, parse_repository, parse_runtime, parse_token,
 };
 pub use parse::{parse_duration, parse_size, whole_millis};
 pub use uids::Uids;
+
+/// The form of a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object each, for machines.
+    Json,
+}
 
 /// Everything that can be set, as it was at the start.
 #[derive(Clone, Debug)]
@@ -48,7 +55,7 @@ pub struct Config {
     /// LOG_LEVEL.
     pub log_level: Level,
     /// LOG_FORMAT.
-    pub log_format: Format,
+    pub log_format: LogFormat,
 }
 
 /// Settings of the HTTP server.
@@ -246,11 +253,17 @@ impl Config {
                 read_timeout: vars.duration("SERVER_READ_TIMEOUT", 10)?,
                 write_timeout: vars.duration("SERVER_WRITE_TIMEOUT", 10)?,
                 shutdown_timeout: vars.duration("SERVER_SHUTDOWN_TIMEOUT", 5)?,
-                max_file_size: vars
-                    .read("MAX_FILE_SIZE", 10_000_000, FILE, |text| parse_size(text).filter(|&bytes| bytes <= MAX_FILE))?,
+                max_file_size: vars.read("MAX_FILE_SIZE", 10_000_000, FILE, |text| {
+                    parse_size(text).filter(|&bytes| bytes <= MAX_FILE)
+                })?,
                 api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
                 allowed_hosts: vars.read("ALLOWED_HOSTS", Vec::new(), "host names separated by commas", parse_hosts)?,
-                rate_limit: vars.read("RATE_LIMIT", None, "requests in a time such as 100/s, 600/m or 1000/5m", parse_rate)?,
+                rate_limit: vars.read(
+                    "RATE_LIMIT",
+                    None,
+                    "requests in a time such as 100/s, 600/m or 1000/5m",
+                    parse_rate,
+                )?,
             },
             builds: Builds {
                 image_prefix: vars.read(
@@ -298,7 +311,7 @@ impl Config {
             temp_dir_base: vars.read("TEMP_DIR_BASE", std::env::temp_dir(), "a directory", parse)?,
             data_dir: vars.read("DATA_DIR", PathBuf::from("data"), "a directory", parse)?,
             log_level: vars.read("LOG_LEVEL", Level::INFO, "debug, info, warn or error", parse_level)?,
-            log_format: vars.read("LOG_FORMAT", Format::Text, "text or json", parse_format)?,
+            log_format: vars.read("LOG_FORMAT", LogFormat::Text, "text or json", parse_format)?,
         })
     }
 }
@@ -327,8 +340,9 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn collector_limit() -> Option<Duration> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let is_named =
-        ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].into_iter().any(|name| set(name).is_some());
+    let is_named = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .into_iter()
+        .any(|name| set(name).is_some());
     let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let is_wanted = is_named && !is_off && set("OTEL_TRACES_EXPORTER").is_none_or(|exporter| exporter == "otlp");
     let limits = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];

@@ -7,8 +7,12 @@ mod build;
 mod command;
 mod container;
 mod download;
+mod failure;
+pub mod health;
 mod layer;
 mod mask;
+pub mod platform;
+pub mod retry;
 mod run_spec;
 
 use std::path::PathBuf;
@@ -22,17 +26,18 @@ use tokio_util::sync::CancellationToken;
 pub use build::{BuildError, BuildSpec, LiveLog};
 pub use container::{Container, ContainerState};
 pub use download::{DownloadSpec, Downloaded};
+pub use failure::{Cause, Failure};
 pub use layer::{Filler, Layer};
 pub use mask::Mask;
 pub use run_spec::RunSpec;
 
-use crate::health::{Health, Monitor};
-use crate::retry::Retries;
-use crate::types::ImageId;
+use crate::docker::health::{Health, Monitor};
+use crate::docker::retry::Retries;
+use crate::domain::ImageId;
 
 /// The labels on images and containers of ours.
 pub mod label {
-    /// The platform that made it, see [`crate::platform`].
+    /// The platform that made it, see [`crate::docker::platform`].
     pub const PLATFORM: &str = "youtube-serverless.platform";
     /// The run of the platform, from a start of the service to its stop, that made it.
     pub const RUN: &str = "youtube-serverless.run";

@@ -36,18 +36,18 @@ use utoipa_axum::routes;
 
 pub use server::{ServeError, serve};
 
-use crate::budget::Budget;
 use crate::config;
-use crate::deferred::Deferred;
-use crate::deploy::Deployer;
-use crate::health::Health;
-use crate::history::History;
-use crate::invoke::Invoker;
-use crate::isolation::Isolation;
-use crate::live::Live;
-use crate::pool::Pool;
-use crate::registry::Registry;
-use crate::scratch::Scratch;
+use crate::deployments::Deployer;
+use crate::docker::health::Health;
+use crate::functions::Registry;
+use crate::invocations::history::History;
+use crate::invocations::invoke::Invoker;
+use crate::invocations::live::Live;
+use crate::invocations::queue::Deferred;
+use crate::resources::budget::Budget;
+use crate::resources::scratch::Scratch;
+use crate::sandbox::isolation::Isolation;
+use crate::sandbox::pool::Pool;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]

@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     telemetry::start(config.log_level, config.log_format, collector.as_ref());
     let done = match local {
         Local::Serve => runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config))),
-        Local::Backup(file) => runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file))),
+        Local::Backup(file) => {
+            runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file)))
+        }
     };
     // Who is told twice to stop does not wait for this.
     if let (Some(collector), Ok(())) = (collector, &done) {

@@ -17,12 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Sqlite, SqlitePool};
 use thiserror::Error;
 
-use crate::disk;
-
-pub use functions::{Executions, Package, Record, Update};
-pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
-pub use invocations::{InvocationRecord, Open, Page, state};
-pub use versions::{Image, VersionRecord};
+use crate::resources::disk;
 
 /// The file's name in DATA_DIR.
 pub const FILE_NAME: &str = "store.db";
@@ -56,7 +51,9 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// This user or this disk does not let us write.
-    #[error("{path} can't be opened and written to; DATA_DIR must be on a disk and of a user that let this process write")]
+    #[error(
+        "{path} can't be opened and written to; DATA_DIR must be on a disk and of a user that let this process write"
+    )]
     ReadOnly {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,7 @@
 //! Spans of the log are at level info, those of traces at debug: so lines stay short, and without a collector traces cost nothing.
 
 mod collector;
+pub mod metrics;
 
 use opentelemetry::trace::{FutureExt, TracerProvider};
 use opentelemetry::{Context, global};
@@ -14,23 +15,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter};
 
+use crate::config::LogFormat;
+
 pub use collector::{Collector, CollectorError};
 
-/// How lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object each, for machines.
-    Json,
-}
-
 /// Starts it. To be called once.
-pub fn start(level: Level, format: Format, collector: Option<&Collector>) {
+pub fn start(level: Level, format: LogFormat, collector: Option<&Collector>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
-        Format::Text => lines.boxed(),
-        Format::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
     let traces = collector.map(|collector| {
         let traced = filter::filter_fn(|metadata| {
@@ -40,7 +34,9 @@ pub fn start(level: Level, format: Format, collector: Option<&Collector>) {
             is_traced && metadata.target().starts_with("youtube_serverless")
         });
         let traced = traced.with_max_level_hint(LevelFilter::DEBUG);
-        tracing_opentelemetry::layer().with_tracer(collector.provider().tracer("youtube-serverless")).with_filter(traced)
+        tracing_opentelemetry::layer()
+            .with_tracer(collector.provider().tracer("youtube-serverless"))
+            .with_filter(traced)
     });
     tracing_subscriber::registry().with(lines.with_filter(LevelFilter::from_level(level))).with(traces).init();
 }
@@ -48,8 +44,7 @@ pub fn start(level: Level, format: Format, collector: Option<&Collector>) {
 /// The span of a request in its trace, which is the client's where it sent a `traceparent`.
 pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
     let name = format_args!("{method} {route}");
-    let span =
-        tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method, http.route = route);
+    let span = tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method, http.route = route);
     if !span.is_disabled() {
         let parent = global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers))

@@ -21,13 +21,15 @@ impl ByHand {
         let image = function.image.clone();
         if language == "python" {
             // Not a shim of a version manager, which takes longer than the interpreter.
-            let python = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
+            let python =
+                ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
             let host = vec![python.unwrap_or("python3").into(), "examples/python-hello/main.py".into()];
             return Ok(Self { image, entrypoint: &["--entrypoint=python3"], arguments: &["main.py"], host });
         }
         let binary = dir.join("function");
         let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \"$id:/function\" \"$2\"; docker rm \"$id\"";
-        let copied = Command::new("sh").args(["-c", script, "sh", &image]).arg(&binary).stdout(Stdio::null()).status()?;
+        let copied =
+            Command::new("sh").args(["-c", script, "sh", &image]).arg(&binary).stdout(Stdio::null()).status()?;
         ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
         Ok(Self { image, entrypoint: &["--entrypoint=/function"], arguments: &[], host: vec![binary] })
     }

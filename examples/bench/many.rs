@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use youtube_serverless::settings::Settings;
-use youtube_serverless::store::{Executions, Image, Package, Record, Store, VersionRecord};
-use youtube_serverless::types::{FunctionId, ImageId, Language};
+use youtube_serverless::domain::settings::Settings;
+use youtube_serverless::domain::{Executions, FunctionId, Image, ImageId, Language, Package, Record, VersionRecord};
+use youtube_serverless::store::Store;
 
 /// Makes as many in the store of a DATA_DIR, with zips of a usual size.
 pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {

@@ -33,7 +33,8 @@ impl Report {
     }
 
     pub(crate) fn write(&self) -> Result<()> {
-        let mut text = String::from("| function | figure | ms | of host | of docker run |\n| --- | --- | ---: | ---: | ---: |\n");
+        let mut text =
+            String::from("| function | figure | ms | of host | of docker run |\n| --- | --- | ---: | ---: | ---: |\n");
         for (language, what, ms) in &self.rows {
             let figure = |key: &str| self.figures[&(language.clone(), key.to_owned())];
             let (host, docker) = (ms / figure("host"), ms / figure("docker"));

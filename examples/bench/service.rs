@@ -38,7 +38,13 @@ impl Service {
         let client = Client::builder().pool_idle_timeout(Duration::from_secs(5)).build()?;
         let service = Self { child, client, url: format!("http://127.0.0.1:{PORT}").parse()? };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while service.client.get(service.url.join("/health")?).send().await.map_or(true, |answer| !answer.status().is_success()) {
+        while service
+            .client
+            .get(service.url.join("/health")?)
+            .send()
+            .await
+            .map_or(true, |answer| !answer.status().is_success())
+        {
             ensure!(Instant::now() < deadline, "the service is not healthy after a minute");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -140,8 +146,16 @@ impl Service {
 impl Function {
     fn containers(&self) -> Result<Vec<String>> {
         let filter = format!("label=youtube-serverless.function.id={}", self.id);
-        let names =
-            docker(&["ps", "--all", "--filter", &filter, "--filter", "name=youtube-serverless-", "--format", "{{.Names}}"])?;
+        let names = docker(&[
+            "ps",
+            "--all",
+            "--filter",
+            &filter,
+            "--filter",
+            "name=youtube-serverless-",
+            "--format",
+            "{{.Names}}",
+        ])?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 

@@ -3,7 +3,7 @@
 
 use std::io::{Seek, Write};
 
-use youtube_serverless::package;
+use youtube_serverless::build::package;
 
 #[path = "../check.rs"]
 mod check;

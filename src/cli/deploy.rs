@@ -46,12 +46,15 @@ pub(super) fn run(
 
     // Indicatif draws on stderr, and only where that is a terminal.
     let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(length) };
-    bar.set_style(ProgressStyle::with_template("uploading {bar:30} {bytes}/{total_bytes}").expect("the template is valid"));
+    bar.set_style(
+        ProgressStyle::with_template("uploading {bar:30} {bytes}/{total_bytes}").expect("the template is valid"),
+    );
     let building = BuildingReader { bar: bar.clone(), zip: bar.wrap_read(zip) };
     let body = Cursor::new(head).chain(building).chain(Cursor::new(tail));
     let content_type = format!("multipart/form-data; boundary={boundary}");
     // What the build prints is for people.
-    let log = |line: &str| bar.suspend(|| if json { Ok(()) } else { writeln!(std::io::stderr(), "{line}") }).unwrap_or(());
+    let log =
+        |line: &str| bar.suspend(|| if json { Ok(()) } else { writeln!(std::io::stderr(), "{line}") }).unwrap_or(());
     let deployed = client.send_for_events((place.0, &place.1), &content_type, whole, body, log);
     bar.finish_and_clear();
     let deployed = deployed?;
@@ -77,7 +80,9 @@ impl<R: Read> Read for BuildingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.zip.read(buffer)?;
         if read == 0 {
-            self.bar.set_style(ProgressStyle::with_template("building {spinner} {elapsed}").expect("the template is valid"));
+            self.bar.set_style(
+                ProgressStyle::with_template("building {spinner} {elapsed}").expect("the template is valid"),
+            );
             self.bar.enable_steady_tick(Duration::from_millis(100));
         }
         Ok(read)

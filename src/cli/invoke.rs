@@ -8,9 +8,15 @@ use serde_json::Value;
 
 use super::client::{Client, part};
 use super::{EX_PLATFORM, output};
-use crate::invoke::outcome;
+use crate::domain::signal_name;
 
-pub(super) fn run(client: &Client, function: &str, input: &str, is_async: bool, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    client: &Client,
+    function: &str,
+    input: &str,
+    is_async: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut text = input.to_owned();
     if input == "-" {
         text.clear();
@@ -51,7 +57,7 @@ fn signal(error: &str) -> u8 {
     let name = error.rsplit("killed by ").next().unwrap_or_default();
     let number = match name.strip_prefix("signal ") {
         Some(number) => number.parse().ok(),
-        None => (1..=31).find(|&number| outcome::signal_name(number) == name).and_then(|number| u8::try_from(number).ok()),
+        None => (1..=31).find(|&number| signal_name(number) == name).and_then(|number| u8::try_from(number).ok()),
     };
     number.filter(|number| *number < 128).unwrap_or(9)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::{functions, invoke, output};
-use crate::types::InvocationId;
+use crate::domain::InvocationId;
 
 /// How often it is looked for new ones.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -37,7 +37,9 @@ pub(super) fn error(text: &str) {
 /// Columns that are as wide as they must be.
 pub(super) fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
@@ -47,5 +49,7 @@ pub(super) fn table(rows: &[Vec<String>]) {
 
 /// A time as people read it, in UTC.
 pub(super) fn time(seconds: Option<i64>) -> String {
-    seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()).map_or_else(|| "-".to_owned(), |time| time.to_string())
+    seconds
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "-".to_owned(), |time| time.to_string())
 }

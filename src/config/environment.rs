@@ -21,6 +21,9 @@ impl Reader {
     pub(super) fn build_environment(&mut self) -> Result<Vec<(String, Secret)>, ConfigError> {
         let default = DEFAULT.map(str::to_owned).into();
         let names = self.read("BUILD_ENV", default, "names of variables separated by commas", parse_names)?;
-        Ok(names.into_iter().filter_map(|name| self.vars.get(&name).map(|value| (name, Secret(value.clone())))).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| self.vars.get(&name).map(|value| (name, Secret(value.clone()))))
+            .collect())
     }
 }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::{BuildNetwork, MIN_MEMORY, RateLimit, Secret};
-use crate::telemetry::Format;
+use super::{BuildNetwork, LogFormat, MIN_MEMORY, RateLimit, Secret};
 
 pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
@@ -46,7 +45,8 @@ pub(super) fn parse_token(text: &str) -> Option<Option<Secret>> {
 }
 
 pub(super) fn parse_hosts(text: &str) -> Option<Vec<String>> {
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     names.iter().all(|name| is_name(name)).then_some(names)
 }
@@ -84,10 +84,10 @@ pub(super) fn parse_bit(text: &str) -> Option<bool> {
     }
 }
 
-pub(super) fn parse_format(text: &str) -> Option<Format> {
+pub(super) fn parse_format(text: &str) -> Option<LogFormat> {
     match text {
-        "text" => Some(Format::Text),
-        "json" => Some(Format::Json),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
         _ => None,
     }
 }

@@ -20,7 +20,10 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.http.max_file_size, 10_000_000);
     assert!(config.http.api_token.is_none());
     assert_eq!(config.builds.image_prefix, "youtube-serverless");
-    assert_eq!((config.builds.timeout.as_secs(), config.builds.max_concurrent, config.builds.queue_limit), (300, 2, 100));
+    assert_eq!(
+        (config.builds.timeout.as_secs(), config.builds.max_concurrent, config.builds.queue_limit),
+        (300, 2, 100)
+    );
     assert_eq!(config.builds.max_unpacked_size, 100_000_000);
     assert_eq!((config.sandbox.memory, config.sandbox.cpus), (128_000_000, 1.0));
     assert_eq!((config.sandbox.pids, config.sandbox.tmpfs), (64, 64_000_000));
@@ -105,9 +108,19 @@ fn downloads_see_what_is_named_and_set() {
 fn each_container_needs_a_user_of_its_own() {
     let uids = from(&[("INSTANCE_UIDS", "1000-1002"), ("DOCKER_CONTAINER_LIMIT", "2")]).expect("there is room").uids;
     assert_eq!((uids.of_instances(), uids.of_check()), (1000..=1001, 1002));
-    for range in
-        ["", "-", "1000", "1000-", "-1000", "2000-1000", "0-1000", "60000-70000", "65535-70000", "1000-1009", "1-4294967295"]
-    {
+    for range in [
+        "",
+        "-",
+        "1000",
+        "1000-",
+        "-1000",
+        "2000-1000",
+        "0-1000",
+        "60000-70000",
+        "65535-70000",
+        "1000-1009",
+        "1-4294967295",
+    ] {
         if !range.is_empty() {
             check_refused("INSTANCE_UIDS", range);
         }

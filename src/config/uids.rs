@@ -61,7 +61,8 @@ impl Reader {
             containers + 1,
             Uids::MAX
         );
-        let uids = self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
+        let uids =
+            self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
         // The default may be too few.
         let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
         uids.suffice(containers).then_some(uids).ok_or_else(few)

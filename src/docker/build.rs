@@ -1,9 +1,9 @@
 //! `docker build`, with the classic builder as well as with BuildKit.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -67,10 +67,12 @@ impl LiveLog {
     }
 
     pub(super) fn hear(&self, is_stderr: bool, bytes: &[u8]) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.begun.lock();
         let begun = &mut begun[usize::from(is_stderr)];
         begun.extend_from_slice(bytes);
-        while let Some(end) = begun.iter().position(|&byte| byte == b'\n').or((begun.len() > MAX_LINE).then_some(MAX_LINE)) {
+        while let Some(end) =
+            begun.iter().position(|&byte| byte == b'\n').or((begun.len() > MAX_LINE).then_some(MAX_LINE))
+        {
             let line: Vec<u8> = begun.drain(..=end).collect();
             let line = own_lines(&String::from_utf8_lossy(&line));
             if !line.trim().is_empty() {
@@ -104,7 +106,11 @@ pub enum BuildError {
 
 impl Docker {
     /// Builds an image; ends early when `stop` is cancelled. Also returns the end of what its steps printed.
-    pub async fn build(&self, spec: &BuildSpec<'_>, stop: &CancellationToken) -> Result<(InspectedImage, String), BuildError> {
+    pub async fn build(
+        &self,
+        spec: &BuildSpec<'_>,
+        stop: &CancellationToken,
+    ) -> Result<(InspectedImage, String), BuildError> {
         let mut args: Vec<String> = ["build", "--force-rm"].map(str::to_owned).into();
         args.push(format!("--tag={}", spec.tag));
         if spec.network == BuildNetwork::None {
@@ -155,7 +161,8 @@ fn end(said: &str) -> &str {
 
 fn is_failed_step(said: &str) -> bool {
     let classic = said.contains("The command '") && said.contains("returned a non-zero code");
-    let buildkit = said.contains("did not complete successfully: exit code") || said.contains("executor failed running [");
+    let buildkit =
+        said.contains("did not complete successfully: exit code") || said.contains("executor failed running [");
     classic || buildkit
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::DockerError;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// Of a longer output the tail is kept, of each stream: so much at least, and twice as much at most.
 const MAX_KEPT: usize = 4 << 20;
@@ -80,8 +80,9 @@ async fn run_now(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
         let hear = |is_stderr: bool| move |bytes: &[u8]| listener.map_or((), |listener| listener(is_stderr, bytes));
-        let drained =
-            async { tokio::join!(read_tail(&mut stdout, &mut out, hear(false)), read_tail(&mut stderr, &mut err, hear(true))) };
+        let drained = async {
+            tokio::join!(read_tail(&mut stdout, &mut out, hear(false)), read_tail(&mut stderr, &mut err, hear(true)))
+        };
         tokio::pin!(drained);
         let finished = async {
             let status = tokio::select! {

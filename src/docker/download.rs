@@ -17,7 +17,7 @@ use super::build::{MAX_LOG, own_lines, tail};
 use super::run_spec::HARDENING;
 use super::{Docker, DockerError, LiveLog, Mask, command, failed};
 use crate::config::BuildNetwork;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// Nobody, on every Debian.
 const USER: &str = "65534:65534";

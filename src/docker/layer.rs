@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::process::Child;
 use tokio::time;
@@ -45,7 +46,7 @@ impl Filler {
         client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut client = client.spawn()?;
         let pipe = client.stdin.take().expect("stdin is piped").into_owned_fd()?;
-        *self.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+        *self.filling.lock() = Some(client);
         Ok(File::from(pipe))
     }
 }
@@ -78,7 +79,7 @@ impl Layer {
     }
 
     fn client(&self) -> Option<Child> {
-        self.filling.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.filling.lock().take()
     }
 
     /// Waits until all that was written is there, and makes the image.

@@ -36,7 +36,8 @@ impl RunSpec<'_> {
     /// All arguments of `docker`, to run it attached to stdin, stdout and stderr.
     pub(super) fn arguments(&self) -> Vec<String> {
         let sandbox = self.sandbox;
-        let mut args: Vec<String> = ["run", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
+        let mut args: Vec<String> =
+            ["run", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         args.push("--network=none".to_owned());
@@ -61,9 +62,17 @@ mod tests {
 
     #[test]
     fn every_part_of_the_sandbox_is_on_the_command_line() {
-        let sandbox = Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
+        let sandbox =
+            Sandbox { memory: 128_000_000, cpus: 0.5, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
         let labels = [("a.label", "with space; $(and more)".to_owned())];
-        let spec = RunSpec { name: "one", image: "sha256:abc", labels: &labels, sandbox: &sandbox, uid: 70_001, program: None };
+        let spec = RunSpec {
+            name: "one",
+            image: "sha256:abc",
+            labels: &labels,
+            sandbox: &sandbox,
+            uid: 70_001,
+            program: None,
+        };
         let expected = [
             "run",
             "--interactive",
@@ -94,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_runtime_is_passed_on() {
-        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
+        let sandbox =
+            Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
         let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program: None };
         assert!(spec.arguments().contains(&"--runtime=runsc".to_owned()));
     }

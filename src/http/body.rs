@@ -100,7 +100,8 @@ pub(super) async fn with_plain_encoding(request: Request, next: Next) -> Respons
 
 /// The first encoding that is none of ours.
 fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
-    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let values =
+        headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let encodings: Vec<String> =
         values.flat_map(|value| value.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()).collect();
     encodings.into_iter().find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
@@ -121,7 +122,9 @@ mod tests {
         let parse = |body: &[u8]| parsed::<Value>(body).map(|JsonBody(value)| value);
         assert_eq!(parse(b"\xef\xbb\xbf{\"a\": 1}").unwrap()["a"], 1);
         let wide = |text: &str, to: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to).collect::<Vec<u8>>();
-        for body in [wide("\u{feff}{}", u16::to_le_bytes), wide("\u{feff}{}", u16::to_be_bytes), wide("{}", u16::to_le_bytes)] {
+        for body in
+            [wide("\u{feff}{}", u16::to_le_bytes), wide("\u{feff}{}", u16::to_be_bytes), wide("{}", u16::to_le_bytes)]
+        {
             assert!(matches!(parse(&body), Err(BodyError::NotUtf8)), "{body:?}");
         }
         assert!(matches!(parse(&wide("{}", u16::to_be_bytes)), Err(BodyError::NotUtf8)));

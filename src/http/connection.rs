@@ -47,7 +47,12 @@ enum End {
 }
 
 /// Serves a client until it leaves, is silent for too long, or the service stops.
-pub(super) async fn serve(stream: TcpStream, service: AddExtension<Router, Client>, limits: Limits, stop: CancellationToken) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    service: AddExtension<Router, Client>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }

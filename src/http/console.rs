@@ -1,6 +1,8 @@
 //! The console: one page, its style and its scripts, built into the program. It needs no token; what it asks the API does.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, Uri};
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame.

@@ -15,16 +15,17 @@ use super::functions::submitted;
 use super::problem::Problem;
 use super::request::RequestId;
 use super::versions::updated;
-use crate::deploy::Upload;
+use crate::deployments::Upload;
 use crate::docker::LiveLog;
-use crate::types::FunctionId;
+use crate::domain::FunctionId;
 
 /// With nothing to say for as long, a comment is sent: proxies cut what is silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Whether a client asks for events.
 pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
-    let kinds = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let kinds =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 

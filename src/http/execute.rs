@@ -15,15 +15,13 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use super::State;
 use super::body::{BodyError, JsonBody};
-use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody, status_of};
-use crate::invoke::input::{Input, Object};
-use crate::pool::Start;
-use crate::store::{IdempotencyKey, InvocationRecord, state};
-use crate::types::{FunctionId, UnknownInvocation, UnknownName};
+use super::{State, idempotency};
+use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, invocation::state};
+use crate::invocations::input::{Input, Object};
+use crate::sandbox::pool::Start;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
@@ -199,7 +197,8 @@ pub(super) async fn by_body(
     body: Result<JsonBody<ByBody>, BodyError>,
 ) -> Result<Response, Problem> {
     let JsonBody(body) = body?;
-    execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers).await
+    execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers)
+        .await
 }
 
 /// Execute by name
@@ -345,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_preference_is_one_of_several_tokens() {
-        let prefers = |value: &str| prefers_async(&HeaderMap::from_iter([("prefer".parse().unwrap(), value.parse().unwrap())]));
+        let prefers =
+            |value: &str| prefers_async(&HeaderMap::from_iter([("prefer".parse().unwrap(), value.parse().unwrap())]));
         assert!(prefers("respond-async") && prefers("wait=10, Respond-Async"));
         assert!(!prefers("respond-sync") && !prefers("") && !prefers_async(&HeaderMap::new()));
     }

@@ -9,14 +9,20 @@ use futures_util::stream;
 use super::State;
 use super::events::with_comments;
 use super::invocations::summary;
-use crate::output::{Onlooker, Stream};
-use crate::store::{InvocationRecord, state};
-use crate::types::InvocationId;
+use crate::domain::{InvocationId, InvocationRecord, invocation::state};
+use crate::sandbox::output::{Onlooker, Stream};
 
 /// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
 pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>) -> Response {
-    let following =
-        Following { state, id, onlooker, texts: Default::default(), events: VecDeque::new(), has_told: false, is_over: false };
+    let following = Following {
+        state,
+        id,
+        onlooker,
+        texts: Default::default(),
+        events: VecDeque::new(),
+        has_told: false,
+        is_over: false,
+    };
     let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
     Sse::new(with_comments(events)).into_response()
 }

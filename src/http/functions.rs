@@ -10,18 +10,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use super::events;
-use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::upload::{self, UploadError};
 use super::versions::OfSettings;
-use super::{MULTIPART_OVERHEAD, State};
-use crate::deploy::Upload;
-use crate::registry::Function;
-use crate::store::Deployed;
-use crate::types::{FunctionId, UnknownFunction};
+use super::{MULTIPART_OVERHEAD, State, events, idempotency};
+use crate::deployments::Upload;
+use crate::domain::{Deployed, FunctionId, UnknownFunction};
+use crate::functions::Function;
 
 /// A function that was deployed.
 #[derive(Serialize, ToSchema)]
@@ -81,7 +78,12 @@ pub(super) struct Submission {
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     code: Vec<u8>,
     /// 1 to 63 of letters, digits, `.`, `_`, `-` and space; default: made of the file's name.
-    #[schema(nullable = false, min_length = 1, max_length = 63, pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"
+    )]
     name: Option<String>,
     /// Settles what the zip leaves open.
     #[schema(nullable = false, value_type = Option<LanguageName>)]
@@ -202,8 +204,12 @@ pub(super) struct Instances {
     responses((status = 200, body = Vec<Instances>, description = "Those there are"), AnyRoute))]
 pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
     let counts = state.pool.counts_by_function().into_iter();
-    let shown =
-        |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances { function_id: id.to_string(), starting, idle, busy };
+    let shown = |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances {
+        function_id: id.to_string(),
+        starting,
+        idle,
+        busy,
+    };
     Json(counts.map(shown).collect())
 }
 

@@ -42,7 +42,9 @@ pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) ->
     }
     match state.health.trouble() {
         None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation })),
-        reason => (StatusCode::SERVICE_UNAVAILABLE, Json(Body { status: "unavailable", time: now(), reason, isolation })),
+        reason => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(Body { status: "unavailable", time: now(), reason, isolation }))
+        }
     }
 }
 

@@ -13,8 +13,9 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
     let is_key = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     let key = value.to_str().ok().filter(is_key);
-    let key =
-        key.ok_or_else(|| Problem::invalid_request("the header `Idempotency-Key` is not 1 to 255 visible ASCII characters"))?;
+    let key = key.ok_or_else(|| {
+        Problem::invalid_request("the header `Idempotency-Key` is not 1 to 255 visible ASCII characters")
+    })?;
     Ok(Some(key.to_owned()))
 }
 

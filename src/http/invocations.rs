@@ -11,13 +11,13 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::State;
 use super::execute::{milliseconds, text};
-use super::follow;
 use super::openapi::{AnyRoute, OfOneFunction};
 use super::problem::{Problem, ProblemBody, status_of};
-use crate::store::{InvocationRecord, Page, state};
-use crate::types::{FunctionId, InvocationId, UnknownFunction, UnknownInvocation};
+use super::{State, follow};
+use crate::domain::{
+    FunctionId, InvocationId, InvocationRecord, Page, UnknownFunction, UnknownInvocation, invocation::state,
+};
 
 /// As many as are listed at once.
 const MAX_LIMIT: u32 = 500;
@@ -78,7 +78,10 @@ pub(super) struct Shown {
 
 fn input_schema() -> RefOr<Schema> {
     let any = AdditionalProperties::<Schema>::FreeForm(true);
-    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).additional_properties(Some(any)).into()
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .additional_properties(Some(any))
+        .into()
 }
 
 /// A part of a function's history, the last invocation first.
@@ -149,7 +152,8 @@ pub(super) async fn list(
         return Err(Problem::invalid_request(format!("`limit` is {limit}; it can be 1 to {MAX_LIMIT}")));
     }
     let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
-    let before = part.cursor.map(|cursor| cursor.parse::<u64>().ok().filter(|&at| at < 1 << 62).ok_or_else(not_a_cursor));
+    let before =
+        part.cursor.map(|cursor| cursor.parse::<u64>().ok().filter(|&at| at < 1 << 62).ok_or_else(not_a_cursor));
     let outcome = part.outcome.as_deref();
     if let Some(outcome) = outcome.filter(|outcome| !OUTCOMES.contains(outcome)) {
         let detail = format!("`outcome` is {outcome:?}; it can be {}", OUTCOMES.join(", "));
@@ -186,7 +190,10 @@ pub(super) async fn show(
 #[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, OfOneInvocation))]
-pub(super) async fn events(Extract(state): Extract<State>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+pub(super) async fn events(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
     let id: InvocationId = id?.parse()?;
     // One that runs synchronously is not written down before it ends.
     let onlooker = state.live.look_at(id);

@@ -6,7 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 
 use super::State;
 use super::openapi::AnyRoute;
-use crate::metrics::{self, Gauges};
+use crate::telemetry::metrics::{self, Gauges};
 
 /// Metrics
 ///

@@ -6,7 +6,9 @@ use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use utoipa::IntoResponses;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, SecurityRequirement, Server};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, SecurityRequirement, Server,
+};
 
 use super::problem::ProblemBody;
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::MAX_HEAD;
-use crate::types::InvocationId;
+use crate::domain::InvocationId;
 
 /// Seconds after which a client that was turned away should try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -74,8 +74,9 @@ impl Problem {
     /// The encoding is the client's word.
     pub(super) fn encoded(encoding: &str) -> Self {
         let encoding: String = encoding.chars().take(64).collect();
-        let detail =
-            format!("the body has the `Content-Encoding` {encoding:?}; this service takes bodies as they are, without one");
+        let detail = format!(
+            "the body has the `Content-Encoding` {encoding:?}; this service takes bodies as they are, without one"
+        );
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
@@ -204,7 +205,8 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
         head.headers.entry(RETRY_AFTER).or_insert(RETRY_AFTER_SECONDS);
     }
-    if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE) {
+    if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)
+    {
         // The rest of the request is not read, so no other can follow on this connection: the client should know.
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,7 +1,7 @@
 //! Limits how often one client may come. Off unless RATE_LIMIT is set.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Request, State as Extract};
@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::problem::Problem;
@@ -42,7 +43,7 @@ impl Limiter {
     /// How many seconds too early a client comes; None when it may.
     fn too_early(&self, client: IpAddr) -> Option<u64> {
         let books = self.0.as_ref()?;
-        let mut cleaned_up = books.cleaned_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cleaned_up = books.cleaned_up.lock();
         if cleaned_up.elapsed() > CLEAN_UP_PERIOD {
             books.limiter.retain_recent();
             *cleaned_up = Instant::now();

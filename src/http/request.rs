@@ -22,8 +22,8 @@ use uuid::Uuid;
 use super::State;
 use super::console::is_console;
 use super::problem::{self, Problem};
-use crate::budget::{Budget, Share};
-use crate::{metrics, telemetry};
+use crate::resources::budget::{Budget, Share};
+use crate::telemetry::{self, metrics};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
@@ -66,7 +66,8 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
 /// The client's own id, when it is one that can stand in a log.
 fn sent_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
-    let valid = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b));
+    let valid =
+        (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b));
     valid.then(|| id.to_owned())
 }
 

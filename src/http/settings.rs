@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 
 use crate::config::{Secret, parse_duration, parse_size};
-use crate::settings::{Change, Settings};
-use crate::types::{FunctionName, InvalidName};
+use crate::domain::settings::{Change, Settings};
+use crate::domain::{FunctionName, InvalidName};
 
 /// What a function has of its own. Null is the platform's.
 #[derive(Serialize, ToSchema)]
@@ -46,7 +46,12 @@ impl From<&Settings> for ShownSettings {
 #[schema(as = Change)]
 pub(super) struct ChangeBody {
     /// Another name.
-    #[schema(nullable = false, min_length = 1, max_length = 63, pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"
+    )]
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
     #[schema(schema_with = memory_schema)]
@@ -88,7 +93,9 @@ impl ChangeBody {
         let memory = self.memory.map(|value| setting(&value, parse_size, SettingError::Memory)).transpose()?;
         let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
         let timeout = self.timeout.map(|value| setting(&value, parse_duration, SettingError::Timeout)).transpose()?;
-        let json = |value: &Option<Box<RawValue>>| value.as_ref().map_or_else(|| "{}".to_owned(), |value| value.get().to_owned());
+        let json = |value: &Option<Box<RawValue>>| {
+            value.as_ref().map_or_else(|| "{}".to_owned(), |value| value.get().to_owned())
+        };
         let environment = variables("environment", &json(&self.environment), |text| text)?;
         let secrets = variables("secrets", &json(&self.secrets), Secret)?;
         Ok((name, Change { memory, cpus, timeout, environment, secrets }))
@@ -124,7 +131,11 @@ fn cpus(text: &str) -> Option<f64> {
 }
 
 /// None for null; else the value of a text or a number.
-fn setting<T>(value: &Value, parse: impl Fn(&str) -> Option<T>, error: SettingError) -> Result<Option<T>, SettingError> {
+fn setting<T>(
+    value: &Value,
+    parse: impl Fn(&str) -> Option<T>,
+    error: SettingError,
+) -> Result<Option<T>, SettingError> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => parse(text).map(Some).ok_or(error),
@@ -143,7 +154,8 @@ fn variables<T>(
     json: &str,
     make: impl Fn(String) -> T,
 ) -> Result<BTreeMap<String, Option<T>>, SettingError> {
-    let object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).map_err(|_| SettingError::Variables(field))?;
+    let object: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(json).map_err(|_| SettingError::Variables(field))?;
     let variable = |(name, value): (String, Box<RawValue>)| {
         let json = value.get();
         let value = match json.as_bytes()[0] {
@@ -164,7 +176,8 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 fn memory_schema() -> RefOr<Schema> {
-    let about = "Of a container: a number of bytes, or a text such as \"256MB\"; at least 16 MB, at most MAX_FUNCTION_MEMORY.";
+    let about =
+        "Of a container: a number of bytes, or a text such as \"256MB\"; at least 16 MB, at most MAX_FUNCTION_MEMORY.";
     limit_schema(Type::Integer, 16_000_000.0, about)
 }
 
@@ -193,8 +206,14 @@ fn secrets_schema() -> RefOr<Schema> {
 
 fn variables_schema(about: &str) -> RefOr<Schema> {
     let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_][A-Za-z0-9_]*$"));
-    let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean, Type::Null]));
-    let object = ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(Schema::from(value.build())));
+    let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([
+        Type::String,
+        Type::Number,
+        Type::Boolean,
+        Type::Null,
+    ]));
+    let object =
+        ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(Schema::from(value.build())));
     object.schema_type(Type::Object).description(Some(about)).into()
 }
 
@@ -210,13 +229,17 @@ mod tests {
 
     #[test]
     fn null_and_nothing_are_told_apart() {
-        let (name, change) = parsed(r#"{"memory": "64MB", "timeout": null, "environment": {"A": 1.10, "B": null}}"#).unwrap();
+        let (name, change) =
+            parsed(r#"{"memory": "64MB", "timeout": null, "environment": {"A": 1.10, "B": null}}"#).unwrap();
         assert!(name.is_none() && change.cpus.is_none());
         assert_eq!((change.memory, change.timeout), (Some(Some(64_000_000)), Some(None)));
         assert_eq!(change.environment["A"].as_deref(), Some("1.10"));
         assert_eq!(change.environment["B"], None);
         let (name, change) = parsed(r#"{"name": "a", "memory": 64e6, "cpus": "0.5", "timeout": 1.5}"#).unwrap();
-        assert_eq!((name.unwrap().as_str(), change.memory, change.cpus), ("a", Some(Some(64_000_000)), Some(Some(0.5))));
+        assert_eq!(
+            (name.unwrap().as_str(), change.memory, change.cpus),
+            ("a", Some(Some(64_000_000)), Some(Some(0.5)))
+        );
         assert_eq!(change.timeout, Some(Some(Duration::from_millis(1500))));
     }
 

@@ -37,7 +37,8 @@ fn is_link(request: &Request) -> bool {
 
 /// Why a request is not from a page of our own. `names` are those of this service; None when they don't matter.
 fn foreign(headers: &HeaderMap, names: Option<&[String]>) -> Option<String> {
-    let text = |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text =
+        |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let host = text(&HOST);
     if let Some(site) = text(&SEC_FETCH_SITE).filter(|site| site != "same-origin" && site != "none") {
         return Some(format!("a browser sent this for a page of another site (Sec-Fetch-Site: {site})"));
@@ -54,7 +55,8 @@ fn foreign(headers: &HeaderMap, names: Option<&[String]>) -> Option<String> {
         let is_local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
         is_local || names.iter().any(|own| own.eq_ignore_ascii_case(name))
     });
-    (!is_ours).then(|| format!("{host:?} is not a name of this service; set ALLOWED_HOSTS to its names, or an API_TOKEN"))
+    (!is_ours)
+        .then(|| format!("{host:?} is not a name of this service; set ALLOWED_HOSTS to its names, or an API_TOKEN"))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::problem::Problem;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// For requests that have none, in log and metrics.
 const NO_METHOD: &str = "(none)";
@@ -83,8 +83,9 @@ fn response(head: &str, problem: &Problem) -> Bytes {
     tracing::info!(http.route = NO_ROUTE, http.status = status, request.id = id, "request refused: it can't be read");
     let body = problem.to_json(&id);
     let length = body.len();
-    let fields =
-        format!("content-type: application/problem+json\r\nx-request-id: {id}\r\ncontent-length: {length}\r\nconnection: close");
+    let fields = format!(
+        "content-type: application/problem+json\r\nx-request-id: {id}\r\ncontent-length: {length}\r\nconnection: close"
+    );
     format!("{head}\r\n{fields}\r\n\r\n{body}").into()
 }
 
@@ -99,10 +100,18 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.exchange.is_open() { self.inner.as_mut().poll_write(cx, bytes) } else { self.poll_refuse(cx, bytes, bytes.len()) }
+        if self.exchange.is_open() {
+            self.inner.as_mut().poll_write(cx, bytes)
+        } else {
+            self.poll_refuse(cx, bytes, bytes.len())
+        }
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.exchange.is_open() {
             return self.inner.as_mut().poll_write_vectored(cx, parts);
         }
@@ -136,7 +145,10 @@ mod tests {
         );
         let said = std::str::from_utf8(&said).unwrap();
         let (head, body) = said.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.0 431 Request Header Fields Too Large\r\ndate: now\r\ncontent-type: app"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.0 431 Request Header Fields Too Large\r\ndate: now\r\ncontent-type: app"),
+            "{head}"
+        );
         assert!(head.ends_with(&format!("content-length: {}\r\nconnection: close", body.len())), "{head}");
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!((&problem["status"], &problem["code"]), (&431.into(), &"too_large".into()));

@@ -9,10 +9,10 @@ use thiserror::Error;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::settings::{self, SettingError};
-use crate::deploy::Upload;
-use crate::scratch::{Fleeting, Scratch};
-use crate::settings::Change;
-use crate::types::{FunctionName, InvalidName, UnknownLanguage};
+use crate::deployments::Upload;
+use crate::domain::settings::Change;
+use crate::domain::{FunctionName, InvalidName, UnknownLanguage};
+use crate::resources::scratch::{Fleeting, Scratch};
 
 /// Texts are short.
 const MAX_TEXT: usize = 1024;
@@ -57,7 +57,9 @@ pub(super) async fn receive(mut form: Multipart, scratch: &Scratch, max_file_siz
                 set("code", &mut zip, file)?;
             }
             Some("name") => set("name", &mut name, receive_text("name", field, MAX_TEXT).await?.parse()?)?,
-            Some("language") => set("language", &mut language, receive_text("language", field, MAX_TEXT).await?.parse()?)?,
+            Some("language") => {
+                set("language", &mut language, receive_text("language", field, MAX_TEXT).await?.parse()?)?
+            }
             _ if let Some(setting) = setting => {
                 if fields.contains(&setting) {
                     return Err(UploadError::Twice(setting));

@@ -10,18 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::State;
 use super::body::{BodyError, JsonBody};
-use super::events;
 use super::functions::{OfBuild, Shown, Submission, receive, shown};
-use super::idempotency;
 use super::openapi::{AnyRoute, OfOneFunction, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::settings::{ChangeBody, ShownSettings};
-use crate::deploy::Upload;
-use crate::store::Deployed;
-use crate::types::{FunctionId, UnknownFunction};
+use super::{State, events, idempotency};
+use crate::deployments::Upload;
+use crate::domain::{Deployed, FunctionId, UnknownFunction};
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, `environment` and \
                             `secrets` (objects), and nothing else";

@@ -6,70 +6,13 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::idempotency::{Deployed, IdempotencyKey, remember};
-use super::versions::{self, VersionRecord};
-use super::{Store, StoreError};
+use super::idempotency::remember;
+use super::{Store, StoreError, versions};
 use crate::config::Secret;
-use crate::settings::Settings;
-use crate::types::{FunctionId, FunctionName};
-
-/// All that is remembered of a function, but for its zips and build logs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Its id.
-    pub id: FunctionId,
-    /// Its name.
-    pub name: FunctionName,
-    /// Unix seconds.
-    pub created_at: u64,
-    /// How often and when it was executed.
-    pub executions: Executions,
-    /// What its owner has set.
-    pub settings: Settings,
-    /// What is run.
-    pub version: VersionRecord,
-    /// What was run before.
-    pub former: Option<VersionRecord>,
-    /// The number of the last version that was made.
-    pub last_version: u32,
-}
-
-/// How often and when a function was executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Executions {
-    /// How often.
-    pub count: u64,
-    /// When last, in Unix seconds.
-    pub last: Option<u64>,
-}
-
-/// A zip that was built.
-#[derive(Clone, Copy, Debug)]
-pub struct Package<'a> {
-    /// The zip.
-    pub zip: &'a [u8],
-    /// What the steps of its build printed.
-    pub build_log: &'a str,
-    /// What its author probably does not mean, for people.
-    pub warnings: &'a [String],
-}
-
-/// A function as it is to stand from now on.
-#[derive(Clone, Debug)]
-pub struct Update<'a> {
-    /// Which function.
-    pub id: FunctionId,
-    /// Its name.
-    pub name: &'a FunctionName,
-    /// Its settings.
-    pub settings: &'a Settings,
-    /// The number of the version that is run.
-    pub version: u32,
-    /// The number of the one before it.
-    pub former: Option<u32>,
-    /// How many of the last versions are kept.
-    pub max_versions: u32,
-}
+use crate::domain::settings::Settings;
+use crate::domain::{
+    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Record, Update, VersionRecord,
+};
 
 impl Store {
     /// All functions, the oldest first.
@@ -92,7 +35,12 @@ impl Store {
     }
 
     /// Remembers a new function, and the key of the request that it came by.
-    pub async fn insert(&self, record: &Record, package: Package<'_>, key: Option<&IdempotencyKey>) -> Result<(), StoreError> {
+    pub async fn insert(
+        &self,
+        record: &Record,
+        package: Package<'_>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(), StoreError> {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;

@@ -5,110 +5,9 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Executions, Store, StoreError};
-use crate::types::{FunctionId, InvocationId};
-
-/// How an invocation stands that has not ended; those of ended ones are [`crate::invoke::Outcome`]'s.
-pub mod state {
-    /// It waits for its turn.
-    pub const QUEUED: &str = "queued";
-    /// It has its instance, or had it when the service went away.
-    pub const RUNNING: &str = "running";
-    /// It was taken back.
-    pub const CANCELLED: &str = "cancelled";
-    /// Nobody knows how it ended.
-    pub const LOST: &str = "lost";
-}
-
-/// All that is kept of an invocation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InvocationRecord {
-    /// Its id.
-    pub id: InvocationId,
-    /// Of which function.
-    pub function_id: FunctionId,
-    /// With which version of it; None before it began.
-    pub version: Option<u32>,
-    /// An outcome, or one of [`state`].
-    pub outcome: String,
-    /// When it was asked for, in Unix milliseconds.
-    pub created_at: u64,
-    /// When it began, in Unix milliseconds; None before that.
-    pub executed_at: Option<u64>,
-    /// The exit status, when there was one.
-    pub exit_code: Option<i32>,
-    /// Why it is not `ok`.
-    pub error: Option<String>,
-    /// `warm` or `cold`; None before it began.
-    pub start: Option<String>,
-    /// Its output was longer than what its client got.
-    pub truncated: bool,
-    /// The time it waited for an instance.
-    pub queued: Option<Duration>,
-    /// The time it ran.
-    pub duration: Option<Duration>,
-    /// The processor time it took.
-    pub cpu: Option<Duration>,
-    /// Its largest resident set in bytes.
-    pub peak_memory: Option<u64>,
-    /// JSON, cut at what is kept.
-    pub input: Vec<u8>,
-    /// What it wrote to stdout, cut at what is kept.
-    pub stdout: Vec<u8>,
-    /// What it wrote to stderr, cut at what is kept.
-    pub stderr: Vec<u8>,
-}
-
-impl InvocationRecord {
-    /// One that was just asked for.
-    pub fn queued(function_id: FunctionId, created_at: u64, input: Vec<u8>) -> Self {
-        Self {
-            id: InvocationId::random(),
-            function_id,
-            version: None,
-            outcome: state::QUEUED.to_owned(),
-            created_at,
-            executed_at: None,
-            exit_code: None,
-            error: None,
-            start: None,
-            truncated: false,
-            queued: None,
-            duration: None,
-            cpu: None,
-            peak_memory: None,
-            input,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        }
-    }
-}
-
-/// An invocation that waits for its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Open {
-    /// Its id.
-    pub id: InvocationId,
-    /// Of which function.
-    pub function_id: FunctionId,
-    /// How often the invocation could not begin for what may be its function's own fault.
-    pub tries: u32,
-    /// When the invocation is tried again, in Unix milliseconds.
-    pub retry_at: Option<u64>,
-}
-
-/// Which invocations are asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
-    /// Of which function.
-    pub function_id: FunctionId,
-    /// Only those that came before this one, by its number.
-    pub before: Option<u64>,
-    /// Only those with this outcome.
-    pub outcome: Option<&'a str>,
-    /// At most so many.
-    pub limit: u32,
-}
+use super::{Store, StoreError};
+use crate::domain::invocation::state;
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Page};
 
 impl Store {
     /// Writes down invocations and how often functions were executed, together. What belongs to a deleted function is left out.
@@ -162,7 +61,8 @@ impl Store {
 
     /// An invocation. None when there is none of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        let row = sqlx::query("SELECT * FROM invocations WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
+        let row =
+            sqlx::query("SELECT * FROM invocations WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
         let row = row.map_err(|error| self.failed(error))?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
@@ -188,15 +88,17 @@ impl Store {
 
     /// The highest number of an invocation; 0 where there is none.
     pub async fn last_invocation(&self) -> Result<u64, StoreError> {
-        let last = sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations").fetch_one(&self.pool).await;
+        let last =
+            sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations").fetch_one(&self.pool).await;
         Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
     }
 
     /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become lost.
     pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";
-        let lost =
-            sqlx::query("UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?");
+        let lost = sqlx::query(
+            "UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?",
+        );
         let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
         let queued = sqlx::query(
@@ -233,12 +135,14 @@ impl Store {
         const MAY_GO: &str = "outcome NOT IN ('queued', 'running') AND NOT EXISTS \
                               (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
         let prune = async {
-            let last: Option<i64> = sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool).await?;
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool).await?;
             let cutoff = last.unwrap_or_default().saturating_sub(most.cast_signed());
             let mut pruned = 0;
             // Each by its own index, so that a look at what need not go costs nothing.
             for (condition, value) in [("created_at < ?", before.cast_signed()), ("number <= ?", cutoff)] {
-                let chosen = format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
+                let chosen =
+                    format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
                 let delete = format!("DELETE FROM invocations WHERE number IN ({chosen})");
                 let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(value).execute(&self.pool).await?;
                 pruned = delete.rows_affected().max(pruned);

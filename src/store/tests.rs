@@ -1,7 +1,11 @@
 use super::*;
 use crate::config::Secret;
-use crate::settings::Settings;
-use crate::types::{FunctionId, ImageId, Language, VersionId};
+use crate::domain::invocation::state;
+use crate::domain::settings::Settings;
+use crate::domain::{
+    Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageId, InvocationRecord, Known, Language, Open, Package,
+    Page, Queued, Record, Update, VersionId, VersionRecord,
+};
 
 fn record(name: &str) -> Record {
     Record {
@@ -71,14 +75,19 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     let one = record("one");
     store.insert(&one, PACKAGE, None).await.unwrap();
     let name = "renamed".parse().unwrap();
-    let mut settings = Settings { memory: Some(5), cpus: Some(0.5), timeout: Some(Duration::from_millis(1500)), ..one.settings };
+    let mut settings =
+        Settings { memory: Some(5), cpus: Some(0.5), timeout: Some(Duration::from_millis(1500)), ..one.settings };
     settings.environment.insert("A".to_owned(), "1".to_owned());
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
-    let update = |version, former| Update { id: one.id, name: &name, settings: &settings, version, former, max_versions: 2 };
+    let update =
+        |version, former| Update { id: one.id, name: &name, settings: &settings, version, former, max_versions: 2 };
     for number in 2..5 {
-        assert!(store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE)), None).await.unwrap());
+        assert!(
+            store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE)), None).await.unwrap()
+        );
     }
-    let numbers = async || store.versions(one.id).await.unwrap().iter().map(|version| version.number).collect::<Vec<_>>();
+    let numbers =
+        async || store.versions(one.id).await.unwrap().iter().map(|version| version.number).collect::<Vec<_>>();
     assert_eq!(numbers().await, [4, 3]);
     assert!(store.update(&update(3, Some(4)), None, None).await.unwrap());
     assert!(store.update(&update(6, Some(3)), Some((&version(6), PACKAGE)), None).await.unwrap());
@@ -127,7 +136,12 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
             "INSERT INTO {table} (function_id, {column}) VALUES (?, CAST(? AS {}))",
             if column == "zip" { "BLOB" } else { "TEXT" }
         );
-        sqlx::query(sqlx::AssertSqlSafe(insert)).bind(function.id.to_string()).bind(value).execute(&old.pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(insert))
+            .bind(function.id.to_string())
+            .bind(value)
+            .execute(&old.pool)
+            .await
+            .unwrap();
     }
     old.close().await;
     let store = Store::open(dir.path()).await.unwrap();
@@ -147,7 +161,10 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
     let id = function.id.to_string();
     let rows = [
         format!("INSERT INTO functions (id, name, created_at, version) VALUES ('{id}', 'old', 1, 2)"),
-        format!("INSERT INTO versions VALUES ('{id}', 2, 'python', 'main.py', 1, 3, '', 9, '{}', 7, 'ready')", image.id.as_str()),
+        format!(
+            "INSERT INTO versions VALUES ('{id}', 2, 'python', 'main.py', 1, 3, '', 9, '{}', 7, 'ready')",
+            image.id.as_str()
+        ),
         format!("INSERT INTO idempotency_keys VALUES ('submit', 'k', 'a', 1, '{id}', NULL)"),
     ];
     for row in rows {
@@ -240,7 +257,10 @@ async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
 }
 
 fn ended(function: &Record, outcome: &str, created_at: u64) -> InvocationRecord {
-    InvocationRecord { outcome: outcome.to_owned(), ..InvocationRecord::queued(function.id, created_at, b"{}".to_vec()) }
+    InvocationRecord {
+        outcome: outcome.to_owned(),
+        ..InvocationRecord::queued(function.id, created_at, b"{}".to_vec())
+    }
 }
 
 #[tokio::test]

@@ -3,48 +3,18 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::functions::{Package, Update};
 use super::{Store, StoreError};
-use crate::types::{FunctionId, ImageId, Language, VersionId};
-
-/// All that is remembered of a version, but for its zip and its build log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VersionRecord {
-    /// From 1 on, in the order in which they were posted.
-    pub number: u32,
-    /// Its language.
-    pub language: Language,
-    /// The file that is run; None for a compiled program.
-    pub entry: Option<String>,
-    /// Unix seconds.
-    pub created_at: u64,
-    /// Of its zip, in bytes.
-    pub zip_size: u64,
-    /// Of its zip, hexadecimal.
-    pub zip_sha256: String,
-    /// Of the zip's content, in bytes.
-    pub unpacked_size: u64,
-    /// What it runs from.
-    pub image: Image,
-}
-
-/// An image: a cache of what can be built from the zip.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Docker's id of it.
-    pub id: ImageId,
-    /// What it takes beside what all functions of its language share, in bytes.
-    pub size: u64,
-    /// It was there when last looked for.
-    pub is_there: bool,
-}
+use crate::domain::{FunctionId, Image, ImageId, Package, Update, VersionId, VersionRecord};
 
 impl Store {
     /// A function's versions, the last first. None of a function that is not there.
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM versions WHERE function_id = ? ORDER BY number DESC").bind(id.to_string());
+        let rows =
+            sqlx::query("SELECT * FROM versions WHERE function_id = ? ORDER BY number DESC").bind(id.to_string());
         let rows = rows.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
-        rows.iter().map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be"))).collect()
+        rows.iter()
+            .map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be")))
+            .collect()
     }
 
     /// A version's zip. None when there is no such version.
@@ -65,7 +35,8 @@ impl Store {
             .bind(image.id.as_str())
             .bind(image.size.cast_signed());
             let updated = image.bind(&function).bind(id.number).execute(&mut *transaction).await?;
-            let log = sqlx::query("UPDATE version_logs SET log = ? WHERE function_id = ? AND version = ?").bind(build_log);
+            let log =
+                sqlx::query("UPDATE version_logs SET log = ? WHERE function_id = ? AND version = ?").bind(build_log);
             log.bind(&function).bind(id.number).execute(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(updated.rows_affected() > 0)

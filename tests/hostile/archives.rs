@@ -5,7 +5,7 @@ use std::io::{BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use youtube_serverless::package;
+use youtube_serverless::build::package;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

@@ -125,9 +125,13 @@ async fn who_does_not_take_the_answer_is_cut_at_the_limit() {
 async fn who_leaves_half_way_frees_what_it_had() {
     let _alone = alone().await;
     let dir = tempfile::tempdir().unwrap();
-    let service =
-        Service::start(dir.path(), &[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s")]).await.healthy().await;
-    let id = service.deploy(python("import os, time\ntime.sleep(0 if os.environ.get('QUICK') else 50)\nprint('done')\n")).await;
+    let service = Service::start(dir.path(), &[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s")])
+        .await
+        .healthy()
+        .await;
+    let id = service
+        .deploy(python("import os, time\ntime.sleep(0 if os.environ.get('QUICK') else 50)\nprint('done')\n"))
+        .await;
     let slow = format!("GET /api/execute?functionId={id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let body = format!("{{\"functionId\": \"{id}\", \"input\": {{\"quick\": \"1\"}}}}");
     for half in [true, false] {
@@ -197,7 +201,11 @@ async fn malformed_requests_are_refused_and_nothing_is_smuggled() {
         ("half a head", "GET /health HTTP/1.1\r\nx-half: ".to_owned(), "HTTP/1.1 408"),
         ("TLS", "\u{16}\u{3}\u{1}\u{2}\u{0}\r\n".to_owned(), "HTTP/1.1 400"),
         ("HTTP/2 by force", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "HTTP/1.1 400"),
-        ("a huge head", format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)), "HTTP/1.1 431"),
+        (
+            "a huge head",
+            format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)),
+            "HTTP/1.1 431",
+        ),
         ("a huge path", format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(1 << 20)), "HTTP/1.1 431"),
         (
             "a thousand fields",
@@ -315,8 +323,7 @@ async fn bodies_that_stall_hold_no_more_than_there_is_room_for() {
     let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "5s")]).await.healthy().await;
     let id = service.deploy(python("print('served')")).await;
     let memory = service.memory();
-    let head =
-        "POST /api/execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n";
+    let head = "POST /api/execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n";
     let body = vec![b' '; (1 << 20) - 1];
     let mut stalled = Vec::new();
     for _ in 0..400 {
@@ -346,7 +353,8 @@ async fn bodies_that_stall_hold_no_more_than_there_is_room_for() {
 async fn who_comes_too_often_is_turned_away_for_a_while() {
     let _alone = alone().await;
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::start(dir.path(), &[("RATE_LIMIT", "20/10s"), ("API_TOKEN", "s3cret")]).await.healthy().await;
+    let service =
+        Service::start(dir.path(), &[("RATE_LIMIT", "20/10s"), ("API_TOKEN", "s3cret")]).await.healthy().await;
     // Probes don't count.
     for _ in 0..50 {
         service.healthy_now().await;

@@ -15,7 +15,11 @@ const TRIES: usize = 3;
 
 /// Python programs: what they do, the program, and what it may come to.
 const ATTACKS: &[(&str, &str, &[&str])] = &[
-    ("fork bomb", "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n", &["timeout"]),
+    (
+        "fork bomb",
+        "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n",
+        &["timeout"],
+    ),
     (
         "fork bomb in sessions of its own",
         "import os\nwhile True:\n    try:\n        if os.fork() == 0:\n            os.setsid()\n            os.close(1)\n            os.close(2)\n    except OSError:\n        pass\n",
@@ -120,7 +124,8 @@ async fn each_attack_ends_as_what_it_is_and_its_neighbour_is_served() {
         let neighbour = app.deploy(python("print('served')")).await;
         for (name, attack, outcomes) in ATTACKS {
             // The same function, so the next invocation gets the same container where that is kept.
-            let program = format!("import os\nif os.environ.get('ATTACK'):\n    exec({attack:?})\nelse:\n    exec({AFTER:?})\n");
+            let program =
+                format!("import os\nif os.environ.get('ATTACK'):\n    exec({attack:?})\nelse:\n    exec({AFTER:?})\n");
             let attacker = app.deploy(python(&program)).await;
             let (answer, slower) = attacked(app, &attacker, &neighbour).await;
             let outcome = answer.body["outcome"].as_str().unwrap_or_default();

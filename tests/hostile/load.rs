@@ -28,7 +28,8 @@ type Tally = Mutex<BTreeMap<String, u64>>;
 #[ignore = "needs docker"]
 async fn good_clients_are_served_among_hostile_ones() {
     let _alone = alone().await;
-    let seconds = std::env::var("LOAD_SECONDS").ok().map_or(SECONDS, |text| text.parse().expect("LOAD_SECONDS is a number"));
+    let seconds =
+        std::env::var("LOAD_SECONDS").ok().map_or(SECONDS, |text| text.parse().expect("LOAD_SECONDS is a number"));
     let dir = tempfile::tempdir().unwrap();
     let settings = [
         ("DOCKER_RUN_TIMEOUT", "2s"),
@@ -42,7 +43,9 @@ async fn good_clients_are_served_among_hostile_ones() {
     let good = [
         service.deploy(python(greeting)).await,
         service
-            .deploy(go("import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() { fmt.Println(\"Hello,\", os.Getenv(\"NAME\")) }\n"))
+            .deploy(go(
+                "import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() { fmt.Println(\"Hello,\", os.Getenv(\"NAME\")) }\n",
+            ))
             .await,
     ];
     let mut bad = Vec::new();
@@ -169,8 +172,9 @@ async fn lifecycles(service: &Service, until: Instant, tally: &Tally) {
             continue;
         };
         let executed = service.execute(id).await;
-        let right =
-            executed.status == 200 && executed.body["output"] == format!("{n}\n") && service.delete(id).await.status == 200;
+        let right = executed.status == 200
+            && executed.body["output"] == format!("{n}\n")
+            && service.delete(id).await.status == 200;
         let what = if right { "served".to_owned() } else { format!("WRONG {:.300}", executed.body.to_string()) };
         count(tally, format!("pipeline: {what}"));
     }

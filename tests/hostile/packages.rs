@@ -10,7 +10,10 @@ fn source(index: &str) -> (String, Vec<u8>) {
     );
     (
         "evil-1.0.zip".to_owned(),
-        zip(&[("evil-1.0/setup.py", &setup), ("evil-1.0/PKG-INFO", "Metadata-Version: 1.0\nName: evil\nVersion: 1.0\n")]),
+        zip(&[
+            ("evil-1.0/setup.py", &setup),
+            ("evil-1.0/PKG-INFO", "Metadata-Version: 1.0\nName: evil\nVersion: 1.0\n"),
+        ]),
     )
 }
 
@@ -24,14 +27,20 @@ async fn no_requirement_runs_code_or_reads_a_file() {
     let index = Index::of(&[(&name, sdist)], None);
     let url = format!("http://{}/simple", index.authority);
     let direct = format!("evil @ http://{}/files/{name}", index.authority);
-    let utf_16 =
-        |text: &str| "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let utf_16 = |text: &str| {
+        "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+    };
     let with_end = |text: &str| [utf_16(text), b".whl".to_vec()].concat();
     TestApp::run(&[("PIP_EXTRA_INDEX_URL", &url)], async |app| {
         let refused = async |requirements: Vec<u8>, expected: &str| {
             let shown = String::from_utf8_lossy(&requirements).into_owned();
             let answer = app.submit(package(&requirements)).await;
-            assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("build_failed")), "{shown}: {:#}", answer.body);
+            assert_eq!(
+                (answer.status, answer.body["code"].as_str()),
+                (422, Some("build_failed")),
+                "{shown}: {:#}",
+                answer.body
+            );
             let said = format!("{} {}", answer.body["detail"], answer.body["buildLog"]);
             assert!(said.contains(expected) && !said.contains("root:"), "{shown}: {said}");
         };
@@ -41,7 +50,9 @@ async fn no_requirement_runs_code_or_reads_a_file() {
         let from_source = "`--no-binary` has packages built";
         for line in ["--no-binary=:all:", "--no-binary=:all:,x.whl", "--no-binary evil", "--no-\\\nbinary evil"] {
             let text = format!("{line}\nevil\n");
-            for text in [text.clone(), format!("\\\n{text}"), text.replace('\n', "\r\n"), format!("--only-binary evil\n{text}")] {
+            for text in
+                [text.clone(), format!("\\\n{text}"), text.replace('\n', "\r\n"), format!("--only-binary evil\n{text}")]
+            {
                 refused(text.clone().into_bytes(), from_source).await;
                 refused([b"\xef\xbb\xbf", text.as_bytes()].concat(), from_source).await;
                 refused(utf_16(&text), from_source).await;
@@ -126,9 +137,11 @@ async fn a_wheel_writes_only_where_packages_are() {
 fn package(requirements: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut writer = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, content) in
-        [("main.py", &b"import six\n"[..]), ("requirements.txt", requirements), ("setup.py", b"raise SystemExit('ran')\n")]
-    {
+    for (name, content) in [
+        ("main.py", &b"import six\n"[..]),
+        ("requirements.txt", requirements),
+        ("setup.py", b"raise SystemExit('ran')\n"),
+    ] {
         writer.start_file(name, ::zip::write::SimpleFileOptions::default()).unwrap();
         writer.write_all(content).unwrap();
     }

@@ -111,12 +111,17 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
     let engine = Engine::start().await;
     let dir = tempfile::tempdir().unwrap();
     let host = engine.host();
-    let settings =
-        [("DOCKER_HOST", host.as_str()), ("DOCKER_RUN_TIMEOUT", "3s"), ("DOCKER_CONTAINER_LIMIT", "2"), ("QUEUE_TIMEOUT", "60s")];
+    let settings = [
+        ("DOCKER_HOST", host.as_str()),
+        ("DOCKER_RUN_TIMEOUT", "3s"),
+        ("DOCKER_CONTAINER_LIMIT", "2"),
+        ("QUEUE_TIMEOUT", "60s"),
+    ];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let honest = service.deploy(python("print('served')")).await;
-    let runtimes =
-        engine.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"]).unwrap();
+    let runtimes = engine
+        .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"])
+        .unwrap();
     let context = tempfile::tempdir().unwrap();
     std::fs::write(context.path().join("taken.py"), TAKEN_OVER).unwrap();
     let path = context.path().to_str().unwrap();
@@ -141,9 +146,14 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
     for (mode, outcomes) in modes {
         let function = service.deploy(zip(&[("main.py", &format!("#{mode}"))])).await;
         for _ in 0..2 {
-            let answer = tokio::time::timeout(Duration::from_secs(60), service.execute(&function)).await.expect("an answer");
+            let answer =
+                tokio::time::timeout(Duration::from_secs(60), service.execute(&function)).await.expect("an answer");
             let outcome = answer.body["outcome"].as_str().unwrap_or_default();
-            println!("{mode}: {outcome} after {} ms, memory {} MB", answer.body["durationMs"], service.peak_memory() >> 20);
+            println!(
+                "{mode}: {outcome} after {} ms, memory {} MB",
+                answer.body["durationMs"],
+                service.peak_memory() >> 20
+            );
             assert!(outcomes.contains(&outcome), "{mode}: {:.1000}", answer.body.to_string());
             assert!(answer.body["output"].as_str().unwrap().len() <= 1_000_000, "{mode}");
         }

@@ -77,7 +77,8 @@ async fn every_answer_is_one_that_the_description_has() {
     let generated = said.split(" generated,").next().unwrap().split_whitespace().last().unwrap();
     assert!(generated.parse::<u32>().unwrap() > 300, "{said}");
     let document = service.get("/api/openapi.json").await.assert_status(200).body;
-    let operations: usize = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    let operations: usize =
+        document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
     assert!(said.contains(&format!("{operations} selected / {operations} total")), "{said}");
     service.healthy_now().await;
     service.delete_all(dir.path()).await;
@@ -130,18 +131,25 @@ async fn the_description_says_what_the_contract_says() {
     let document = service.get("/api/openapi.json").await.assert_status(200).body;
     let properties = |schema: &str| -> Vec<String> {
         let schema = &document["components"]["schemas"][schema]["properties"];
-        let mut names: Vec<String> = schema.as_object().unwrap_or_else(|| panic!("{document}")).keys().cloned().collect();
+        let mut names: Vec<String> =
+            schema.as_object().unwrap_or_else(|| panic!("{document}")).keys().cloned().collect();
         names.sort();
         names
     };
-    assert_eq!(properties("Function"), ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name", "version"]);
+    assert_eq!(
+        properties("Function"),
+        ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name", "version"]
+    );
     assert_eq!(properties("Submitted"), ["functionId", "imageId", "message", "warnings"]);
     assert_eq!(properties("Problem"), ["buildLog", "code", "detail", "requestId", "status", "title"]);
     let executed = properties("Executed");
-    for field in ["output", "statusCode", "executedAt", "invocationId", "outcome", "exitCode", "stderr", "truncated", "start"] {
+    for field in
+        ["output", "statusCode", "executedAt", "invocationId", "outcome", "exitCode", "stderr", "truncated", "start"]
+    {
         assert!(executed.iter().any(|name| name == field), "{field}: {executed:?}");
     }
-    let operations = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
     let mut ids: Vec<&str> = operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
     ids.sort_unstable();
     assert_eq!(ids, OPERATIONS);
@@ -152,7 +160,8 @@ async fn the_description_says_what_the_contract_says() {
         ("/api/functions/{id}", &["delete", "get", "patch", "put"]),
         ("/health", &["get"]),
     ] {
-        let found: Vec<&String> = document["paths"][path].as_object().map(serde_json::Map::keys).into_iter().flatten().collect();
+        let found: Vec<&String> =
+            document["paths"][path].as_object().map(serde_json::Map::keys).into_iter().flatten().collect();
         assert_eq!(found, methods, "{path}");
     }
     assert_eq!(document["paths"]["/health"]["get"]["security"], Value::from(vec![serde_json::json!({})]));

@@ -127,8 +127,10 @@ async fn inputs_with_a_key_wait_on_disk() {
     let client = reqwest::Client::new();
     // A few at a time, so that only what waits is counted.
     for n in 0..100 {
-        let request =
-            client.post(format!("{}/api/execute", service.url)).body(body.clone()).header("idempotency-key", n.to_string());
+        let request = client
+            .post(format!("{}/api/execute", service.url))
+            .body(body.clone())
+            .header("idempotency-key", n.to_string());
         let request = request.header("content-type", "application/json").timeout(Duration::from_secs(60));
         tokio::spawn(async move { request.send().await.map(|answer| answer.status()) });
         tokio::time::sleep(Duration::from_millis(30)).await;

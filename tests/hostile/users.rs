@@ -106,7 +106,8 @@ async fn what_the_kernel_counts_by_user_is_counted_by_container() {
 async fn no_two_containers_have_one_user() {
     let _alone = alone().await;
     // Just enough of them: two for functions, one for the look at the isolation.
-    let settings = [("DOCKER_CONTAINER_LIMIT", "2"), ("INSTANCE_UIDS", "71000-71002"), ("INSTANCE_MAX_INVOCATIONS", "1")];
+    let settings =
+        [("DOCKER_CONTAINER_LIMIT", "2"), ("INSTANCE_UIDS", "71000-71002"), ("INSTANCE_MAX_INVOCATIONS", "1")];
     TestApp::run(&settings, async |app| {
         let program = "import os, time\ntime.sleep(0.5)\nprint(*os.getresuid(), *os.getresgid())\n";
         let function = app.deploy(python(program)).await;

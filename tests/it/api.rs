@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::support::{TestApp, answer, go, python};
 
-const HELLO: &str =
-    "import os\n\ndef main():\n    print('Hello,', os.environ.get('NAME', 'World'))\n\nif __name__ == '__main__':\n    main()\n";
-const GO_HELLO: &str = "import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() {\n\tfmt.Println(\"Hello,\", os.Getenv(\"NAME\"))\n}\n";
+const HELLO: &str = "import os\n\ndef main():\n    print('Hello,', os.environ.get('NAME', 'World'))\n\nif __name__ == '__main__':\n    main()\n";
+const GO_HELLO: &str =
+    "import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() {\n\tfmt.Println(\"Hello,\", os.Getenv(\"NAME\"))\n}\n";
 const NO_ID: &str = "123e4567-e89b-42d3-a456-426614174000";
 
 #[tokio::test]
@@ -41,7 +41,10 @@ async fn lives_as_the_contract_says(app: &TestApp, zip: Vec<u8>, language: &str)
     assert_eq!(app.get("/api/functions").await.assert_status(200).body, json!([shown]));
 
     let executed = app.get(&format!("/api/execute?functionId={id}")).await.assert_outcome(200, "ok").body;
-    assert_eq!(executed["output"].as_str().unwrap().trim_end(), if language == "python" { "Hello, World" } else { "Hello," });
+    assert_eq!(
+        executed["output"].as_str().unwrap().trim_end(),
+        if language == "python" { "Hello, World" } else { "Hello," }
+    );
     assert!(executed["executedAt"].as_u64().unwrap() >= created);
     assert_eq!((&executed["exitCode"], &executed["stderr"]), (&json!(0), &json!("")));
     assert_eq!(executed["truncated"], false);
@@ -97,7 +100,9 @@ async fn every_refusal_is_a_problem() {
 
         let text = answer(app.request(Method::POST, "/api/execute").body("functionId=1")).await;
         text.assert_problem(415, "unsupported_media_type", "application/json");
-        let json = answer(app.request(Method::POST, "/api/submit").header("content-type", "application/json").body("{}")).await;
+        let json =
+            answer(app.request(Method::POST, "/api/submit").header("content-type", "application/json").body("{}"))
+                .await;
         json.assert_problem(415, "unsupported_media_type", "multipart/form-data");
         app.post_json("/api/execute", "{").await.assert_problem(400, "invalid_request", "JSON");
         app.post_json("/api/execute", "[]").await.assert_problem(400, "invalid_request", "");
@@ -201,7 +206,10 @@ async fn bodies_are_read_as_they_are_meant_or_refused() {
         let input = br#"{"name": "John"}"#.to_vec();
         let marked = [b"\xef\xbb\xbf", input.as_slice()].concat();
         for (kind, body) in [("application/json", input.clone()), ("application/json; charset=utf-8", marked)] {
-            assert_eq!(send(Method::POST, &invoke, kind, body).await.assert_outcome(200, "ok").output(), "Hello, John\n");
+            assert_eq!(
+                send(Method::POST, &invoke, kind, body).await.assert_outcome(200, "ok").output(),
+                "Hello, John\n"
+            );
         }
         let body = format!("\u{feff}{{\"functionId\": \"{}\", \"input\": {{\"name\": \"BOM\"}}}}", function.id);
         assert_eq!(app.post_json("/api/execute", body).await.assert_outcome(200, "ok").output(), "Hello, BOM\n");
@@ -213,7 +221,9 @@ async fn bodies_are_read_as_they_are_meant_or_refused() {
             assert_eq!(nothing.assert_outcome(200, "ok").output(), "Hello, World\n");
         }
         let change = format!("/api/functions/{}", function.id);
-        for (method, path) in [(Method::POST, invoke.as_str()), (Method::POST, "/api/execute"), (Method::PATCH, &change)] {
+        for (method, path) in
+            [(Method::POST, invoke.as_str()), (Method::POST, "/api/execute"), (Method::PATCH, &change)]
+        {
             for kind in ["", "text/plain"] {
                 let refused = send(method.clone(), path, kind, input.clone()).await;
                 refused.assert_problem(415, "unsupported_media_type", "`Content-Type: application/json`");

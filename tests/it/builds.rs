@@ -16,8 +16,9 @@ async fn requirements_are_installed_in_a_layer_of_their_own() {
         assert_eq!(app.execute(&first).await.assert_outcome(200, "ok").output(), "1.16.0\n");
         let second = app.deploy(with_six("import six\nprint('again', six.__version__)\n")).await;
         assert_eq!(app.execute(&second).await.assert_outcome(200, "ok").output(), "again 1.16.0\n");
-        let layers =
-            |image: &str| docker(&["image", "inspect", "--format", "{{range .RootFS.Layers}}{{println .}}{{end}}", image]);
+        let layers = |image: &str| {
+            docker(&["image", "inspect", "--format", "{{range .RootFS.Layers}}{{println .}}{{end}}", image])
+        };
         let (first, second) = (layers(&first.image), layers(&second.image));
         let shared = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
         // All but the code itself, its bytecode, and the blank line at the end.
@@ -39,7 +40,8 @@ async fn a_failed_build_has_the_tools_own_message_and_leaves_nothing() {
         refused(go("import \"example.com/nothing\"\n\nfunc main() { nothing.Do() }\n"), "example.com/nothing").await;
         let nothing = zip(&[("main.py", ""), ("requirements.txt", "no-such-package-of-any-name==99.99\n")]);
         refused(nothing, "no-such-package-of-any-name was not found in the package registry").await;
-        refused(zip(&[("main.py", ""), ("requirements.txt", "six =! 1\n")]), "no such comparison operator \"=!\"").await;
+        refused(zip(&[("main.py", ""), ("requirements.txt", "six =! 1\n")]), "no such comparison operator \"=!\"")
+            .await;
         eventually("nothing is left", async || app.images().is_empty().then_some(())).await;
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
     })
@@ -149,7 +151,8 @@ async fn functions_are_built_with_buildkit_too() {
     // Debian's own client has BuildKit inside; others take it from their buildx.
     let path = format!("/usr/bin:{}", std::env::var("PATH").unwrap());
     let service = Service::start(dir.path(), &[("DOCKER_BUILDKIT", "1"), ("PATH", &path)]).await.healthy().await;
-    let failed = service.submit(go("func main() {\n\tundefinedFunction()\n}\n")).await.assert_problem(422, "build_failed", "");
+    let failed =
+        service.submit(go("func main() {\n\tundefinedFunction()\n}\n")).await.assert_problem(422, "build_failed", "");
     let log = failed.body["buildLog"].as_str().unwrap();
     assert!(log.contains("\n./main.go:4:2: undefined: undefinedFunction") && !log.contains("#9 "), "{log}");
     for zip in [python("print('built')"), go("import \"fmt\"\n\nfunc main() { fmt.Println(\"built\") }\n")] {
@@ -175,7 +178,10 @@ async fn packages_are_built_from_source_only_where_that_is_allowed() {
     TestApp::run(&[], async |app| {
         let answer = app.submit(from_source()).await.assert_problem(422, "build_failed", "");
         let log = answer.body["buildLog"].as_str().unwrap();
-        assert!(log.contains("docopt==0.6.2 has no usable wheels") && log.contains("PYTHON_ALLOW_SOURCE_BUILDS"), "{log}");
+        assert!(
+            log.contains("docopt==0.6.2 has no usable wheels") && log.contains("PYTHON_ALLOW_SOURCE_BUILDS"),
+            "{log}"
+        );
         app.submit(sneaky()).await.assert_problem(422, "build_failed", "requirements.txt, line 2: `--no-binary`");
     })
     .await;
@@ -192,7 +198,8 @@ async fn a_build_is_told_of_as_it_goes() {
     TestApp::run(&[], async |app| {
         let events = async |zip: Vec<u8>| {
             let form = Form::new().part("code", Part::bytes(zip).file_name("f.zip"));
-            let request = app.request(Method::POST, "/api/submit").header("accept", "text/event-stream").multipart(form);
+            let request =
+                app.request(Method::POST, "/api/submit").header("accept", "text/event-stream").multipart(form);
             let response = request.send().await.unwrap();
             assert_eq!(
                 (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
@@ -200,15 +207,20 @@ async fn a_build_is_told_of_as_it_goes() {
             );
             let text = response.text().await.unwrap();
             let event = |block: &str| {
-                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+                let field =
+                    |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
                 (field("event: "), field("data: "))
             };
             text.split("\n\n").filter(|block| block.starts_with("event")).map(event).collect::<Vec<_>>()
         };
-        let mut told = events(zip(&[("main.py", "import six\nprint('built')\n"), ("requirements.txt", "six==1.16.0\n")])).await;
+        let mut told =
+            events(zip(&[("main.py", "import six\nprint('built')\n"), ("requirements.txt", "six==1.16.0\n")])).await;
         let (name, data) = told.pop().unwrap();
         let deployed: serde_json::Value = serde_json::from_str(&data).unwrap();
-        assert_eq!((name.as_str(), deployed["message"].as_str()), ("deployed", Some("Function 'f' deployed successfully")));
+        assert_eq!(
+            (name.as_str(), deployed["message"].as_str()),
+            ("deployed", Some("Function 'f' deployed successfully"))
+        );
         assert!(told.iter().all(|(name, _)| name == "log"), "{told:?}");
         assert!(told.iter().any(|(_, line)| line == " + six==1.16.0"), "{told:?}");
         assert!(!told.iter().any(|(_, line)| line.starts_with("Step ")), "{told:?}");
@@ -216,7 +228,9 @@ async fn a_build_is_told_of_as_it_goes() {
         let (name, data) = told.pop().unwrap();
         let problem: serde_json::Value = serde_json::from_str(&data).unwrap();
         assert_eq!((name.as_str(), problem["code"].as_str()), ("problem", Some("build_failed")));
-        assert!(problem["requestId"].is_string() && problem["buildLog"].as_str().unwrap().contains("undefinedFunction"));
+        assert!(
+            problem["requestId"].is_string() && problem["buildLog"].as_str().unwrap().contains("undefinedFunction")
+        );
         assert!(told.iter().any(|(_, line)| line.contains("undefined: undefinedFunction")), "{told:?}");
         // What can be refused before a build is answered as ever.
         let form = Form::new().text("name", "x");

@@ -89,7 +89,10 @@ async fn a_function_lives_by_the_command_line() {
         assert_eq!(logs.matches(" ms\n").count(), 2, "{logs}");
         // Followed, it goes on with what ends later, and shows each once.
         let mut follow = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
-        follow.env("YOUTUBE_SERVERLESS_URL", &service.url).args(["logs", "-f", "-n", "1", "greeter"]).stdout(Stdio::piped());
+        follow
+            .env("YOUTUBE_SERVERLESS_URL", &service.url)
+            .args(["logs", "-f", "-n", "1", "greeter"])
+            .stdout(Stdio::piped());
         let mut follow = follow.spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2500));
         run(&["invoke", "greeter", "-i", r#"{"name": "followed"}"#]);
@@ -151,12 +154,29 @@ async fn a_function_lives_by_the_command_line() {
 #[test]
 fn help_teaches_and_shells_complete() {
     let alone = |arguments: &[&str]| {
-        parts(Command::new(env!("CARGO_BIN_EXE_youtube-serverless")).args(arguments).stdin(Stdio::null()).output().unwrap())
+        parts(
+            Command::new(env!("CARGO_BIN_EXE_youtube-serverless"))
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap(),
+        )
     };
     let (status, help, _) = alone(&["--help"]);
     assert_eq!(status, 0);
-    for word in ["deploy", "invoke", "logs", "ls", "rm", "rollback", "serve", "backup", "completions", "Examples:", "exit status"]
-    {
+    for word in [
+        "deploy",
+        "invoke",
+        "logs",
+        "ls",
+        "rm",
+        "rollback",
+        "serve",
+        "backup",
+        "completions",
+        "Examples:",
+        "exit status",
+    ] {
         assert!(help.contains(word), "{word}: {help}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -16,7 +16,10 @@ const PYTHON: &[(&str, &str)] = &[
         "import os, sys\nprint(__name__, __file__, sys.argv, sys.path[0], os.getcwd(), __builtins__.__name__, __doc__, __spec__, __package__, __cached__, type(__loader__).__name__)\n",
     ),
     ("docstring", "'''doc'''\nprint(__doc__, sorted(globals()))\n"),
-    ("sibling", "import sibling\nprint(sibling.NAME, sibling.LOADED, open('data.txt').read(), open(__file__).readline())\n"),
+    (
+        "sibling",
+        "import sibling\nprint(sibling.NAME, sibling.LOADED, open('data.txt').read(), open(__file__).readline())\n",
+    ),
     (
         "fresh modules",
         "import sys\nprint([m for m in ('ctypes', 'select', 'struct', 'random', 'threading', 'json', 'gc') if m in sys.modules])\n",
@@ -44,8 +47,14 @@ const PYTHON: &[(&str, &str)] = &[
     ),
     ("syntax error", "print('a')\nthis is no python\n"),
     ("indentation error", "if True:\nprint('a')\n"),
-    ("syntax warning", "import warnings\nx = 1\nif x is 1:\n    print('same')\nwarnings.warn('careful', stacklevel=1)\n"),
-    ("recursion", "import sys\ndef f(n):\n    return f(n + 1)\ntry:\n    f(0)\nexcept RecursionError:\n    print('deep')\n"),
+    (
+        "syntax warning",
+        "import warnings\nx = 1\nif x is 1:\n    print('same')\nwarnings.warn('careful', stacklevel=1)\n",
+    ),
+    (
+        "recursion",
+        "import sys\ndef f(n):\n    return f(n + 1)\ntry:\n    f(0)\nexcept RecursionError:\n    print('deep')\n",
+    ),
     (
         "atexit",
         "import atexit\natexit.register(print, 'first')\natexit.register(lambda: print('second'))\nclass Broken:\n    def __repr__(self):\n        return 'broken'\n    def __call__(self):\n        1 / 0\natexit.register(Broken())\nprint('main')\n",

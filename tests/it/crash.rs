@@ -123,7 +123,8 @@ async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
 
 async fn round(service: Service, ledger: &Arc<Mutex<Ledger>>, patience: Duration) {
     let service = Arc::new(service);
-    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(client(Arc::clone(&service), Arc::clone(ledger)))).collect();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|_| tokio::spawn(client(Arc::clone(&service), Arc::clone(ledger)))).collect();
     tokio::time::sleep(patience).await;
     service.signal("KILL");
     for client in clients {
@@ -169,8 +170,10 @@ async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, dock
     for id in &listed {
         service.delete(id).await.assert_status(200);
     }
-    eventually("all images are gone", async || docker(&["images", "--quiet", "--filter", &filter]).is_empty().then_some(()))
-        .await;
+    eventually("all images are gone", async || {
+        docker(&["images", "--quiet", "--filter", &filter]).is_empty().then_some(())
+    })
+    .await;
     service.stop().await;
     assert_eq!(docker(&["ps", "--all", "--quiet", "--filter", &filter]), "");
     assert_eq!(std::fs::read_dir(dir.join("temp")).unwrap().count(), 0, "temp files are left");
@@ -186,7 +189,9 @@ fn is_enough(rounds: usize, least: usize, ledger: &Mutex<Ledger>) -> bool {
 
 fn report(what: &str, ledger: &Mutex<Ledger>) {
     let Ledger { submits, executions, updates, deletes, .. } = &*ledger.lock().unwrap();
-    eprintln!("{what}: {submits} submits, {executions} executions, {updates} updates and {deletes} deletes were acknowledged");
+    eprintln!(
+        "{what}: {submits} submits, {executions} executions, {updates} updates and {deletes} deletes were acknowledged"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,6 +234,7 @@ async fn crashes_with_a_restart_of_the_daemon_in_between_lose_nothing() {
     let host = engine.host();
     let service = Service::start(dir.path(), &[("DOCKER_HOST", &host)]).await.healthy().await;
     report(&format!("{rounds} crashes with restarts of the daemon"), &ledger);
-    assert_whole(service, dir.path(), &ledger, |args| engine.docker(args).expect("docker answers").trim().to_owned()).await;
+    assert_whole(service, dir.path(), &ledger, |args| engine.docker(args).expect("docker answers").trim().to_owned())
+        .await;
     engine.remove().await;
 }

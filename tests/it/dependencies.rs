@@ -25,7 +25,8 @@ const TWICE: [&str; 4] = ["base64", "getrandom", "hashbrown", "syn"];
 fn packages() -> Vec<Value> {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
-    let resolved: Vec<&Value> = metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
+    let resolved: Vec<&Value> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
     let packages = metadata["packages"].as_array().unwrap().iter().filter(|package| resolved.contains(&&package["id"]));
     let packages: Vec<Value> = packages.cloned().collect();
     assert!(packages.len() > 100, "{}", packages.len());
@@ -53,7 +54,10 @@ fn every_dependency_comes_from_the_registry() {
     for package in packages() {
         let (name, source) = (&package["name"], &package["source"]);
         let is_own = source.is_null() && name == env!("CARGO_PKG_NAME");
-        assert!(is_own || source.as_str().is_some_and(|source| source.starts_with("registry+")), "{name} comes from {source}");
+        assert!(
+            is_own || source.as_str().is_some_and(|source| source.starts_with("registry+")),
+            "{name} comes from {source}"
+        );
     }
 }
 
@@ -65,6 +69,7 @@ fn no_crate_is_built_twice_without_a_reason() {
             versions.entry(name.to_owned()).or_default().insert(version.trim_end_matches(" (*)").to_owned());
         }
     }
-    let twice: Vec<String> = versions.into_iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name).collect();
+    let twice: Vec<String> =
+        versions.into_iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name).collect();
     assert_eq!(twice, TWICE, "crates in more than one version");
 }

@@ -84,8 +84,17 @@ async fn an_image_that_is_gone_is_built_again_once_for_all_who_wait() {
             assert_eq!(answer.assert_outcome(200, "ok").output(), "here again\n");
         }
         let until = (SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1).to_string();
-        let tagged =
-            ["events", "--since", &since, "--until", &until, "--filter", "event=tag", "--format", "{{.Actor.Attributes.name}}"];
+        let tagged = [
+            "events",
+            "--since",
+            &since,
+            "--until",
+            &until,
+            "--filter",
+            "event=tag",
+            "--format",
+            "{{.Actor.Attributes.name}}",
+        ];
         let of_this = docker(&tagged).into_iter().filter(|name| name.contains(&function.id)).count();
         assert_eq!(of_this, 2, "it was built at the submit and once more");
         let shown = app.get(&format!("/api/functions/{}", function.id)).await.body["imageId"].clone();

@@ -31,8 +31,11 @@ async fn assert_served(service: &Service, function: &str) {
 async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
     let mut engine = Engine::start().await;
     let dir = tempfile::tempdir().unwrap();
-    let settings =
-        [("DOCKER_HOST", engine.host()), ("DOCKER_RUN_TIMEOUT", "60s".to_owned()), ("INSTANCE_IDLE_TIMEOUT", "1s".to_owned())];
+    let settings = [
+        ("DOCKER_HOST", engine.host()),
+        ("DOCKER_RUN_TIMEOUT", "60s".to_owned()),
+        ("INSTANCE_IDLE_TIMEOUT", "1s".to_owned()),
+    ];
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let function = service.deploy(python(PROGRAM)).await;
@@ -45,8 +48,16 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
     };
     let (answer, ()) = tokio::join!(within(BOUND, service.execute(&long)), stopped);
     assert_eq!((answer.status, answer.body["outcome"].as_str()), (500, Some("lost")), "{:#}", answer.body);
-    within(Duration::from_secs(15), service.execute(&function)).await.assert_problem(503, "docker_unavailable", "/health");
-    within(Duration::from_secs(15), service.submit(python(PROGRAM))).await.assert_problem(503, "docker_unavailable", "/health");
+    within(Duration::from_secs(15), service.execute(&function)).await.assert_problem(
+        503,
+        "docker_unavailable",
+        "/health",
+    );
+    within(Duration::from_secs(15), service.submit(python(PROGRAM))).await.assert_problem(
+        503,
+        "docker_unavailable",
+        "/health",
+    );
     eventually("health says so", async || (service.get("/health").await.status == 503).then_some(())).await;
     assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 2);
     engine.run().await;
@@ -84,7 +95,8 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
 #[ignore = "needs docker"]
 async fn a_container_killed_by_hand_loses_one_execution_and_no_more() {
     TestApp::run(&[], async |app| {
-        let function = app.deploy(python("import time, os\ntime.sleep(float(os.environ['SECONDS']))\nprint('served')\n")).await;
+        let function =
+            app.deploy(python("import time, os\ntime.sleep(float(os.environ['SECONDS']))\nprint('served')\n")).await;
         let long = app.execute_with(&function, serde_json::json!({"seconds": 30}));
         let killed = async {
             docker(&["kill", &app.begun(&function).await]);
@@ -330,7 +342,10 @@ async fn a_database_that_is_damaged_or_read_only_stops_the_start_with_advice() {
         let _mounted = Disk(file.into());
         mount(&["-o", "remount,bind,ro", file]);
         let message = said();
-        assert!(message.contains("store.db can't be opened and written to") && message.contains("DATA_DIR"), "{message}");
+        assert!(
+            message.contains("store.db can't be opened and written to") && message.contains("DATA_DIR"),
+            "{message}"
+        );
     }
     std::fs::write(&file, "not a database, not even nearly ".repeat(200)).unwrap();
     let message = said();
@@ -343,8 +358,10 @@ async fn a_clock_that_jumps_breaks_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let clock = dir.path().join("clock");
     std::fs::write(&clock, "+0").unwrap();
-    let library = ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
-    let library = library.into_iter().find(|library| Path::new(library).exists()).expect("Debian's package libfaketime");
+    let library =
+        ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+    let library =
+        library.into_iter().find(|library| Path::new(library).exists()).expect("Debian's package libfaketime");
     let settings = [
         ("LD_PRELOAD", library),
         ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),

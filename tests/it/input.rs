@@ -11,7 +11,8 @@ const SHOW: &str = "import json, os, sys\nprint(json.dumps([{k: v for k, v in os
 async fn input_arrives_as_environment_and_on_stdin() {
     TestApp::run(&[], async |app| {
         let function = app.deploy(python(SHOW)).await;
-        let input = r#"{"in-a.b": "x y", "in_n": 1.50, "in_t": true, "in_z": null, "in_o": {"k": [1, 2]}, "in_u": "é\n"}"#;
+        let input =
+            r#"{"in-a.b": "x y", "in_n": 1.50, "in_t": true, "in_z": null, "in_o": {"k": [1, 2]}, "in_u": "é\n"}"#;
         let body = format!(r#"{{"functionId": "{}", "input": {input}}}"#, function.id);
         let answer = app.post_json("/api/execute", body).await.assert_outcome(200, "ok");
         let shown: Value = serde_json::from_str(answer.output()).unwrap();
@@ -21,7 +22,8 @@ async fn input_arrives_as_environment_and_on_stdin() {
         });
         assert_eq!(shown[0], expected);
         assert_eq!(shown[1], r#"{"in-a.b":"x y","in_n":1.50,"in_t":true,"in_z":null,"in_o":{"k":[1,2]},"in_u":"é\n"}"#);
-        let nothing: Value = serde_json::from_str(app.execute(&function).await.assert_outcome(200, "ok").output()).unwrap();
+        let nothing: Value =
+            serde_json::from_str(app.execute(&function).await.assert_outcome(200, "ok").output()).unwrap();
         assert_eq!(nothing[1], "{}");
     })
     .await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use youtube_serverless::store::{Page, Store};
+use youtube_serverless::domain::Page;
+use youtube_serverless::store::Store;
 
 use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, python};
 
@@ -33,7 +34,10 @@ async fn ended(app: &TestApp, id: &str) -> Value {
 /// The events of an invocation, from now to its end: names and data.
 async fn followed(app: &TestApp, id: &str) -> Vec<(String, Value)> {
     let response = app.request(Method::GET, &format!("/api/invocations/{id}/events")).send().await.unwrap();
-    assert_eq!((response.status().as_u16(), response.headers()["content-type"].as_bytes()), (200, &b"text/event-stream"[..]));
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["content-type"].as_bytes()),
+        (200, &b"text/event-stream"[..])
+    );
     let text = response.text().await.unwrap();
     let events = text.split_terminator("\n\n").filter(|event| !event.starts_with(':')).map(|event| {
         let (name, data) = event.split_once('\n').unwrap();
@@ -152,7 +156,8 @@ async fn an_execution_whose_client_left_is_in_the_history_too() {
         let left = tokio::time::timeout(Duration::from_secs(3), app.execute(&function)).await;
         assert!(left.is_err());
         let path = format!("/api/functions/{}/invocations", function.id);
-        let cancelled = eventually("it is there", async || app.get(&path).await.body["invocations"].get(0).cloned()).await;
+        let cancelled =
+            eventually("it is there", async || app.get(&path).await.body["invocations"].get(0).cloned()).await;
         assert_eq!(cancelled["outcome"], "cancelled");
         assert!(cancelled["executedAt"].is_u64() && cancelled.get("statusCode").is_none(), "{cancelled:#}");
     })
@@ -195,24 +200,29 @@ async fn an_execution_that_nobody_waits_for_is_accepted_run_and_shown() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_queued_or_running_one_can_be_cancelled() {
-    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("ASYNC_QUEUE_LIMIT", "2")], async |app| {
-        let function = app.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
-        let id = |accepted: Answer| accepted.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
-        let running = id(defer(app, &function, json!({"seconds": 50})).await);
-        let outcome =
-            async |id: &str| app.get(&format!("/api/invocations/{id}")).await.body["outcome"].as_str().unwrap().to_owned();
-        eventually("it runs", async || (outcome(&running).await == "running").then_some(())).await;
-        let queued = id(defer(app, &function, json!({"seconds": 50})).await);
-        let last = id(defer(app, &function, json!({"seconds": 0})).await);
-        defer(app, &function, json!({"seconds": 0})).await.assert_problem(429, "overloaded", "ASYNC_QUEUE_LIMIT");
-        for cancelled in [&queued, &running] {
-            answer(app.request(Method::DELETE, &format!("/api/invocations/{cancelled}"))).await.assert_status(200);
-            assert_eq!(outcome(cancelled).await, "cancelled");
-        }
-        // The only container is free for the last one, long before the others would have ended.
-        assert_eq!(ended(app, &last).await["output"], "slept\n");
-        assert_eq!([outcome(&queued).await, outcome(&running).await], ["cancelled", "cancelled"]);
-    })
+    TestApp::run(
+        &[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("ASYNC_QUEUE_LIMIT", "2")],
+        async |app| {
+            let function =
+                app.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
+            let id = |accepted: Answer| accepted.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
+            let running = id(defer(app, &function, json!({"seconds": 50})).await);
+            let outcome = async |id: &str| {
+                app.get(&format!("/api/invocations/{id}")).await.body["outcome"].as_str().unwrap().to_owned()
+            };
+            eventually("it runs", async || (outcome(&running).await == "running").then_some(())).await;
+            let queued = id(defer(app, &function, json!({"seconds": 50})).await);
+            let last = id(defer(app, &function, json!({"seconds": 0})).await);
+            defer(app, &function, json!({"seconds": 0})).await.assert_problem(429, "overloaded", "ASYNC_QUEUE_LIMIT");
+            for cancelled in [&queued, &running] {
+                answer(app.request(Method::DELETE, &format!("/api/invocations/{cancelled}"))).await.assert_status(200);
+                assert_eq!(outcome(cancelled).await, "cancelled");
+            }
+            // The only container is free for the last one, long before the others would have ended.
+            assert_eq!(ended(app, &last).await["output"], "slept\n");
+            assert_eq!([outcome(&queued).await, outcome(&running).await], ["cancelled", "cancelled"]);
+        },
+    )
     .await;
 }
 
@@ -277,7 +287,8 @@ async fn a_stop_leaves_what_waits_to_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("SERVER_SHUTDOWN_TIMEOUT", "1s")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
-    let sleeper = service.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
+    let sleeper =
+        service.deploy(python("import os, time\ntime.sleep(int(os.environ['SECONDS']))\nprint('slept')\n")).await;
     let other = service.deploy(python("print('served')")).await;
     let id = |answer: Answer| answer.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
     let running = id(service.defer(&sleeper, json!({"seconds": 50})).await);

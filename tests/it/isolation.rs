@@ -52,12 +52,14 @@ async fn what_an_engine_leaves_out_is_shown_and_refused_where_that_is_wanted() {
     assert!(!missing.iter().any(|line| line.contains("Cap") || line.contains("DOCKER_MEMORY_LIMIT")), "{missing:#?}");
     service.stop().await;
 
-    let refused = outcome(dir.path(), &[], &[&settings[..], &[("REQUIRE_ISOLATION", "true"), ("SERVER_PORT", "0")]].concat());
+    let refused =
+        outcome(dir.path(), &[], &[&settings[..], &[("REQUIRE_ISOLATION", "true"), ("SERVER_PORT", "0")]].concat());
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success(), "{said}");
     assert!(said.contains("REQUIRE_ISOLATION is true") && said.contains("seccomp"), "{said}");
     assert_eq!(engine.docker(&["ps", "--all", "--quiet"]).unwrap(), "");
     engine.remove().await;
-    let refused = outcome(dir.path(), &[], &[&settings[..], &[("REQUIRE_ISOLATION", "true"), ("SERVER_PORT", "0")]].concat());
+    let refused =
+        outcome(dir.path(), &[], &[&settings[..], &[("REQUIRE_ISOLATION", "true"), ("SERVER_PORT", "0")]].concat());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("Docker does not answer"), "{refused:?}");
 }

@@ -54,10 +54,16 @@ async fn a_line_of_advice_stands_before_the_go_compilers_words() {
             let (first, rest) = log.split_once('\n').unwrap_or((log, ""));
             assert!(first.contains(advice) && rest.contains(words), "{log}");
         };
-        let version = docker(&["run", "--rm", "--network=none", &std::env::var("GO_IMAGE").unwrap(), "go", "env", "GOVERSION"]);
+        let version =
+            docker(&["run", "--rm", "--network=none", &std::env::var("GO_IMAGE").unwrap(), "go", "env", "GOVERSION"]);
         let module = ("go.mod", "module hello\n");
         advised(&[("go.mod", "module hello\n\ngo 1.99.0\n"), ("main.go", MAIN)], &version[0], "1.99.0").await;
-        advised(&[module, ("main.go", "package main\n\nimport \"C\"\n\nfunc main() {}\n")], "cgo", "exclude all Go files").await;
+        advised(
+            &[module, ("main.go", "package main\n\nimport \"C\"\n\nfunc main() {}\n")],
+            "cgo",
+            "exclude all Go files",
+        )
+        .await;
         let imports = "package main\n\nimport \"example.com/dep\"\n\nfunc main() { dep.Do() }\n";
         let without_sum = ("go.mod", "module hello\n\nrequire example.com/dep v1.0.0\n");
         advised(&[without_sum, ("main.go", imports)], "go mod tidy", "example.com/dep").await;

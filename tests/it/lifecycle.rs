@@ -49,8 +49,10 @@ async fn the_container_limit_holds_under_load() {
         let mut executions = JoinSet::new();
         for n in 0..12 {
             let body = json!({"functionId": function.id, "input": {"n": n}}).to_string();
-            let request =
-                app.request(reqwest::Method::POST, "/api/execute").header("content-type", "application/json").body(body);
+            let request = app
+                .request(reqwest::Method::POST, "/api/execute")
+                .header("content-type", "application/json")
+                .body(body);
             executions.spawn(async move { (n, answer(request).await) });
         }
         while !executions.is_empty() {

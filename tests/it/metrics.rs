@@ -30,15 +30,20 @@ async fn what_happens_is_counted_and_the_dashboard_asks_for_nothing_else() {
     assert_eq!(value("youtube_serverless_builds_total{result=\"built\"}"), 1.0);
     assert_eq!(value("youtube_serverless_instances{state=\"idle\"}"), 1.0);
     assert_eq!(value("youtube_serverless_functions"), 1.0);
-    assert_eq!(value("youtube_serverless_http_requests_total{method=\"POST\",route=\"/api/submit\",status=\"400\"}"), 1.0);
+    assert_eq!(
+        value("youtube_serverless_http_requests_total{method=\"POST\",route=\"/api/submit\",status=\"400\"}"),
+        1.0
+    );
     assert!(value("youtube_serverless_docker_command_duration_seconds_count{command=\"build\"}") >= 1.0);
     assert!(value("process_resident_memory_bytes") > 1e6);
 
-    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let names: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana-dashboard.json");
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let mut asked = 0;
-    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap())
+    {
         let query = target["expr"].as_str().unwrap();
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.starts_with("youtube_serverless_") || word.starts_with("process_")) {

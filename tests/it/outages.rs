@@ -86,7 +86,8 @@ struct FullDisk(PathBuf);
 
 impl FullDisk {
     fn mount(folder: PathBuf) -> Self {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&folder).status().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&folder).status().unwrap();
         assert!(mounted.success(), "these tests need root");
         let _ = std::fs::write(folder.join("filler"), vec![0; 64 << 10]);
         Self(folder)

@@ -11,7 +11,8 @@ const HOG: &str = "hog = []\nwhile True:\n    hog.append(bytearray(1 << 20))\n";
 #[ignore = "needs docker"]
 async fn another_exit_status_is_the_functions_failure() {
     TestApp::run(&[], async |app| {
-        let function = app.deploy(python("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(3)\n")).await;
+        let function =
+            app.deploy(python("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(3)\n")).await;
         let answer = app.execute(&function).await.assert_outcome(500, "exit");
         assert_eq!((answer.body["exitCode"].as_i64(), answer.output(), answer.stderr()), (Some(3), "out\n", "err\n"));
         assert!(answer.body["error"].as_str().unwrap().contains("exit status 3"), "{answer:?}");
@@ -44,7 +45,8 @@ async fn an_exception_has_a_traceback_with_no_frame_of_ours() {
 async fn a_signal_is_named() {
     TestApp::run(&[], async |app| {
         for signal in ["SIGKILL", "SIGSEGV", "SIGTERM"] {
-            let program = format!("import os, signal\nprint('before', flush=True)\nos.kill(os.getpid(), signal.{signal})\n");
+            let program =
+                format!("import os, signal\nprint('before', flush=True)\nos.kill(os.getpid(), signal.{signal})\n");
             let function = app.deploy(python(&program)).await;
             let answer = app.execute(&function).await.assert_outcome(500, "signal");
             assert!(answer.body["error"].as_str().unwrap().contains(signal), "{answer:?}");
@@ -102,7 +104,8 @@ async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
             let answer = service.execute(&id).await.assert_outcome(200, "ok");
             assert_eq!(answer.output(), "went on\n", "after {hog}");
         }
-        let answer = service.execute_with(&id, serde_json::json!({"hog": hog})).await.assert_outcome(500, "out_of_memory");
+        let answer =
+            service.execute_with(&id, serde_json::json!({"hog": hog})).await.assert_outcome(500, "out_of_memory");
         assert_eq!(answer.body["exitCode"].as_i64(), (hog == "child").then_some(0));
         let after = service.execute(&id).await.assert_outcome(200, "ok");
         assert_eq!(after.body["start"], "cold");

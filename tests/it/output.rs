@@ -32,8 +32,12 @@ if mode == "exit":
 async fn whole_lines_outlive_whatever_ends_the_function() {
     TestApp::run(&[("DOCKER_RUN_TIMEOUT", "2s")], async |app| {
         let function = app.deploy(python(STEPS)).await;
-        let ends =
-            [("timeout", 504, "timeout"), ("memory", 500, "out_of_memory"), ("kill", 500, "signal"), ("crash", 500, "signal")];
+        let ends = [
+            ("timeout", 504, "timeout"),
+            ("memory", 500, "out_of_memory"),
+            ("kill", 500, "signal"),
+            ("crash", 500, "signal"),
+        ];
         for (mode, status, outcome) in ends.into_iter().chain([("exit", 200, "ok")]) {
             let answer = app.execute_with(&function, json!({"mode": mode})).await.assert_outcome(status, outcome);
             assert_eq!(answer.output(), "step 1 done\n", "{mode}");
@@ -72,8 +76,9 @@ async fn delays(app: &TestApp, function: &Deployed) -> Vec<Duration> {
 #[ignore = "needs docker"]
 async fn each_line_is_seen_as_it_is_printed() {
     TestApp::run(&[], async |app| {
-        let function =
-            app.deploy(python("import time\nfor _ in range(5):\n    print('tick', time.time())\n    time.sleep(0.4)\n")).await;
+        let function = app
+            .deploy(python("import time\nfor _ in range(5):\n    print('tick', time.time())\n    time.sleep(0.4)\n"))
+            .await;
         // Another test may have the processors for a moment.
         let mut last = Vec::new();
         for _ in 0..3 {
@@ -92,8 +97,9 @@ async fn each_line_is_seen_as_it_is_printed() {
 #[ignore = "needs docker"]
 async fn pythonunbuffered_is_accepted_and_other_variables_of_python_are_not() {
     TestApp::run(&[], async |app| {
-        let function =
-            app.deploy(python("import os, sys\nprint(os.environ.get('PYTHONUNBUFFERED'), sys.stdout.line_buffering)\n")).await;
+        let function = app
+            .deploy(python("import os, sys\nprint(os.environ.get('PYTHONUNBUFFERED'), sys.stdout.line_buffering)\n"))
+            .await;
         app.configure(&function, json!({"environment": {"PYTHONUNBUFFERED": "1"}})).await.assert_status(200);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "1 True\n");
         app.configure(&function, json!({"environment": {"PYTHONPATH": "/tmp"}})).await.assert_status(400);

@@ -40,7 +40,8 @@ async fn packages_are_installed_from_each_file_that_tools_write() {
             &[("pyproject.toml", project.as_bytes()), ("uv.lock", lock.as_bytes()), ("requirements.txt", b"-e .\n")],
         ];
         for files in cases {
-            let files: Vec<(&str, &[u8])> = [("main.py", SIX.as_bytes())].into_iter().chain(files.iter().copied()).collect();
+            let files: Vec<(&str, &[u8])> =
+                [("main.py", SIX.as_bytes())].into_iter().chain(files.iter().copied()).collect();
             let function = app.deploy(bytes(&files)).await;
             let answer = app.execute(&function).await.assert_outcome(200, "ok");
             let (version, rest) = answer.output().split_once(' ').unwrap();
@@ -49,7 +50,11 @@ async fn packages_are_installed_from_each_file_that_tools_write() {
         let wrong = exported.replace("8abb", "0abb");
         let refused = app.submit(zip(&[("main.py", SIX), ("requirements.txt", &wrong)])).await;
         let refused = refused.assert_problem(422, "build_failed", "buildLog");
-        assert!(refused.body["buildLog"].as_str().unwrap().contains("Hash mismatch for `six==1.16.0`"), "{:#}", refused.body);
+        assert!(
+            refused.body["buildLog"].as_str().unwrap().contains("Hash mismatch for `six==1.16.0`"),
+            "{:#}",
+            refused.body
+        );
     })
     .await;
 }
@@ -61,7 +66,8 @@ async fn what_is_equal_is_downloaded_once_and_goes_with_its_last_function() {
     let index = Index::of(&[(&name, content)], None);
     let url = format!("http://{}/simple", index.authority);
     TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
-        let program = |n: u32| zip(&[("main.py", &format!("import one\nprint(one.X, {n})\n")), ("requirements.txt", "one\n")]);
+        let program =
+            |n: u32| zip(&[("main.py", &format!("import one\nprint(one.X, {n})\n")), ("requirements.txt", "one\n")]);
         let (first, second) = tokio::join!(app.deploy(program(1)), app.deploy(program(2)));
         assert_eq!(app.execute(&second).await.assert_outcome(200, "ok").output(), "1 2\n");
         assert_eq!(index.count("/simple/one/"), 1);
@@ -69,7 +75,8 @@ async fn what_is_equal_is_downloaded_once_and_goes_with_its_last_function() {
         assert_eq!(packages(), 1);
         app.delete(&first.id).await.assert_status(200);
         let of_first = format!("youtube-serverless/{}", first.id);
-        eventually("its image is gone", async || docker(&["images", "--quiet", &of_first]).is_empty().then_some(())).await;
+        eventually("its image is gone", async || docker(&["images", "--quiet", &of_first]).is_empty().then_some(()))
+            .await;
         assert_eq!(packages(), 1);
         let third = app.deploy(program(3)).await;
         assert_eq!(app.execute(&third).await.assert_outcome(200, "ok").output(), "1 3\n");
@@ -94,7 +101,8 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
     let url = format!("http://me:{PASSWORD}@{}/simple", index.authority);
     let settings = [("PIP_INDEX_URL", url.as_str()), ("LOG_LEVEL", "debug"), ("PYTHON_ALLOW_SOURCE_BUILDS", "false")];
     let service = Service::start_logged(dir.path(), &settings, &log).await.healthy().await;
-    let id = service.deploy(zip(&[("main.py", "import one\nprint(one.X)\n"), ("requirements.txt", "one==1.0\n")])).await;
+    let id =
+        service.deploy(zip(&[("main.py", "import one\nprint(one.X)\n"), ("requirements.txt", "one==1.0\n")])).await;
     assert_eq!(service.execute(&id).await.assert_outcome(200, "ok").output(), "1\n");
     let refused = service.submit(zip(&[("main.py", ""), ("requirements.txt", "two==2.0\n")])).await;
     let mut seen = refused.assert_problem(422, "build_failed", "buildLog").body.to_string();
@@ -117,10 +125,12 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
     let url = url.replace("/simple", "/stalls");
     TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
         let stalled = zip(&[("main.py", ""), ("requirements.txt", "one==1.0\n")]);
-        let submission = app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled)));
+        let submission =
+            app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled)));
         let sent = tokio::spawn(submission.send());
         eventually("it downloads", async || (index.count("/stalls/one/") > 0).then_some(())).await;
-        let inspected: Vec<String> = app.containers().iter().flat_map(|container| docker(&["inspect", container])).collect();
+        let inspected: Vec<String> =
+            app.containers().iter().flat_map(|container| docker(&["inspect", container])).collect();
         sent.abort();
         let inspected = inspected.join("\n");
         assert!(inspected.contains("\"OomScoreAdj\": 500") && !inspected.contains(PASSWORD), "{inspected}");
@@ -135,7 +145,10 @@ async fn a_download_ends_with_its_build() {
     let index = Index::of(&[], None);
     let url = format!("http://{}/stalls", index.authority);
     // What installs packages is there before it counts.
-    TestApp::run(&[], async |app| drop(app.deploy(zip(&[("main.py", SIX), ("requirements.txt", "six==1.16.0\n")])).await)).await;
+    TestApp::run(&[], async |app| {
+        drop(app.deploy(zip(&[("main.py", SIX), ("requirements.txt", "six==1.16.0\n")])).await)
+    })
+    .await;
     TestApp::run(&[("PIP_INDEX_URL", &url), ("DOCKER_BUILD_TIMEOUT", "6s")], async |app| {
         let stalled = || zip(&[("main.py", ""), ("requirements.txt", "one\n")]);
         let answer = app.submit(stalled()).await;
@@ -143,7 +156,8 @@ async fn a_download_ends_with_its_build() {
         let is_clean = async || (app.containers().is_empty() && app.images().is_empty()).then_some(());
         eventually("nothing is left", is_clean).await;
         let begun = index.count("/one/");
-        let leaving = app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled())));
+        let leaving =
+            app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled())));
         let sent = tokio::spawn(leaving.send());
         eventually("it downloads", async || (index.count("/one/") > begun).then_some(())).await;
         sent.abort();
@@ -158,7 +172,8 @@ async fn files_that_are_not_read_are_warned_of() {
     TestApp::run(&[], async |app| {
         let odd = || zip(&[("main.py", "print(1)\n"), ("Pipfile", ""), ("Requirements.txt", "six\n")]);
         let answer = app.submit(odd()).await.assert_status(200);
-        let warnings: Vec<&str> = answer.body["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let warnings: Vec<&str> =
+            answer.body["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         assert!(warnings.len() == 2 && warnings[0].starts_with("Pipfile is not read"), "{warnings:?}");
         let plain = app.deploy(python("print(1)\n")).await;
         let updated = app.update(&plain, odd()).await.assert_status(200);
@@ -177,15 +192,19 @@ async fn files_that_are_not_read_are_warned_of() {
 #[ignore = "needs docker"]
 async fn go_modules_are_downloaded_before_a_build_without_a_network() {
     let module = "module example.com/dep\n\ngo 1.18\n";
-    let source =
-        zip(&[("example.com/dep@v1.0.0/go.mod", module), ("example.com/dep@v1.0.0/dep.go", "package dep\n\nconst X = 7\n")]);
+    let source = zip(&[
+        ("example.com/dep@v1.0.0/go.mod", module),
+        ("example.com/dep@v1.0.0/dep.go", "package dep\n\nconst X = 7\n"),
+    ]);
     let at = |file: &str, content: &[u8]| (format!("/example.com/dep/@v/{file}"), content.to_vec());
     let info = json!({"Version": "v1.0.0", "Time": "2020-01-01T00:00:00Z"}).to_string();
-    let files = vec![at("v1.0.0.info", info.as_bytes()), at("v1.0.0.mod", module.as_bytes()), at("v1.0.0.zip", &source)];
+    let files =
+        vec![at("v1.0.0.info", info.as_bytes()), at("v1.0.0.mod", module.as_bytes()), at("v1.0.0.zip", &source)];
     let index = Index::start(files, None);
     let proxy = format!("http://{}", index.authority);
     let needs = "module x\n\ngo 1.18\n\nrequire example.com/dep v1.0.0\n";
-    let main = "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.com/dep\"\n)\n\nfunc main() { fmt.Println(dep.X) }\n";
+    let main =
+        "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.com/dep\"\n)\n\nfunc main() { fmt.Println(dep.X) }\n";
     let settings = [("GOPROXY", proxy.as_str()), ("GONOSUMDB", "example.com/*")];
     TestApp::run(&settings, async |app| {
         // The sums are those of these files, by Go itself.
@@ -193,7 +212,8 @@ async fn go_modules_are_downloaded_before_a_build_without_a_network() {
         let function = app.deploy(zip(&[("main.go", main), ("go.mod", needs), ("go.sum", &sums)])).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "7\n");
         let missing = needs.replace("v1.0.0", "v1.2.3");
-        let answer = app.submit(zip(&[("main.go", main), ("go.mod", &missing)])).await.assert_problem(422, "build_failed", "");
+        let answer =
+            app.submit(zip(&[("main.go", main), ("go.mod", &missing)])).await.assert_problem(422, "build_failed", "");
         assert!(answer.body["buildLog"].as_str().unwrap().contains("example.com/dep@v1.2.3"), "{:#}", answer.body);
         let wrong = sums.replace("h1:", "h1:AAAA");
         let answer = app.submit(zip(&[("main.go", main), ("go.mod", needs), ("go.sum", &wrong)])).await;

@@ -80,7 +80,10 @@ os.wait()
         warmed(app, &function).await;
         for _ in 0..5 {
             let answer = app.execute_with(&function, json!({"secret": "y"})).await.assert_outcome(200, "ok");
-            assert_eq!((answer.output(), answer.body["start"].as_str()), ("[[], [], []] [] None False /app\n", Some("warm")));
+            assert_eq!(
+                (answer.output(), answer.body["start"].as_str()),
+                ("[[], [], []] [] None False /app\n", Some("warm"))
+            );
         }
     })
     .await;
@@ -111,8 +114,12 @@ async fn with_one_invocation_an_instance_each_is_fresh_and_mostly_warm() {
         for _ in 0..5 {
             // A moderate rate: the replacement has its time to start.
             eventually("the replacement is there", async || {
-                let ready =
-                    docker(&["ps", "--quiet", "--filter", &format!("label=youtube-serverless.function.id={}", function.id)]);
+                let ready = docker(&[
+                    "ps",
+                    "--quiet",
+                    "--filter",
+                    &format!("label=youtube-serverless.function.id={}", function.id),
+                ]);
                 (!ready.is_empty()).then_some(())
             })
             .await;

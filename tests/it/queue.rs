@@ -36,7 +36,8 @@ async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
         for _ in 0..44 {
             defer(app, &long, json!({"seconds": 6})).await;
         }
-        eventually("all containers are taken", async || (with_outcome(app, &long, "running").await == 4).then_some(())).await;
+        eventually("all containers are taken", async || (with_outcome(app, &long, "running").await == 4).then_some(()))
+            .await;
         let async_one = async {
             let id = defer(app, &other, json!({"seconds": 0})).await;
             let path = format!("/api/invocations/{id}");
@@ -81,7 +82,10 @@ async fn an_execution_with_a_key_waits_as_long_as_any_and_is_taken_back_then() {
         answer(app.request(Method::DELETE, &format!("/api/invocations/{running}"))).await.assert_status(200);
 
         eventually("both have run", async || (with_outcome(app, &other, "ok").await == 2).then_some(())).await;
-        assert_eq!(keyed(app, &other, "two").await.assert_outcome(200, "ok").body["invocationId"], promised["invocationId"]);
+        assert_eq!(
+            keyed(app, &other, "two").await.assert_outcome(200, "ok").body["invocationId"],
+            promised["invocationId"]
+        );
         keyed(app, &other, "three").await.assert_outcome(200, "ok");
         // The key of the one that was taken back is free.
         let first = keyed(app, &other, "one").await.assert_outcome(200, "ok").body;

@@ -11,7 +11,8 @@ impl Images {
     /// Makes one that looks like a runtime image, and was made then. Returns its id.
     fn add(&self, tag: &str, created: u64) -> String {
         let base = std::env::var("PYTHON_IMAGE").expect("`make test` sets PYTHON_IMAGE");
-        let change = format!("LABEL youtube-serverless.language=python youtube-serverless.created={created} test={tag}");
+        let change =
+            format!("LABEL youtube-serverless.language=python youtube-serverless.created={created} test={tag}");
         self.make(&base, &change, &format!("{}-runtime/python:{tag}", self.0))
     }
 

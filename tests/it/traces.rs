@@ -17,13 +17,19 @@ async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8
             assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0, "a request was cut short");
             if let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head = String::from_utf8(request[..end].to_vec()).unwrap().to_lowercase();
-                let length =
-                    head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .unwrap()
+                    .parse::<usize>()
+                    .unwrap();
                 break (head, end + 4 + length);
             }
         };
         assert!(
-            head.starts_with("post /v1/traces ") && head.contains("application/x-protobuf") && head.contains("x-key: k"),
+            head.starts_with("post /v1/traces ")
+                && head.contains("application/x-protobuf")
+                && head.contains("x-key: k"),
             "{head}"
         );
         while request.len() < length {
@@ -61,7 +67,8 @@ async fn a_collector_gets_the_spans_of_a_request() {
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
     ];
     let (submit, execute): ([u8; 16], [u8; 16]) = (*b"that of a submit", *b"of the execution");
-    let parent = |trace: [u8; 16]| format!("00-{}-00f067aa0ba902b7-01", trace.map(|byte| format!("{byte:02x}")).concat());
+    let parent =
+        |trace: [u8; 16]| format!("00-{}-00f067aa0ba902b7-01", trace.map(|byte| format!("{byte:02x}")).concat());
     let execution = async {
         let service = Service::start(dir.path(), &settings).await.healthy().await;
         let submission = service.submission(python("print(1)\n")).header("traceparent", parent(submit));

@@ -19,12 +19,17 @@ async fn what_waits_for_its_turn_is_not_unpacked_and_too_many_are_turned_away() 
     let dir = tempfile::tempdir().unwrap();
     let held = HeldBuilds::new(dir.path());
     let path = held.path();
-    let settings =
-        [("PATH", path.as_str()), ("MAX_CONCURRENT_BUILDS", "1"), ("BUILD_QUEUE_LIMIT", "2"), ("INSTANCE_IDLE_TIMEOUT", "50ms")];
+    let settings = [
+        ("PATH", path.as_str()),
+        ("MAX_CONCURRENT_BUILDS", "1"),
+        ("BUILD_QUEUE_LIMIT", "2"),
+        ("INSTANCE_IDLE_TIMEOUT", "50ms"),
+    ];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let function = service.deploy(python("print('here again')")).await;
     service.execute(&function).await.assert_outcome(200, "ok");
-    eventually("no container uses the image", async || labelled(dir.path(), &["ps", "--all"]).is_empty().then_some(())).await;
+    eventually("no container uses the image", async || labelled(dir.path(), &["ps", "--all"]).is_empty().then_some(()))
+        .await;
     for image in labelled(dir.path(), &["images"]) {
         docker(&["image", "rm", "--force", &image]);
     }

@@ -14,9 +14,12 @@ async fn the_name_is_the_given_one_or_the_files() {
     TestApp::run(&[], async |app| {
         app.submit_form(file(python(""), "My Function (2).zip").text("language", "python")).await.assert_status(200);
         app.submit_form(file(python("1"), "../../.zip")).await.assert_status(200);
-        app.submit_form(Form::new().text("name", "first").part("code", Part::bytes(python("2")))).await.assert_status(200);
+        app.submit_form(Form::new().text("name", "first").part("code", Part::bytes(python("2"))))
+            .await
+            .assert_status(200);
         let names = app.get("/api/functions").await.body;
-        let names: Vec<&str> = names.as_array().unwrap().iter().map(|function| function["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            names.as_array().unwrap().iter().map(|function| function["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["My Function 2", "function", "first"]);
     })
     .await;
@@ -36,8 +39,13 @@ async fn clumsy_forms_are_refused() {
         refused(file(python(""), "a.zip").text("nmae", "x"), "\"nmae\"").await;
         refused(file(python(""), "a.zip").part("code", Part::bytes(python(""))), "`code` twice").await;
         refused(file(python(""), "a.zip").text("name", "x".repeat(2000)), "1024").await;
-        let cut = app.request(reqwest::Method::POST, "/api/submit").header("content-type", "multipart/form-data; boundary=x");
-        crate::support::answer(cut.body("--x\r\ncontent-disp")).await.assert_problem(400, "invalid_request", "multipart");
+        let cut =
+            app.request(reqwest::Method::POST, "/api/submit").header("content-type", "multipart/form-data; boundary=x");
+        crate::support::answer(cut.body("--x\r\ncontent-disp")).await.assert_problem(
+            400,
+            "invalid_request",
+            "multipart",
+        );
     })
     .await;
 }

@@ -17,7 +17,13 @@ fn printing(text: &str) -> Vec<u8> {
 }
 
 /// Clients that execute a function again and again, each of whom expects what was last answered before it asked, or later.
-async fn clients(url: String, id: String, outputs: &'static [&'static str], answered: Arc<AtomicUsize>, over: Arc<AtomicBool>) {
+async fn clients(
+    url: String,
+    id: String,
+    outputs: &'static [&'static str],
+    answered: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+) {
     let one = async || {
         let (client, mut executions) = (Client::new(), 0);
         while !over.load(Ordering::Relaxed) {
@@ -93,7 +99,8 @@ async fn versions_are_listed_and_any_kept_one_runs_again() {
         assert_eq!(app.roll_back(&function, "?version=1").await.assert_status(200).body["version"], 1);
         let executed = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(executed.output(), "one");
-        let shown = app.get(&format!("/api/invocations/{}", executed.body["invocationId"].as_str().unwrap())).await.body;
+        let shown =
+            app.get(&format!("/api/invocations/{}", executed.body["invocationId"].as_str().unwrap())).await.body;
         assert_eq!(shown["version"], 1, "{shown:#}");
 
         app.update(&function, printing("four")).await.assert_status(200);
@@ -273,7 +280,8 @@ async fn another_environment_costs_no_instance() {
         // Other limits do: the instance before goes, another waits.
         app.configure(&function, json!({"memory": "96MB"})).await.assert_status(200);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
-        eventually("the instance before is gone", async || (app.containers_of(&function).len() == 1).then_some(())).await;
+        eventually("the instance before is gone", async || (app.containers_of(&function).len() == 1).then_some(()))
+            .await;
         assert_ne!(app.containers_of(&function), containers);
     })
     .await;
@@ -287,7 +295,9 @@ async fn versions_and_settings_outlive_a_crash_and_no_secret_is_logged() {
     let id = service.deploy(printing("one")).await;
     let client = Client::new();
     let path = format!("{}/api/functions/{id}", service.url);
-    let put = |zip: Vec<u8>| client.put(&path).multipart(Form::new().part("code", Part::bytes(zip).file_name("function.zip")));
+    let put = |zip: Vec<u8>| {
+        client.put(&path).multipart(Form::new().part("code", Part::bytes(zip).file_name("function.zip")))
+    };
     answer(put(printing("two"))).await.assert_status(200);
     answer(put(printing("three"))).await.assert_status(200);
     let change = json!({"environment": {"GREETING": "Hi"}, "secrets": {"API_KEY": "c0nf1dent1al"}, "memory": "96MB"});

@@ -84,7 +84,9 @@ impl Browser {
     /// Presses a key, wherever the focus is.
     pub(crate) async fn press(&self, key: &str) {
         let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
-        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})).await.unwrap();
+        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await
+            .unwrap();
     }
 
     /// Types into what has the focus; into what takes a file, its path.

@@ -25,10 +25,14 @@ impl Engine {
         std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         engine.run().await;
         let base = std::env::var("PYTHON_IMAGE").expect("`make test` sets PYTHON_IMAGE");
-        let runtimes = super::docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"]);
-        let mut save = Command::new("docker").args(["save", &base]).args(runtimes).stdout(Stdio::piped()).spawn().unwrap();
+        let runtimes =
+            super::docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "youtube-serverless-runtime/python"]);
+        let mut save =
+            Command::new("docker").args(["save", &base]).args(runtimes).stdout(Stdio::piped()).spawn().unwrap();
         let mut load = Command::new("docker");
-        load.args(["--host", &engine.host(), "load", "--quiet"]).stdin(save.stdout.take().unwrap()).stdout(Stdio::null());
+        load.args(["--host", &engine.host(), "load", "--quiet"])
+            .stdin(save.stdout.take().unwrap())
+            .stdout(Stdio::null());
         let loaded = load.status().unwrap();
         assert!(loaded.success() && save.wait().unwrap().success());
         engine

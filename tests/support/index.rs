@@ -19,7 +19,8 @@ impl Index {
     /// Serves files by their paths, to everybody or only to who has these credentials, which are in Base64.
     pub(crate) fn start(files: Vec<(String, Vec<u8>)>, credentials: Option<&'static str>) -> Self {
         // Some engines name the subnet only, of which they take the first address.
-        let subnet = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
+        let subnet =
+            docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
         let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::from(u32::from(network) + 1), 0)).unwrap();
         let authority = listener.local_addr().unwrap().to_string();
@@ -60,7 +61,8 @@ pub(crate) fn wheel(name: &str, files: &[(&str, &str)]) -> (String, Vec<u8>) {
     let names = [format!("{info}/METADATA"), format!("{info}/WHEEL"), format!("{info}/RECORD")];
     let mut all = files.to_vec();
     all.extend([(names[0].as_str(), metadata.as_str()), (names[1].as_str(), tag)]);
-    let record: String = all.iter().map(|(name, _)| *name).chain([names[2].as_str()]).map(|name| format!("{name},,\n")).collect();
+    let record: String =
+        all.iter().map(|(name, _)| *name).chain([names[2].as_str()]).map(|name| format!("{name},,\n")).collect();
     all.push((names[2].as_str(), &record));
     (format!("{name}-1.0-py3-none-any.whl"), zip(&all))
 }

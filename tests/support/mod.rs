@@ -59,7 +59,7 @@ impl TestApp {
     /// Runs a test against a service with these settings, and checks that the service leaves nothing behind.
     pub(crate) async fn run(settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self)) {
         static LOG: Once = Once::new();
-        LOG.call_once(|| telemetry::start(tracing::Level::WARN, telemetry::Format::Text, None));
+        LOG.call_once(|| telemetry::start(tracing::Level::WARN, youtube_serverless::config::LogFormat::Text, None));
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -80,7 +80,9 @@ impl TestApp {
         // Those of functions that the test itself could no longer delete; the next start of this platform would do it.
         for image in app.images() {
             // One without a name may go by itself meanwhile.
-            let _ = Command::new("docker").args(["image", "rm", "--force", "--", image.split(' ').nth(1).unwrap()]).output();
+            let _ = Command::new("docker")
+                .args(["image", "rm", "--force", "--", image.split(' ').nth(1).unwrap()])
+                .output();
         }
         let temp = app.dir.path().join("temp");
         assert_eq!(std::fs::read_dir(temp).unwrap().count(), 0, "the service left temp files");

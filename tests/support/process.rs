@@ -71,8 +71,12 @@ impl Service {
     }
 
     pub(crate) async fn execute_with(&self, id: &str, input: serde_json::Value) -> Answer {
-        answer(self.client.post(format!("{}/api/execute", self.url)).json(&serde_json::json!({"functionId": id, "input": input})))
-            .await
+        answer(
+            self.client
+                .post(format!("{}/api/execute", self.url))
+                .json(&serde_json::json!({"functionId": id, "input": input})),
+        )
+        .await
     }
 
     /// What an invocation has come to, once it has.
@@ -166,7 +170,9 @@ impl Service {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let waits = tasks.filter_map(|task| {
             let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
-            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+            let field = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+            };
             // A thread's name has at most 15 characters.
             field("Name:")?.starts_with("sqlx-sqlite").then(|| field("voluntary_ctxt_switches:"))??.parse::<u64>().ok()
         });

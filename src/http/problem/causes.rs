@@ -8,20 +8,20 @@ use super::super::body::BodyError;
 use super::super::request::Late;
 use super::super::upload::UploadError;
 use super::{Problem, chain};
-use crate::budget::Exhausted;
-use crate::builder::BuildError;
-use crate::deferred::{AcceptError, CancelError};
-use crate::deploy::{DeleteError, DeployError};
-use crate::disk::{self, LowDisk};
-use crate::failure::{Cause, Failure};
-use crate::images::ImageError;
-use crate::invoke::InvokeError;
-use crate::invoke::input::InputError;
-use crate::package::{DependencyError, DetectError, PackageError};
-use crate::pool::AcquireError;
-use crate::settings::SettingsError;
+use crate::build::BuildError;
+use crate::build::package::{DependencyError, DetectError, PackageError};
+use crate::deployments::{DeleteError, DeployError};
+use crate::docker::{Cause, Failure};
+use crate::domain::settings::SettingsError;
+use crate::domain::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
+use crate::functions::images::ImageError;
+use crate::invocations::input::InputError;
+use crate::invocations::invoke::InvokeError;
+use crate::invocations::queue::{AcceptError, CancelError};
+use crate::resources::budget::Exhausted;
+use crate::resources::disk::{self, LowDisk};
+use crate::sandbox::pool::AcquireError;
 use crate::store::StoreError;
-use crate::types::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 
 impl From<NotAFunctionId> for Problem {
     fn from(error: NotAFunctionId) -> Self {
@@ -64,7 +64,9 @@ impl From<AcceptError> for Problem {
             AcceptError::Store(error) => error.into(),
             AcceptError::Invoke(error) => error.into(),
             AcceptError::Gone(error) => error.into(),
-            AcceptError::Unsettled(ref cause) => trouble((&**cause).into(), &error).unwrap_or_else(|| Self::internal(&error)),
+            AcceptError::Unsettled(ref cause) => {
+                trouble((&**cause).into(), &error).unwrap_or_else(|| Self::internal(&error))
+            }
             AcceptError::Died(_) => Self::internal(&error),
         }
     }
@@ -197,7 +199,9 @@ fn image(error: &ImageError) -> Problem {
         ImageError::Package(error) => package(error),
         ImageError::Build(error) => build(error),
         ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        ImageError::LowDisk(_) | ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => Problem::internal(error),
+        ImageError::LowDisk(_) | ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => {
+            Problem::internal(error)
+        }
     }
 }
 
@@ -223,7 +227,10 @@ fn package(error: &PackageError) -> Problem {
         PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
         PackageError::Dependencies(error) => dependencies(error),
         PackageError::Detect(
-            DetectError::Nothing { .. } | DetectError::Both { .. } | DetectError::NotThere { .. } | DetectError::Entry { .. },
+            DetectError::Nothing { .. }
+            | DetectError::Both { .. }
+            | DetectError::NotThere { .. }
+            | DetectError::Entry { .. },
         ) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
         PackageError::NotAZip(_)
         | PackageError::Encrypted(_)
@@ -301,7 +308,8 @@ impl From<MultipartError> for Problem {
 
 impl From<MultipartRejection> for Problem {
     fn from(rejection: MultipartRejection) -> Self {
-        let detail = format!("expected multipart/form-data with a boundary and a file field `code`: {}", rejection.body_text());
+        let detail =
+            format!("expected multipart/form-data with a boundary and a file field `code`: {}", rejection.body_text());
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 }
@@ -337,14 +345,20 @@ impl From<QueryRejection> for Problem {
 
 impl From<PathRejection> for Problem {
     fn from(_: PathRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_function_id", "the path does not hold a function's id, which is a UUID")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_function_id",
+            "the path does not hold a function's id, which is a UUID",
+        )
     }
 }
 
 /// What kept a body from arriving, where it is a matter of ours.
 fn arrival(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error.downcast_ref::<Exhausted>() {
-        Some(exhausted) => Some(Problem::overloaded(exhausted)),
-        None => error.is::<Late>().then(Problem::request_timeout),
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+        match error.downcast_ref::<Exhausted>() {
+            Some(exhausted) => Some(Problem::overloaded(exhausted)),
+            None => error.is::<Late>().then(Problem::request_timeout),
+        }
     })
 }

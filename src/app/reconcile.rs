@@ -1,0 +1,114 @@
+//! Brings Docker and what we know into agreement: what nothing owns goes, what is gone is noted. Touches nothing of others.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::build::Builder;
+use crate::docker::platform::Platform;
+use crate::docker::{Docker, DockerError, label};
+use crate::domain::{Image, VersionId};
+use crate::functions::{Registry, Version};
+use crate::store::{Store, StoreError};
+
+/// Why it could not be done.
+#[derive(Debug, Error)]
+pub(super) enum ReconcileError {
+    /// A matter of Docker.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// A matter of the database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Removes the containers of earlier runs, which can only be crashed ones, and images that no function has; notes which
+/// functions have none.
+pub(super) async fn run(
+    docker: &Docker,
+    platform: &Platform,
+    registry: &Registry,
+    store: &Store,
+    builder: &Builder,
+) -> Result<(), ReconcileError> {
+    let ours = format!("{}={}", label::PLATFORM, platform.id());
+    let this_run = format!("{}={}", label::RUN, platform.run());
+    // The steps of a build under way look like what an earlier run left. Where builds go on without a pause, that stays for now.
+    if let Some(_paused) = builder.pause().await {
+        remove_containers(docker, &[&ours], Some(&this_run)).await?;
+    }
+    // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
+    // So do the versions' images as they are before the lists: a list says nothing about an image that is made again after the list.
+    let versions: HashMap<VersionId, (Arc<Version>, Image, u64)> = registry
+        .list()
+        .iter()
+        .flat_map(|function| function.versions())
+        .map(|version| (version.id, (Arc::clone(version), version.image(), version.made_again())))
+        .collect();
+    let filter = format!("label={ours}");
+    let all = docker.images(&["dangling=false", &filter]).await?;
+    let of_this_run = docker.images(&["dangling=false", &filter, &format!("label={this_run}")]).await?;
+    let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
+    let mut there = HashSet::new();
+    for image in all {
+        // Under another name it is a person's: labels are inherited.
+        let Some(id) = builder.version_of(&image.repository, &image.tag) else { continue };
+        match versions.get(&id) {
+            Some((_, known, _)) if known.id.as_str() == image.id => drop(there.insert(id)),
+            // Of a submit that has come meanwhile.
+            _ if of_this_run.contains(image.id.as_str()) => {}
+            _ => {
+                tracing::info!(image.name = image.repository, "removing an image that no function needs");
+                match docker.remove_image_only(&format!("{}:{}", image.repository, image.tag)).await {
+                    // By a build whose service was killed, which goes on for a while: it goes next time.
+                    Err(error) if error.is_in_use() => {}
+                    other => other?,
+                }
+            }
+        }
+    }
+    if let Some(paused) = builder.pause().await {
+        match builder.remove_dangling(&paused).await {
+            Err(error) if error.is_in_use() => {}
+            other => other?,
+        }
+    }
+    builder.remove_unused_packages().await?;
+    let mut lost = Vec::new();
+    for (version, image, made_again) in versions.values() {
+        if version.made_again() != *made_again {
+            continue;
+        }
+        let is_known = there.contains(&version.id) || of_this_run.contains(image.id.as_str());
+        if is_known != image.is_there {
+            if is_known {
+                version.find_image(image.id.as_str());
+            } else if version.lose_image(image.id.as_str()) {
+                lost.push(version.id);
+            }
+        }
+    }
+    if !lost.is_empty() {
+        tracing::info!(images = lost.len(), "images are gone; each is built again at the next execution");
+        store.lose_images(&lost).await?;
+    }
+    Ok(())
+}
+
+/// Removes the containers of this run: for the end, when none should be there.
+pub(super) async fn at_end(docker: &Docker, platform: &Platform) -> Result<(), DockerError> {
+    remove_containers(docker, &[&format!("{}={}", label::RUN, platform.run())], None).await
+}
+
+async fn remove_containers(docker: &Docker, labels: &[&str], without: Option<&str>) -> Result<(), DockerError> {
+    for name in docker.containers(labels, without).await? {
+        tracing::warn!(container.name = name, "removing a container that was left");
+        match docker.remove_container(&name).await {
+            // By a build that ends just now, say.
+            Err(error) if error.is_already_in_progress() => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! From a package to a function's image.
+
+mod dockerfile;
+mod error;
+mod hints;
+pub mod package;
+mod packages;
+mod request;
+pub mod runtime;
+mod tree;
+mod turn;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::build::package::Program;
+use crate::build::runtime::{RuntimeError, Runtimes};
+use crate::config::{BuildNetwork, Builds};
+use crate::docker::health::Health;
+use crate::docker::platform::Platform;
+use crate::docker::{self, BuildSpec, Docker, DockerError, InspectedImage, LiveLog, label};
+use crate::domain::{FunctionName, Image, Language, VersionId};
+use crate::resources::scratch::Scratch;
+use crate::telemetry::metrics;
+
+use error::result_of;
+use packages::{Held, Job, Packages};
+use turn::Turns;
+
+pub use error::BuildError;
+pub use tree::TreeError;
+pub use turn::{Place, Turn};
+
+/// The folder of a build context that holds the package, so that no file of it can steer the build.
+pub const CODE_FOLDER: &str = "app";
+/// The folder of a build context that holds a link to the code by the name of the function's own package.
+const PACKAGE_FOLDER: &str = "package";
+
+/// Builds images, a few at a time.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    docker: Docker,
+    runtimes: Arc<Runtimes>,
+    platform: Arc<Platform>,
+    packages: Arc<Packages>,
+    settings: Builds,
+    turns: Turns,
+    /// Builds or removals have left something in Docker that is to be removed in a moment without builds.
+    has_leftovers: Arc<AtomicBool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A daemon whose client has gone ends the current step first: what a failed build leaves may come late.
+const LATE_LEFTOVERS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+
+/// How long a moment without builds is waited for.
+const PAUSE_TRIES: u32 = 100;
+const PAUSE_RETRY: Duration = Duration::from_millis(200);
+
+/// What is to become an image.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// Which version.
+    pub id: VersionId,
+    /// The function's.
+    pub name: &'a FunctionName,
+    /// What to build.
+    pub program: &'a Program,
+    /// It is new: no other image of its name can be there.
+    pub is_new: bool,
+    /// The build context: a folder with nothing but the package, in [`CODE_FOLDER`].
+    pub context: &'a Path,
+    /// Unix seconds.
+    pub created_at: u64,
+    /// Gets what the build prints, as it prints it.
+    pub live: Option<&'a LiveLog>,
+}
+
+/// What a build has come to.
+#[derive(Debug)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+    /// The end of what the steps of the build printed.
+    pub log: String,
+    /// What the uploader probably does not mean, for people.
+    pub warnings: Vec<String>,
+}
+
+/// To be said where something was killed.
+const KILLED: &str = "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)";
+
+/// Builds an image, also where the builder's cache loses a step at the first try.
+async fn build_image(
+    docker: &Docker,
+    spec: &BuildSpec<'_>,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Result<(InspectedImage, String), BuildError> {
+    let began = Instant::now();
+    let mut built = docker.build(spec, stop).await;
+    if matches!(&built, Err(docker::BuildError::Docker(error)) if error.is_lost_step()) {
+        let left = spec.limit.saturating_sub(began.elapsed());
+        built = docker.build(&BuildSpec { limit: left, ..*spec }, stop).await;
+    }
+    built.map_err(|error| match error {
+        docker::BuildError::Step { log, exit_status: Some(dockerfile::NOT_MAIN), .. } => {
+            let package = log.lines().filter_map(|line| line.strip_prefix("package ")).next_back().unwrap_or_default();
+            BuildError::NotMain { package: package.to_owned() }
+        }
+        docker::BuildError::Step { mut log, killed, .. } => {
+            if killed && !spec.buildkit {
+                log.push_str(KILLED);
+            }
+            BuildError::Failed { log }
+        }
+        docker::BuildError::Docker(error) => BuildError::from_docker(error, limit),
+    })
+}
+
+impl Builder {
+    /// Cleans up after builds on `tasks`, until `stop` is cancelled.
+    pub fn new(
+        docker: Docker,
+        runtimes: Arc<Runtimes>,
+        platform: Arc<Platform>,
+        settings: Builds,
+        scratch: Scratch,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone(), scratch, tasks.clone());
+        let (turns, has_leftovers) = (Turns::new(&settings), Arc::default());
+        Self { docker, runtimes, platform, packages, settings, turns, has_leftovers, tasks, stop }
+    }
+
+    /// Whether Docker answers, as far as is known.
+    pub fn health(&self) -> &Health {
+        self.docker.health()
+    }
+
+    /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
+    ///
+    /// The steps below the image stay for a moment without builds: the classic builder fails when one goes that it is about to
+    /// build upon. The last step is the image itself, which bears the version's labels, so that no other build comes upon it.
+    pub async fn remove_image(&self, id: VersionId, is_wanted: impl Fn() -> bool) -> Result<(), DockerError> {
+        let name = self.image_name(id);
+        // There may be none, as when a build failed: nothing is held up for that.
+        if self.docker.image(&name).await?.is_none() {
+            return Ok(());
+        }
+        let labels = [(label::FUNCTION_ID, id.function.to_string()), (label::VERSION, id.number.to_string())];
+        let labels = labels.map(|(label, value)| format!("{label}={value}"));
+        let ours = format!("{}={}", label::PLATFORM, self.platform.id());
+        if !self.docker.containers(&[&ours, &labels[0], &labels[1]], None).await?.is_empty() {
+            return Err(DockerError::in_use());
+        }
+        if is_wanted() {
+            return Err(DockerError::in_use());
+        }
+        let packages = self.docker.label(&name, label::PACKAGES).await?.unwrap_or_default();
+        self.docker.remove_image_only(&name).await?;
+        if !packages.is_empty() {
+            self.packages.remove_unused(&packages).await?;
+        }
+        // Of an image that a container was just being made from, only the name may have gone.
+        self.has_leftovers.store(true, Ordering::Release);
+        self.remove_leftovers(None).await;
+        Ok(())
+    }
+
+    /// The platform is in the tag: another one may have the same function, from a backup.
+    fn image_name(&self, VersionId { function, number }: VersionId) -> String {
+        // The first as it was called before there were versions.
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        format!("{}/{function}:{}{suffix}", self.settings.image_prefix, self.platform.id())
+    }
+
+    /// The version that an image of this name is of, if it is one of ours.
+    pub fn version_of(&self, repository: &str, tag: &str) -> Option<VersionId> {
+        let function = repository.rsplit('/').next()?.parse().ok()?;
+        let number = tag.strip_prefix(&self.platform.id().to_string())?;
+        let number = if number.is_empty() { 1 } else { number.strip_prefix('-')?.parse().ok()? };
+        Some(VersionId { function, number })
+    }
+
+    fn ours(&self) -> String {
+        format!("label={}={}", label::PLATFORM, self.platform.id())
+    }
+
+    /// Makes the runtime image of a language ahead of need, and returns its name.
+    pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
+        self.runtimes.ensure(language, stop).await
+    }
+
+    /// Removes runtime images that are of no use any more.
+    pub async fn remove_old_runtimes(&self) -> Result<(), DockerError> {
+        self.runtimes.remove_old().await
+    }
+
+    /// Builds the image of a version in its turn; when it fails, no image is left. Ends early when `stop` is cancelled.
+    pub async fn build(&self, turn: &Turn, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
+        let began = Instant::now();
+        let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
+        let built = self.build_now(source, stop).instrument(span).await;
+        let built = built.map_err(|error| match error {
+            BuildError::Failed { log } => BuildError::Failed { log: hints::advised(source.program, log) },
+            error => error,
+        });
+        metrics::build(result_of(&built), began.elapsed());
+        self.has_leftovers.store(true, Ordering::Release);
+        if built.is_err() {
+            let _ = turn.failed.set(source.is_new.then_some(source.id));
+        }
+        built
+    }
+
+    async fn build_now(&self, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
+        let language = source.program.language();
+        let runtime = self.runtimes.ensure(language, stop).await.map_err(|error| match error {
+            RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
+            error => BuildError::Runtime(error),
+        })?;
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut job = Job { runtime: &runtime, live: source.live, deadline, stop };
+        let packages = self.fetch(source.program, &mut job).await?;
+        let deadline = job.deadline;
+        let base = packages.as_ref().map_or(runtime.as_str(), |packages| packages.image.as_str());
+        let place = packages.as_ref().map(|packages| packages.place.as_str());
+        let mut labels = vec![
+            (label::RUN, self.platform.run().to_string()),
+            (label::FUNCTION_ID, source.id.function.to_string()),
+            (label::FUNCTION_NAME, source.name.to_string()),
+            (label::VERSION, source.id.number.to_string()),
+            (label::LANGUAGE, language.as_str().to_owned()),
+            (label::CREATED, source.created_at.to_string()),
+        ];
+        labels.extend(packages.as_ref().map(|packages| (label::PACKAGES, packages.image.clone())));
+        let text = dockerfile::render(source.program, base, place, &self.platform.id().to_string(), &labels);
+        tokio::fs::write(source.context.join("Dockerfile"), text).await?;
+        if let Program::Python { package: Some(package), .. } = source.program {
+            let folder = source.context.join(PACKAGE_FOLDER);
+            tokio::fs::create_dir(&folder).await?;
+            tokio::fs::symlink("/app", folder.join(package)).await?;
+        }
+        let spec = BuildSpec {
+            context: source.context,
+            tag: &self.image_name(source.id),
+            // They stand in the Dockerfile.
+            labels: &[],
+            limit: deadline.saturating_duration_since(Instant::now()),
+            // All that is needed is there.
+            network: BuildNetwork::None,
+            limits: Some((self.settings.memory, self.settings.cpus)),
+            buildkit: self.settings.buildkit,
+            live: source.live,
+        };
+        let (image, said) = build_image(&self.docker, &spec, self.settings.timeout, stop).await?;
+        let log = packages.map_or(said.clone(), |packages| format!("{}\n{said}", packages.log).trim().to_owned());
+        let shared = match language {
+            Language::Python => {
+                self.docker.image(&runtime).await.map_err(BuildError::Docker)?.map_or(0, |runtime| runtime.size)
+            }
+            // Its image begins with nothing.
+            Language::Go => 0,
+        };
+        let image = Image { id: image.id, size: image.size.saturating_sub(shared), is_there: true };
+        let warnings = hints::uncompiled(&log);
+        Ok(Built { image, log, warnings })
+    }
+
+    /// What the program is to be built upon beside its runtime.
+    async fn fetch(&self, program: &Program, job: &mut Job<'_>) -> Result<Option<Held>, BuildError> {
+        match program {
+            Program::Python { dependencies: Some(wanted), .. } => self.packages.python(wanted, job).await,
+            Program::Go { modules, .. } if !modules.is_empty() => self.packages.go(modules, job).await.map(Some),
+            Program::Python { dependencies: None, .. } | Program::Go { .. } => Ok(None),
+        }
+    }
+
+    /// Waits for a moment without builds, and lets none begin while the permit is held. None when no such moment comes soon: who
+    /// stood in line for one would hold up all builds that come after, for as long as the longest of those under way takes.
+    pub async fn pause(&self) -> Option<SemaphorePermit<'_>> {
+        for _ in 0..PAUSE_TRIES {
+            if let Some(paused) = self.turns.all() {
+                return Some(paused);
+            }
+            tokio::time::sleep(PAUSE_RETRY).await;
+        }
+        None
+    }
+
+    /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
+    /// another build runs; the last of several builds to end sees to it.
+    async fn remove_leftovers(&self, failed: Option<VersionId>) {
+        // Another removal may leave something meanwhile, and find no moment for it.
+        while self.has_leftovers.load(Ordering::Acquire) {
+            let Some(paused) = self.turns.all() else { return };
+            self.has_leftovers.store(false, Ordering::Release);
+            if let Err(error) = self.remove_leftovers_now(failed, &paused).await {
+                self.has_leftovers.store(true, Ordering::Release);
+                if !error.is_in_use() {
+                    tracing::warn!(%error, "failed to remove what builds left");
+                }
+                return;
+            }
+        }
+    }
+
+    async fn remove_leftovers_now(
+        &self,
+        failed: Option<VersionId>,
+        paused: &SemaphorePermit<'_>,
+    ) -> Result<(), DockerError> {
+        if let Some(id) = failed {
+            // Cancelled in its last step, the daemon may have named it all the same.
+            self.docker.remove_image(&self.image_name(id)).await?;
+        }
+        self.remove_dangling(paused).await
+    }
+
+    /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
+    pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
+        self.remove_all(&["dangling=true", &self.ours()]).await
+    }
+
+    /// Removes the images with packages that no function's image is built upon.
+    pub async fn remove_unused_packages(&self) -> Result<(), DockerError> {
+        self.packages.remove_all_unused().await
+    }
+
+    async fn remove_all(&self, filters: &[&str]) -> Result<(), DockerError> {
+        let mut result = Ok(());
+        for image in self.docker.images(filters).await? {
+            if let Err(error) = self.docker.remove_image(&image.id).await {
+                result = Err(error);
+            }
+        }
+        result
+    }
+}

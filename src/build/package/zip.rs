@@ -1,0 +1,213 @@
+//! Unpacks a hostile zip: refuses, never skips; counts what is really read, never what a header says.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use zip::ZipArchive;
+use zip::read::Config;
+use zip::result::ZipError;
+use zip::unstable::read::ZipIterable;
+
+use super::path::{EntryPath, InvalidPath};
+use super::{MAX_ENTRIES, PackageError};
+
+const TYPE_MASK: u32 = 0o170_000;
+const TYPE_FILE: u32 = 0o100_000;
+const TYPE_FOLDER: u32 = 0o040_000;
+const EXECUTABLE: u32 = 0o111;
+
+/// What was unpacked.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    /// How many bytes the files have.
+    pub(super) size: u64,
+    /// The name of the single top-level folder that was left out.
+    pub(super) stripped: Option<String>,
+}
+
+/// Writes all files of the zip below `folder`; a single top-level folder is left out.
+pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unpacked, PackageError> {
+    let mut zip = BufReader::new(zip);
+    check_directory(&mut zip)?;
+    let mut archive = ZipArchive::new(zip).map_err(not_a_zip)?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(PackageError::TooManyEntries(archive.len()));
+    }
+    let (entries, stripped) = list(&mut archive)?;
+    if archive.has_overlapping_entries().map_err(not_a_zip)? {
+        return Err(PackageError::Overlap);
+    }
+    let mut left = max_size;
+    for entry in &entries {
+        let path = folder.join(&entry.path);
+        match entry.kind {
+            Kind::Folder => make_folder(&path)?,
+            Kind::File { index, executable } => {
+                make_folder(path.parent().expect("the path is below the folder"))?;
+                let data = archive.by_index(index).map_err(|error| entry.damaged(&error))?;
+                let mode = if executable { 0o755 } else { 0o644 };
+                let mut file =
+                    File::options().write(true).create_new(true).mode(mode).open(&path).map_err(PackageError::Io)?;
+                // Whatever our umask is: the function's user is another than ours.
+                file.set_permissions(Permissions::from_mode(mode)).map_err(PackageError::Io)?;
+                let copied = copy(&mut data.take(left + 1), &mut file, entry)?;
+                left = left.checked_sub(copied).ok_or(PackageError::TooLarge { limit: max_size })?;
+            }
+        }
+    }
+    Ok(Unpacked { size: max_size - left, stripped })
+}
+
+/// Reads the archive's directory once without keeping it: `ZipArchive` takes memory for all that there is, and when a
+/// directory turns out to be broken, goes on to search for another one. What it takes for broken is refused here.
+fn check_directory(zip: &mut BufReader<&mut File>) -> Result<(), PackageError> {
+    let mut directory = ZipIterable::try_new(zip, Config::default()).map_err(not_a_zip)?;
+    if directory.len() > MAX_ENTRIES {
+        return Err(PackageError::TooManyEntries(directory.len()));
+    }
+    for entry in directory.files().map_err(not_a_zip)? {
+        let entry = entry.map_err(not_a_zip)?;
+        if entry.header_start() >= entry.central_header_start() {
+            return Err(PackageError::NotAZip("an entry is said to stand behind the directory".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+struct Entry {
+    /// Checked, and relative to the package's root.
+    path: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Folder,
+    File { index: usize, executable: bool },
+}
+
+impl Entry {
+    fn damaged(&self, reason: &dyn std::fmt::Display) -> PackageError {
+        PackageError::Damaged { name: self.path.clone(), reason: reason.to_string() }
+    }
+}
+
+/// All entries that count, checked against each other.
+fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<(Vec<Entry>, Option<String>), PackageError> {
+    let mut listed = Vec::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index_data(index).map_err(not_a_zip)?;
+        let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+        let is_folder = name.ends_with('/');
+        let path = match EntryPath::parse(entry.name_raw()) {
+            Ok(path) => path,
+            // `./` is how some tools name the root itself.
+            Err(InvalidPath::Empty) if is_folder => continue,
+            Err(reason) => return Err(PackageError::Path { name, reason }),
+        };
+        if path.is_ignored() {
+            continue;
+        }
+        if entry.encrypted() {
+            return Err(PackageError::Encrypted(name));
+        }
+        let mode = entry.unix_mode().unwrap_or(0);
+        let fitting_type = if is_folder { TYPE_FOLDER } else { TYPE_FILE };
+        if entry.is_symlink() || ![0, fitting_type].contains(&(mode & TYPE_MASK)) {
+            return Err(PackageError::Special(name));
+        }
+        let kind = if is_folder { Kind::Folder } else { Kind::File { index, executable: mode & EXECUTABLE != 0 } };
+        listed.push((path, kind));
+    }
+    if archive.has_duplicate_names() {
+        return Err(PackageError::Repeated);
+    }
+    let stripped = strip_single_folder(&mut listed);
+    Ok((check_against_each_other(listed)?, stripped))
+}
+
+/// When all is in one folder, as zips of repositories have it, that folder is the root. Returns the folder's name.
+fn strip_single_folder(listed: &mut Vec<(EntryPath, Kind)>) -> Option<String> {
+    let first = listed.first().map(|(path, _)| path.first().to_owned())?;
+    let inside = |(path, kind): &(EntryPath, Kind)| {
+        path.first() == first && (path.without_first().is_some() || matches!(kind, Kind::Folder))
+    };
+    if !listed.iter().all(inside) {
+        return None;
+    }
+    *listed = std::mem::take(listed)
+        .into_iter()
+        .filter_map(|(path, kind)| path.without_first().map(|path| (path, kind)))
+        .collect();
+    Some(first)
+}
+
+fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>, PackageError> {
+    struct Seen {
+        path: String,
+        is_folder: bool,
+        is_entry: bool,
+    }
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    // A few long names can have very many folders, none of them an entry of its own.
+    let mut folders = 0;
+    let mut entries = Vec::with_capacity(listed.len());
+    for (entry_path, kind) in listed {
+        let mut paths: Vec<String> = entry_path.ancestors_and_self().collect();
+        let own = paths.pop().expect("a path has at least one component");
+        let is_folder = matches!(kind, Kind::Folder);
+        let all = paths.into_iter().map(|path| (path, true, false)).chain([(own.clone(), is_folder, true)]);
+        for (path, is_folder, is_entry) in all {
+            let Some(earlier) = seen.get_mut(&path.to_lowercase()) else {
+                folders += usize::from(is_folder && !is_entry);
+                if folders > MAX_ENTRIES {
+                    return Err(PackageError::TooManyFolders);
+                }
+                seen.insert(path.to_lowercase(), Seen { path, is_folder, is_entry });
+                continue;
+            };
+            if earlier.is_folder != is_folder {
+                return Err(PackageError::FileAsFolder(path));
+            }
+            if earlier.path != path || (earlier.is_entry && is_entry) {
+                return Err(PackageError::Duplicate(earlier.path.clone(), path));
+            }
+            earlier.is_entry |= is_entry;
+        }
+        entries.push(Entry { path: own, kind });
+    }
+    Ok(entries)
+}
+
+fn make_folder(path: &Path) -> Result<(), PackageError> {
+    // Names were checked against each other, and `folder` was empty: whatever stands here is a folder of ours.
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(PackageError::Io)
+}
+
+/// Like `io::copy`, but tells a damaged entry from a full disk.
+fn copy(data: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, PackageError> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut copied = 0;
+    loop {
+        match data.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(n) => {
+                io::Write::write_all(file, &buffer[..n]).map_err(PackageError::Io)?;
+                copied += n as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(entry.damaged(&error)),
+        }
+    }
+}
+
+fn not_a_zip(error: ZipError) -> PackageError {
+    PackageError::NotAZip(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! What functions are built upon beside their runtime: installed packages and downloaded modules, each as an image that is made
+//! once per content and goes with the last function that is built upon it.
+
+mod installer;
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::io::{self, BufRead, BufReader, BufWriter, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use sha2::{Digest, Sha256};
+use tokio::sync::MutexGuard as MutexHeld;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::BuildError;
+use super::request::{self, Request};
+use super::tree::{self, TreeError};
+use crate::build::package::{self, Dependencies, DependencyError, Requirements};
+use crate::config::{BuildNetwork, Builds, Secret};
+use crate::docker::platform::Platform;
+use crate::docker::{Docker, DockerError, DownloadSpec, Downloaded, Layer, LiveLog, Mask, label};
+use crate::domain::Language;
+use crate::resources::scratch::Scratch;
+
+/// Of PyPI's package `uv`, which installs Python packages.
+const UV: &str = "0.13.9";
+const PYTHON: &str = include_str!("../runtimes/python/download.py");
+const GO: &str = include_str!("../runtimes/go/download.sh");
+
+/// What is exported from a lock is shorter, in bytes.
+const MAX_EXPORT: u64 = 4 << 20;
+/// Where Go finds its modules while it builds a function.
+const GO_MODULES: &str = "/opt/youtube-serverless/modules";
+
+/// Makes and removes these images.
+#[derive(Debug)]
+pub(super) struct Packages {
+    docker: Docker,
+    platform: Arc<Platform>,
+    settings: Builds,
+    /// Has the build contexts.
+    scratch: Scratch,
+    mask: Mask,
+    installer: tokio::sync::Mutex<()>,
+    /// One makes or removes an image, the others for the same one wait for it.
+    making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Images that builds under way are built upon, and by how many.
+    held: Mutex<HashMap<String, usize>>,
+    /// Has the removals that no build waits for.
+    tasks: TaskTracker,
+}
+
+/// An image that stays until this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Held {
+    packages: Arc<Packages>,
+    /// Its name.
+    pub(super) image: String,
+    /// The folder where what was fetched is.
+    pub(super) place: String,
+    /// The end of what was said as it was made.
+    pub(super) log: String,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self.packages.held();
+        if let Some(count) = held.get_mut(&self.image) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.image);
+            }
+        }
+    }
+}
+
+/// A build that something is fetched for.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// The runtime image.
+    pub(super) runtime: &'a str,
+    /// Gets what is said.
+    pub(super) live: Option<&'a LiveLog>,
+    /// Of the build as a whole.
+    pub(super) deadline: Instant,
+    /// Ends it early.
+    pub(super) stop: &'a CancellationToken,
+}
+
+impl Job<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits for a lock, which another build may hold for as long as a build takes.
+    async fn lock<'a, T>(
+        &self,
+        lock: &'a tokio::sync::Mutex<T>,
+        limit: Duration,
+    ) -> Result<MutexHeld<'a, T>, BuildError> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(BuildError::Cancelled),
+            locked = time::timeout_at(self.deadline, lock.lock()) => locked.map_err(|_| BuildError::Timeout { limit }),
+        }
+    }
+}
+
+impl Packages {
+    pub(super) fn new(
+        docker: Docker,
+        platform: Arc<Platform>,
+        settings: Builds,
+        scratch: Scratch,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let mask = Mask::new(settings.environment.iter().map(|(_, value)| value));
+        Arc::new(Self {
+            docker,
+            platform,
+            settings,
+            scratch,
+            mask,
+            installer: Default::default(),
+            making: Default::default(),
+            held: Default::default(),
+            tasks,
+        })
+    }
+
+    /// The image with what a Python program depends on; None when that is nothing.
+    pub(super) async fn python(
+        self: &Arc<Self>,
+        wanted: &Dependencies,
+        job: &mut Job<'_>,
+    ) -> Result<Option<Held>, BuildError> {
+        let is_index = |name: &str| name.starts_with("PIP_") || name.starts_with("UV_");
+        let wanted = Arc::new(wanted.clone());
+        let parts = (PYTHON, UV, self.settings.allow_source_builds, Arc::clone(&wanted));
+        let image = self.image(Language::Python, parts, is_index, job).await?;
+        let making = self.making(&image);
+        let _making = job.lock(&making, self.settings.timeout).await?;
+        let mut held = self.hold(image);
+        if let Some(place) = self.docker.label(&held.image, label::SITE).await.map_err(BuildError::Docker)? {
+            held.place = place;
+            return Ok(Some(held));
+        }
+        let began = Instant::now();
+        let (installer, site) = self.installer(job).await?;
+        // What all functions share is made at no function's cost.
+        job.deadline += began.elapsed();
+        let requirements = match Arc::unwrap_or_clone(wanted) {
+            Dependencies::Requirements(requirements) => requirements,
+            Dependencies::Lock { lock, project } => self.export(lock, project, &installer, job).await?,
+        };
+        if requirements.is_empty() {
+            return Ok(None);
+        }
+        if let Some(place) = requirements.source_builds.clone().filter(|_| !self.settings.allow_source_builds) {
+            return Err(BuildError::SourceBuild(place));
+        }
+        if self.settings.network == BuildNetwork::None {
+            return Err(BuildError::NoNetwork);
+        }
+        let request = Request::Install {
+            environment: self.settings.environment.clone(),
+            requirements,
+            source_builds: self.settings.allow_source_builds,
+        };
+        let program = ["python3", "-I", "-S", "-c", PYTHON];
+        held.place = site;
+        self.fetch(held, &installer, &program, aside(move || request.input()).await?, job).await.map(Some)
+    }
+
+    /// The image with the modules that these files name.
+    pub(super) async fn go(self: &Arc<Self>, files: &[(String, String)], job: &Job<'_>) -> Result<Held, BuildError> {
+        let files = Arc::new(files.to_vec());
+        let parts = (GO, Arc::clone(&files));
+        let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job).await?;
+        let making = self.making(&image);
+        let _making = job.lock(&making, self.settings.timeout).await?;
+        let mut held = self.hold(image);
+        held.place = GO_MODULES.to_owned();
+        if self.docker.image(&held.image).await.map_err(BuildError::Docker)?.is_some() {
+            return Ok(held);
+        }
+        let environment = self.settings.environment.clone();
+        let input = aside(move || request::go(&environment, &files)).await?;
+        self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
+    }
+
+    /// Removes an image that nothing is built upon, now or still.
+    pub(super) async fn remove_unused(&self, image: &str) -> Result<(), DockerError> {
+        let making = self.making(image);
+        let _making = making.lock().await;
+        if self.held().contains_key(image) {
+            return Ok(());
+        }
+        let (ours, label) = (self.ours(), format!("label={}={image}", label::PACKAGES));
+        let users = self.docker.images(&["dangling=false", &ours, &label]).await?;
+        if users.iter().any(|user| format!("{}:{}", user.repository, user.tag) != image) {
+            return Ok(());
+        }
+        self.docker.remove_image_only(image).await
+    }
+
+    /// The same for all there are.
+    pub(super) async fn remove_all_unused(&self) -> Result<(), DockerError> {
+        let (ours, label) = (self.ours(), format!("label={}", label::PACKAGES));
+        let prefix = format!("{}-packages/", self.settings.image_prefix);
+        for image in self.docker.images(&["dangling=false", &ours, &label]).await? {
+            if image.repository.starts_with(&prefix) {
+                self.remove_unused(&format!("{}:{}", image.repository, image.tag)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ours(&self) -> String {
+        format!("label={}={}", label::PLATFORM, self.platform.id())
+    }
+
+    /// The image's name: a hash of all that decides on its content.
+    async fn image(
+        &self,
+        language: Language,
+        content: impl Hash + Send + 'static,
+        counts: impl Fn(&str) -> bool,
+        job: &Job<'_>,
+    ) -> Result<String, BuildError> {
+        // Another platform on the same Docker has images of its own, which it removes when it likes.
+        let mut parts = vec![self.platform.id().to_string(), job.runtime.to_owned()];
+        for (name, Secret(value)) in self.settings.environment.iter().filter(|(name, _)| counts(name)) {
+            parts.extend([name.clone(), value.clone()]);
+        }
+        // Megabytes, which nothing else waits for.
+        let hash = aside(move || Ok(hash_of(&(content, parts)))).await?;
+        Ok(format!("{}-packages/{}:{hash}", self.settings.image_prefix, language.as_str()))
+    }
+
+    /// The requirements in a lock.
+    async fn export(
+        &self,
+        lock: String,
+        project: String,
+        installer: &str,
+        job: &Job<'_>,
+    ) -> Result<Requirements, BuildError> {
+        let take = |from: &mut dyn Read| {
+            let mut text = String::new();
+            from.take(MAX_EXPORT + 1).read_to_string(&mut text)?;
+            if text.len() as u64 > MAX_EXPORT {
+                let file = "what is exported from uv.lock".to_owned();
+                return Err(BuildError::Dependencies(DependencyError::TooLarge { file, limit: MAX_EXPORT }));
+            }
+            Ok(package::of_export(&text)?)
+        };
+        let input = aside(move || Request::Export { lock, project }.input()).await?;
+        let program = ["python3", "-I", "-S", "-c", PYTHON];
+        let exported = self.run(installer, &program, input, (BuildNetwork::None, false), job, take).await?;
+        if !exported.is_done {
+            return Err(self.failed(exported));
+        }
+        exported.value
+    }
+
+    /// Fetches a tree into an image.
+    async fn fetch(
+        &self,
+        mut held: Held,
+        image: &str,
+        program: &[&str],
+        input: Vec<u8>,
+        job: &Job<'_>,
+    ) -> Result<Held, BuildError> {
+        let from_docker = |error| BuildError::from_docker(error, self.settings.timeout);
+        let labels = [
+            (label::PLATFORM, self.platform.id().to_string()),
+            (label::RUN, self.platform.run().to_string()),
+            (label::PACKAGES, held.image.clone()),
+            (label::SITE, held.place.clone()),
+        ];
+        let name = format!("youtube-serverless-packages-{}", Uuid::new_v4());
+        let layer = Layer::create(&self.docker, name, job.runtime, &labels, job.left(), job.stop).await;
+        let (layer, filler) = layer.map_err(from_docker)?;
+        let place = held.place.trim_start_matches('/').to_owned();
+        let take = move |from: &mut dyn Read| {
+            let mut from = BufReader::new(from);
+            // Comes when all is fetched.
+            if from.fill_buf()?.is_empty() {
+                return Err(TreeError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            tree::copy(&mut from, BufWriter::with_capacity(1 << 20, filler.start()?), &place)
+        };
+        let filled = async {
+            let reach = (self.settings.network, self.settings.allow_source_builds);
+            let fetched = self.run(image, program, input, reach, job, take).await?;
+            if !fetched.is_done {
+                return Err(self.failed(fetched));
+            }
+            match fetched.value {
+                // Docker says better why it took no more.
+                Ok(_) | Err(TreeError::Io(_)) => {
+                    layer.commit(&held.image, job.left(), job.stop).await.map_err(from_docker)?
+                }
+                Err(_) => {}
+            }
+            fetched.value?;
+            Ok(fetched.log)
+        };
+        let filled = filled.await;
+        // Thousands of files go with the container, which takes Docker as long as the function's own build.
+        if filled.is_ok() {
+            self.tasks.spawn(layer.remove());
+        } else {
+            layer.remove().await;
+        }
+        held.log = filled?;
+        Ok(held)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        image: &str,
+        program: &[&str],
+        input: Vec<u8>,
+        (network, exec): (BuildNetwork, bool),
+        job: &Job<'_>,
+        take: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+    ) -> Result<Downloaded<T>, BuildError> {
+        let labels = [(label::PLATFORM, self.platform.id().to_string()), (label::RUN, self.platform.run().to_string())];
+        let spec = DownloadSpec {
+            name: &format!("youtube-serverless-download-{}", Uuid::new_v4()),
+            image,
+            labels: &labels,
+            program,
+            network,
+            memory: self.settings.memory,
+            cpus: self.settings.cpus,
+            runtime: self.settings.runtime.as_deref(),
+            exec,
+            limit: job.left(),
+            live: job.live,
+            mask: &self.mask,
+        };
+        let done = self.docker.download(&spec, input, take, job.stop).await;
+        done.map_err(|error| BuildError::from_docker(error, self.settings.timeout))
+    }
+
+    fn failed<T>(&self, fetched: Downloaded<T>) -> BuildError {
+        let mut log = fetched.log;
+        let lacks_wheel = log.contains("ource distributions") || log.contains("Wheels are required");
+        if lacks_wheel && !self.settings.allow_source_builds {
+            log.push_str(
+                "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
+            );
+        }
+        if fetched.is_killed {
+            log.push_str(super::KILLED);
+        }
+        BuildError::Failed { log }
+    }
+
+    fn making(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut making = self.making.lock();
+        // Those that nobody waits for.
+        making.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(making.entry(image.to_owned()).or_default())
+    }
+
+    fn hold(self: &Arc<Self>, image: String) -> Held {
+        *self.held().entry(image.clone()).or_default() += 1;
+        Held { packages: Arc::clone(self), image, place: String::new(), log: String::new() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.held.lock()
+    }
+}
+
+/// Makes something of megabytes on a thread of its own, so that no request waits meanwhile.
+async fn aside<T: Send + 'static>(make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BuildError> {
+    let made = tokio::task::spawn_blocking(make).await;
+    Ok(made.map_err(io::Error::other)??)
+}
+
+/// Takes what is hashed as the standard library hashes.
+struct Digested(Sha256);
+
+impl Hasher for Digested {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Nobody asks for so short a hash.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn hash_of(what: &impl Hash) -> String {
+    let mut digested = Digested(Sha256::new());
+    what.hash(&mut digested);
+    digested.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,305 @@
+//! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its images. How a
+//! function becomes another is in `revise`.
+
+mod error;
+mod revise;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::{DeleteError, DeployError};
+
+use crate::build::package::Program;
+use crate::build::{BuildError, Place};
+use crate::docker::LiveLog;
+use crate::domain::settings::{Change, Settings};
+use crate::domain::{
+    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Known, Language, Package, Record, UnknownFunction,
+    VersionId, VersionRecord,
+};
+use crate::functions::images::{Draft, Images};
+use crate::functions::{Function, Registry};
+use crate::invocations::invoke::Invoker;
+use crate::resources::disk::{DiskSpace, LowDisk};
+use crate::resources::scratch::Fleeting;
+use crate::sandbox::pool::Pool;
+use crate::store::Store;
+use crate::{config, telemetry};
+
+/// Makes, changes and deletes functions.
+#[derive(Debug)]
+pub struct Deployer {
+    images: Arc<Images>,
+    invoker: Arc<Invoker>,
+    registry: Arc<Registry>,
+    store: Store,
+    pool: Pool,
+    room: Arc<DiskSpace>,
+    limits: config::Functions,
+    /// The keys of requests that are being carried out.
+    claimed: Mutex<HashSet<String>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What was uploaded.
+#[derive(Debug)]
+pub struct Upload {
+    /// The zip, in an unnamed file.
+    pub zip: Fleeting<File>,
+    /// The function's name, when one was given.
+    pub name: Option<FunctionName>,
+    /// What a new function is called when none was.
+    pub default_name: FunctionName,
+    /// The uploader's word on the language.
+    pub language: Option<Language>,
+    /// What the function is to have of its own.
+    pub settings: Change,
+    /// What the client calls its request, to send it again without making two functions.
+    pub key: Option<String>,
+    /// Gets what the build prints, as it prints it.
+    pub live: Option<LiveLog>,
+}
+
+/// A version that was built and is not yet stored.
+#[derive(Debug)]
+struct Built {
+    version: VersionRecord,
+    /// Read into memory for the store only: an update may wait long for a container.
+    zip: Fleeting<File>,
+    log: String,
+    warnings: Vec<String>,
+}
+
+impl Built {
+    async fn zip(&self) -> Result<Vec<u8>, DeployError> {
+        let mut zip = self.zip.share()?;
+        Ok(tokio::task::spawn_blocking(move || read_again(&mut zip)).await??)
+    }
+
+    fn package<'a>(&'a self, zip: &'a [u8]) -> Package<'a> {
+        Package { zip, build_log: &self.log, warnings: &self.warnings }
+    }
+}
+
+impl Deployer {
+    /// Registers what it makes in `store` and then in `registry`. When `stop` is cancelled, deployments under way end.
+    pub fn new(
+        parts: (Arc<Images>, Arc<Invoker>, Arc<Registry>, Store, Pool, Arc<DiskSpace>),
+        limits: config::Functions,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let (images, invoker, registry, store, pool, room) = parts;
+        Arc::new(Self { images, invoker, registry, store, pool, room, limits, claimed: Mutex::default(), tasks, stop })
+    }
+
+    /// Whether an upload may come: not when a disk is nearly full.
+    pub async fn check_room(&self) -> Result<(), LowDisk> {
+        self.room.check().await
+    }
+
+    /// Makes a function of an upload. Returned, it is on disk. Dropped before that, it undoes what it has done; with a key, it goes on.
+    pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Deployed, DeployError> {
+        let (this, has_key) = (Arc::clone(self), upload.key.is_some());
+        self.run(has_key, |stop| async move { this.deploy_until(upload, &stop).await }).await
+    }
+
+    /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token, unless the
+    /// deployment is to go on by itself.
+    async fn run<F, T>(&self, goes_on: bool, deployment: impl FnOnce(CancellationToken) -> F) -> Result<T, DeployError>
+    where
+        F: Future<Output = Result<T, DeployError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let stop = self.stop.child_token();
+        let _caller = (!goes_on).then(|| stop.clone().drop_guard());
+        self.tasks.spawn(telemetry::carried(deployment(stop))).await?
+    }
+
+    async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
+        let Upload { mut zip, name, default_name, language, settings, key, live } = upload;
+        let name = name.unwrap_or(default_name);
+        let zip_sha256 = digest(&mut zip).await?;
+        let key = key.map(|key| {
+            let language = language.map_or("", Language::as_str);
+            IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
+        });
+        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
+        // First of all: the limits of today do not matter to a request that was carried out before.
+        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
+            return Ok(deployed);
+        }
+        let settings = Settings::default().with(settings, &self.limits)?;
+        let place = self.images.enter()?;
+        let id = FunctionId::random();
+        let version = VersionId { function: id, number: 1 };
+        let _held = self.images.hold(version);
+        let built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        drop(place);
+        let created_at = built.version.created_at;
+        let (executions, version_record) = (Executions::default(), built.version.clone());
+        let record = Record {
+            id,
+            name,
+            created_at,
+            executions,
+            settings,
+            version: version_record,
+            former: None,
+            last_version: 1,
+        };
+        self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?;
+        let function = self.registry.insert(record.into());
+        let language = function.version.language.as_str();
+        tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
+        // So that the first execution is warm.
+        self.pool.warm(&function);
+        self.images.trim_later();
+        Ok(deployed(&function, built.warnings))
+    }
+
+    /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
+    async fn build(
+        &self,
+        place: &Place,
+        id: VersionId,
+        name: &FunctionName,
+        (zip, zip_sha256): (Fleeting<File>, String),
+        (language, live): (Option<Language>, Option<LiveLog>),
+        stop: &CancellationToken,
+    ) -> Result<Built, DeployError> {
+        let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
+        let turn = self.images.turn(place, stop).await?;
+        let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
+        drop(turn);
+        if stop.is_cancelled() {
+            // Nobody will ever know of it.
+            return Err(DeployError::Image(BuildError::Cancelled.into()));
+        }
+        let version = VersionRecord {
+            number: id.number,
+            language: package.program.language(),
+            entry: match package.program {
+                Program::Python { entry, .. } => Some(entry),
+                Program::Go { .. } => None,
+            },
+            created_at,
+            zip_size: zip.share()?.metadata()?.len(),
+            zip_sha256,
+            unpacked_size: package.size,
+            image: built.image,
+        };
+        let warnings = package.warnings.into_iter().chain(built.warnings).collect();
+        Ok(Built { version, zip, log: built.log, warnings })
+    }
+
+    /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its images go.
+    pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
+        let this = Arc::clone(self);
+        // A task of its own: what is deleted on disk must not live on in memory because the caller left.
+        let task = async move {
+            if !this.store.delete(id).await? {
+                return Err(UnknownFunction(id).into());
+            }
+            if let Some(function) = this.registry.remove(id) {
+                this.pool.retire(&function);
+                tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
+                for version in function.versions() {
+                    this.images.remove_later(version.id);
+                }
+                // Its invocations are gone with it.
+                this.invoker.tell(None);
+            }
+            Ok(())
+        };
+        self.tasks.spawn(task).await?
+    }
+
+    /// What the request with this key came to, if it was carried out before, whatever has become of its function.
+    async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Deployed>, DeployError> {
+        let Some(key) = key else { return Ok(None) };
+        match self.store.submitted(key).await? {
+            Known::New => Ok(None),
+            Known::Other => Err(DeployError::OtherRequest),
+            Known::Same(deployed) => Ok(Some(deployed)),
+        }
+    }
+
+    fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {
+        let is_free = self.claims().insert(key.to_owned());
+        is_free.then(|| Claim { deployer: self, key: key.to_owned() }).ok_or(DeployError::InProgress)
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.claimed.lock()
+    }
+}
+
+/// What has become of a function, for its client.
+fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
+    Deployed {
+        function_id: function.id.to_string(),
+        image_id: function.version.image().id.as_str().to_owned(),
+        version: function.version.id.number,
+        name: function.name.to_string(),
+        warnings,
+    }
+}
+
+/// A key while its request is being carried out.
+#[derive(Debug)]
+struct Claim<'a> {
+    deployer: &'a Deployer,
+    key: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.deployer.claims().remove(&self.key);
+    }
+}
+
+/// The SHA-256 of the zip, hexadecimal.
+async fn digest(zip: &mut Fleeting<File>) -> Result<String, DeployError> {
+    let digested = zip.with(|zip| {
+        let mut hash = Sha256::new();
+        zip.rewind()?;
+        io::copy(zip, &mut hash)?;
+        zip.rewind()?;
+        Ok::<_, io::Error>(hexadecimal(hash))
+    });
+    Ok(digested.await??)
+}
+
+/// Of a request's settings; nothing where there are none. It tells secrets apart and does not give them away.
+fn digest_of(settings: &Change) -> String {
+    let Change { memory, cpus, timeout, environment, secrets } = settings;
+    if (memory, cpus, timeout) == (&None, &None, &None) && environment.is_empty() && secrets.is_empty() {
+        return String::new();
+    }
+    let secrets: Vec<_> = secrets.iter().map(|(name, value)| (name, value.as_ref().map(|secret| &secret.0))).collect();
+    let mut hash = Sha256::new();
+    hash.update(format!("{memory:?} {cpus:?} {timeout:?} {environment:?} {secrets:?}"));
+    format!(" {}", hexadecimal(hash))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_again(zip: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    zip.rewind()?;
+    zip.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,225 @@
+//! The use cases "update", "roll back" and "configure": a function becomes another at one moment, when that is ready.
+//!
+//! ```text
+//! build (update), or the image of another version (roll back) ──> an instance waits ──> on disk ──> in the registry
+//!                                                     └── on error the function stays as it was and what was made goes
+//! ```
+//! Before that moment requests run what was; after it none does: who has what was and no instance yet is told to look again.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Built, DeployError, Deployer, Upload, deployed, digest, digest_of};
+use crate::build::BuildError;
+use crate::domain::settings::Change;
+use crate::domain::{
+    Deployed, FunctionId, FunctionName, IdempotencyKey, Language, UnknownFunction, UnknownVersion, Update, VersionId,
+    VersionRecord,
+};
+use crate::functions::{Function, Version};
+use crate::invocations::invoke::InvokeError;
+use crate::sandbox::pool::AcquireError;
+
+/// What a function is to become.
+#[derive(Debug, Default)]
+struct Plan {
+    name: Option<FunctionName>,
+    settings: Change,
+    version: Option<Arc<Version>>,
+    /// What the version was made of, if it is new.
+    built: Option<Built>,
+    /// What its request is called.
+    key: Option<IdempotencyKey>,
+}
+
+impl Deployer {
+    /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done; with a
+    /// key, it goes on.
+    pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Deployed, DeployError> {
+        let (this, has_key) = (Arc::clone(self), upload.key.is_some());
+        self.run(has_key, |stop| async move { this.update_until(id, upload, &stop).await }).await
+    }
+
+    async fn update_until(
+        &self,
+        id: FunctionId,
+        upload: Upload,
+        stop: &CancellationToken,
+    ) -> Result<Deployed, DeployError> {
+        let Upload { mut zip, name, language, settings, key, live, .. } = upload;
+        let zip_sha256 = digest(&mut zip).await?;
+        let key = key.map(|key| {
+            let (language, name) =
+                (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
+            IdempotencyKey {
+                key,
+                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)),
+            }
+        });
+        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
+        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
+            return Ok(deployed);
+        }
+        let life = Arc::clone(self.function(id)?.life());
+        let place = self.images.enter()?;
+        let _deploying = place.wait(life.deploying.lock(), stop).await?;
+        // What is refused is better refused before a build.
+        let function = self.function(id)?;
+        function.settings.with(settings.clone(), &self.limits)?;
+        let version = VersionId { function: id, number: life.next_version() };
+        let _held = self.images.hold(version);
+        let called = name.as_ref().unwrap_or(&function.name);
+        let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
+        // The wait for a container takes no place from builds.
+        drop(place);
+        let warnings = built.warnings.clone();
+        let made = Arc::new(Version::new(id, built.version.clone()));
+        let plan = Plan { name, settings, version: Some(made), built: Some(built), key };
+        self.revise(id, plan, stop).await.map(|function| deployed(&function, warnings))
+    }
+
+    /// Has another of its versions run from then on, by default the one that was run before.
+    pub async fn roll_back(self: &Arc<Self>, id: FunctionId, number: Option<u32>) -> Result<Deployed, DeployError> {
+        let this = Arc::clone(self);
+        self.run(false, |stop| async move { this.roll_back_until(id, number, &stop).await }).await
+    }
+
+    async fn roll_back_until(
+        &self,
+        id: FunctionId,
+        number: Option<u32>,
+        stop: &CancellationToken,
+    ) -> Result<Deployed, DeployError> {
+        // What is meant is what was run before now, whatever is being built meanwhile, which it does not wait for.
+        let function = self.function(id)?;
+        let number = match (number, &function.former) {
+            (Some(number), _) => number,
+            (None, Some(former)) => former.id.number,
+            (None, None) => return Err(DeployError::NoFormer(id)),
+        };
+        let version_id = VersionId { function: id, number };
+        let version = match function.versions().find(|version| version.id == version_id) {
+            Some(version) => Arc::clone(version),
+            None => {
+                let record = self.store.versions(id).await?.into_iter().find(|record| record.number == number);
+                Arc::new(Version::new(id, record.ok_or(UnknownVersion(version_id))?))
+            }
+        };
+        let _held = self.images.hold(version_id);
+        // Before anything waits for a container: that may take a build.
+        tokio::select! {
+            ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
+            () = stop.cancelled() => return Err(cancelled()),
+        }
+        let plan = Plan { version: Some(version), ..Plan::default() };
+        self.revise(id, plan, stop).await.map(|function| deployed(&function, Vec::new()))
+    }
+
+    /// Gives a function another name or other settings.
+    pub async fn configure(
+        self: &Arc<Self>,
+        id: FunctionId,
+        name: Option<FunctionName>,
+        settings: Change,
+    ) -> Result<Arc<Function>, DeployError> {
+        let this = Arc::clone(self);
+        let plan = Plan { name, settings, ..Plan::default() };
+        self.run(false, |stop| async move { this.revise(id, plan, &stop).await }).await
+    }
+
+    /// A function's versions that are kept, the last first.
+    pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, DeployError> {
+        self.function(id)?;
+        Ok(self.store.versions(id).await?)
+    }
+
+    async fn revise(&self, id: FunctionId, to: Plan, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+        loop {
+            let current = self.function(id)?;
+            let settings = current.settings.with(to.settings.clone(), &self.limits)?;
+            let name = to.name.clone().unwrap_or_else(|| current.name.clone());
+            let next = Arc::new(current.revised(name, settings, to.version.clone()));
+            let takes_over = next.revision != current.revision;
+            let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
+                // From here on it is done to its end, whoever leaves.
+                Ok(()) => self.switch(&current, &next, &to).await,
+                Err(error) => Err(error),
+            };
+            if takes_over {
+                // Whichever is not to go on.
+                self.pool.retire(if matches!(switched, Ok(true)) { &current } else { &next });
+            }
+            if !switched? {
+                continue;
+            }
+            let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
+            for version in current.versions().filter(|version| !kept(version)) {
+                self.images.remove_later(version.id);
+            }
+            self.images.trim_later();
+            tracing::info!(function.id = %id, function.name = %next.name, version = next.version.id.number, "function changed");
+            return Ok(next);
+        }
+    }
+
+    /// Has an instance wait, where that is another than before. What has run before may do without, when all containers are in use.
+    async fn warm(
+        &self,
+        next: &Arc<Function>,
+        takes_over: bool,
+        is_new: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        if !takes_over {
+            return Ok(());
+        }
+        // What is new waits as long as an invocation of others may take.
+        let patience = is_new.then_some(self.limits.max_timeout);
+        let warm = tokio::select! {
+            warm = self.invoker.warm(next, patience) => warm,
+            () = stop.cancelled() => return Err(cancelled()),
+        };
+        match warm {
+            Err(InvokeError::Acquire(AcquireError::QueueTimeout { .. })) if !is_new => {
+                tracing::warn!(function.id = %next.id, "no container is free: it changes, and its next execution starts one");
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// False when another has taken the place of what is to be replaced.
+    async fn switch(&self, current: &Arc<Function>, next: &Arc<Function>, to: &Plan) -> Result<bool, DeployError> {
+        let _switching = current.life().switching.lock().await;
+        if !Arc::ptr_eq(&self.function(next.id)?, current) {
+            return Ok(false);
+        }
+        let update = Update {
+            id: next.id,
+            name: &next.name,
+            settings: &next.settings,
+            version: next.version.id.number,
+            former: next.former.as_ref().map(|version| version.id.number),
+            max_versions: self.limits.max_versions,
+        };
+        let zip = match &to.built {
+            Some(built) => built.zip().await?,
+            None => Vec::new(),
+        };
+        let built = to.built.as_ref().map(|built| (&built.version, built.package(&zip)));
+        if !self.store.update(&update, built, to.key.as_ref()).await? {
+            self.function(next.id)?;
+            return Err(UnknownVersion(next.version.id).into());
+        }
+        self.registry.replace(Arc::clone(next)).map(|_| true).ok_or_else(|| UnknownFunction(next.id).into())
+    }
+
+    fn function(&self, id: FunctionId) -> Result<Arc<Function>, UnknownFunction> {
+        self.registry.get(id).ok_or(UnknownFunction(id))
+    }
+}
+
+fn cancelled() -> DeployError {
+    DeployError::Image(BuildError::Cancelled.into())
+}

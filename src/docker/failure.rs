@@ -1,0 +1,53 @@
+//! Whose fault a failure is, and whether waiting helps. Pure.
+
+use super::DockerError;
+
+/// The meaning of a failure for the request, the invocation or the removal that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The platform's fault: waiting helps.
+    Transient(Cause),
+    /// Maybe the function's fault: so it counts when the failure comes again and again.
+    Suspect,
+    /// The function's or the client's fault: waiting does not help.
+    Permanent,
+    /// Nobody's fault: the work is not wanted any more, or the service stops.
+    Abandoned,
+}
+
+/// The part of the platform that is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Docker does not answer, or not in time.
+    Docker,
+    /// A disk is full.
+    Disk,
+    /// All containers are in use.
+    Load,
+    /// Something else that only the operator can mend.
+    Service,
+}
+
+impl Failure {
+    /// The failure's meaning where Docker was, or was not, in trouble when the failure came about.
+    pub fn given(self, docker_was_in_trouble: bool) -> Self {
+        match self {
+            Self::Suspect if docker_was_in_trouble => Self::Transient(Cause::Docker),
+            other => other,
+        }
+    }
+}
+
+impl From<&DockerError> for Failure {
+    fn from(error: &DockerError) -> Self {
+        match error {
+            DockerError::Spawn(_) | DockerError::Unavailable(_) | DockerError::Timeout { .. } => {
+                Self::Transient(Cause::Docker)
+            }
+            DockerError::Cancelled => Self::Abandoned,
+            DockerError::Failed { .. } if error.is_disk_full() => Self::Transient(Cause::Disk),
+            DockerError::Failed { .. } if error.is_daemons_own() => Self::Transient(Cause::Docker),
+            DockerError::Failed { .. } | DockerError::Unexpected { .. } => Self::Suspect,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a function may have of its own: limits, environment, secrets. Pure.
+
+pub mod variable;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
+
+/// What is kept of both, environment and secrets, names included, in bytes: a new process must be able to take it.
+const MAX_VARIABLES: usize = 256 << 10;
+/// As many variables as there may be of both.
+const MAX_COUNT: usize = 1000;
+
+/// A function's own settings. What is None is the platform's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Of a container, in bytes.
+    pub memory: Option<u64>,
+    /// Of a container, in processors.
+    pub cpus: Option<f64>,
+    /// Of one invocation.
+    pub timeout: Option<Duration>,
+    /// Variables for every invocation, unless its input has one of the name.
+    pub environment: BTreeMap<String, String>,
+    /// The same, but never shown, and not for an input to replace.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// What is to be set; what is None or not named stays, what is `Some(None)` is taken away.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// In bytes.
+    pub memory: Option<Option<u64>>,
+    /// In processors.
+    pub cpus: Option<Option<f64>>,
+    /// Of one invocation.
+    pub timeout: Option<Option<Duration>>,
+    /// By name.
+    pub environment: BTreeMap<String, Option<String>>,
+    /// By name.
+    pub secrets: BTreeMap<String, Option<Secret>>,
+}
+
+/// Why settings are refused.
+#[derive(Debug, Error, PartialEq)]
+pub enum SettingsError {
+    /// Out of range.
+    #[error("`memory` is {0} bytes; it can be {MIN_MEMORY} to {1} (MAX_FUNCTION_MEMORY)")]
+    Memory(u64, u64),
+    /// Out of range.
+    #[error("`cpus` is {0}; it can be 0.01 to {1} (MAX_FUNCTION_CPUS)")]
+    Cpus(f64, f64),
+    /// Out of range.
+    #[error("`timeout` is {0:?}; it can be up to {1:?} (MAX_FUNCTION_TIMEOUT)")]
+    Timeout(Duration, Duration),
+    /// No variable can have it.
+    #[error("{0:?} can't be the name of an environment variable; use letters, digits and `_`, not a digit first")]
+    Name(String),
+    /// The variable is ours or the runtime's.
+    #[error("the environment variable {0} is reserved; use another name")]
+    Reserved(String),
+    /// It can't stand in an environment.
+    #[error("the value of {0} holds a NUL character")]
+    Nul(String),
+    /// Over the limit.
+    #[error("the value of {0} has {1} bytes; the limit is {max}", max = variable::MAX_VALUE)]
+    TooLarge(String, usize),
+    /// All of them are over the limit.
+    #[error("environment and secrets have {0} bytes together; the limit is {MAX_VARIABLES}")]
+    TooMuch(usize),
+    /// There are more than may be.
+    #[error("environment and secrets have {0} variables together; the limit is {MAX_COUNT}")]
+    TooMany(usize),
+    /// A name is one or the other.
+    #[error("{0} stands in `environment` and in `secrets`; take it out of one of them, by null")]
+    Both(String),
+}
+
+impl Settings {
+    /// These with a change, which is checked.
+    pub fn with(&self, change: Change, limits: &Functions) -> Result<Self, SettingsError> {
+        let memory = change.memory.unwrap_or(self.memory);
+        if let Some(memory) =
+            change.memory.flatten().filter(|memory| !(MIN_MEMORY..=limits.max_memory).contains(memory))
+        {
+            return Err(SettingsError::Memory(memory, limits.max_memory));
+        }
+        let cpus = change.cpus.unwrap_or(self.cpus).map(config::whole_millis);
+        if let Some(cpus) = change.cpus.flatten().filter(|cpus| !(0.01..=limits.max_cpus).contains(cpus)) {
+            return Err(SettingsError::Cpus(cpus, limits.max_cpus));
+        }
+        let timeout = change.timeout.unwrap_or(self.timeout);
+        if let Some(timeout) = change.timeout.flatten().filter(|&timeout| timeout > limits.max_timeout) {
+            return Err(SettingsError::Timeout(timeout, limits.max_timeout));
+        }
+        let environment = merged(&self.environment, change.environment, String::as_str)?;
+        let secrets = merged(&self.secrets, change.secrets, |secret| &secret.0)?;
+        if let Some(name) = environment.keys().find(|name| secrets.contains_key(*name)) {
+            return Err(SettingsError::Both(name.clone()));
+        }
+        let count = environment.len() + secrets.len();
+        if count > MAX_COUNT {
+            return Err(SettingsError::TooMany(count));
+        }
+        let size: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            + secrets.iter().map(|(name, value)| name.len() + value.0.len()).sum::<usize>();
+        if size > MAX_VARIABLES {
+            return Err(SettingsError::TooMuch(size));
+        }
+        Ok(Self { memory, cpus, timeout, environment, secrets })
+    }
+
+    /// An environment with these added; what it has itself goes before these, but not before secrets.
+    pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+        environment.retain(|(name, _)| !self.secrets.contains_key(name));
+        let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
+        let own = self.environment.iter().filter(|(name, _)| !given.contains(name.as_str()));
+        let own = own.chain(self.secrets.iter().map(|(name, value)| (name, &value.0)));
+        let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        environment.extend(own);
+        environment
+    }
+}
+
+impl Sandbox {
+    /// The limits of a container of a function with these settings.
+    pub fn with(&self, settings: &Settings) -> Self {
+        Self {
+            memory: settings.memory.unwrap_or(self.memory),
+            cpus: settings.cpus.unwrap_or(self.cpus),
+            ..self.clone()
+        }
+    }
+}
+
+fn merged<T: Clone>(
+    old: &BTreeMap<String, T>,
+    change: BTreeMap<String, Option<T>>,
+    text: impl Fn(&T) -> &str,
+) -> Result<BTreeMap<String, T>, SettingsError> {
+    let mut merged = old.clone();
+    for (name, value) in change {
+        let Some(value) = value else {
+            merged.remove(&name);
+            continue;
+        };
+        if !variable::is_name(&name) {
+            return Err(SettingsError::Name(name.chars().take(64).collect()));
+        }
+        if variable::is_reserved(&name) && !variable::is_settable(&name) {
+            return Err(SettingsError::Reserved(name));
+        }
+        let text = text(&value);
+        if text.contains('\0') {
+            return Err(SettingsError::Nul(name));
+        }
+        if text.len() > variable::MAX_VALUE {
+            return Err(SettingsError::TooLarge(name, text.len()));
+        }
+        merged.insert(name, value);
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Functions =
+        Functions { max_memory: 100_000_000, max_cpus: 2.0, max_timeout: Duration::from_secs(60), max_versions: 3 };
+
+    fn variables<T>(pairs: &[(&str, Option<T>)]) -> BTreeMap<String, Option<T>>
+    where
+        T: Clone,
+    {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    #[track_caller]
+    fn check_environment(name: &str, value: &str, expected: SettingsError) {
+        let change = Change { environment: variables(&[(name, Some(value.to_owned()))]), ..Change::default() };
+        assert_eq!(Settings::default().with(change, &LIMITS), Err(expected));
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_what_is_null_goes() {
+        let change = Change {
+            memory: Some(Some(64_000_000)),
+            timeout: Some(Some(Duration::from_secs(5))),
+            environment: variables(&[("A", Some("1".to_owned())), ("b_2", Some(String::new()))]),
+            secrets: variables(&[("KEY", Some(Secret("s".to_owned())))]),
+            ..Change::default()
+        };
+        let first = Settings::default().with(change, &LIMITS).unwrap();
+        assert!(!format!("{first:?}").contains("\"s\""), "a secret shows in Debug");
+        let change = Change {
+            timeout: Some(None),
+            cpus: Some(Some(0.5)),
+            environment: variables(&[("A", None), ("NONE", None)]),
+            ..Change::default()
+        };
+        let second = first.with(change, &LIMITS).unwrap();
+        assert_eq!((second.memory, second.cpus, second.timeout), (Some(64_000_000), Some(0.5), None));
+        assert_eq!(second.environment.keys().collect::<Vec<_>>(), ["b_2"]);
+        assert_eq!(second.secrets, first.secrets);
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        check_environment("1A", "", SettingsError::Name("1A".to_owned()));
+        check_environment("A=B", "", SettingsError::Name("A=B".to_owned()));
+        check_environment("PATH", "", SettingsError::Reserved("PATH".to_owned()));
+        check_environment("PYTHONPATH", "", SettingsError::Reserved("PYTHONPATH".to_owned()));
+        let unbuffered =
+            Change { environment: variables(&[("PYTHONUNBUFFERED", Some("1".to_owned()))]), ..Change::default() };
+        assert!(Settings::default().with(unbuffered, &LIMITS).is_ok());
+        check_environment("LD_PRELOAD", "", SettingsError::Reserved("LD_PRELOAD".to_owned()));
+        check_environment("A", "\0", SettingsError::Nul("A".to_owned()));
+        check_environment("A", &"x".repeat(65 << 10), SettingsError::TooLarge("A".to_owned(), 65 << 10));
+        let with = |change| Settings::default().with(change, &LIMITS);
+        let memory = |memory| with(Change { memory: Some(Some(memory)), ..Change::default() });
+        assert_eq!(memory(1), Err(SettingsError::Memory(1, 100_000_000)));
+        assert_eq!(memory(200_000_000), Err(SettingsError::Memory(200_000_000, 100_000_000)));
+        assert_eq!(with(Change { cpus: Some(Some(1.0 / 3.0)), ..Change::default() }).unwrap().cpus, Some(0.333));
+        assert!(with(Change { cpus: Some(Some(f64::NAN)), ..Change::default() }).is_err());
+        assert_eq!(with(Change { cpus: Some(Some(3.0)), ..Change::default() }), Err(SettingsError::Cpus(3.0, 2.0)));
+        let long = Duration::from_secs(61);
+        let timeout = with(Change { timeout: Some(Some(long)), ..Change::default() });
+        assert_eq!(timeout, Err(SettingsError::Timeout(long, LIMITS.max_timeout)));
+        let both = Change {
+            environment: variables(&[("A", Some(String::new()))]),
+            secrets: variables(&[("A", Some(Secret(String::new())))]),
+            ..Change::default()
+        };
+        assert_eq!(with(both), Err(SettingsError::Both("A".to_owned())));
+        let many = (0..1001).map(|n| (format!("A{n}"), Some(String::new()))).collect();
+        assert_eq!(with(Change { environment: many, ..Change::default() }), Err(SettingsError::TooMany(1001)));
+        let many = (0..5).map(|n| (format!("A{n}"), Some("x".repeat(60 << 10)))).collect();
+        let many = with(Change { environment: many, ..Change::default() });
+        assert_eq!(many, Err(SettingsError::TooMuch(5 * ((60 << 10) + 2))));
+    }
+}

@@ -1,0 +1,80 @@
+//! From a zip to an image, in its turn: nothing is unpacked before.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ImageError, Images};
+use crate::build::package::{self, Package};
+use crate::build::{BuildError, Built, CODE_FOLDER, Place, Source, Turn};
+use crate::docker::LiveLog;
+use crate::domain::{FunctionName, Language, VersionId};
+
+/// What an image is to be made for.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Which version.
+    pub id: VersionId,
+    /// The function's.
+    pub name: FunctionName,
+    /// The word of who knows; None to find out.
+    pub language: Option<Language>,
+    /// Unix seconds.
+    pub created_at: u64,
+    /// What the zip's content had when an image was made of it before; that much it may have, whatever the limit is now.
+    pub unpacked_size: Option<u64>,
+}
+
+impl Images {
+    /// A place among the builds, where there is one.
+    pub fn enter(&self) -> Result<Place, BuildError> {
+        self.builder.enter()
+    }
+
+    /// Waits for the turn of who has this place. Only then is anything unpacked, so that is when there must be room for it.
+    pub async fn turn(&self, place: &Place, stop: &CancellationToken) -> Result<Turn, ImageError> {
+        let turn = self.builder.turn(place, stop).await?;
+        self.room.check().await?;
+        Ok(turn)
+    }
+
+    /// Makes an image of a zip; on error none is left. What is unpacked for it is gone again when this returns.
+    pub async fn make(
+        &self,
+        turn: &Turn,
+        draft: &Draft,
+        zip: File,
+        live: Option<&LiveLog>,
+        stop: &CancellationToken,
+    ) -> Result<(Package, Built), ImageError> {
+        let context = self.scratch.folder().await?;
+        let made = self.make_in(context.path(), turn, draft, zip, live, stop).await;
+        context.remove().await;
+        made
+    }
+
+    async fn make_in(
+        &self,
+        context: &Path,
+        turn: &Turn,
+        draft: &Draft,
+        mut zip: File,
+        live: Option<&LiveLog>,
+        stop: &CancellationToken,
+    ) -> Result<(Package, Built), ImageError> {
+        let code = context.join(CODE_FOLDER);
+        let language = draft.language;
+        let max_size = self.settings.max_unpacked_size.max(draft.unpacked_size.unwrap_or(0));
+        let package = tokio::task::spawn_blocking(move || {
+            fs::create_dir(&code)?;
+            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language)?)
+        })
+        .await??;
+        let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;
+        let is_new = unpacked_size.is_none();
+        let source = Source { id, name, program: &package.program, created_at, is_new, context, live };
+        let built = self.builder.build(turn, &source, stop).await?;
+        Ok((package, built))
+    }
+}

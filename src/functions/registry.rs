@@ -1,0 +1,187 @@
+//! Which functions there are: answered from memory. No I/O.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::Function;
+use crate::domain::{Executions, FunctionId};
+
+/// All functions, with the number in which each came.
+#[derive(Debug, Default)]
+pub struct Registry {
+    functions: RwLock<HashMap<FunctionId, (u64, Arc<Function>)>>,
+    next: AtomicU64,
+    /// Those that were executed since they were last asked for.
+    executed: Mutex<HashSet<FunctionId>>,
+}
+
+impl Registry {
+    /// Adds a function.
+    pub fn insert(&self, function: Function) -> Arc<Function> {
+        let function = Arc::new(function);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut functions = self.functions.write();
+        functions.insert(function.id, (number, Arc::clone(&function)));
+        function
+    }
+
+    /// Puts what became of a function in its place, and returns what stood there. None when the function is gone.
+    pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
+        let mut functions = self.functions.write();
+        let (_, function) = functions.get_mut(&next.id)?;
+        Some(std::mem::replace(function, next))
+    }
+
+    /// Notes an execution at this time, in Unix seconds.
+    pub fn executed(&self, function: &Function, at: u64) {
+        function.executed(at);
+        self.executed.lock().insert(function.id);
+    }
+
+    /// How often those functions were executed that were since the last call.
+    pub fn take_executed(&self) -> Vec<(FunctionId, Executions)> {
+        let ids = std::mem::take(&mut *self.executed.lock());
+        ids.into_iter().filter_map(|id| Some((id, self.get(id)?.executions()))).collect()
+    }
+
+    /// The function of this id.
+    pub fn get(&self, id: FunctionId) -> Option<Arc<Function>> {
+        let functions = self.functions.read();
+        functions.get(&id).map(|(_, function)| Arc::clone(function))
+    }
+
+    /// Of the functions of this name the one that came last.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Function>> {
+        let functions = self.functions.read();
+        let named = functions.values().filter(|(_, function)| function.name.as_str() == name);
+        named.max_by_key(|&&(number, _)| number).map(|(_, function)| Arc::clone(function))
+    }
+
+    /// Takes a function out. One of two who try gets it.
+    pub fn remove(&self, id: FunctionId) -> Option<Arc<Function>> {
+        let mut functions = self.functions.write();
+        functions.remove(&id).map(|(_, function)| function)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.functions.read().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, the oldest first.
+    pub fn list(&self) -> Vec<Arc<Function>> {
+        let functions = self.functions.read();
+        let mut list: Vec<_> = functions.values().cloned().collect();
+        drop(functions);
+        list.sort_unstable_by_key(|&(number, _)| number);
+        list.into_iter().map(|(_, function)| function).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::settings::Settings;
+    use crate::domain::{Image, Record, VersionRecord};
+    use crate::domain::{ImageId, Language};
+
+    fn function(name: &str) -> Function {
+        let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
+        let version = VersionRecord {
+            number: 1,
+            language: Language::Python,
+            entry: None,
+            created_at: 1,
+            zip_size: 1,
+            zip_sha256: String::new(),
+            unpacked_size: 1,
+            image: Image { id: image, size: 1, is_there: true },
+        };
+        Function::from(Record {
+            id: FunctionId::random(),
+            name: name.parse().unwrap(),
+            created_at: 1,
+            executions: Executions::default(),
+            settings: Settings::default(),
+            version,
+            former: None,
+            last_version: 1,
+        })
+    }
+
+    #[test]
+    fn what_becomes_of_a_function_takes_its_place() {
+        let registry = Registry::default();
+        let first = registry.insert(function("a"));
+        let last = registry.insert(function("a"));
+        registry.executed(&first, 7);
+        let renamed = Arc::new(first.revised("b".parse().unwrap(), Settings::default(), None));
+        assert_eq!(renamed.revision, first.revision, "its instances are as good as before");
+        let limited = renamed.revised("b".parse().unwrap(), Settings { memory: Some(1), ..Settings::default() }, None);
+        assert_ne!(limited.revision, first.revision);
+        assert!(registry.replace(Arc::clone(&renamed)).is_some());
+        assert_eq!(registry.get(first.id).unwrap().executions().last, Some(7), "executions are the function's");
+        assert_eq!(registry.list().iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(registry.by_name("a").unwrap().id, last.id);
+        registry.remove(first.id);
+        assert!(registry.replace(renamed).is_none(), "what is gone does not come back");
+    }
+
+    #[test]
+    fn functions_are_listed_in_the_order_in_which_they_came() {
+        let registry = Registry::default();
+        let names: Vec<String> = (0..50).map(|n| format!("f{n}")).collect();
+        for name in &names {
+            registry.insert(function(name));
+        }
+        let listed: Vec<String> = registry.list().iter().map(|function| function.name.to_string()).collect();
+        assert_eq!(listed, names);
+        let last = registry.insert(function("f7"));
+        assert_eq!(registry.by_name("f7").unwrap().id, last.id);
+        assert!(registry.by_name("g").is_none());
+    }
+
+    #[test]
+    fn a_function_is_removed_once() {
+        let registry = Registry::default();
+        let one = function("one");
+        let id = one.id;
+        registry.insert(one);
+        assert!(registry.get(id).is_some() && registry.remove(id).is_some());
+        assert!(registry.get(id).is_none() && registry.remove(id).is_none());
+    }
+
+    #[test]
+    fn the_last_execution_never_goes_back() {
+        let registry = Registry::default();
+        let function = registry.insert(function("one"));
+        assert_eq!(function.executions(), Executions { count: 0, last: None });
+        registry.executed(&function, 20);
+        registry.executed(&function, 10);
+        let executions = Executions { count: 2, last: Some(20) };
+        assert_eq!(function.executions(), executions);
+        assert_eq!(registry.take_executed(), [(function.id, executions)]);
+        assert_eq!(registry.take_executed(), []);
+    }
+
+    #[test]
+    fn only_the_image_that_is_meant_gets_lost() {
+        let function = function("one");
+        let version = &function.version;
+        let (first, second) = (version.image(), ImageId::parse(&format!("sha256:{}", "1".repeat(64))).unwrap());
+        assert!(version.lose_image(first.id.as_str()) && !version.lose_image(first.id.as_str()));
+        assert!(!version.image().is_there);
+        version.set_image(Image { id: second.clone(), ..first.clone() }, 5000);
+        assert_eq!(function.last_used(), 5000);
+        assert!(!version.lose_image(first.id.as_str()));
+        assert!(version.image().is_there && version.image().id == second);
+    }
+}

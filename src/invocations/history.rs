@@ -1,0 +1,227 @@
+//! What invocations came to: written down in batches off their way, kept for a time, read by page.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Page, invocation::state};
+use crate::functions::Registry;
+use crate::store::{Store, StoreError};
+use crate::telemetry::metrics;
+
+/// A crash forgets at most this much of synchronous executions.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How often what is too old is looked for.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60);
+/// How long a request with an `Idempotency-Key` can be sent again.
+const KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// What may wait to be written down, in bytes of input and output. Who comes with more waits, too.
+const MAX_PENDING: usize = 32 << 20;
+/// What a record takes beside its input and output, in bytes.
+const RECORD: usize = 512;
+
+/// Keeps invocations and how often functions were executed.
+#[derive(Debug)]
+pub struct History {
+    registry: Arc<Registry>,
+    store: Store,
+    settings: config::History,
+    pending: Mutex<Pending>,
+    /// Held while a batch is written down; has what could not be written yet of how often functions were executed.
+    flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
+}
+
+/// An invocation under way. Dropped, as it is when its client leaves, what is known of it is kept.
+#[must_use]
+#[derive(Debug)]
+pub struct Note<'a> {
+    history: &'a History,
+    record: InvocationRecord,
+}
+
+impl Note<'_> {
+    /// What is known of it.
+    pub fn record(&mut self) -> &mut InvocationRecord {
+        &mut self.record
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        let blank = InvocationRecord::queued(self.record.function_id, 0, Vec::new());
+        let record = std::mem::replace(&mut self.record, blank);
+        let mut pending = self.history.pending();
+        pending.bytes += size_of(&record);
+        pending.records.push(record);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    records: Vec<InvocationRecord>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// As the store would list them, where the first of them got this number.
+    fn page(&self, page: Page<'_>, first: u64) -> Vec<(u64, InvocationRecord)> {
+        let is_meant = |record: &InvocationRecord| {
+            record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
+        };
+        let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
+        let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
+        let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
+        let blank = Vec::new;
+        found
+            .map(|(n, record)| {
+                (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
+            })
+            .collect()
+    }
+}
+
+impl History {
+    /// Nothing is pending.
+    pub fn new(registry: Arc<Registry>, store: Store, settings: config::History) -> Arc<Self> {
+        Arc::new(Self { registry, store, settings, pending: Mutex::default(), flushing: Default::default() })
+    }
+
+    /// What is kept of an output.
+    pub fn cut<'a>(&self, output: &'a [u8]) -> &'a [u8] {
+        &output[..output.len().min(usize::try_from(self.settings.max_output).unwrap_or(usize::MAX))]
+    }
+
+    /// What is kept of an input: all or, as half of a JSON text is none, nothing.
+    pub fn keep_input(&self, input: &[u8]) -> Vec<u8> {
+        if input.len() as u64 <= self.settings.max_output { input.to_vec() } else { Vec::new() }
+    }
+
+    /// Begins to note an invocation, which counts as cancelled until something else is known.
+    pub fn begin(&self, record: InvocationRecord) -> Note<'_> {
+        Note { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
+    }
+
+    /// Waits while too much is yet to be written down.
+    pub async fn relieve(self: &Arc<Self>) {
+        if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
+            // A disk that takes nothing must not take the service's memory: the oldest go.
+            let mut pending = self.pending();
+            let half = pending.records.len() / 2;
+            let dropped: usize = pending.records.drain(..half).map(|record| size_of(&record)).sum();
+            pending.bytes = pending.bytes.saturating_sub(dropped);
+            tracing::error!(invocations = half, "invocations could not be written down and are forgotten");
+        }
+    }
+
+    /// An invocation, also one that could not be written down yet.
+    pub async fn get(self: &Arc<Self>, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
+        if self.flush().await.is_ok() {
+            return self.store.invocation(id).await;
+        }
+        // While this is held nothing goes from there to the store.
+        let _flushing = self.flushing.lock().await;
+        let pending = self.pending().records.iter().find(|record| record.id == id).cloned();
+        match pending {
+            Some(record) => Ok(Some(record)),
+            None => self.store.invocation(id).await,
+        }
+    }
+
+    /// A function's invocations with their numbers, the last first, without input and output. Those that could not be written
+    /// down yet come first, by the numbers that they will get.
+    pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+        if self.flush().await.is_ok() {
+            return self.store.invocations(page).await;
+        }
+        let _flushing = self.flushing.lock().await;
+        let last = self.store.last_invocation().await?;
+        let mut found = self.pending().page(page, last + 1);
+        let left = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        found.extend(self.store.invocations(Page { limit: left, ..page }).await?);
+        Ok(found)
+    }
+
+    /// Writes down what is pending, now.
+    pub async fn flush(self: &Arc<Self>) -> Result<(), StoreError> {
+        let this = Arc::clone(self);
+        // A task of its own: what was taken to be written down is others', too, and must not go with a caller that leaves.
+        tokio::spawn(async move { this.flush_now().await }).await.expect("writing down does not panic")
+    }
+
+    async fn flush_now(&self) -> Result<(), StoreError> {
+        let mut executed = self.flushing.lock().await;
+        executed.extend(self.registry.take_executed());
+        let batch = std::mem::take(&mut *self.pending());
+        if batch.records.is_empty() && executed.is_empty() {
+            return Ok(());
+        }
+        let counts: Vec<_> = executed.iter().map(|(&id, &executions)| (id, executions)).collect();
+        let written = self.store.insert_invocations(&batch.records, &counts).await;
+        match &written {
+            Ok(()) => executed.clear(),
+            Err(_) => {
+                let mut pending = self.pending();
+                let later = std::mem::replace(&mut pending.records, batch.records);
+                pending.records.extend(later);
+                pending.bytes += batch.bytes;
+            }
+        }
+        written
+    }
+
+    /// Writes and prunes from time to time until `stop` is cancelled, and then writes once more.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut is_failing = false;
+        let mut prune_at = Instant::now();
+        loop {
+            let is_last = tokio::select! {
+                () = time::sleep(PERIOD) => false,
+                () = stop.cancelled() => true,
+            };
+            metrics::upkeep();
+            let mut kept = self.flush().await;
+            if kept.is_ok() && !is_last && prune_at <= Instant::now() {
+                prune_at = Instant::now() + PRUNE_PERIOD;
+                kept = self.prune().await;
+            }
+            match kept {
+                Ok(()) => is_failing = false,
+                Err(error) if is_failing => tracing::debug!(%error, "invocations are still not written down"),
+                Err(error) => {
+                    is_failing = true;
+                    let error = anyhow::Error::from(error);
+                    tracing::error!(error = format!("{error:#}"), "invocations can't be written down, trying again");
+                }
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    async fn prune(&self) -> Result<(), StoreError> {
+        let before = |age: Duration| u64::try_from(now().saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
+        self.store.prune_keys(before(KEY_RETENTION)).await?;
+        while self.store.prune_invocations(before(self.settings.retention), self.settings.max_invocations).await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock()
+    }
+}
+
+fn size_of(record: &InvocationRecord) -> usize {
+    RECORD + record.input.len() + record.stdout.len() + record.stderr.len()
+}
+
+fn now() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}

@@ -1,0 +1,246 @@
+//! The input of an execution: JSON in, environment and stdin out.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::domain::settings::Settings;
+use crate::domain::settings::variable::{MAX_VALUE, is_name, is_reserved};
+use crate::resources::budget::{Exhausted, Share};
+
+/// A checked input.
+#[derive(Debug)]
+pub struct Input {
+    environment: Vec<(String, String)>,
+    stdin: Vec<u8>,
+    share: Option<Share>,
+}
+
+/// Why an input is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InputError {
+    /// No name for an environment variable can be made of the key.
+    #[error(
+        "input key {0:?} can't become an environment variable; use letters, digits, `_`, `-` and `.`, not a digit first"
+    )]
+    Key(String),
+    /// Two keys make one variable.
+    #[error("input keys {0:?} and {1:?} both become the environment variable {2}; rename one")]
+    Twice(String, String, String),
+    /// The variable is ours or the runtime's.
+    #[error("input key {0:?} would set {1}, which is reserved; rename it")]
+    Reserved(String, String),
+    /// A string with half a surrogate pair.
+    #[error("the value of input key {0:?} is not a valid JSON string")]
+    NotText(String),
+    /// It can't stand in an environment.
+    #[error("the value of input key {0:?} holds a NUL character")]
+    Nul(String),
+    /// The variable is the function's own, and not for others to set.
+    #[error("the input would set {0}, which is a secret of the function; rename its key")]
+    Secret(String),
+    /// Over the limit.
+    #[error("the value of input key {0:?} has {1} bytes; the limit is {MAX_VALUE}")]
+    TooLarge(String, usize),
+}
+
+impl Input {
+    /// Checks an input's keys and values.
+    pub fn parse(object: Object) -> Result<Self, InputError> {
+        let mut environment: Vec<(String, String)> = Vec::with_capacity(object.0.len());
+        let mut keys: HashMap<String, &str> = HashMap::with_capacity(object.0.len());
+        for (key, value) in &object.0 {
+            let name = variable(key).ok_or_else(|| InputError::Key(shortened(key)))?;
+            if let Some(earlier) = keys.insert(name.clone(), key) {
+                return Err(InputError::Twice(shortened(earlier), shortened(key), name));
+            }
+            if is_reserved(&name) {
+                return Err(InputError::Reserved(shortened(key), name));
+            }
+            let text = text_of(value.get()).ok_or_else(|| InputError::NotText(shortened(key)))?;
+            if text.contains('\0') {
+                return Err(InputError::Nul(shortened(key)));
+            }
+            if text.len() > MAX_VALUE {
+                return Err(InputError::TooLarge(shortened(key), text.len()));
+            }
+            environment.push((name, text));
+        }
+        Ok(Self { environment, stdin: object.into_json().into_bytes(), share: None })
+    }
+
+    /// Has the input count in a request's share of memory, until an invocation takes the input.
+    pub fn within(self, mut share: Share) -> Result<Self, Exhausted> {
+        let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
+        share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
+        Ok(Self { share: Some(share), ..self })
+    }
+
+    /// Refuses what would replace a secret of the function.
+    pub fn check(&self, settings: &Settings) -> Result<(), InputError> {
+        match self.environment.iter().find(|(name, _)| settings.secrets.contains_key(name)) {
+            Some((name, _)) => Err(InputError::Secret(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole input as JSON.
+    pub fn json(&self) -> &[u8] {
+        &self.stdin
+    }
+
+    /// The whole input as JSON, and the share that the JSON counts in.
+    pub fn into_json(self) -> (Vec<u8>, Option<Share>) {
+        (self.stdin, self.share)
+    }
+
+    /// Environment variables, and what stands on stdin.
+    pub fn into_parts(self) -> (Vec<(String, String)>, Vec<u8>) {
+        (self.environment, self.stdin)
+    }
+}
+
+/// A JSON object as it was sent, with keys in their order and twice where they were.
+#[derive(Debug, Default)]
+pub struct Object(Vec<(String, Box<RawValue>)>);
+
+impl Object {
+    fn into_json(self) -> String {
+        let mut json = String::from("{");
+        for (key, value) in self.0 {
+            if json.len() > 1 {
+                json.push(',');
+            }
+            json.push_str(&serde_json::to_string(&key).expect("a string can be written as JSON"));
+            json.push(':');
+            json.push_str(&compact(value.get()));
+        }
+        json.push('}');
+        json
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn variable(key: &str) -> Option<String> {
+    let name = key.replace(['-', '.'], "_").to_ascii_uppercase();
+    is_name(&name).then_some(name)
+}
+
+/// The value as it stands in the environment; None for a string that is none.
+fn text_of(json: &str) -> Option<String> {
+    match json.as_bytes()[0] {
+        b'"' => serde_json::from_str(json).ok(),
+        b'n' => Some(String::new()),
+        b'{' | b'[' => Some(compact(json)),
+        _ => Some(json.to_owned()),
+    }
+}
+
+/// Valid JSON without the white space between its tokens; all else stays to the letter, numbers above all.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let is_kept = |c: &char| {
+        let kept = in_string || !c.is_ascii_whitespace();
+        in_string ^= *c == '"' && !escaped;
+        escaped = *c == '\\' && !escaped;
+        kept
+    };
+    json.chars().filter(is_kept).collect()
+}
+
+fn shortened(key: &str) -> String {
+    key.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(json: &str) -> Result<Input, InputError> {
+        Input::parse(serde_json::from_str(json).expect("it is JSON"))
+    }
+
+    #[track_caller]
+    fn check_value(json: &str, expected: &str) {
+        let (environment, _) = parsed(&format!(r#"{{"key":{json}}}"#)).unwrap().into_parts();
+        assert_eq!(environment, [("KEY".to_owned(), expected.to_owned())]);
+    }
+
+    #[test]
+    fn values_arrive_in_the_form_of_the_contract() {
+        check_value(r#""a string""#, "a string");
+        check_value(r#""\u00e9\n""#, "é\n");
+        check_value("1.0", "1.0");
+        check_value("12345678901234567890123", "12345678901234567890123");
+        check_value("1e5", "1e5");
+        check_value("true", "true");
+        check_value("null", "");
+        check_value(r#"{ "b": [1, 2.50], "a": null }"#, r#"{"b":[1,2.50],"a":null}"#);
+        check_value(r#"[ "a \" b\\", "\\\" " ]"#, r#"["a \" b\\","\\\" "]"#);
+    }
+
+    #[test]
+    fn keys_become_variables() {
+        let (environment, stdin) = parsed(r#"{"my-key.x": "1", "_a1": "2"}"#).unwrap().into_parts();
+        assert_eq!(environment.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["MY_KEY_X", "_A1"]);
+        assert_eq!(stdin, br#"{"my-key.x":"1","_a1":"2"}"#);
+        assert_eq!(Input::parse(Object::default()).unwrap().into_parts().1, b"{}");
+    }
+
+    #[test]
+    fn bad_keys_are_refused_by_name() {
+        for key in ["", "1a", "a b", "ä", "a=b", "a\\u0000"] {
+            let error = parsed(&format!(r#"{{"{key}":1}}"#)).expect_err(key);
+            assert!(matches!(error, InputError::Key(_)), "{error}");
+        }
+        let twice = parsed(r#"{"a-b":1,"A_B":2}"#).expect_err("they fall on one name");
+        assert_eq!(twice, InputError::Twice("a-b".to_owned(), "A_B".to_owned(), "A_B".to_owned()));
+        assert!(matches!(parsed(r#"{"a":1,"a":1}"#), Err(InputError::Twice(..))));
+    }
+
+    #[test]
+    fn reserved_names_are_refused() {
+        for key in
+            ["path", "Home", "tmpdir", "ld_preload", "ld-library.path", "pythonpath", "PYTHONx", "godebug", "gogc"]
+        {
+            assert!(matches!(parsed(&format!(r#"{{"{key}":1}}"#)), Err(InputError::Reserved(..))), "{key}");
+        }
+        for key in ["gomaxprocs", "gomemlimit", "gotraceback", "function-id", "function.name", "invocation_id"] {
+            assert!(matches!(parsed(&format!(r#"{{"{key}":1}}"#)), Err(InputError::Reserved(..))), "{key}");
+        }
+        assert!(parsed(r#"{"paths":1,"my_home":1,"ldx":1,"function":1}"#).is_ok());
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        assert_eq!(parsed(r#"{"a":"x\u0000"}"#).err(), Some(InputError::Nul("a".to_owned())));
+        assert_eq!(parsed(r#"{"a":"\ud800"}"#).err(), Some(InputError::NotText("a".to_owned())));
+        let large = |n| parsed(&format!(r#"{{"a":"{}"}}"#, "x".repeat(n)));
+        assert!(large(MAX_VALUE).is_ok());
+        assert_eq!(large(MAX_VALUE + 1).err(), Some(InputError::TooLarge("a".to_owned(), MAX_VALUE + 1)));
+    }
+}

@@ -1,0 +1,142 @@
+//! Which invocations run now, and what they write. Who waits for one to begin or to end is told, and need not ask.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use crate::domain::InvocationId;
+use crate::sandbox::output::{Onlooker, Output};
+
+/// The outputs of the invocations that run.
+#[derive(Debug, Default)]
+pub struct Live {
+    running: Mutex<HashMap<InvocationId, Arc<Output>>>,
+    /// Those that somebody waits for.
+    awaited: Mutex<HashMap<InvocationId, watch::Sender<()>>>,
+}
+
+/// Who waits for an invocation to go on.
+#[must_use]
+#[derive(Debug)]
+pub struct Waiting {
+    live: Arc<Live>,
+    id: InvocationId,
+    changes: watch::Receiver<()>,
+}
+
+impl Waiting {
+    /// Returns once the invocation has begun or ended since this was last called.
+    pub async fn changed(&mut self) {
+        // The sender goes with the last of those who wait.
+        let _ = self.changes.changed().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut awaited = self.live.awaited();
+        // This one is still counted.
+        if awaited.get(&self.id).is_some_and(|changes| changes.receiver_count() <= 1) {
+            awaited.remove(&self.id);
+        }
+    }
+}
+
+/// An invocation, for as long as it can be looked at here. To be dropped when what it came to is known elsewhere.
+#[must_use]
+#[derive(Debug)]
+pub struct Running<'a> {
+    live: &'a Live,
+    id: InvocationId,
+    output: Arc<Output>,
+}
+
+impl Running<'_> {
+    /// What it writes.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.live.lock().remove(&self.id);
+        self.output.close();
+        self.live.tell(self.id);
+    }
+}
+
+impl Live {
+    /// Begins to show an invocation, of which so many bytes of each stream are kept.
+    pub fn begin(&self, id: InvocationId, output_cap: u32) -> Running<'_> {
+        let output = Output::new(output_cap as usize);
+        self.lock().insert(id, Arc::clone(&output));
+        self.tell(id);
+        Running { live: self, id, output }
+    }
+
+    /// What an invocation has written so far, if it runs: stdout and stderr.
+    pub fn so_far(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.lock().get(&id).map(|output| output.so_far())
+    }
+
+    /// Looks at an invocation, if it runs.
+    pub fn look_at(&self, id: InvocationId) -> Option<Onlooker> {
+        self.lock().get(&id).map(|output| Onlooker::new(Arc::clone(output)))
+    }
+
+    /// Waits for an invocation to begin or to end. What happens after this call is not missed.
+    pub fn wait_for(self: &Arc<Self>, id: InvocationId) -> Waiting {
+        let changes = self.awaited().entry(id).or_default().subscribe();
+        Waiting { live: Arc::clone(self), id, changes }
+    }
+
+    /// Tells those who wait for an invocation that there is something new.
+    pub fn tell(&self, id: InvocationId) {
+        if let Some(changes) = self.awaited().get(&id) {
+            changes.send_replace(());
+        }
+    }
+
+    /// Tells all who wait, as when a function goes with its invocations.
+    pub fn tell_all(&self) {
+        self.awaited().values().for_each(|changes| changes.send_replace(()));
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashMap<InvocationId, watch::Sender<()>>> {
+        self.awaited.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InvocationId, Arc<Output>>> {
+        self.running.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_told_and_forgotten_when_gone() {
+        let live = Arc::new(Live::default());
+        let (one, other) = (InvocationId::random(), InvocationId::random());
+        let (mut first, mut second) = (live.wait_for(one), live.wait_for(one));
+        let running = live.begin(one, 10);
+        first.changed().await;
+        second.changed().await;
+        drop(running);
+        first.changed().await;
+        let mut third = live.wait_for(other);
+        live.tell(one);
+        let later = tokio::time::timeout(std::time::Duration::from_millis(20), third.changed());
+        later.await.expect_err("that was another invocation");
+        live.tell_all();
+        third.changed().await;
+        drop(first);
+        assert_eq!(live.awaited().len(), 2);
+        drop((second, third));
+        assert_eq!(live.awaited().len(), 0);
+    }
+}

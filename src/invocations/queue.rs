@@ -1,0 +1,337 @@
+//! Executions that are on disk before they begin: asynchronous ones, and those with an `Idempotency-Key`, which run once.
+//!
+//! ```text
+//! accept, execute ──> queued ──> running ──> an outcome
+//!                      │ └── cancel ──┴──> cancelled
+//!                      └── taken back: the client learns that the execution did not begin
+//! ```
+//! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was running when the
+//! service went away is known at the next start as lost, and is never run twice. The runs themselves are in `run`.
+
+mod error;
+mod order;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::docker::health::Health;
+use crate::docker::retry::Retries;
+use crate::domain::{
+    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Queued, UnknownFunction, UnknownInvocation,
+    invocation::state,
+};
+use crate::functions::Registry;
+use crate::invocations::history::History;
+use crate::invocations::input::Input;
+use crate::invocations::invoke::{InvokeError, Invoker};
+use crate::resources::budget::Share;
+use crate::resources::disk::DiskSpace;
+use crate::sandbox::pool::AcquireError;
+use crate::store::{Store, StoreError};
+
+use error::Hindrance;
+pub use error::{AcceptError, CancelError};
+use order::Queue;
+
+/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written down.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Accepts, runs and cancels invocations.
+#[derive(Debug)]
+pub struct Deferred {
+    registry: Arc<Registry>,
+    invoker: Arc<Invoker>,
+    history: Arc<History>,
+    store: Store,
+    health: Health,
+    books: Mutex<Books>,
+    /// Held while a request with a key finds its invocation, and while an invocation is taken back.
+    settling: tokio::sync::Mutex<()>,
+    limit: usize,
+    /// For invocations in the background: as many as there can be containers.
+    permits: Arc<Semaphore>,
+    /// An invocation has come, or may go on.
+    pressed: Notify,
+    room: Arc<DiskSpace>,
+    /// Changes whenever an invocation has ended.
+    ended: watch::Sender<()>,
+    /// Invocations that can't begin.
+    begins: Retries,
+    /// Outcomes that can't be written down.
+    writes: Retries,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Ends invocations that run.
+    end: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// How many invocations are being written down.
+    accepting: usize,
+    waiting: Queue,
+    /// Invocations that run, or wait for an instance.
+    running: HashMap<InvocationId, CancellationToken>,
+    /// Clients that wait for the end of an invocation.
+    waiters: HashMap<InvocationId, Vec<oneshot::Sender<End>>>,
+}
+
+/// The news for clients that wait for an invocation: its end, or why it can't begin.
+type End = Result<(), Hindrance>;
+
+impl Deferred {
+    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is cancelled;
+    /// `end` ends those that run.
+    pub fn new(
+        parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<DiskSpace>, Health),
+        (limit, most): (u32, u32),
+        tasks: TaskTracker,
+        (stop, end): (CancellationToken, CancellationToken),
+    ) -> Arc<Self> {
+        let (registry, invoker, history, store, room, health) = parts;
+        Arc::new(Self {
+            registry,
+            invoker,
+            history,
+            store,
+            begins: Retries::new("asynchronous executions can't begin", health.clone()),
+            writes: Retries::new("what executions came to can't be written down", Health::default()),
+            health,
+            books: Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
+            limit: limit as usize,
+            permits: Arc::new(Semaphore::new(most as usize)),
+            pressed: Notify::new(),
+            room,
+            ended: watch::Sender::new(()),
+            tasks,
+            stop,
+            end,
+        })
+    }
+
+    /// Accepts an execution: on disk when this returns. With a key that came before, returns what was accepted then.
+    pub async fn accept(
+        self: &Arc<Self>,
+        id: FunctionId,
+        input: Input,
+        key: Option<IdempotencyKey>,
+    ) -> Result<InvocationId, AcceptError> {
+        let (record, share) = self.record_of(id, input)?;
+        let this = Arc::clone(self);
+        // A task of its own: an invocation on disk must be in the queue, too, when the caller has left meanwhile.
+        let accepted = self.tasks.spawn(async move {
+            let accepted = this.accept_now(record, key, true).await;
+            drop(share);
+            accepted
+        });
+        accepted.await?.map(|(id, _)| id)
+    }
+
+    /// Executes once for all requests with a key, and returns the invocation as it ended. The invocation waits for an instance as an
+    /// execution without a key does; an invocation that can't begin is taken back, so that the key is free again. When all callers
+    /// leave, the invocation goes on.
+    pub async fn execute(
+        self: &Arc<Self>,
+        id: FunctionId,
+        input: Input,
+        key: IdempotencyKey,
+    ) -> Result<InvocationRecord, AcceptError> {
+        let (record, share) = self.record_of(id, input)?;
+        let this = Arc::clone(self);
+        // The input is on disk only while the invocation waits, and counts until then, whoever leaves.
+        let begun = self.tasks.spawn(async move {
+            let begun = this.accept_now(record, Some(key), false).await;
+            drop(share);
+            begun
+        });
+        let (id, end) = begun.await??;
+        match end.await {
+            Ok(Ok(())) => {}
+            Ok(Err(hindrance)) => return Err(hindrance.into()),
+            Err(_) => return Err(InvokeError::from(AcquireError::ShuttingDown).into()),
+        }
+        match self.store.invocation(id).await? {
+            Some(record) if is_open(&record) => Err(InvokeError::from(AcquireError::ShuttingDown).into()),
+            record => Ok(record.ok_or(UnknownInvocation(id))?),
+        }
+    }
+
+    fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<Share>), AcceptError> {
+        let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
+        input.check(&function.settings)?;
+        let (json, share) = input.into_json();
+        Ok((InvocationRecord::queued(id, now(), json), share))
+    }
+
+    /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
+    async fn accept_now(
+        self: &Arc<Self>,
+        record: InvocationRecord,
+        key: Option<IdempotencyKey>,
+        promised: bool,
+    ) -> Result<(InvocationId, oneshot::Receiver<End>), AcceptError> {
+        // Invocations that ended before this one come before it in the history, too. A failed flush is the history's matter.
+        let _ = self.history.flush().await;
+        let _settling = match &key {
+            Some(_) => Some(self.settling.lock().await),
+            None => None,
+        };
+        let has_room = {
+            let mut books = self.lock();
+            books.accepting += usize::from(promised);
+            !promised || books.waiting.len() + books.accepting <= self.limit
+        };
+        let refusal = if has_room {
+            self.room.check().await.err().map(AcceptError::from)
+        } else {
+            Some(AcceptError::Full(self.limit))
+        };
+        let queued = self.store.queue_invocation(&record, key.as_ref(), refusal.is_none(), promised).await;
+        self.lock().accepting -= usize::from(promised);
+        let id = match queued? {
+            Queued::Now => record.id,
+            Queued::Before(id) if promised => {
+                self.store.promise_invocation(id).await?;
+                id
+            }
+            Queued::Before(id) => id,
+            Queued::OtherRequest => return Err(AcceptError::OtherRequest),
+            Queued::NoFunction => return Err(UnknownFunction(record.function_id).into()),
+            Queued::NoRoom => return Err(refusal.unwrap_or(AcceptError::Full(self.limit))),
+        };
+        let (sender, end) = oneshot::channel();
+        let mut books = self.lock();
+        let entry = match books.waiting.remove(id) {
+            None if id == record.id => Some(books.waiting.entry(id, record.function_id, 0)),
+            waited => waited,
+        };
+        let begins = match entry {
+            Some(entry) if promised => {
+                books.waiting.push(entry);
+                None
+            }
+            entry => entry,
+        };
+        match begins {
+            // The invocation goes on where it is, or has ended.
+            None if promised || !books.running.contains_key(&id) => drop(sender.send(Ok(()))),
+            _ => {
+                let waiters = books.waiters.entry(id).or_default();
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(sender);
+            }
+        }
+        if let Some(entry) = begins {
+            self.start(&mut books, entry, None);
+        }
+        drop(books);
+        self.pressed.notify_one();
+        Ok((id, end))
+    }
+
+    /// Cancels an invocation that waits or runs. On return the invocation does not begin any more, and its container is on its way
+    /// out.
+    pub async fn cancel(self: &Arc<Self>, id: InvocationId) -> Result<(), CancelError> {
+        let this = Arc::clone(self);
+        // A task of its own: an invocation that is cancelled on disk must not run on because the caller has left.
+        self.tasks.spawn(async move { this.cancel_now(id).await }).await?
+    }
+
+    async fn cancel_now(&self, id: InvocationId) -> Result<(), CancelError> {
+        let mut record = self.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+        let before = std::mem::replace(&mut record.outcome, state::CANCELLED.to_owned());
+        record.error = Some("it was cancelled".to_owned());
+        if let Some((stdout, stderr)) = self.invoker.so_far(id) {
+            (record.stdout, record.stderr) = (stdout, stderr);
+        }
+        // The invocation may begin in this moment, so both states are tried, in their order.
+        let cancelled = self.store.update_invocation(&record, state::QUEUED).await?
+            || self.store.update_invocation(&record, state::RUNNING).await?;
+        if !cancelled {
+            let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
+            return Err(CancelError::Ended(id, now));
+        }
+        let mut books = self.lock();
+        // A function without queued invocations has no trouble.
+        let is_over = books.waiting.remove(id).is_some_and(|entry| books.waiting.end_try(entry));
+        if let Some(running) = books.running.get(&id) {
+            running.cancel();
+        }
+        drop(books);
+        if is_over {
+            self.begins.recover(true);
+        }
+        self.tell(id, &Ok(()));
+        Ok(())
+    }
+
+    /// Takes up invocations that an earlier run has accepted, before any is accepted now.
+    pub async fn resume(&self) -> Result<(), StoreError> {
+        let open = self.store.open_invocations().await?;
+        if !open.is_empty() {
+            tracing::info!(invocations = open.len(), "going on with what was accepted before");
+        }
+        let mut books = self.lock();
+        for open in open {
+            let entry = books.waiting.entry(open.id, open.function_id, open.tries);
+            match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(now()))) {
+                Some(wait) if !wait.is_zero() => {
+                    books.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
+                }
+                _ => books.waiting.push(entry),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many invocations wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Returns once no invocation runs.
+    pub async fn idle(&self) {
+        let mut ended = self.ended.subscribe();
+        while !self.lock().running.is_empty() {
+            let _ = ended.changed().await;
+        }
+    }
+
+    /// Tells the clients that wait for an invocation.
+    fn tell(&self, id: InvocationId, end: &End) {
+        let waiters = self.lock().waiters.remove(&id).unwrap_or_default();
+        for waiter in waiters {
+            let _ = waiter.send(end.clone());
+        }
+        self.invoker.tell(Some(id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock()
+    }
+}
+
+impl Books {
+    /// Whether a client waits for an invocation.
+    fn is_waited_for(&self, id: InvocationId) -> bool {
+        self.waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+    }
+}
+
+fn is_open(record: &InvocationRecord) -> bool {
+    matches!(record.outcome.as_str(), state::QUEUED | state::RUNNING)
+}
+
+/// Unix milliseconds.
+fn now() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

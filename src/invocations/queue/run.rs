@@ -1,0 +1,279 @@
+//! Runs invocations that are on disk: in the background by turns, or at once where a client waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::error::Hindrance;
+use super::order::Entry;
+use super::{Books, Deferred, End, now};
+use crate::docker::{Cause, Failure, retry};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, invocation::state};
+use crate::invocations::input::Input;
+use crate::invocations::invoke::InvokeError;
+use crate::sandbox::pool::AcquireError;
+
+/// A failure that may be the function's own counts as the function's after this number of tries.
+const MAX_TRIES: u32 = 6;
+
+/// An invocation that had its turn, or the reason why the invocation can't begin for now.
+type Begun = Result<(), Hindrance>;
+
+impl Deferred {
+    /// Runs queued invocations until the service stops.
+    pub async fn run(self: Arc<Self>) {
+        while let Some(permit) = self.next_permit().await {
+            if !self.start_next(permit).await {
+                return;
+            }
+        }
+    }
+
+    async fn next_permit(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+        }
+    }
+
+    /// Waits for Docker and for the next invocation's turn. False when the service stops.
+    async fn start_next(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                () = self.health.wait() => {}
+            }
+            // Registered before the look into the queue, so that no notification is lost between the two.
+            let pressed = self.pressed.notified();
+            let due = {
+                let mut books = self.lock();
+                if let Some(entry) = books.waiting.pop(Instant::now()) {
+                    self.start(&mut books, entry, Some(permit));
+                    return true;
+                }
+                books.waiting.next_due()
+            };
+            let due = async {
+                match due {
+                    Some(due) => time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = pressed => {}
+                () = due => {}
+                () = self.stop.cancelled() => return false,
+            }
+        }
+    }
+
+    /// Runs an invocation in a task of its own: in the background with a permit, before all of the background without.
+    pub(super) fn start(self: &Arc<Self>, books: &mut Books, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
+        let token = self.end.child_token();
+        books.running.insert(entry.id, token.clone());
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move { this.execute_until(entry, permit, &token).await });
+    }
+
+    async fn execute_until(
+        self: &Arc<Self>,
+        entry: Entry,
+        permit: Option<OwnedSemaphorePermit>,
+        token: &CancellationToken,
+    ) {
+        let (began_at, is_background) = (Instant::now(), permit.is_some());
+        let begun = tokio::select! {
+            begun = self.execute_now(entry, is_background) => begun,
+            // The container goes with the dropped future. The outcome was written down by the cancellation, or by the end.
+            () = token.cancelled() => Ok(()),
+        };
+        // Other invocations have their turn while the cause is looked into.
+        drop(permit);
+        let settled = async {
+            match begun {
+                Ok(()) => {
+                    self.free(entry.function);
+                    self.settle(entry, None, &Ok(()));
+                }
+                // A client may have come meanwhile that waits for this invocation.
+                Err(hindrance) if is_background && !self.lock().is_waited_for(entry.id) => {
+                    self.put_off(entry, &hindrance, began_at).await
+                }
+                Err(hindrance) => self.take_back(entry, hindrance).await,
+            }
+        };
+        tokio::select! {
+            () = settled => {}
+            // The row on disk stays as it was.
+            () = self.end.cancelled() => {}
+        }
+        self.ended.send_replace(());
+    }
+
+    async fn execute_now(&self, Entry { id, function, .. }: Entry, is_background: bool) -> Begun {
+        // The input stays on disk while the invocation waits for an instance.
+        let ready = self.invoker.prepare(function, None, is_background).await?;
+        let (record, input) = match self.load(id).await {
+            Ok(Some((record, Some(input)))) => (record, input),
+            other => {
+                ready.release();
+                if other?.is_some() {
+                    self.give_up(id, "its input can't be read".to_owned()).await;
+                }
+                return Ok(());
+            }
+        };
+        if let Err(error) = ready.check(&input) {
+            ready.release();
+            return Err(InvokeError::from(error).into());
+        }
+        let running = self.invoker.begin(id);
+        let mut record = ready.begin(record);
+        record.outcome = state::RUNNING.to_owned();
+        let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
+        record.queued = Some(Duration::from_millis(since));
+        let written = self.store.update_invocation(&record, state::QUEUED).await;
+        if !matches!(written, Ok(true)) {
+            // The instance is free for synchronous executions, which need no disk.
+            ready.release();
+            return written.map(drop).map_err(|error| Arc::new(error).into());
+        }
+        self.free(function);
+        let invocation = self.invoker.run(ready, id, input, running.output()).await;
+        let queued = record.queued;
+        invocation.complete(&mut record, |output| output);
+        record.queued = queued;
+        self.write(&record, state::RUNNING).await;
+        Ok(())
+    }
+
+    /// An invocation that is to begin, and the only copy of its input, where that can be read. None where nothing is to begin.
+    async fn load(&self, id: InvocationId) -> Result<Option<(InvocationRecord, Option<Input>)>, Hindrance> {
+        let mut record = match self.store.invocation(id).await.map_err(Arc::new)? {
+            Some(record) if record.outcome == state::QUEUED => record,
+            // The invocation was cancelled, or went with its function.
+            Some(_) | None => return Ok(None),
+        };
+        let json = std::mem::take(&mut record.input);
+        let input = serde_json::from_slice(&json).ok().and_then(|object| Input::parse(object).ok());
+        Ok(Some((record, input)))
+    }
+
+    /// Has an invocation of the background wait again, or gives the invocation up.
+    async fn put_off(self: &Arc<Self>, entry: Entry, hindrance: &Hindrance, began_at: Instant) {
+        tracing::debug!(invocation.id = %entry.id, error = %hindrance, "an accepted execution can't begin");
+        let failure = match Failure::from(hindrance) {
+            // A doubt counts only where Docker answered all the while and answers after the failure.
+            Failure::Suspect => tokio::select! {
+                had_trouble = self.health.had_trouble_since(began_at) => Failure::Suspect.given(had_trouble),
+                () = self.stop.cancelled() => Failure::Abandoned,
+            },
+            failure => failure,
+        };
+        let tries = entry.tries + u32::from(failure == Failure::Suspect);
+        match failure {
+            // The row stays queued for the next start, or went with its function.
+            Failure::Abandoned => self.settle(entry, None, &Ok(())),
+            Failure::Transient(Cause::Load) => self.settle(entry, Some(pause(0)), &Ok(())),
+            Failure::Transient(_) => {
+                if self.lock().waiting.hold(entry, Instant::now()) {
+                    self.begins.fail(hindrance);
+                }
+                self.settle(entry, Some(Duration::ZERO), &Ok(()));
+            }
+            Failure::Suspect if tries < MAX_TRIES => {
+                self.free(entry.function);
+                let wait = pause(tries);
+                let retry_at = now().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                if let Err(error) = self.store.retry_invocation(entry.id, tries, retry_at).await {
+                    tracing::debug!(invocation.id = %entry.id, %error, "a try of an execution is not written down");
+                }
+                self.settle(Entry { tries, ..entry }, Some(wait), &Ok(()));
+            }
+            Failure::Suspect | Failure::Permanent => {
+                self.free(entry.function);
+                self.give_up(entry.id, format!("{:#}", anyhow::Error::from(hindrance.clone()))).await;
+                self.settle(entry, None, &Ok(()));
+            }
+        }
+    }
+
+    /// Takes an invocation back that a client waits for. An invocation whose clients have left, or that was promised, goes on in the
+    /// background.
+    async fn take_back(self: &Arc<Self>, entry: Entry, hindrance: Hindrance) {
+        let _settling = self.settling.lock().await;
+        let is_refused = matches!(hindrance, Hindrance::Invoke(InvokeError::Acquire(AcquireError::QueueFull { .. })));
+        let goes_on = !self.lock().is_waited_for(entry.id) && !is_refused && self.waiting() < self.limit;
+        let (goes_on, end) = match goes_on {
+            true => (true, Err(hindrance)),
+            false => match self.store.take_back_invocation(entry.id).await {
+                Ok(is_taken_back) => (!is_taken_back, Err(hindrance)),
+                Err(error) => (true, Err(Hindrance::Store(Arc::new(error)))),
+            },
+        };
+        self.settle(entry, goes_on.then_some(Duration::ZERO), &end);
+    }
+
+    /// Ends a try: the invocation waits again for this time, or is done with.
+    fn settle(self: &Arc<Self>, entry: Entry, wait: Option<Duration>, end: &End) {
+        let mut books = self.lock();
+        books.running.remove(&entry.id);
+        match wait {
+            // A client has come meanwhile, and waits no longer than QUEUE_TIMEOUT.
+            Some(_) if end.is_ok() && books.is_waited_for(entry.id) => self.start(&mut books, entry, None),
+            Some(Duration::ZERO) => books.waiting.push(entry),
+            Some(wait) => books.waiting.push_later(entry, Instant::now() + wait),
+            None => {}
+        }
+        let is_over = books.waiting.end_try(entry);
+        drop(books);
+        if is_over {
+            self.begins.recover(true);
+        }
+        if wait.is_none() || end.is_err() {
+            self.tell(entry.id, end);
+        }
+        self.pressed.notify_one();
+    }
+
+    /// Lets a function's invocations go on after trouble.
+    pub(super) fn free(&self, function: FunctionId) {
+        if self.lock().waiting.free(function) {
+            self.begins.recover(true);
+            self.pressed.notify_one();
+        }
+    }
+
+    async fn give_up(&self, id: InvocationId, error: String) {
+        tracing::error!(invocation.id = %id, error, "an accepted execution could not be begun");
+        let mut retry = self.writes.begin();
+        let record = loop {
+            match self.store.invocation(id).await {
+                Ok(Some(record)) => break record,
+                Ok(None) => return retry.done(),
+                Err(error) => retry.failed(&error).await,
+            }
+        };
+        retry.done();
+        let failed = InvocationRecord { outcome: state::LOST.to_owned(), error: Some(error), ..record };
+        self.write(&failed, state::QUEUED).await;
+    }
+
+    async fn write(&self, record: &InvocationRecord, from: &str) {
+        let mut retry = self.writes.begin();
+        while let Err(error) = self.store.update_invocation(record, from).await {
+            retry.failed(&error).await;
+        }
+        retry.done();
+    }
+}
+
+/// The pause before the next try of an invocation that was tried this often.
+fn pause(tries: u32) -> Duration {
+    retry::pauses().nth(tries.saturating_sub(1) as usize).unwrap_or_default()
+}

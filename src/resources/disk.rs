@@ -1,0 +1,87 @@
+//! Whether there is room on the disks that a submit writes to.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use thiserror::Error;
+
+use crate::docker::platform::Platform;
+use crate::docker::{Cause, Docker, DockerError, Failure};
+
+/// Knows the disks that a submit writes to.
+#[derive(Debug)]
+pub struct DiskSpace {
+    docker_dir: OnceLock<PathBuf>,
+    platform: Arc<Platform>,
+    floor: u64,
+}
+
+impl DiskSpace {
+    /// Submits are taken while `floor` bytes are free.
+    pub fn new(platform: Arc<Platform>, floor: u64) -> Arc<Self> {
+        Arc::new(Self { docker_dir: OnceLock::new(), platform, floor })
+    }
+
+    /// Finds out where Docker keeps its images. Until that is known its disk is not looked at.
+    pub async fn find_docker(&self, docker: &Docker) -> Result<(), DockerError> {
+        let folder = docker.root_dir().await?;
+        self.docker_dir.get_or_init(|| folder);
+        Ok(())
+    }
+
+    /// Whether there is more than the floor on each disk.
+    pub async fn check(&self) -> Result<(), LowDisk> {
+        let mut folders = vec![
+            ("DATA_DIR", self.platform.data_dir().to_owned()),
+            ("TEMP_DIR_BASE", self.platform.temp_dir().to_owned()),
+        ];
+        folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));
+        let floor = self.floor;
+        // A disk of the network may keep whoever looks at it waiting.
+        tokio::task::spawn_blocking(move || check(&folders, floor)).await.unwrap_or(Ok(()))
+    }
+}
+
+/// A disk has less room than it must keep.
+#[derive(Debug, Error)]
+#[error(
+    "the disk of {place} has {free} bytes free, less than the {floor} that are kept (MIN_FREE_DISK); make room and try again"
+)]
+pub struct LowDisk {
+    /// The variable that names the folder, or Docker's own.
+    pub place: &'static str,
+    /// Free bytes.
+    pub free: u64,
+    /// The floor in bytes.
+    pub floor: u64,
+}
+
+/// Fails when one of the folders, each given with its name for people, has less room than `floor` bytes.
+fn check(folders: &[(&'static str, PathBuf)], floor: u64) -> Result<(), LowDisk> {
+    for (place, folder) in folders {
+        // One that is not on this machine, as Docker's may be, is not ours to judge.
+        let Ok(free) = free(folder) else { continue };
+        if free < floor {
+            return Err(LowDisk { place, free, floor });
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes a user may still write to the disk of a file or folder.
+pub fn free(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether an error means that a disk, or a user's share of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        Self::Transient(if is_full(error) { Cause::Disk } else { Cause::Service })
+    }
+}

@@ -1,0 +1,102 @@
+//! The right to run one invocation on an instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::state::{Key, Phase};
+use crate::functions::Revision;
+use crate::sandbox::instance::{After, End, Instance};
+use crate::sandbox::output::Output;
+use crate::sandbox::protocol::Request;
+
+/// How an execution came by its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It was there.
+    Warm,
+    /// It was started for it.
+    Cold,
+}
+
+impl Start {
+    /// The contract's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+/// An instance, leased for one invocation. Dropped, it is ended: what may be half-way through something is not used again.
+#[must_use]
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    revision: Revision,
+    key: Key,
+    instance: Option<Instance>,
+    start: Start,
+    /// Its end is the instance's end.
+    armed: bool,
+}
+
+impl Lease {
+    pub(super) fn new(shared: Arc<Shared>, revision: Revision, key: Key, instance: Instance, start: Start) -> Self {
+        Self { shared, revision, key, instance: Some(instance), start, armed: true }
+    }
+
+    /// How it was come by.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Gives the instance back unused.
+    pub fn release(mut self) {
+        let instance = self.instance.take().expect("a lease has its instance until it is used");
+        self.give_back(instance);
+    }
+
+    /// Runs the function once, and gives the instance back once it is clean. When it ended by timeout or out
+    /// of memory, the container is gone as this returns.
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> End {
+        let instance = self.instance.take().expect("a lease has its instance until it is used");
+        let (end, after) = instance.invoke(request, limit, output).await;
+        match after {
+            After::Clean(instance) => self.give_back(instance),
+            After::Unclean(unclean) => {
+                let tasks = self.shared.tasks.clone();
+                tasks.spawn(async move {
+                    match unclean.ready().await {
+                        Ok(instance) => self.give_back(instance),
+                        Err(error) => {
+                            tracing::info!(%error, "an instance was not clean after an invocation and is ended")
+                        }
+                    }
+                });
+            }
+            After::Ended => {}
+        }
+        end
+    }
+
+    /// The instance; its slot is the caller's to look after.
+    pub(super) fn into_instance(mut self) -> Instance {
+        self.armed = false;
+        self.instance.take().expect("a lease has its instance until it is used")
+    }
+
+    fn give_back(mut self, instance: Instance) {
+        self.armed = false;
+        self.shared.offer(self.revision, self.key, instance, Start::Warm);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.lock().set_phase(self.key, Phase::Ending);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Decides, from a snapshot and nothing else, which containers to start and which to end. Pure.
+
+use std::time::Duration;
+
+/// What a start costs, roughly: to wait less than this for an instance to be set free is better than to start another.
+pub(super) const START_COST: Duration = Duration::from_millis(250);
+/// A queue that has not been empty for this long is no burst: it deserves another instance.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// An instance that has been idle for less than this is in use: its function's next request may be on its way.
+pub(super) const IN_USE: Duration = Duration::from_secs(1);
+
+/// One function's instances and those who wait for one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Demand<K> {
+    pub(super) function: K,
+    /// Callers without an instance.
+    pub(super) waiting: usize,
+    /// Some of them are waited for by clients.
+    pub(super) is_urgent: bool,
+    /// How long the first of them has waited.
+    pub(super) oldest_wait: Duration,
+    /// How long there have been waiters without a break, or since the last start on that account.
+    pub(super) pressed_for: Duration,
+    /// Instances that come up.
+    pub(super) starting: usize,
+    /// Instances that run an invocation.
+    pub(super) busy: usize,
+    /// Instances that wait.
+    pub(super) idle: usize,
+    /// For how long the one has waited that has waited longest.
+    pub(super) oldest_idle: Duration,
+    /// How long an invocation takes, from experience or from the ones under way.
+    pub(super) service_time: Duration,
+}
+
+impl<K> Demand<K> {
+    fn live(&self) -> usize {
+        self.starting + self.busy + self.idle
+    }
+
+    /// How many more instances this function should have, were there room.
+    pub(super) fn wanted(&self) -> usize {
+        let uncovered = self.waiting.saturating_sub(self.starting);
+        if uncovered == 0 {
+            return 0;
+        }
+        if self.live() == 0 {
+            // Those who wait share it; if invocations turn out long, the next look starts more.
+            return 1;
+        }
+        let instances = u32::try_from(self.busy + self.idle).unwrap_or(u32::MAX).max(1);
+        let drained_in = self.service_time.saturating_mul(u32::try_from(uncovered).unwrap_or(u32::MAX)) / instances;
+        if drained_in > START_COST {
+            uncovered
+        } else {
+            usize::from(self.pressed_for >= PATIENCE && self.starting == 0)
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step<K> {
+    /// Start an instance of this function: there is room.
+    Start(K),
+    /// End this function's longest idle instance, to make room.
+    Evict(K),
+}
+
+/// The next step, if any. `free` slots can be used now, `ending` ones soon.
+pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
+    let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
+    // What clients wait for comes first, then who has least, and among those who has waited longest.
+    let first =
+        wanting.min_by_key(|demand| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
+    if free > 0 {
+        return Some(Step::Start(first.function));
+    }
+    let wanted: usize = demands.iter().map(Demand::wanted).sum();
+    if wanted <= ending {
+        return None;
+    }
+    // Whoever has waiters and idle instances at once is about to bring them together.
+    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
+    if first.live() > 0 {
+        // To have more is no reason to take what another uses again and again.
+        evictable.retain(|demand| demand.oldest_idle >= IN_USE);
+    }
+    let evictable = evictable.into_iter();
+    evictable.max_by_key(|demand| demand.oldest_idle).map(|demand| Step::Evict(demand.function))
+}
+
+/// Whether an instance that is set free should end, to make room for a function that has less than its share.
+pub(super) fn should_yield<K: Copy + PartialEq>(
+    demands: &[Demand<K>],
+    own: K,
+    limit: usize,
+    free: usize,
+    ending: usize,
+) -> bool {
+    let Some(mine) = demands.iter().find(|demand| demand.function == own) else { return false };
+    let active = demands.iter().filter(|demand| demand.waiting > 0 || demand.busy > 0 || demand.starting > 0).count();
+    let share = limit / active.max(1);
+    let is_background = mine.waiting > 0 && !mine.is_urgent;
+    let starved = demands.iter().filter(|demand| {
+        let comes_before = demand.is_urgent && is_background;
+        let is_behind =
+            demand.live() == 0 || (demand.live() < share && (demand.is_urgent || !mine.is_urgent)) || comes_before;
+        // With more functions than containers they take turns, in the order in which they asked.
+        let order = (demand.is_urgent, demand.oldest_wait).cmp(&(mine.is_urgent, mine.oldest_wait));
+        let is_first = share > 0 || mine.waiting == 0 || order.is_gt();
+        // What nobody waits for keeps one instance, so that it goes on.
+        let kept = if comes_before { share.min(1) } else { share };
+        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > kept
+    });
+    starved.count() > free + ending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(function: char) -> Demand<char> {
+        Demand { function, ..Demand::default() }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn first_requests_share_one_start() {
+        let cold = Demand { waiting: 8, ..demand('a') };
+        assert_eq!(cold.wanted(), 1);
+        assert_eq!(Demand { starting: 1, ..cold }.wanted(), 0);
+    }
+
+    #[test]
+    fn a_burst_on_a_short_function_starts_nothing() {
+        let burst = Demand { waiting: 32, busy: 1, service_time: MS, pressed_for: 30 * MS, ..demand('a') };
+        assert_eq!(burst.wanted(), 0);
+        assert_eq!(Demand { pressed_for: PATIENCE, ..burst.clone() }.wanted(), 1);
+        assert_eq!(Demand { pressed_for: PATIENCE, starting: 1, ..burst }.wanted(), 0);
+    }
+
+    #[test]
+    fn a_long_function_gets_an_instance_for_each_who_waits() {
+        let long = Demand { waiting: 5, busy: 1, service_time: Duration::from_secs(1), ..demand('a') };
+        assert_eq!(long.wanted(), 5);
+        assert_eq!(Demand { starting: 3, ..long }.wanted(), 2);
+    }
+
+    #[test]
+    fn room_is_made_of_the_longest_idle() {
+        let wanting = Demand { waiting: 1, ..demand('a') };
+        let recent = Demand { idle: 2, oldest_idle: MS, ..demand('b') };
+        let old = Demand { idle: 1, oldest_idle: 9 * MS, ..demand('c') };
+        let demands = [wanting, recent, old];
+        assert_eq!(next(&demands, 1, 0), Some(Step::Start('a')));
+        assert_eq!(next(&demands, 0, 0), Some(Step::Evict('c')));
+        assert_eq!(next(&demands, 0, 1), None);
+        assert_eq!(next(&demands[1..], 1, 0), None);
+    }
+
+    #[test]
+    fn an_instance_in_use_makes_room_only_for_who_has_none() {
+        let loaded = Demand { waiting: 30, busy: 9, service_time: 20 * MS, pressed_for: PATIENCE, ..demand('a') };
+        let in_use = Demand { idle: 1, oldest_idle: 5 * MS, ..demand('b') };
+        assert_eq!(next(&[loaded.clone(), in_use.clone()], 0, 0), None);
+        let unused = Demand { oldest_idle: IN_USE, ..in_use.clone() };
+        assert_eq!(next(&[loaded, unused], 0, 0), Some(Step::Evict('b')));
+        let new = Demand { waiting: 1, ..demand('c') };
+        assert_eq!(next(&[new, in_use], 0, 0), Some(Step::Evict('b')));
+    }
+
+    #[test]
+    fn who_has_least_is_first() {
+        let second = Duration::from_secs(1);
+        let rich = Demand { waiting: 5, busy: 3, service_time: second, oldest_wait: 9 * MS, ..demand('a') };
+        let late = Demand { waiting: 1, oldest_wait: MS, ..demand('b') };
+        let early = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('c') };
+        assert_eq!(next(&[rich, late, early], 1, 0), Some(Step::Start('c')));
+    }
+
+    #[test]
+    fn who_has_more_than_a_share_gives_way() {
+        let loaded = Demand { waiting: 50, busy: 10, service_time: MS, oldest_wait: 40 * MS, ..demand('a') };
+        let starved = Demand { waiting: 1, oldest_wait: MS, ..demand('b') };
+        let demands = [loaded.clone(), starved.clone()];
+        assert!(should_yield(&demands, 'a', 10, 0, 0));
+        assert!(!should_yield(&demands, 'a', 10, 0, 1), "one ends already");
+        assert!(!should_yield(&demands, 'a', 10, 1, 0), "there is room");
+        assert!(!should_yield(&[loaded.clone(), demand('b')], 'a', 10, 0, 0), "nobody else wants anything");
+        let served = Demand { busy: 5, service_time: Duration::from_secs(1), ..starved };
+        assert!(!should_yield(&[Demand { busy: 5, ..loaded }, served], 'a', 10, 0, 0), "both have their share");
+    }
+
+    #[test]
+    fn with_more_functions_than_containers_they_take_turns() {
+        let mine = Demand { waiting: 3, busy: 1, oldest_wait: 5 * MS, ..demand('a') };
+        let earlier = Demand { waiting: 1, oldest_wait: 6 * MS, ..demand('b') };
+        let later = Demand { waiting: 1, oldest_wait: 4 * MS, ..demand('b') };
+        assert!(should_yield(&[mine.clone(), earlier], 'a', 1, 0, 0));
+        assert!(!should_yield(&[mine, later], 'a', 1, 0, 0));
+    }
+
+    #[test]
+    fn what_clients_wait_for_comes_before_what_nobody_waits_for() {
+        let second = Duration::from_secs(1);
+        let background = Demand { waiting: 5, busy: 5, service_time: second, oldest_wait: second, ..demand('a') };
+        let urgent =
+            Demand { waiting: 2, is_urgent: true, busy: 5, service_time: second, oldest_wait: MS, ..demand('b') };
+        let demands = [background.clone(), urgent.clone()];
+        assert_eq!(next(&demands, 1, 0), Some(Step::Start('b')));
+        assert!(should_yield(&demands, 'a', 10, 0, 0));
+        assert!(!should_yield(&demands, 'b', 10, 0, 0));
+        let last = Demand { busy: 1, ..background.clone() };
+        assert!(!should_yield(&[last.clone(), urgent.clone()], 'a', 10, 0, 0), "it keeps one");
+        assert!(should_yield(&[last, urgent.clone()], 'a', 1, 0, 0), "but takes turns for the only one");
+        let none = Demand { busy: 0, ..background };
+        let loaded = Demand { busy: 10, ..urgent };
+        assert!(should_yield(&[none.clone(), loaded.clone()], 'b', 10, 0, 0), "it gets one");
+        assert!(
+            !should_yield(&[Demand { busy: 1, ..none }, Demand { busy: 9, ..loaded }], 'b', 10, 0, 0),
+            "but no more"
+        );
+    }
+}

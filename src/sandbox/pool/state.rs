@@ -1,0 +1,392 @@
+//! Who has which slot, who waits, who is idle. Synchronous; knows no Docker.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::lease::Lease;
+use super::policy::{self, Demand, Step};
+use super::uids::Uids;
+use crate::domain::FunctionId;
+use crate::functions::{Function, Revision};
+use crate::sandbox::instance::{Instance, StartError};
+
+/// Names a slot while it is taken.
+pub(super) type Key = u64;
+
+/// Where a waiter's lease, or the reason why there is none, is sent.
+pub(super) type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
+
+/// What the holder of a slot is at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    Starting,
+    Idle,
+    Busy(Instant),
+    Ending,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) closed: bool,
+    limit: usize,
+    slots: HashMap<Key, (Revision, Phase)>,
+    uids: Uids,
+    queues: HashMap<Revision, Queue>,
+    waiting: usize,
+    spares: usize,
+    next_number: u64,
+}
+
+/// What there is of one function.
+#[derive(Debug)]
+struct Queue {
+    function: Arc<Function>,
+    /// Those in the background last.
+    waiters: VecDeque<Waiter>,
+    /// The one that has waited longest first.
+    idle: VecDeque<(Key, Instance, Instant)>,
+    /// Since when there have been waiters without a break, or a start on that account.
+    pressed_since: Option<Instant>,
+    service_time: Duration,
+    wants_spare: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    since: Instant,
+    is_background: bool,
+    grant: Grant,
+}
+
+impl State {
+    /// Each slot gets one of these users.
+    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
+        let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
+        Self { closed: false, limit, slots, uids, queues, waiting: 0, spares: 0, next_number: 0 }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// How many slots are at what.
+    pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
+        let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
+        for (_, phase) in self.slots.values() {
+            let at = match phase {
+                Phase::Starting => 0,
+                Phase::Idle => 1,
+                Phase::Busy(_) => 2,
+                Phase::Ending => 3,
+            };
+            phases[at].1 += 1;
+        }
+        phases
+    }
+
+    /// How many slots of each function are starting, idle and busy.
+    pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
+        let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
+        for (revision, phase) in self.slots.values() {
+            let at = match phase {
+                Phase::Starting => 0,
+                Phase::Idle => 1,
+                Phase::Busy(_) => 2,
+                Phase::Ending => continue,
+            };
+            counts.entry(revision.function).or_default()[at] += 1;
+        }
+        counts.into_iter().collect()
+    }
+
+    /// Waiters that clients wait for and that no instance which comes up is meant for.
+    pub(super) fn uncovered(&self) -> usize {
+        if self.waiting == 0 {
+            return 0;
+        }
+        let uncovered = |(&revision, queue): (&Revision, &Queue)| {
+            // Waiters in the background come last.
+            let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
+            urgent.saturating_sub(self.count(revision).starting)
+        };
+        self.queues.iter().map(uncovered).sum()
+    }
+
+    /// Makes room in the books for a function.
+    pub(super) fn know(&mut self, function: &Arc<Function>) {
+        self.queues.entry(function.revision).or_insert_with(|| Queue {
+            function: Arc::clone(function),
+            waiters: VecDeque::new(),
+            idle: VecDeque::new(),
+            pressed_since: None,
+            service_time: Duration::ZERO,
+            wants_spare: false,
+        });
+    }
+
+    pub(super) fn push_waiter(
+        &mut self,
+        function: &Arc<Function>,
+        (since, is_background): (Instant, bool),
+        grant: Grant,
+    ) -> u64 {
+        self.know(function);
+        self.next_number += 1;
+        let number = self.next_number;
+        let queue = self.queues.get_mut(&function.revision).expect("it was just made");
+        queue.pressed_since.get_or_insert_with(Instant::now);
+        let place = if is_background {
+            queue.waiters.len()
+        } else {
+            queue.waiters.partition_point(|waiter| !waiter.is_background)
+        };
+        queue.waiters.insert(place, Waiter { number, since, is_background, grant });
+        self.waiting += 1;
+        number
+    }
+
+    pub(super) fn remove_waiter(&mut self, revision: Revision, number: u64) {
+        let Some(queue) = self.queues.get_mut(&revision) else { return };
+        if let Some(at) = queue.waiters.iter().position(|waiter| waiter.number == number) {
+            queue.waiters.remove(at);
+            self.waiting -= 1;
+            queue.relieve();
+        }
+    }
+
+    pub(super) fn pop_waiter(&mut self, revision: Revision) -> Option<Grant> {
+        let queue = self.queues.get_mut(&revision)?;
+        let waiter = queue.waiters.pop_front()?;
+        self.waiting -= 1;
+        queue.relieve();
+        Some(waiter.grant)
+    }
+
+    /// Whether an instance comes up for this waiter.
+    pub(super) fn is_covered(&self, revision: Revision, number: u64) -> bool {
+        let position = self
+            .queues
+            .get(&revision)
+            .and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
+        // Not there any more: its lease is on its way.
+        position.is_none_or(|position| position < self.count(revision).starting)
+    }
+
+    /// All waiters of a function that has no instance left which could serve them.
+    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<Grant> {
+        let count = self.count(revision);
+        if count.starting + count.busy + count.idle > 0 {
+            return Vec::new();
+        }
+        self.take_waiters(revision)
+    }
+
+    /// All waiters of a function.
+    pub(super) fn take_waiters(&mut self, revision: Revision) -> Vec<Grant> {
+        std::iter::from_fn(|| self.pop_waiter(revision)).collect()
+    }
+
+    pub(super) fn has_idle(&self, revision: Revision) -> bool {
+        self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
+    }
+
+    /// The idle instance that was used last, now busy.
+    pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, Instance)> {
+        let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
+        self.set_phase(key, Phase::Busy(Instant::now()));
+        Some((key, instance))
+    }
+
+    pub(super) fn park(&mut self, key: Key, instance: Instance) {
+        self.set_phase(key, Phase::Idle);
+        let revision = self.slots[&key].0;
+        let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
+        queue.idle.push_back((key, instance, Instant::now()));
+    }
+
+    /// Ends a function's longest idle instance. To be dropped by the caller.
+    pub(super) fn evict(&mut self, revision: Revision) -> Option<Instance> {
+        let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_front()?;
+        self.set_phase(key, Phase::Ending);
+        Some(instance)
+    }
+
+    /// Ends all that have been idle for this long.
+    pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
+        let due = |queue: &Queue| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
+        let expired: Vec<Revision> =
+            self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
+        for revision in expired {
+            while self.queues.get(&revision).is_some_and(due) {
+                drop(self.evict(revision));
+            }
+        }
+        self.forget_unused();
+    }
+
+    pub(super) fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
+        self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
+    }
+
+    /// Takes a slot, and a user of its own, for a new instance.
+    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
+        let queue = self.queues.get_mut(&revision)?;
+        let function = Arc::clone(&queue.function);
+        if queue.pressed_since.is_some() {
+            queue.pressed_since = Some(Instant::now());
+        }
+        self.next_number += 1;
+        self.slots.insert(self.next_number, (revision, Phase::Starting));
+        Some((self.next_number, self.uids.take(self.next_number), function))
+    }
+
+    /// Notes what the holder of a slot is at; a slot that is free already stays so.
+    pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
+        let Some((revision, current)) = self.slots.get_mut(&key) else { return };
+        if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
+            && let Some(queue) = self.queues.get_mut(revision)
+        {
+            // Weighs the last few: functions change their ways with their input.
+            queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
+        }
+        *current = phase;
+    }
+
+    /// The container is gone.
+    pub(super) fn free(&mut self, key: Key) {
+        self.slots.remove(&key);
+        self.uids.give_back(key);
+    }
+
+    /// Whether instances of this function may live on.
+    pub(super) fn keeps(&self, revision: Revision) -> bool {
+        !self.closed && self.queues.get(&revision).is_some_and(|queue| !queue.function.is_retired())
+    }
+
+    /// Forgets a function. Its idle instances end as the caller drops them, its waiters learn that they wait in vain.
+    pub(super) fn retire(&mut self, revision: Revision) -> Vec<Instance> {
+        let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
+        self.waiting -= queue.waiters.len();
+        self.spares -= usize::from(queue.wants_spare);
+        for (key, ..) in &queue.idle {
+            self.set_phase(*key, Phase::Ending);
+        }
+        queue.idle.into_iter().map(|(_, instance, _)| instance).collect()
+    }
+
+    /// Forgets all functions; nothing is handed out any more.
+    pub(super) fn close(&mut self) -> Vec<Instance> {
+        self.closed = true;
+        let ids: Vec<Revision> = self.queues.keys().copied().collect();
+        ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
+    }
+
+    /// Asks for an instance that nobody waits for, to be started when there is room and the function has no idle one.
+    pub(super) fn want_spare(&mut self, revision: Revision) {
+        if let Some(queue) = self.queues.get_mut(&revision)
+            && !queue.wants_spare
+        {
+            queue.wants_spare = true;
+            self.spares += 1;
+        }
+    }
+
+    /// The policy's next step.
+    pub(super) fn next_step(&mut self) -> Option<Step<Revision>> {
+        if self.waiting > 0 {
+            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.slots.len()), self.ending());
+            if step.is_some() {
+                return step;
+            }
+        }
+        if self.spares == 0 || self.slots.len() >= self.limit {
+            return None;
+        }
+        let revision = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
+        let count = self.count(revision);
+        self.queues.get_mut(&revision)?.wants_spare = false;
+        self.spares -= 1;
+        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step() }
+    }
+
+    pub(super) fn should_yield(&self, revision: Revision) -> bool {
+        let own = self.queues.get(&revision).map_or(0, |queue| queue.waiters.len());
+        // The common case, without a look at everyone.
+        if self.waiting == own {
+            return false;
+        }
+        let free = self.limit.saturating_sub(self.slots.len());
+        policy::should_yield(&self.demands(), revision, self.limit, free, self.ending())
+    }
+
+    fn ending(&self) -> usize {
+        self.slots.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
+    }
+
+    fn count(&self, revision: Revision) -> Count {
+        let mut count = Count::default();
+        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == revision) {
+            match phase {
+                Phase::Starting => count.starting += 1,
+                Phase::Idle => count.idle += 1,
+                Phase::Busy(since) => {
+                    count.busy += 1;
+                    count.longest = count.longest.max(since.elapsed());
+                }
+                Phase::Ending => {}
+            }
+        }
+        count
+    }
+
+    fn demands(&self) -> Vec<Demand<Revision>> {
+        let now = Instant::now();
+        let demand = |(&revision, queue): (&Revision, &Queue)| {
+            let count = self.count(revision);
+            let since = |instant: Instant| now.saturating_duration_since(instant);
+            Demand {
+                function: revision,
+                waiting: queue.waiters.len(),
+                is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
+                oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
+                pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
+                starting: count.starting,
+                busy: count.busy,
+                idle: count.idle,
+                oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
+                service_time: queue.service_time.max(count.longest),
+            }
+        };
+        self.queues.iter().map(demand).collect()
+    }
+
+    /// Drops the books of functions that have nothing here.
+    fn forget_unused(&mut self) {
+        let used: std::collections::HashSet<Revision> = self.slots.values().map(|&(revision, _)| revision).collect();
+        self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
+    }
+}
+
+impl Queue {
+    fn relieve(&mut self) {
+        if self.waiters.is_empty() {
+            self.pressed_since = None;
+        }
+    }
+}
+
+/// A function's slots by phase.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    starting: usize,
+    busy: usize,
+    idle: usize,
+    /// How long the invocation has run that has run longest.
+    longest: Duration,
+}

@@ -1,0 +1,67 @@
+//! Which container has which user, so that none shares with another what the kernel counts by user.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use uuid::Uuid;
+
+use super::state::Key;
+
+/// Hands out the users of a range, each to one slot at a time: the one that was handed out longest ago first.
+#[derive(Debug)]
+pub(super) struct Uids {
+    range: RangeInclusive<u32>,
+    next: u32,
+    held: HashMap<Key, u32>,
+}
+
+impl Uids {
+    /// Begins anywhere in the range: what a crashed run has left, or another platform's, is most likely elsewhere.
+    pub(super) fn new(range: RangeInclusive<u32>) -> Self {
+        let length = u128::from(range.end() - range.start()) + 1;
+        let next = range.start() + u32::try_from(Uuid::new_v4().as_u128() % length).expect("the range is one of u32");
+        Self { range, next, held: HashMap::new() }
+    }
+
+    /// A user that no other slot has.
+    pub(super) fn take(&mut self, key: Key) -> u32 {
+        debug_assert!(
+            self.held.len() <= (self.range.end() - self.range.start()) as usize,
+            "the range has room for all slots"
+        );
+        loop {
+            let uid = self.next;
+            self.next = if uid == *self.range.end() { *self.range.start() } else { uid + 1 };
+            if !self.held.values().any(|&held| held == uid) {
+                self.held.insert(key, uid);
+                return uid;
+            }
+        }
+    }
+
+    /// Its container is gone.
+    pub(super) fn give_back(&mut self, key: Key) {
+        self.held.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_slots_have_one_user_and_the_longest_unused_comes_first() {
+        let mut uids = Uids::new(70_000..=70_003);
+        let first: Vec<u32> = (0..3).map(|key| uids.take(key)).collect();
+        uids.give_back(1);
+        // The one that nobody has had yet, then the one that is free again.
+        let fourth = uids.take(3);
+        assert!(!first.contains(&fourth));
+        assert_eq!(uids.take(4), first[1]);
+        uids.give_back(0);
+        assert_eq!(uids.take(5), first[0]);
+        let mut all: Vec<u32> = uids.held.values().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, [70_000, 70_001, 70_002, 70_003]);
+    }
+}

@@ -1,0 +1,205 @@
+//! What Prometheus can scrape: counters and histograms are kept where things happen, gauges are read when somebody asks.
+//!
+//! Names follow <https://prometheus.io/docs/practices/naming/>. The labels are few: outcomes, states, routes, docker's commands,
+//! and functions, of which only the first 500 have a series of their own.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use parking_lot::Mutex;
+
+use crate::domain::FunctionId;
+
+/// So many functions have a series of their own until the next start; the others share one.
+const MAX_FUNCTIONS: usize = 500;
+/// The function of those that share a series.
+const OTHER: &str = "other";
+
+const INVOCATIONS: &str = "youtube_serverless_invocations_total";
+const DURATION: &str = "youtube_serverless_invocation_duration_seconds";
+const QUEUE_WAIT: &str = "youtube_serverless_queue_wait_seconds";
+const COLD_STARTS: &str = "youtube_serverless_cold_starts_total";
+const INSTANCES: &str = "youtube_serverless_instances";
+const QUEUE_DEPTH: &str = "youtube_serverless_queue_depth";
+const FUNCTIONS: &str = "youtube_serverless_functions";
+const BUILDS: &str = "youtube_serverless_builds_total";
+const BUILD_DURATION: &str = "youtube_serverless_build_duration_seconds";
+const DOCKER_DURATION: &str = "youtube_serverless_docker_command_duration_seconds";
+const DOCKER_ERRORS: &str = "youtube_serverless_docker_command_errors_total";
+const REQUESTS: &str = "youtube_serverless_http_requests_total";
+
+/// From half a millisecond, which is what a fresh process takes, to the time limit.
+const EXECUTION_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
+/// From a look at an image to a build from nothing.
+const DOCKER_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+static RECORDER: OnceLock<Option<(PrometheusHandle, Collector)>> = OnceLock::new();
+static SEEN: Mutex<Option<HashSet<FunctionId>>> = Mutex::new(None);
+
+/// What is read when somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// Instances that come up, wait, run and go.
+    pub instances: [(&'static str, usize); 4],
+    /// Synchronous executions that wait for an instance.
+    pub waiting: usize,
+    /// Asynchronous executions that wait for their turn.
+    pub deferred: usize,
+    /// Functions there are.
+    pub functions: usize,
+}
+
+/// Begins to record. Once for a process; later calls do nothing.
+pub fn start() {
+    RECORDER.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &EXECUTION_BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full(QUEUE_WAIT.to_owned()), &EXECUTION_BUCKETS)
+            })
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DOCKER_BUCKETS)
+            });
+        let handle = match builder.map(PrometheusBuilder::install_recorder) {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(%error, "metrics are not recorded");
+                return None;
+            }
+        };
+        let process = Collector::default();
+        process.describe();
+        describe();
+        Some((handle, process))
+    });
+}
+
+/// Folds what was recorded into its buckets. To be called now and then, whether or not anybody asks: until then each sample is kept.
+pub fn upkeep() {
+    if let Some(Some((handle, _))) = RECORDER.get() {
+        handle.run_upkeep();
+    }
+}
+
+/// All of it in Prometheus' text format.
+pub fn render(gauges: Gauges) -> String {
+    for (state, count) in gauges.instances {
+        gauge!(INSTANCES, "state" => state).set(count as f64);
+    }
+    gauge!(QUEUE_DEPTH, "queue" => "synchronous").set(gauges.waiting as f64);
+    gauge!(QUEUE_DEPTH, "queue" => "asynchronous").set(gauges.deferred as f64);
+    gauge!(FUNCTIONS).set(gauges.functions as f64);
+    match RECORDER.get() {
+        Some(Some((handle, process))) => {
+            process.collect();
+            handle.run_upkeep();
+            handle.render()
+        }
+        Some(None) | None => String::new(),
+    }
+}
+
+/// Notes an invocation.
+pub fn invocation(function: FunctionId, outcome: &'static str, duration: Duration, queued: Duration, is_cold: bool) {
+    counter!(INVOCATIONS, "function" => series(function), "outcome" => outcome).increment(1);
+    histogram!(DURATION, "outcome" => outcome).record(duration);
+    histogram!(QUEUE_WAIT).record(queued);
+    if is_cold {
+        counter!(COLD_STARTS).increment(1);
+    }
+}
+
+/// Notes a build and what it came to: `built`, `failed`, `timeout`, `cancelled` or `error`.
+pub fn build(result: &'static str, duration: Duration) {
+    counter!(BUILDS, "result" => result).increment(1);
+    histogram!(BUILD_DURATION).record(duration);
+}
+
+/// Notes a docker command by its first word.
+pub fn docker_command(command: &'static str, duration: Duration, is_error: bool) {
+    histogram!(DOCKER_DURATION, "command" => command).record(duration);
+    if is_error {
+        counter!(DOCKER_ERRORS, "command" => command).increment(1);
+    }
+}
+
+/// Notes an answer.
+pub fn request(method: &str, route: &str, status: u16) {
+    let method = match method {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        _ => OTHER,
+    };
+    counter!(REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string()).increment(1);
+}
+
+fn series(function: FunctionId) -> String {
+    let mut seen = SEEN.lock();
+    let seen = seen.get_or_insert_default();
+    if seen.contains(&function) || seen.len() < MAX_FUNCTIONS {
+        seen.insert(function);
+        return function.to_string();
+    }
+    OTHER.to_owned()
+}
+
+fn describe() {
+    describe_counter!(INVOCATIONS, "Invocations that have ended, by function and outcome");
+    describe_histogram!(DURATION, Unit::Seconds, "How long invocations ran");
+    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "How long executions waited for an instance");
+    describe_counter!(COLD_STARTS, "Executions for which an instance was started");
+    describe_gauge!(INSTANCES, "Instances, by what they are at");
+    describe_gauge!(QUEUE_DEPTH, "Executions that wait");
+    describe_gauge!(FUNCTIONS, "Functions there are");
+    describe_counter!(BUILDS, "Builds of functions' images, by what they came to");
+    describe_histogram!(BUILD_DURATION, Unit::Seconds, "How long builds took");
+    describe_histogram!(DOCKER_DURATION, Unit::Seconds, "How long docker commands took");
+    describe_counter!(DOCKER_ERRORS, "Docker commands that failed");
+    describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_rendered_and_functions_are_bounded() {
+        start();
+        let function = FunctionId::random();
+        invocation(function, "ok", Duration::from_millis(2), Duration::from_micros(10), true);
+        for _ in 0..MAX_FUNCTIONS + 10 {
+            invocation(FunctionId::random(), "exit", Duration::ZERO, Duration::ZERO, false);
+        }
+        docker_command("rm", Duration::from_millis(30), true);
+        request("BREW", "/coffee", 405);
+        let gauges = Gauges {
+            instances: [("starting", 0), ("idle", 2), ("busy", 1), ("ending", 0)],
+            waiting: 3,
+            deferred: 4,
+            functions: 5,
+        };
+        let text = render(gauges);
+        for line in [
+            &format!("youtube_serverless_invocations_total{{function=\"{function}\",outcome=\"ok\"}} 1"),
+            "youtube_serverless_invocations_total{function=\"other\",outcome=\"exit\"} 11",
+            "youtube_serverless_invocation_duration_seconds_bucket{outcome=\"ok\",le=\"0.002\"} 1",
+            "youtube_serverless_instances{state=\"idle\"} 2",
+            "youtube_serverless_queue_depth{queue=\"asynchronous\"} 4",
+            "youtube_serverless_docker_command_errors_total{command=\"rm\"} 1",
+            "youtube_serverless_http_requests_total{method=\"other\",route=\"/coffee\",status=\"405\"} 1",
+            "# TYPE youtube_serverless_queue_wait_seconds histogram",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+    }
+}
