@@ -25,8 +25,8 @@ use crate::functions::images::Images;
 use crate::http;
 use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
-use crate::invocations::live::Live;
-use crate::invocations::queue::Deferred;
+use crate::invocations::live::RunningInvocations;
+use crate::invocations::queue::InvocationQueue;
 use crate::resources::budget::Budget;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
@@ -113,7 +113,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         );
     }
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
-    let live = Arc::new(Live::default());
+    let live = Arc::new(RunningInvocations::default());
     let invoker = Arc::new(Invoker::new(
         Arc::clone(&registry),
         Arc::clone(&images),
@@ -135,7 +135,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.clone(),
         end.clone(),
     );
-    let deferred = Deferred::new(
+    let deferred = InvocationQueue::new(
         (
             Arc::clone(&registry),
             Arc::clone(&invoker),
@@ -177,7 +177,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
     // Outlives all that executes.
     let ended = CancellationToken::new();
-    let keeper = tokio::spawn(Arc::clone(&history).keep(ended.clone()));
+    let keeper = tokio::spawn(Arc::clone(&history).run(ended.clone()));
     let settings = Arc::new(config.http.clone());
     let state = http::State {
         pool: pool.clone(),

@@ -274,7 +274,7 @@ impl Builder {
             // Its image begins with nothing.
             Language::Go => 0,
         };
-        let image = Image { id: image.id, size: image.size.saturating_sub(shared), is_there: true };
+        let image = Image { id: image.id, size: image.size.saturating_sub(shared), present: true };
         let warnings = hints::uncompiled(&log);
         Ok(Built { image, log, warnings })
     }

@@ -1,8 +1,8 @@
 //! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its images. How a
-//! function becomes another is in `revise`.
+//! function becomes another is in `change`.
 
+mod change;
 mod error;
-mod revise;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -29,7 +29,7 @@ use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::invoke::Invoker;
 use crate::resources::disk::{DiskSpace, LowDisk};
-use crate::resources::scratch::Fleeting;
+use crate::resources::scratch::Temporary;
 use crate::sandbox::pool::Pool;
 use crate::store::Store;
 use crate::{config, telemetry};
@@ -54,7 +54,7 @@ pub struct Deployer {
 #[derive(Debug)]
 pub struct Upload {
     /// The zip, in an unnamed file.
-    pub zip: Fleeting<File>,
+    pub zip: Temporary<File>,
     /// The function's name, when one was given.
     pub name: Option<FunctionName>,
     /// What a new function is called when none was.
@@ -74,7 +74,7 @@ pub struct Upload {
 struct Built {
     version: VersionRecord,
     /// Read into memory for the store only: an update may wait long for a container.
-    zip: Fleeting<File>,
+    zip: Temporary<File>,
     log: String,
     warnings: Vec<String>,
 }
@@ -142,7 +142,7 @@ impl Deployer {
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
-        let _held = self.images.hold(version);
+        let _held = self.images.pin(version);
         let built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
         drop(place);
         let created_at = built.version.created_at;
@@ -154,7 +154,7 @@ impl Deployer {
             executions,
             settings,
             version: version_record,
-            former: None,
+            previous: None,
             last_version: 1,
         };
         self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?;
@@ -173,7 +173,7 @@ impl Deployer {
         place: &Place,
         id: VersionId,
         name: &FunctionName,
-        (zip, zip_sha256): (Fleeting<File>, String),
+        (zip, zip_sha256): (Temporary<File>, String),
         (language, live): (Option<Language>, Option<LiveLog>),
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
@@ -270,7 +270,7 @@ impl Drop for Claim<'_> {
 }
 
 /// The SHA-256 of the zip, hexadecimal.
-async fn digest(zip: &mut Fleeting<File>) -> Result<String, DeployError> {
+async fn digest(zip: &mut Temporary<File>) -> Result<String, DeployError> {
     let digested = zip.with(|zip| {
         let mut hash = Sha256::new();
         zip.rewind()?;

@@ -5,6 +5,6 @@ pub mod images;
 mod registry;
 mod version;
 
-pub use function::{Function, Life, Revision};
+pub use function::{Function, FunctionShared, Revision};
 pub use registry::Registry;
 pub use version::Version;

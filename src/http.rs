@@ -3,6 +3,7 @@
 mod body;
 mod connection;
 mod console;
+mod cross_site;
 mod events;
 mod exchange;
 mod execute;
@@ -18,7 +19,6 @@ mod rate;
 mod request;
 mod server;
 mod settings;
-mod site;
 mod stream;
 mod upload;
 mod versions;
@@ -42,8 +42,8 @@ use crate::docker::health::Health;
 use crate::functions::Registry;
 use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
-use crate::invocations::live::Live;
-use crate::invocations::queue::Deferred;
+use crate::invocations::live::RunningInvocations;
+use crate::invocations::queue::InvocationQueue;
 use crate::resources::budget::Budget;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
@@ -55,11 +55,11 @@ pub struct State {
     /// Executes.
     pub invoker: Arc<Invoker>,
     /// Executes what nobody waits for.
-    pub deferred: Arc<Deferred>,
+    pub deferred: Arc<InvocationQueue>,
     /// Knows what invocations came to.
     pub history: Arc<History>,
     /// Shows invocations that run.
-    pub live: Arc<Live>,
+    pub live: Arc<RunningInvocations>,
     /// Submits, changes and deletes.
     pub deployer: Arc<Deployer>,
     /// Lists.
@@ -127,8 +127,8 @@ pub fn router(state: State) -> Router {
         .layer(Extension(document))
         .layer(from_fn(body::with_plain_encoding))
         // A client that never ends its request must not hold a handler for ever.
-        .layer(from_fn_with_state(request::Arrivals::new(&state), request::with_deadline))
-        .layer(from_fn_with_state(state.clone(), site::with_own_site))
+        .layer(from_fn_with_state(request::BodyBudget::new(&state), request::with_deadline))
+        .layer(from_fn_with_state(state.clone(), cross_site::with_own_site))
         // Before anything of the request is read, and before a token can be tried.
         .layer(from_fn_with_state(state.clone(), request::with_token))
         .layer(from_fn_with_state(limiter, rate::with_rate))

@@ -21,7 +21,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             zip_size: 4096,
             zip_sha256: "0".repeat(64),
             unpacked_size: 10_000,
-            image: Image { id: image.clone(), size: 10_000, is_there: true },
+            image: Image { id: image.clone(), size: 10_000, present: true },
         };
         let record = Record {
             id: FunctionId::random(),
@@ -30,7 +30,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             executions: Executions::default(),
             settings: Settings::default(),
             version,
-            former: None,
+            previous: None,
             last_version: 1,
         };
         store.insert(&record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, None).await?;

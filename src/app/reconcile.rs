@@ -44,7 +44,7 @@ pub(super) async fn run(
         .list()
         .iter()
         .flat_map(|function| function.versions())
-        .map(|version| (version.id, (Arc::clone(version), version.image(), version.made_again())))
+        .map(|version| (version.id, (Arc::clone(version), version.image(), version.rebuilt_at())))
         .collect();
     let filter = format!("label={ours}");
     let all = docker.images(&["dangling=false", &filter]).await?;
@@ -76,22 +76,22 @@ pub(super) async fn run(
     }
     builder.remove_unused_packages().await?;
     let mut lost = Vec::new();
-    for (version, image, made_again) in versions.values() {
-        if version.made_again() != *made_again {
+    for (version, image, rebuilt_at) in versions.values() {
+        if version.rebuilt_at() != *rebuilt_at {
             continue;
         }
         let is_known = there.contains(&version.id) || of_this_run.contains(image.id.as_str());
-        if is_known != image.is_there {
+        if is_known != image.present {
             if is_known {
-                version.find_image(image.id.as_str());
-            } else if version.lose_image(image.id.as_str()) {
+                version.mark_present(image.id.as_str());
+            } else if version.mark_missing(image.id.as_str()) {
                 lost.push(version.id);
             }
         }
     }
     if !lost.is_empty() {
         tracing::info!(images = lost.len(), "images are gone; each is built again at the next execution");
-        store.lose_images(&lost).await?;
+        store.mark_images_missing(&lost).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::time;
 use super::{Docker, DockerError, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
 
 /// What is kept of the end of stderr.
-const MAX_COMPLAINT: usize = 4 << 10;
+const MAX_STDERR_TAIL: usize = 4 << 10;
 /// How long the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 /// When a container that is not there is looked for again after its client was killed.
@@ -26,7 +26,7 @@ pub struct Container {
     name: String,
     client: Child,
     /// Reads stderr until the client has ended, and returns the last of it.
-    complaint: JoinHandle<String>,
+    stderr_tail: JoinHandle<String>,
 }
 
 /// The parts of `docker inspect` that tell why a container ended.
@@ -49,8 +49,8 @@ impl Container {
         let stdin = client.stdin.take().expect("stdin is piped");
         let stdout = client.stdout.take().expect("stdout is piped");
         let stderr = client.stderr.take().expect("stderr is piped");
-        let complaint = tokio::spawn(keep_complaint(stderr, spec.name.to_owned()));
-        Ok((Self { docker: docker.clone(), name: spec.name.to_owned(), client, complaint }, stdin, stdout))
+        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, spec.name.to_owned()));
+        Ok((Self { docker: docker.clone(), name: spec.name.to_owned(), client, stderr_tail }, stdin, stdout))
     }
 
     /// Its name.
@@ -64,9 +64,9 @@ impl Container {
     }
 
     /// Why it did not come up, or went away, in the words of docker or of what ran in it.
-    pub async fn complaint(&mut self) -> DockerError {
-        match time::timeout(CLIENT_LIMIT, &mut self.complaint).await {
-            Ok(Ok(complaint)) => failed("run", &complaint),
+    pub async fn stderr_tail(&mut self) -> DockerError {
+        match time::timeout(CLIENT_LIMIT, &mut self.stderr_tail).await {
+            Ok(Ok(stderr_tail)) => failed("run", &stderr_tail),
             Ok(Err(_)) | Err(_) => failed("run", "it said nothing"),
         }
     }
@@ -119,22 +119,22 @@ impl Container {
         if time::timeout(CLIENT_LIMIT, self.client.wait()).await.is_err() {
             command::kill_and_wait(&mut self.client).await;
         }
-        // One that was asked for its complaint has given its all.
-        if !self.complaint.is_finished() {
-            let _ = time::timeout(CLIENT_LIMIT, self.complaint).await;
+        // One that was asked for its stderr_tail has given its all.
+        if !self.stderr_tail.is_finished() {
+            let _ = time::timeout(CLIENT_LIMIT, self.stderr_tail).await;
         }
     }
 }
 
 /// Logs what comes by stderr: the docker client's errors and the bootstrap's, never the function's.
-async fn keep_complaint(mut stderr: ChildStderr, name: String) -> String {
-    let mut buffer = vec![0; MAX_COMPLAINT];
+async fn keep_stderr_tail(mut stderr: ChildStderr, name: String) -> String {
+    let mut buffer = vec![0; MAX_STDERR_TAIL];
     let mut kept = Vec::new();
     while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
         let text = String::from_utf8_lossy(&buffer[..n]);
         tracing::debug!(container.name = name, text = text.trim_end(), "a container's stderr");
         kept.extend_from_slice(&buffer[..n]);
-        let excess = kept.len().saturating_sub(MAX_COMPLAINT);
+        let excess = kept.len().saturating_sub(MAX_STDERR_TAIL);
         kept.drain(..excess);
     }
     String::from_utf8_lossy(&kept).into_owned()

@@ -19,7 +19,7 @@ pub struct Record {
     /// What is run.
     pub version: VersionRecord,
     /// What was run before.
-    pub former: Option<VersionRecord>,
+    pub previous: Option<VersionRecord>,
     /// The number of the last version that was made.
     pub last_version: u32,
 }
@@ -56,7 +56,7 @@ pub struct Update<'a> {
     /// The number of the version that is run.
     pub version: u32,
     /// The number of the one before it.
-    pub former: Option<u32>,
+    pub previous: Option<u32>,
     /// How many of the last versions are kept.
     pub max_versions: u32,
 }

@@ -31,5 +31,5 @@ pub struct Image {
     /// What it takes beside what all functions of its language share, in bytes.
     pub size: u64,
     /// It was there when last looked for.
-    pub is_there: bool,
+    pub present: bool,
 }

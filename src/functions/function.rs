@@ -23,10 +23,10 @@ pub struct Function {
     /// What is run.
     pub version: Arc<Version>,
     /// What was run before, and is kept ready for a rollback.
-    pub former: Option<Arc<Version>>,
+    pub previous: Option<Arc<Version>>,
     /// Of what its instances are.
     pub revision: Revision,
-    life: Arc<Life>,
+    shared: Arc<FunctionShared>,
     retired: Arc<AtomicBool>,
 }
 
@@ -40,7 +40,7 @@ pub struct Revision {
 
 /// What a function shares with those in whose place it came.
 #[derive(Debug, Default)]
-pub struct Life {
+pub struct FunctionShared {
     executions: Mutex<Executions>,
     last_version: AtomicU32,
     /// Held while a version is made ready: one after the other, so that the last to come is the one that stays.
@@ -58,12 +58,12 @@ impl From<Record> for Function {
             created_at: record.created_at,
             settings: record.settings,
             version: version(record.version),
-            former: record.former.map(version),
+            previous: record.previous.map(version),
             revision: Revision::next(record.id),
-            life: Arc::new(Life {
+            shared: Arc::new(FunctionShared {
                 executions: Mutex::new(record.executions),
                 last_version: AtomicU32::new(record.last_version),
-                ..Life::default()
+                ..FunctionShared::default()
             }),
             retired: Arc::default(),
         }
@@ -72,10 +72,10 @@ impl From<Record> for Function {
 
 impl Function {
     /// What is to take its place: with this name, these settings, and this version, if it is to be another.
-    pub fn revised(&self, name: FunctionName, settings: Settings, version: Option<Arc<Version>>) -> Self {
-        let (mut next, mut former) = (Arc::clone(&self.version), self.former.clone());
+    pub fn successor(&self, name: FunctionName, settings: Settings, version: Option<Arc<Version>>) -> Self {
+        let (mut next, mut previous) = (Arc::clone(&self.version), self.previous.clone());
         if let Some(version) = version.filter(|version| version.id != self.version.id) {
-            former = Some(std::mem::replace(&mut next, version));
+            previous = Some(std::mem::replace(&mut next, version));
         }
         let is_same =
             |settings: &Settings| (settings.memory, settings.cpus) == (self.settings.memory, self.settings.cpus);
@@ -90,32 +90,32 @@ impl Function {
             created_at: self.created_at,
             settings,
             version: next,
-            former,
+            previous,
             revision,
-            life: Arc::clone(&self.life),
+            shared: Arc::clone(&self.shared),
             retired,
         }
     }
 
     /// The versions whose images are of use.
     pub fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
-        std::iter::once(&self.version).chain(&self.former)
+        std::iter::once(&self.version).chain(&self.previous)
     }
 
     /// When the image of its version was last of use, in Unix milliseconds, but for the fraction of a second.
     pub fn last_used(&self) -> u64 {
         let seconds = self.executions().last.unwrap_or_default().max(self.version.created_at);
-        self.version.made_again().max(seconds * 1000)
+        self.version.rebuilt_at().max(seconds * 1000)
     }
 
     /// How often it was executed and when last.
     pub fn executions(&self) -> Executions {
-        *self.life.executions.lock()
+        *self.shared.executions.lock()
     }
 
     /// What it shares with those in whose place it came.
-    pub fn life(&self) -> &Arc<Life> {
-        &self.life
+    pub fn shared(&self) -> &Arc<FunctionShared> {
+        &self.shared
     }
 
     /// Whether another revision has taken the place of its own, or it was deleted. Who holds it may have got it before that.
@@ -129,14 +129,14 @@ impl Function {
     }
 
     pub(super) fn executed(&self, at: u64) {
-        let mut executions = self.life.executions.lock();
+        let mut executions = self.shared.executions.lock();
         executions.count += 1;
         // A clock that was set back does not take anything back.
         executions.last = executions.last.max(Some(at));
     }
 }
 
-impl Life {
+impl FunctionShared {
     /// The number of a version to be made; no other gets it, even if nothing comes of it.
     pub fn next_version(&self) -> u32 {
         self.last_version.fetch_add(1, Ordering::Relaxed) + 1

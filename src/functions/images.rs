@@ -52,12 +52,12 @@ pub struct Images {
 /// A version that is being made ready for use: its image stays. Dropped, the image goes, unless the version is of use by then.
 #[must_use]
 #[derive(Debug)]
-pub struct Hold {
+pub struct ImagePin {
     images: Arc<Images>,
     id: VersionId,
 }
 
-impl Drop for Hold {
+impl Drop for ImagePin {
     fn drop(&mut self) {
         let mut held = self.images.held();
         if let Some(holders) = held.get_mut(&self.id) {
@@ -160,9 +160,9 @@ impl Images {
     }
 
     /// Keeps a version's image while it is being made ready for use.
-    pub fn hold(self: &Arc<Self>, id: VersionId) -> Hold {
+    pub fn pin(self: &Arc<Self>, id: VersionId) -> ImagePin {
         *self.held().entry(id).or_default() += 1;
-        Hold { images: Arc::clone(self), id }
+        ImagePin { images: Arc::clone(self), id }
     }
 
     /// Whether a function runs it, or goes back to it, or is about to.
@@ -186,21 +186,21 @@ impl Images {
     /// Sees to it that a version has an image: when it is gone it is built from the zip, once for all who wait. They share
     /// the error, too.
     pub async fn ensure(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) -> Result<(), Arc<ImageError>> {
-        if version.image().is_there {
+        if version.image().present {
             return Ok(());
         }
         // A task of its own: who waits may leave, and what it has begun is of use to the others.
         let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
-        let task = async move { this.make_again_once(&version, &name).await };
+        let task = async move { this.rebuild_once(&version, &name).await };
         let task = self.tasks.spawn(telemetry::carried(task));
         task.await.map_err(|error| Arc::new(error.into()))?
     }
 
-    async fn make_again_once(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), Arc<ImageError>> {
-        let rebuild = self.rebuild(version.id);
+    async fn rebuild_once(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), Arc<ImageError>> {
+        let rebuild = self.rebuild_of(version.id);
         let begun = rebuild.begun.load(Ordering::Acquire);
         let mut last_error = rebuild.last_error.lock().await;
-        if version.image().is_there {
+        if version.image().present {
             return Ok(());
         }
         match &*last_error {
@@ -212,12 +212,12 @@ impl Images {
             return Err(Arc::new(ImageError::Deleted));
         }
         rebuild.begun.fetch_add(1, Ordering::AcqRel);
-        let made = self.make_again(version, name).await.map_err(Arc::new);
+        let made = self.rebuild(version, name).await.map_err(Arc::new);
         *last_error = made.as_ref().err().cloned();
         made
     }
 
-    fn rebuild(&self, id: VersionId) -> Arc<Rebuild> {
+    fn rebuild_of(&self, id: VersionId) -> Arc<Rebuild> {
         Arc::clone(self.rebuilds().entry(id).or_default())
     }
 
@@ -225,7 +225,7 @@ impl Images {
         self.rebuilds.lock()
     }
 
-    async fn make_again(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
+    async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
         tracing::info!(function.id = %version.id.function, version = version.id.number, "the image is gone: building it again");
         // Held as long as the turn: a build that goes on takes a place.
         let place = self.enter()?;
@@ -282,7 +282,7 @@ impl Images {
 
     /// When this succeeds, there is nothing left to do.
     async fn remove(&self, id: VersionId) -> Result<(), DockerError> {
-        let rebuild = self.rebuild(id);
+        let rebuild = self.rebuild_of(id);
         // What is being made again must not be taken for what was to go.
         let _one = rebuild.last_error.lock().await;
         let _removing = self.removing.lock().await;
@@ -292,7 +292,7 @@ impl Images {
         }
         self.builder.remove_image(id, || self.is_needed(id)).await?;
         // Of a version that is kept without an image.
-        if let Err(error) = self.store.lose_images(&[id]).await {
+        if let Err(error) = self.store.mark_images_missing(&[id]).await {
             tracing::warn!(image = %id, %error, "failed to note that an image is gone");
         }
         self.leaving().remove(&id);
@@ -345,7 +345,7 @@ impl Images {
     async fn trim(&self, limit: u64) -> Result<bool, ImageError> {
         let mut cached = Vec::new();
         for function in self.registry.list() {
-            for version in function.versions().filter(|version| version.image().is_there) {
+            for version in function.versions().filter(|version| version.image().present) {
                 // What is only kept for a rollback goes first.
                 let is_run = version.id == function.version.id;
                 cached.push(((is_run, function.last_used()), Arc::clone(version)));
@@ -359,10 +359,10 @@ impl Images {
             if total <= limit {
                 return Ok(false);
             }
-            let rebuild = self.rebuild(version.id);
+            let rebuild = self.rebuild_of(version.id);
             let _one = rebuild.last_error.lock().await;
             let image = version.image();
-            if !image.is_there {
+            if !image.present {
                 continue;
             }
             // A version that is made ready for use is about to start an instance.
@@ -379,8 +379,8 @@ impl Images {
                 Err(error) => return Err(BuildError::Docker(error).into()),
             }
             tracing::info!(image = %version.id, bytes = image.size, "evicted an image");
-            version.lose_image(image.id.as_str());
-            self.store.lose_images(&[version.id]).await?;
+            version.mark_missing(image.id.as_str());
+            self.store.mark_images_missing(&[version.id]).await?;
             total = total.saturating_sub(image.size);
         }
         Ok(is_in_the_way && total > limit)

@@ -103,7 +103,7 @@ mod tests {
             zip_size: 1,
             zip_sha256: String::new(),
             unpacked_size: 1,
-            image: Image { id: image, size: 1, is_there: true },
+            image: Image { id: image, size: 1, present: true },
         };
         Function::from(Record {
             id: FunctionId::random(),
@@ -112,7 +112,7 @@ mod tests {
             executions: Executions::default(),
             settings: Settings::default(),
             version,
-            former: None,
+            previous: None,
             last_version: 1,
         })
     }
@@ -123,9 +123,10 @@ mod tests {
         let first = registry.insert(function("a"));
         let last = registry.insert(function("a"));
         registry.executed(&first, 7);
-        let renamed = Arc::new(first.revised("b".parse().unwrap(), Settings::default(), None));
+        let renamed = Arc::new(first.successor("b".parse().unwrap(), Settings::default(), None));
         assert_eq!(renamed.revision, first.revision, "its instances are as good as before");
-        let limited = renamed.revised("b".parse().unwrap(), Settings { memory: Some(1), ..Settings::default() }, None);
+        let limited =
+            renamed.successor("b".parse().unwrap(), Settings { memory: Some(1), ..Settings::default() }, None);
         assert_ne!(limited.revision, first.revision);
         assert!(registry.replace(Arc::clone(&renamed)).is_some());
         assert_eq!(registry.get(first.id).unwrap().executions().last, Some(7), "executions are the function's");
@@ -177,11 +178,11 @@ mod tests {
         let function = function("one");
         let version = &function.version;
         let (first, second) = (version.image(), ImageId::parse(&format!("sha256:{}", "1".repeat(64))).unwrap());
-        assert!(version.lose_image(first.id.as_str()) && !version.lose_image(first.id.as_str()));
-        assert!(!version.image().is_there);
+        assert!(version.mark_missing(first.id.as_str()) && !version.mark_missing(first.id.as_str()));
+        assert!(!version.image().present);
         version.set_image(Image { id: second.clone(), ..first.clone() }, 5000);
         assert_eq!(function.last_used(), 5000);
-        assert!(!version.lose_image(first.id.as_str()));
-        assert!(version.image().is_there && version.image().id == second);
+        assert!(!version.mark_missing(first.id.as_str()));
+        assert!(version.image().present && version.image().id == second);
     }
 }

@@ -19,7 +19,7 @@ pub struct Version {
     pub unpacked_size: u64,
     image: Mutex<Image>,
     /// When its image was last made again, in Unix milliseconds.
-    made_again: AtomicU64,
+    rebuilt_at: AtomicU64,
 }
 
 impl Version {
@@ -31,7 +31,7 @@ impl Version {
             created_at: record.created_at,
             unpacked_size: record.unpacked_size,
             image: Mutex::new(record.image),
-            made_again: AtomicU64::new(0),
+            rebuilt_at: AtomicU64::new(0),
         }
     }
 
@@ -43,23 +43,23 @@ impl Version {
     /// Has it run from this from now on, which was made at this time, in Unix milliseconds.
     pub fn set_image(&self, image: Image, made_at: u64) {
         *self.image.lock() = image;
-        self.made_again.store(made_at, Ordering::Relaxed);
+        self.rebuilt_at.store(made_at, Ordering::Relaxed);
     }
 
     /// When its image was last made again, in Unix milliseconds; 0 for never.
-    pub fn made_again(&self) -> u64 {
-        self.made_again.load(Ordering::Relaxed)
+    pub fn rebuilt_at(&self) -> u64 {
+        self.rebuilt_at.load(Ordering::Relaxed)
     }
 
     /// Notes that its image is there after all.
-    pub fn find_image(&self, id: &str) {
+    pub fn mark_present(&self, id: &str) {
         let mut image = self.image.lock();
-        image.is_there |= image.id.as_str() == id;
+        image.present |= image.id.as_str() == id;
     }
 
     /// Notes that this image of it is gone. False when it has another meanwhile, or that was known.
-    pub fn lose_image(&self, id: &str) -> bool {
+    pub fn mark_missing(&self, id: &str) -> bool {
         let mut image = self.image.lock();
-        image.id.as_str() == id && std::mem::take(&mut image.is_there)
+        image.id.as_str() == id && std::mem::take(&mut image.present)
     }
 }

@@ -16,7 +16,7 @@ use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schem
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::body::{BodyError, JsonBody};
-use super::openapi::{AnyRoute, OfOneFunction, WithBody};
+use super::openapi::{AnyRoute, FunctionResponses, WithBody};
 use super::problem::{Problem, ProblemBody, status_of};
 use super::{State, idempotency};
 use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, invocation::state};
@@ -73,7 +73,7 @@ fn input_object() -> ObjectBuilder {
 /// How an execution went.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Executed {
+pub(super) struct ExecutionBody {
     /// Stdout.
     output: String,
     /// That of the response: 200 for `ok`, 504 for `timeout`, else 500.
@@ -104,9 +104,9 @@ pub(super) struct Executed {
 }
 
 /// What became of the function, or a problem.
-struct OfExecution;
+struct ExecutionResponses;
 
-impl IntoResponses for OfExecution {
+impl IntoResponses for ExecutionResponses {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
         let answers = [
@@ -115,7 +115,8 @@ impl IntoResponses for OfExecution {
             ("504", "It did not end within DOCKER_RUN_TIMEOUT"),
         ];
         let answer = |(status, about): (&str, &str)| {
-            let executed = ResponseBuilder::new().description(about).content("application/json", schema("Executed"));
+            let executed =
+                ResponseBuilder::new().description(about).content("application/json", schema("ExecutionBody"));
             let response = match status {
                 "500" => executed.content("application/problem+json", schema("Problem")),
                 _ => executed,
@@ -140,7 +141,7 @@ pub(super) struct Accepted {
 /// What an execution may answer that bears an `Idempotency-Key` or need not be waited for, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum OfDeferred {
+enum QueuedResponses {
     /// It is on disk and will be executed, as `prefer: respond-async` asked for; `location` shows it.
     #[response(status = 202)]
     Accepted(#[to_schema] Accepted),
@@ -171,7 +172,7 @@ pub(super) async fn without_head(request: Request, next: Next) -> Response {
     tag = "executions",
     operation_id = "executeByQuery",
     params(ByQuery),
-    responses(AnyRoute, OfOneFunction, OfExecution)
+    responses(AnyRoute, FunctionResponses, ExecutionResponses)
 )]
 pub(super) async fn by_query(
     Extract(state): Extract<State>,
@@ -190,7 +191,7 @@ pub(super) async fn by_query(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
     ),
-    responses(AnyRoute, OfOneFunction, WithBody, OfExecution, OfDeferred))]
+    responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(super) async fn by_body(
     Extract(state): Extract<State>,
     headers: HeaderMap,
@@ -212,7 +213,7 @@ pub(super) async fn by_body(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
     ),
-    responses(AnyRoute, OfOneFunction, WithBody, OfExecution, OfDeferred))]
+    responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(super) async fn by_name(
     Extract(state): Extract<State>,
     headers: HeaderMap,
@@ -273,7 +274,7 @@ async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response
     span.record("function.id", tracing::field::display(id));
     let invocation = state.invoker.invoke(id, input).await?;
     span.record("invocation.id", tracing::field::display(invocation.id));
-    Ok(answer(Executed {
+    Ok(answer(ExecutionBody {
         output: text(&invocation.stdout, invocation.truncated),
         status_code: status_of(invocation.outcome.name()).as_u16(),
         executed_at: invocation.executed_at / 1000,
@@ -291,8 +292,8 @@ async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response
     }))
 }
 
-fn executed(record: &InvocationRecord) -> Executed {
-    Executed {
+fn executed(record: &InvocationRecord) -> ExecutionBody {
+    ExecutionBody {
         output: text(&record.stdout, record.truncated),
         status_code: status_of(&record.outcome).as_u16(),
         executed_at: record.executed_at.unwrap_or(record.created_at) / 1000,
@@ -310,7 +311,7 @@ fn executed(record: &InvocationRecord) -> Executed {
     }
 }
 
-fn answer(executed: Executed) -> Response {
+fn answer(executed: ExecutionBody) -> Response {
     let status = status_of(&executed.outcome);
     let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);
     (status, [("server-timing", timing)], Json(executed)).into_response()

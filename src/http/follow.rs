@@ -10,10 +10,10 @@ use super::State;
 use super::events::with_comments;
 use super::invocations::summary;
 use crate::domain::{InvocationId, InvocationRecord, invocation::state};
-use crate::sandbox::output::{Onlooker, Stream};
+use crate::sandbox::output::{OutputReader, Stream};
 
 /// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
-pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>) -> Response {
+pub(super) fn events(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> Response {
     let following = Following {
         state,
         id,
@@ -30,7 +30,7 @@ pub(super) fn events(state: State, id: InvocationId, onlooker: Option<Onlooker>)
 struct Following {
     state: State,
     id: InvocationId,
-    onlooker: Option<Onlooker>,
+    onlooker: Option<OutputReader>,
     /// Of stdout and of stderr.
     texts: (Text, Text),
     /// Not yet told.
@@ -66,7 +66,7 @@ impl Following {
         // Before it is looked: what happens in between is told.
         let mut waiting = self.state.live.wait_for(self.id);
         loop {
-            self.onlooker = self.state.live.look_at(self.id);
+            self.onlooker = self.state.live.subscribe(self.id);
             if self.onlooker.is_some() {
                 return Some(());
             }

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use super::openapi::{AnyRoute, OfOneFunction, WithBody};
+use super::openapi::{AnyRoute, FunctionResponses, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::upload::{self, UploadError};
-use super::versions::OfSettings;
+use super::versions::SettingsResponses;
 use super::{MULTIPART_OVERHEAD, State, events, idempotency};
 use crate::deployments::Upload;
 use crate::domain::{Deployed, FunctionId, UnknownFunction};
@@ -42,7 +42,7 @@ pub(super) struct Submitted {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Function)]
-pub(super) struct Shown {
+pub(super) struct FunctionBody {
     /// By which it is executed.
     #[schema(format = Uuid)]
     function_id: String,
@@ -117,7 +117,7 @@ enum LanguageName {
 /// What a build may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum OfBuild {
+pub(super) enum BuildResponses {
     /// A request with the same `Idempotency-Key` is being carried out: `in_progress`.
     #[response(status = 409, content_type = "application/problem+json")]
     InProgress(ProblemBody<'static>),
@@ -127,7 +127,7 @@ pub(super) enum OfBuild {
     Unbuildable(ProblemBody<'static>),
     /// The build took longer than DOCKER_BUILD_TIMEOUT: `build_timeout`.
     #[response(status = 504, content_type = "application/problem+json")]
-    Late(ProblemBody<'static>),
+    BodyTimeout(ProblemBody<'static>),
 }
 
 /// Submit
@@ -140,7 +140,7 @@ pub(super) enum OfBuild {
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
-        AnyRoute, WithBody, OfBuild, OfSettings))]
+        AnyRoute, WithBody, BuildResponses, SettingsResponses))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
     headers: HeaderMap,
@@ -178,8 +178,8 @@ pub(super) fn submitted(deployed: Deployed) -> Submitted {
 
 /// List
 #[utoipa::path(get, path = "/api/functions", tag = "functions", operation_id = "listFunctions",
-    responses((status = 200, body = Vec<Shown>, description = "All functions"), AnyRoute))]
-pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<Shown>> {
+    responses((status = 200, body = Vec<FunctionBody>, description = "All functions"), AnyRoute))]
+pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<FunctionBody>> {
     Json(state.registry.list().iter().map(|function| shown(function)).collect())
 }
 
@@ -215,11 +215,11 @@ pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instan
 
 /// Show
 #[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", operation_id = "getFunction", params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Shown, description = "The function"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = FunctionBody, description = "The function"), AnyRoute, FunctionResponses))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Shown>, Problem> {
+) -> Result<Json<FunctionBody>, Problem> {
     let id: FunctionId = id?.parse()?;
     let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
     Ok(Json(shown(&function)))
@@ -229,7 +229,7 @@ pub(super) async fn show(
 ///
 /// Executions under way end by themselves; then its containers and its image go.
 #[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", operation_id = "deleteFunction", params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Deleted, description = "It is gone"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = Deleted, description = "It is gone"), AnyRoute, FunctionResponses))]
 pub(super) async fn delete(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -239,8 +239,8 @@ pub(super) async fn delete(
     Ok(Json(Deleted { message: format!("Function {id} deleted successfully") }))
 }
 
-pub(super) fn shown(function: &Function) -> Shown {
-    Shown {
+pub(super) fn shown(function: &Function) -> FunctionBody {
+    FunctionBody {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),
         language: function.version.language.as_str(),

@@ -12,7 +12,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::execute::{milliseconds, text};
-use super::openapi::{AnyRoute, OfOneFunction};
+use super::openapi::{AnyRoute, FunctionResponses};
 use super::problem::{Problem, ProblemBody, status_of};
 use super::{State, follow};
 use crate::domain::{
@@ -64,7 +64,7 @@ pub(super) struct Summary {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Invocation)]
-pub(super) struct Shown {
+pub(super) struct InvocationBody {
     #[serde(flatten)]
     summary: Summary,
     /// Null when it was too long to be kept.
@@ -105,7 +105,7 @@ pub(super) struct Cancelled {
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(super) struct Part {
+pub(super) struct HistoryQuery {
     /// As many as are wanted at most.
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
@@ -120,7 +120,7 @@ pub(super) struct Part {
 /// What routes of one invocation may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum OfOneInvocation {
+enum InvocationResponses {
     /// There is no such invocation, or it was forgotten: `invocation_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
@@ -129,7 +129,7 @@ enum OfOneInvocation {
 /// What cancelling may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum OfCancel {
+enum CancelResponses {
     /// It has ended, or is not asynchronous: `invocation_ended`.
     #[response(status = 409, content_type = "application/problem+json")]
     Ended(ProblemBody<'static>),
@@ -137,12 +137,12 @@ enum OfCancel {
 
 /// A function's history
 #[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
-    params(("id" = Uuid, Path, description = "The function's id"), Part),
-    responses((status = 200, body = History, description = "A part of it"), AnyRoute, OfOneFunction))]
+    params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
+    responses((status = 200, body = History, description = "A part of it"), AnyRoute, FunctionResponses))]
 pub(super) async fn list(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-    part: Result<Query<Part>, QueryRejection>,
+    part: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Query(part) = part.map_err(|error| Problem::invalid_request(error.body_text()))?;
@@ -171,16 +171,16 @@ pub(super) async fn list(
 /// An invocation
 #[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations", operation_id = "getInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, body = Shown, description = "The invocation"), AnyRoute, OfOneInvocation))]
+    responses((status = 200, body = InvocationBody, description = "The invocation"), AnyRoute, InvocationResponses))]
 pub(super) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Shown>, Problem> {
+) -> Result<Json<InvocationBody>, Problem> {
     let id: InvocationId = id?.parse()?;
     let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
     let input = String::from_utf8(record.input.clone()).ok().and_then(|json| RawValue::from_string(json).ok());
     let (output, stderr) = (text(&record.stdout, true), text(&record.stderr, true));
-    Ok(Json(Shown { summary: summary(&record), input, output, stderr }))
+    Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }))
 }
 
 /// Follow an invocation
@@ -189,14 +189,14 @@ pub(super) async fn show(
 /// with the invocation, without its input and output. One that is queued is waited for; of one that has ended, what is kept is shown.
 #[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, OfOneInvocation))]
+    responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, InvocationResponses))]
 pub(super) async fn events(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id: InvocationId = id?.parse()?;
     // One that runs synchronously is not written down before it ends.
-    let onlooker = state.live.look_at(id);
+    let onlooker = state.live.subscribe(id);
     if onlooker.is_none() {
         state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
     }
@@ -206,7 +206,7 @@ pub(super) async fn events(
 /// Cancel an asynchronous invocation
 #[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations", operation_id = "cancelInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, body = Cancelled, description = "It will not run, or runs no more"), AnyRoute, OfOneInvocation, OfCancel))]
+    responses((status = 200, body = Cancelled, description = "It will not run, or runs no more"), AnyRoute, InvocationResponses, CancelResponses))]
 pub(super) async fn cancel(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

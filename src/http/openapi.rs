@@ -36,7 +36,7 @@ pub(super) fn head() -> OpenApi {
     let components = ComponentsBuilder::new()
         .security_scheme(TOKEN, token)
         .schema_from::<ProblemBody<'_>>()
-        .schema_from::<super::execute::Executed>()
+        .schema_from::<super::execute::ExecutionBody>()
         .build();
     OpenApiBuilder::new()
         .info(info.build())
@@ -66,7 +66,7 @@ pub(super) enum AnyRoute {
     Method(ProblemBody<'static>),
     /// The request did not arrive whole within SERVER_READ_TIMEOUT: `request_timeout`.
     #[response(status = 408, content_type = "application/problem+json")]
-    Late(ProblemBody<'static>),
+    BodyTimeout(ProblemBody<'static>),
     /// Too many requests of one client (`rate_limited`), or too many executions (`overloaded`); see `retry-after`.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody<'static>),
@@ -93,7 +93,7 @@ pub(super) enum Probe {
 /// What routes of one function may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum OfOneFunction {
+pub(super) enum FunctionResponses {
     /// There is no such function: `function_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::request::is_probe;
 use crate::config::RateLimit;
 
-/// How often clients that were not seen for a while are struck off the books.
+/// How often clients that were not seen for a while are struck off the clients.
 const CLEAN_UP_PERIOD: Duration = Duration::from_secs(10);
 
 /// The other end of a connection.
@@ -26,30 +26,31 @@ pub(super) struct Client(pub(super) IpAddr);
 
 /// Counts requests by client.
 #[derive(Clone, Debug)]
-pub(super) struct Limiter(Option<Arc<Books>>);
+pub(super) struct Limiter(Option<Arc<ClientLimits>>);
 
 #[derive(Debug)]
-struct Books {
+struct ClientLimits {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
     cleaned_up: Mutex<Instant>,
 }
 
 impl Limiter {
     pub(super) fn new(limit: Option<RateLimit>) -> Self {
-        let books = |limit| Books { limiter: RateLimiter::keyed(quota(limit)), cleaned_up: Mutex::new(Instant::now()) };
-        Self(limit.map(books).map(Arc::new))
+        let clients =
+            |limit| ClientLimits { limiter: RateLimiter::keyed(quota(limit)), cleaned_up: Mutex::new(Instant::now()) };
+        Self(limit.map(clients).map(Arc::new))
     }
 
     /// How many seconds too early a client comes; None when it may.
-    fn too_early(&self, client: IpAddr) -> Option<u64> {
-        let books = self.0.as_ref()?;
-        let mut cleaned_up = books.cleaned_up.lock();
+    fn retry_after(&self, client: IpAddr) -> Option<u64> {
+        let clients = self.0.as_ref()?;
+        let mut cleaned_up = clients.cleaned_up.lock();
         if cleaned_up.elapsed() > CLEAN_UP_PERIOD {
-            books.limiter.retain_recent();
+            clients.limiter.retain_recent();
             *cleaned_up = Instant::now();
         }
         drop(cleaned_up);
-        let early = books.limiter.check_key(&network(client)).err()?;
+        let early = clients.limiter.check_key(&network(client)).err()?;
         Some(early.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
     }
 }
@@ -75,7 +76,7 @@ pub(super) async fn with_rate(
     request: Request,
     next: Next,
 ) -> Response {
-    let early = if is_probe(&request) { None } else { limiter.too_early(client.0) };
+    let early = if is_probe(&request) { None } else { limiter.retry_after(client.0) };
     match early {
         Some(seconds) => ([(RETRY_AFTER, seconds.to_string())], Problem::rate_limited(client.0)).into_response(),
         None => next.run(request).await,
@@ -92,7 +93,7 @@ mod tests {
     fn each_client_has_its_own_share() {
         let limit = RateLimit { requests: NonZeroU32::new(3).unwrap(), period: Duration::from_secs(3600) };
         let limiter = Limiter::new(Some(limit));
-        let early = |client: &str| limiter.too_early(client.parse().unwrap());
+        let early = |client: &str| limiter.retry_after(client.parse().unwrap());
         assert_eq!([early("192.0.2.1"), early("192.0.2.1"), early("::ffff:192.0.2.1")], [None; 3]);
         assert!(early("192.0.2.1").is_some_and(|seconds| (1100..=1201).contains(&seconds)));
         assert_eq!(early("192.0.2.2"), None);
@@ -104,6 +105,6 @@ mod tests {
     #[test]
     fn without_a_limit_all_may_come() {
         let limiter = Limiter::new(None);
-        assert!((0..1000).all(|_| limiter.too_early("192.0.2.1".parse().unwrap()).is_none()));
+        assert!((0..1000).all(|_| limiter.retry_after("192.0.2.1".parse().unwrap()).is_none()));
     }
 }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::State;
 use super::console::is_console;
 use super::problem::{self, Problem};
-use crate::resources::budget::{Budget, Share};
+use crate::resources::budget::{Budget, BudgetShare};
 use crate::telemetry::{self, metrics};
 
 const REQUEST_ID: &str = "x-request-id";
@@ -100,10 +100,10 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 /// The body did not arrive in time.
 #[derive(Debug, Error)]
 #[error("the request's body did not arrive in time")]
-pub(super) struct Late;
+pub(super) struct BodyTimeout;
 
 /// Gives the request's body until SERVER_READ_TIMEOUT to arrive whole.
-pub(super) async fn with_deadline(Extract(arrivals): Extract<Arrivals>, request: Request, next: Next) -> Response {
+pub(super) async fn with_deadline(Extract(arrivals): Extract<BodyBudget>, request: Request, next: Next) -> Response {
     let sleep = Box::pin(tokio::time::sleep(arrivals.limit));
     let share = arrivals.budget.share();
     next.run(request.map(|body| Body::new(ArrivingBody { body, sleep, share }))).await
@@ -111,14 +111,14 @@ pub(super) async fn with_deadline(Extract(arrivals): Extract<Arrivals>, request:
 
 /// How bodies may arrive.
 #[derive(Clone, Debug)]
-pub(super) struct Arrivals {
+pub(super) struct BodyBudget {
     /// In which time, each.
     limit: Duration,
     /// A client that stalls holds what of its body has come, in memory or on disk.
     budget: Arc<Budget>,
 }
 
-impl Arrivals {
+impl BodyBudget {
     pub(super) fn new(state: &State) -> Self {
         Self { limit: state.settings.read_timeout, budget: Arc::clone(&state.budget) }
     }
@@ -127,7 +127,7 @@ impl Arrivals {
 struct ArrivingBody {
     body: Body,
     sleep: Pin<Box<Sleep>>,
-    share: Share,
+    share: BudgetShare,
 }
 
 impl http_body::Body for ArrivingBody {
@@ -141,7 +141,7 @@ impl http_body::Body for ArrivingBody {
                 Poll::Ready(Some(self.share.take(size).map(|()| frame).map_err(Into::into)))
             }
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
-            Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(Late.into()))),
+            Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(BodyTimeout.into()))),
         }
     }
 

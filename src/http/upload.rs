@@ -12,7 +12,7 @@ use super::settings::{self, SettingError};
 use crate::deployments::Upload;
 use crate::domain::settings::Change;
 use crate::domain::{FunctionName, InvalidName, UnknownLanguage};
-use crate::resources::scratch::{Fleeting, Scratch};
+use crate::resources::scratch::{Scratch, Temporary};
 
 /// Texts are short.
 const MAX_TEXT: usize = 1024;
@@ -82,7 +82,7 @@ fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), Up
     }
 }
 
-async fn receive_file(mut field: Field<'_>, scratch: &Scratch, limit: u64) -> Result<Fleeting<File>, UploadError> {
+async fn receive_file(mut field: Field<'_>, scratch: &Scratch, limit: u64) -> Result<Temporary<File>, UploadError> {
     let zip = scratch.file().await?;
     let mut file = tokio::fs::File::from_std(zip.share()?);
     let mut size = 0;

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::body::{BodyError, JsonBody};
-use super::functions::{OfBuild, Shown, Submission, receive, shown};
-use super::openapi::{AnyRoute, OfOneFunction, WithBody};
+use super::functions::{BuildResponses, FunctionBody, Submission, receive, shown};
+use super::openapi::{AnyRoute, FunctionResponses, WithBody};
 use super::problem::{Problem, ProblemBody};
 use super::request::RequestId;
 use super::settings::{ChangeBody, ShownSettings};
@@ -47,7 +47,7 @@ pub(super) struct Updated {
 #[schema(as = FunctionWithSettings)]
 pub(super) struct Configured {
     #[serde(flatten)]
-    function: Shown,
+    function: FunctionBody,
     settings: ShownSettings,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Version {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Target {
+pub(super) struct RollbackQuery {
     /// The number of a version that is kept; default: the one that was run before.
     #[param(nullable = false, minimum = 1)]
     version: Option<u32>,
@@ -80,7 +80,7 @@ pub(super) struct Target {
 /// What a request with settings may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum OfSettings {
+pub(super) enum SettingsResponses {
     /// The request is not valid: `invalid_request`, or `invalid_archive`; or a setting is out of its range, or a variable can't be
     /// one: `invalid_settings`.
     #[response(status = 400, content_type = "application/problem+json")]
@@ -90,7 +90,7 @@ pub(super) enum OfSettings {
 /// What a rollback may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum OfRollback {
+enum RollbackResponses {
     /// There is no such function, or no such version of it: `version_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
@@ -110,7 +110,7 @@ enum OfRollback {
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "It is run", content((Updated = "application/json"), (String = "text/event-stream"))),
-        AnyRoute, OfOneFunction, WithBody, OfBuild, OfSettings))]
+        AnyRoute, FunctionResponses, WithBody, BuildResponses, SettingsResponses))]
 pub(super) async fn update(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -135,12 +135,12 @@ pub(super) async fn update(
 ///
 /// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
 #[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions", operation_id = "rollBackFunction",
-    params(("id" = Uuid, Path, description = "The function's id"), Target),
-    responses((status = 200, body = Updated, description = "It is run"), AnyRoute, OfBuild, OfRollback))]
+    params(("id" = Uuid, Path, description = "The function's id"), RollbackQuery),
+    responses((status = 200, body = Updated, description = "It is run"), AnyRoute, BuildResponses, RollbackResponses))]
 pub(super) async fn roll_back(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
-    target: Result<Query<Target>, QueryRejection>,
+    target: Result<Query<RollbackQuery>, QueryRejection>,
 ) -> Result<Json<Updated>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Query(target) = target.map_err(|error| Problem::invalid_request(error.body_text()))?;
@@ -152,7 +152,7 @@ pub(super) async fn roll_back(
 /// Those that are kept, the last first.
 #[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions", operation_id = "listVersions",
     params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Vec<Version>, description = "Its versions"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = Vec<Version>, description = "Its versions"), AnyRoute, FunctionResponses))]
 pub(super) async fn list(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -174,7 +174,7 @@ pub(super) async fn list(
 /// Settings
 #[utoipa::path(get, path = "/api/functions/{id}/settings", tag = "functions", operation_id = "getFunctionSettings",
     params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = ShownSettings, description = "What it has of its own"), AnyRoute, OfOneFunction))]
+    responses((status = 200, body = ShownSettings, description = "What it has of its own"), AnyRoute, FunctionResponses))]
 pub(super) async fn settings(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -190,7 +190,7 @@ pub(super) async fn settings(
 /// With other limits an instance waits before they take effect.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", operation_id = "configureFunction", params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
-    responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, OfOneFunction, WithBody, OfSettings))]
+    responses((status = 200, body = Configured, description = "The function as it is now"), AnyRoute, FunctionResponses, WithBody, SettingsResponses))]
 pub(super) async fn configure(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

@@ -39,19 +39,19 @@ pub struct History {
 /// An invocation under way. Dropped, as it is when its client leaves, what is known of it is kept.
 #[must_use]
 #[derive(Debug)]
-pub struct Note<'a> {
+pub struct PendingRecord<'a> {
     history: &'a History,
     record: InvocationRecord,
 }
 
-impl Note<'_> {
+impl PendingRecord<'_> {
     /// What is known of it.
     pub fn record(&mut self) -> &mut InvocationRecord {
         &mut self.record
     }
 }
 
-impl Drop for Note<'_> {
+impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
         let blank = InvocationRecord::queued(self.record.function_id, 0, Vec::new());
         let record = std::mem::replace(&mut self.record, blank);
@@ -102,12 +102,12 @@ impl History {
     }
 
     /// Begins to note an invocation, which counts as cancelled until something else is known.
-    pub fn begin(&self, record: InvocationRecord) -> Note<'_> {
-        Note { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
+    pub fn begin(&self, record: InvocationRecord) -> PendingRecord<'_> {
+        PendingRecord { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
     }
 
     /// Waits while too much is yet to be written down.
-    pub async fn relieve(self: &Arc<Self>) {
+    pub async fn apply_backpressure(self: &Arc<Self>) {
         if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
             // A disk that takes nothing must not take the service's memory: the oldest go.
             let mut pending = self.pending();
@@ -175,7 +175,7 @@ impl History {
     }
 
     /// Writes and prunes from time to time until `stop` is cancelled, and then writes once more.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut is_failing = false;
         let mut prune_at = Instant::now();
         loop {

@@ -9,14 +9,14 @@ use thiserror::Error;
 
 use crate::domain::settings::Settings;
 use crate::domain::settings::variable::{MAX_VALUE, is_name, is_reserved};
-use crate::resources::budget::{Exhausted, Share};
+use crate::resources::budget::{BudgetExceeded, BudgetShare};
 
 /// A checked input.
 #[derive(Debug)]
 pub struct Input {
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
-    share: Option<Share>,
+    share: Option<BudgetShare>,
 }
 
 /// Why an input is refused.
@@ -73,7 +73,7 @@ impl Input {
     }
 
     /// Has the input count in a request's share of memory, until an invocation takes the input.
-    pub fn within(self, mut share: Share) -> Result<Self, Exhausted> {
+    pub fn within(self, mut share: BudgetShare) -> Result<Self, BudgetExceeded> {
         let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
         share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
         Ok(Self { share: Some(share), ..self })
@@ -93,7 +93,7 @@ impl Input {
     }
 
     /// The whole input as JSON, and the share that the JSON counts in.
-    pub fn into_json(self) -> (Vec<u8>, Option<Share>) {
+    pub fn into_json(self) -> (Vec<u8>, Option<BudgetShare>) {
         (self.stdin, self.share)
     }
 

@@ -14,7 +14,7 @@ use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Unknown
 use crate::functions::images::{ImageError, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::history::History;
-use crate::invocations::live::{Live, Running};
+use crate::invocations::live::{Running, RunningInvocations};
 use crate::sandbox::instance::{End, StartError};
 use crate::sandbox::output::Output;
 use crate::sandbox::pool::{AcquireError, Lease, Pool, Start, Wait};
@@ -34,7 +34,7 @@ pub struct Invoker {
     images: Arc<Images>,
     pool: Pool,
     history: Arc<History>,
-    live: Arc<Live>,
+    live: Arc<RunningInvocations>,
     limits: config::Pool,
     /// DOCKER_MEMORY_LIMIT.
     memory_limit: u64,
@@ -158,7 +158,7 @@ impl Invoker {
         registry: Arc<Registry>,
         images: Arc<Images>,
         pool: Pool,
-        (history, live): (Arc<History>, Arc<Live>),
+        (history, live): (Arc<History>, Arc<RunningInvocations>),
         limits: config::Pool,
         memory_limit: u64,
     ) -> Self {
@@ -177,7 +177,7 @@ impl Invoker {
         invocation.complete(note.record(), |output| self.history.cut(output));
         drop(note);
         drop(running);
-        self.history.relieve().await;
+        self.history.apply_backpressure().await;
         Ok(invocation)
     }
 
@@ -230,8 +230,8 @@ impl Invoker {
     }
 
     /// What an invocation has written so far, if it runs.
-    pub fn so_far(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
-        self.live.so_far(id)
+    pub fn snapshot(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.live.snapshot(id)
     }
 
     /// Runs a function on the instance that it got. Dropped, it ends both.
@@ -280,7 +280,7 @@ impl Invoker {
             match self.pool.acquire(function, wait).await {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // Noted once, by the first of those who waited for this start.
-                    StartError::NoImage(image) => drop(function.version.lose_image(image)),
+                    StartError::NoImage(image) => drop(function.version.mark_missing(image)),
                     StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
                         return Err(AcquireError::Start(error).into());
                     }

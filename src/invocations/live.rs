@@ -7,11 +7,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::domain::InvocationId;
-use crate::sandbox::output::{Onlooker, Output};
+use crate::sandbox::output::{Output, OutputReader};
 
 /// The outputs of the invocations that run.
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct RunningInvocations {
     running: Mutex<HashMap<InvocationId, Arc<Output>>>,
     /// Those that somebody waits for.
     awaited: Mutex<HashMap<InvocationId, watch::Sender<()>>>,
@@ -21,7 +21,7 @@ pub struct Live {
 #[must_use]
 #[derive(Debug)]
 pub struct Waiting {
-    live: Arc<Live>,
+    live: Arc<RunningInvocations>,
     id: InvocationId,
     changes: watch::Receiver<()>,
 }
@@ -48,7 +48,7 @@ impl Drop for Waiting {
 #[must_use]
 #[derive(Debug)]
 pub struct Running<'a> {
-    live: &'a Live,
+    live: &'a RunningInvocations,
     id: InvocationId,
     output: Arc<Output>,
 }
@@ -68,7 +68,7 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Live {
+impl RunningInvocations {
     /// Begins to show an invocation, of which so many bytes of each stream are kept.
     pub fn begin(&self, id: InvocationId, output_cap: u32) -> Running<'_> {
         let output = Output::new(output_cap as usize);
@@ -78,13 +78,13 @@ impl Live {
     }
 
     /// What an invocation has written so far, if it runs: stdout and stderr.
-    pub fn so_far(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
-        self.lock().get(&id).map(|output| output.so_far())
+    pub fn snapshot(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.lock().get(&id).map(|output| output.snapshot())
     }
 
     /// Looks at an invocation, if it runs.
-    pub fn look_at(&self, id: InvocationId) -> Option<Onlooker> {
-        self.lock().get(&id).map(|output| Onlooker::new(Arc::clone(output)))
+    pub fn subscribe(&self, id: InvocationId) -> Option<OutputReader> {
+        self.lock().get(&id).map(|output| OutputReader::new(Arc::clone(output)))
     }
 
     /// Waits for an invocation to begin or to end. What happens after this call is not missed.
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_told_and_forgotten_when_gone() {
-        let live = Arc::new(Live::default());
+        let live = Arc::new(RunningInvocations::default());
         let (one, other) = (InvocationId::random(), InvocationId::random());
         let (mut first, mut second) = (live.wait_for(one), live.wait_for(one));
         let running = live.begin(one, 10);

@@ -32,7 +32,7 @@ use crate::functions::Registry;
 use crate::invocations::history::History;
 use crate::invocations::input::Input;
 use crate::invocations::invoke::{InvokeError, Invoker};
-use crate::resources::budget::Share;
+use crate::resources::budget::BudgetShare;
 use crate::resources::disk::DiskSpace;
 use crate::sandbox::pool::AcquireError;
 use crate::store::{Store, StoreError};
@@ -46,20 +46,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Accepts, runs and cancels invocations.
 #[derive(Debug)]
-pub struct Deferred {
+pub struct InvocationQueue {
     registry: Arc<Registry>,
     invoker: Arc<Invoker>,
     history: Arc<History>,
     store: Store,
     health: Health,
-    books: Mutex<Books>,
+    state: Mutex<QueueState>,
     /// Held while a request with a key finds its invocation, and while an invocation is taken back.
     settling: tokio::sync::Mutex<()>,
     limit: usize,
     /// For invocations in the background: as many as there can be containers.
     permits: Arc<Semaphore>,
     /// An invocation has come, or may go on.
-    pressed: Notify,
+    wake: Notify,
     room: Arc<DiskSpace>,
     /// Changes whenever an invocation has ended.
     ended: watch::Sender<()>,
@@ -74,7 +74,7 @@ pub struct Deferred {
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct QueueState {
     /// How many invocations are being written down.
     accepting: usize,
     waiting: Queue,
@@ -87,7 +87,7 @@ struct Books {
 /// The news for clients that wait for an invocation: its end, or why it can't begin.
 type End = Result<(), Hindrance>;
 
-impl Deferred {
+impl InvocationQueue {
     /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is cancelled;
     /// `end` ends those that run.
     pub fn new(
@@ -105,11 +105,11 @@ impl Deferred {
             begins: Retries::new("asynchronous executions can't begin", health.clone()),
             writes: Retries::new("what executions came to can't be written down", Health::default()),
             health,
-            books: Mutex::default(),
+            state: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
             limit: limit as usize,
             permits: Arc::new(Semaphore::new(most as usize)),
-            pressed: Notify::new(),
+            wake: Notify::new(),
             room,
             ended: watch::Sender::new(()),
             tasks,
@@ -165,7 +165,7 @@ impl Deferred {
         }
     }
 
-    fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<Share>), AcceptError> {
+    fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<BudgetShare>), AcceptError> {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
         let (json, share) = input.into_json();
@@ -186,9 +186,9 @@ impl Deferred {
             None => None,
         };
         let has_room = {
-            let mut books = self.lock();
-            books.accepting += usize::from(promised);
-            !promised || books.waiting.len() + books.accepting <= self.limit
+            let mut state = self.lock();
+            state.accepting += usize::from(promised);
+            !promised || state.waiting.len() + state.accepting <= self.limit
         };
         let refusal = if has_room {
             self.room.check().await.err().map(AcceptError::from)
@@ -209,32 +209,32 @@ impl Deferred {
             Queued::NoRoom => return Err(refusal.unwrap_or(AcceptError::Full(self.limit))),
         };
         let (sender, end) = oneshot::channel();
-        let mut books = self.lock();
-        let entry = match books.waiting.remove(id) {
-            None if id == record.id => Some(books.waiting.entry(id, record.function_id, 0)),
+        let mut state = self.lock();
+        let entry = match state.waiting.remove(id) {
+            None if id == record.id => Some(state.waiting.entry(id, record.function_id, 0)),
             waited => waited,
         };
         let begins = match entry {
             Some(entry) if promised => {
-                books.waiting.push(entry);
+                state.waiting.push(entry);
                 None
             }
             entry => entry,
         };
         match begins {
             // The invocation goes on where it is, or has ended.
-            None if promised || !books.running.contains_key(&id) => drop(sender.send(Ok(()))),
+            None if promised || !state.running.contains_key(&id) => drop(sender.send(Ok(()))),
             _ => {
-                let waiters = books.waiters.entry(id).or_default();
+                let waiters = state.waiters.entry(id).or_default();
                 waiters.retain(|waiter| !waiter.is_closed());
                 waiters.push(sender);
             }
         }
         if let Some(entry) = begins {
-            self.start(&mut books, entry, None);
+            self.start(&mut state, entry, None);
         }
-        drop(books);
-        self.pressed.notify_one();
+        drop(state);
+        self.wake.notify_one();
         Ok((id, end))
     }
 
@@ -250,7 +250,7 @@ impl Deferred {
         let mut record = self.history.get(id).await?.ok_or(UnknownInvocation(id))?;
         let before = std::mem::replace(&mut record.outcome, state::CANCELLED.to_owned());
         record.error = Some("it was cancelled".to_owned());
-        if let Some((stdout, stderr)) = self.invoker.so_far(id) {
+        if let Some((stdout, stderr)) = self.invoker.snapshot(id) {
             (record.stdout, record.stderr) = (stdout, stderr);
         }
         // The invocation may begin in this moment, so both states are tried, in their order.
@@ -260,13 +260,13 @@ impl Deferred {
             let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
             return Err(CancelError::Ended(id, now));
         }
-        let mut books = self.lock();
+        let mut state = self.lock();
         // A function without queued invocations has no trouble.
-        let is_over = books.waiting.remove(id).is_some_and(|entry| books.waiting.end_try(entry));
-        if let Some(running) = books.running.get(&id) {
+        let is_over = state.waiting.remove(id).is_some_and(|entry| state.waiting.end_try(entry));
+        if let Some(running) = state.running.get(&id) {
             running.cancel();
         }
-        drop(books);
+        drop(state);
         if is_over {
             self.begins.recover(true);
         }
@@ -280,14 +280,14 @@ impl Deferred {
         if !open.is_empty() {
             tracing::info!(invocations = open.len(), "going on with what was accepted before");
         }
-        let mut books = self.lock();
+        let mut state = self.lock();
         for open in open {
-            let entry = books.waiting.entry(open.id, open.function_id, open.tries);
+            let entry = state.waiting.entry(open.id, open.function_id, open.tries);
             match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(now()))) {
                 Some(wait) if !wait.is_zero() => {
-                    books.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
+                    state.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
                 }
-                _ => books.waiting.push(entry),
+                _ => state.waiting.push(entry),
             }
         }
         Ok(())
@@ -315,12 +315,12 @@ impl Deferred {
         self.invoker.tell(Some(id));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock()
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock()
     }
 }
 
-impl Books {
+impl QueueState {
     /// Whether a client waits for an invocation.
     fn is_waited_for(&self, id: InvocationId) -> bool {
         self.waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))

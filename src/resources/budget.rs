@@ -15,7 +15,7 @@ pub struct Budget {
 /// Requests hold as much as they may.
 #[derive(Debug, Error)]
 #[error("the service holds as much of requests at one time as it may; try again later")]
-pub struct Exhausted;
+pub struct BudgetExceeded;
 
 impl Budget {
     /// Nothing is held yet, and at most `most` bytes may be.
@@ -24,28 +24,28 @@ impl Budget {
     }
 
     /// A share for one request, yet without any bytes.
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share { budget: Arc::clone(self), bytes: 0 }
+    pub fn share(self: &Arc<Self>) -> BudgetShare {
+        BudgetShare { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
 /// What one request holds. Dropped, its bytes are free for others.
 #[derive(Debug)]
-pub struct Share {
+pub struct BudgetShare {
     budget: Arc<Budget>,
     bytes: u64,
 }
 
-impl Share {
+impl BudgetShare {
     /// Takes some more bytes. After an error the share is to be dropped with what it stands for.
-    pub fn take(&mut self, bytes: u64) -> Result<(), Exhausted> {
+    pub fn take(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
         self.bytes += bytes;
         let held = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held > self.budget.most { Err(Exhausted) } else { Ok(()) }
+        if held > self.budget.most { Err(BudgetExceeded) } else { Ok(()) }
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }

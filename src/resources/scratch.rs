@@ -22,13 +22,13 @@ impl Scratch {
     }
 
     /// An empty folder.
-    pub async fn folder(&self) -> io::Result<Fleeting<TempDir>> {
+    pub async fn folder(&self) -> io::Result<Temporary<TempDir>> {
         let parent = self.folder.clone();
         self.make(move || tempfile::tempdir_in(parent)).await
     }
 
     /// An empty file without a name.
-    pub async fn file(&self) -> io::Result<Fleeting<File>> {
+    pub async fn file(&self) -> io::Result<Temporary<File>> {
         let parent = self.folder.clone();
         self.make(move || tempfile::tempfile_in(parent)).await
     }
@@ -36,10 +36,10 @@ impl Scratch {
     async fn make<T: Send + 'static>(
         &self,
         make: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<Fleeting<T>> {
+    ) -> io::Result<Temporary<T>> {
         let tasks = self.tasks.clone();
         // A caller that leaves meanwhile leaves the removal to the thread that has made it.
-        let made = self.tasks.spawn_blocking(move || make().map(|value| Fleeting { value: Some(value), tasks }));
+        let made = self.tasks.spawn_blocking(move || make().map(|value| Temporary { value: Some(value), tasks }));
         made.await.map_err(io::Error::other)?
     }
 }
@@ -47,12 +47,12 @@ impl Scratch {
 /// A file or folder that goes when this is dropped, on a blocking thread.
 #[must_use]
 #[derive(Debug)]
-pub struct Fleeting<T: Send + 'static> {
+pub struct Temporary<T: Send + 'static> {
     value: Option<T>,
     tasks: TaskTracker,
 }
 
-impl<T: Send + 'static> Fleeting<T> {
+impl<T: Send + 'static> Temporary<T> {
     /// Removes it now.
     pub async fn remove(mut self) {
         if let Some(value) = self.value.take() {
@@ -62,14 +62,14 @@ impl<T: Send + 'static> Fleeting<T> {
     }
 }
 
-impl Fleeting<TempDir> {
+impl Temporary<TempDir> {
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.value.as_ref().expect("a folder is there until it is removed").path()
     }
 }
 
-impl Fleeting<File> {
+impl Temporary<File> {
     /// Lends the file to work that blocks. An error means that the work panicked.
     pub async fn with<R: Send + 'static>(
         &mut self,
@@ -91,7 +91,7 @@ impl Fleeting<File> {
     }
 }
 
-impl<T: Send + 'static> Drop for Fleeting<T> {
+impl<T: Send + 'static> Drop for Temporary<T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
             self.tasks.spawn_blocking(move || drop(value));

@@ -112,7 +112,7 @@ impl Instance {
         match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
             Ok(Ok(Event::Hello)) => Ok(Self { wire, guard, invocations: 0 }),
             Ok(Ok(other)) => Err(StartError::Protocol(ProtocolError::Unexpected(other))),
-            Ok(Err(ProtocolError::Io(_))) => match guard.container().complaint().await {
+            Ok(Err(ProtocolError::Io(_))) => match guard.container().stderr_tail().await {
                 error if error.is_missing_image() => Err(StartError::NoImage(spec.image.to_owned())),
                 error => Err(StartError::Docker(error)),
             },

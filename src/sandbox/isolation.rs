@@ -130,7 +130,7 @@ impl Isolation {
         let looked = match read {
             Err(error) => Err(error),
             Ok(Ok(1..)) => Ok(String::from_utf8_lossy(&said).into_owned()),
-            Ok(Ok(0) | Err(_)) => Err(CheckError::Docker(container.complaint().await)),
+            Ok(Ok(0) | Err(_)) => Err(CheckError::Docker(container.stderr_tail().await)),
         };
         container.remove().await;
         looked

@@ -63,7 +63,7 @@ impl Output {
     }
 
     /// What was written so far.
-    pub fn so_far(&self) -> (Vec<u8>, Vec<u8>) {
+    pub fn snapshot(&self) -> (Vec<u8>, Vec<u8>) {
         let kept = self.kept();
         (kept.of(Stream::Stdout).to_vec(), kept.of(Stream::Stderr).to_vec())
     }
@@ -92,13 +92,13 @@ impl Kept {
 
 /// Someone who looks on: sees all from the beginning, and what comes as it comes.
 #[derive(Debug)]
-pub struct Onlooker {
+pub struct OutputReader {
     output: Arc<Output>,
     /// How much of stdout and stderr was seen.
     seen: (usize, usize),
 }
 
-impl Onlooker {
+impl OutputReader {
     /// Has seen nothing yet.
     pub fn new(output: Arc<Output>) -> Self {
         Self { output, seen: (0, 0) }
@@ -138,7 +138,7 @@ mod tests {
     async fn an_onlooker_sees_all_and_the_end() {
         let output = Output::new(6);
         output.keep(Stream::Stdout, b"ab");
-        let mut onlooker = Onlooker::new(Arc::clone(&output));
+        let mut onlooker = OutputReader::new(Arc::clone(&output));
         assert_eq!(onlooker.next().await.unwrap(), (Stream::Stdout, Bytes::from("ab")));
         let writer = async {
             tokio::task::yield_now().await;

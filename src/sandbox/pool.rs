@@ -44,7 +44,7 @@ struct Shared {
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Somebody waits who was not there before.
-    pressed: Notify,
+    wake: Notify,
 }
 
 /// How a caller waits.
@@ -97,7 +97,7 @@ impl Pool {
     ) -> Self {
         let (sandbox, limits, uids) = config;
         let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
-        Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, pressed: Notify::new() }))
+        Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, wake: Notify::new() }))
     }
 
     /// An instance for one invocation: an idle one at once, else whichever comes first, one set free or a new one.
@@ -115,7 +115,7 @@ impl Pool {
             }
             while let Some((key, mut instance)) = state.take_idle(function.revision) {
                 if instance.is_alive() {
-                    shared.succeed(&mut state, function.revision, &instance);
+                    shared.prestart_successor(&mut state, function.revision, &instance);
                     shared.rebalance(&mut state);
                     return Ok(Lease::new(Arc::clone(shared), function.revision, key, instance, Start::Warm));
                 }
@@ -132,7 +132,7 @@ impl Pool {
             }
             (Waiting { shared, revision: function.revision, number }, grant)
         };
-        shared.pressed.notify_one();
+        shared.wake.notify_one();
         let limit = wait.patience.unwrap_or(shared.limits.queue_timeout);
         let mut patience = limit;
         loop {
@@ -173,7 +173,7 @@ impl Pool {
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
         if !state.closed && !function.is_retired() {
-            state.know(function);
+            state.ensure_queue(function);
             state.want_spare(function.revision);
             self.0.rebalance(&mut state);
         }
@@ -195,8 +195,8 @@ impl Pool {
                 let mut state = shared.lock();
                 state.drop_idle_since(Instant::now(), shared.limits.idle_timeout);
                 shared.rebalance(&mut state);
-                let pressed = state.waiting() > 0;
-                let due = if pressed {
+                let wake = state.waiting() > 0;
+                let due = if wake {
                     Instant::now() + policy::PATIENCE / 4
                 } else {
                     Instant::now() + shared.limits.idle_timeout
@@ -205,7 +205,7 @@ impl Pool {
             };
             tokio::select! {
                 () = time::sleep_until(wake) => {}
-                () = shared.pressed.notified() => {}
+                () = shared.wake.notified() => {}
                 () = shared.stop.cancelled() => break,
             }
         }
@@ -316,7 +316,7 @@ impl Shared {
             return;
         }
         let mut instance = instance;
-        self.succeed(&mut state, revision, &instance);
+        self.prestart_successor(&mut state, revision, &instance);
         while let Some(waiter) = state.pop_waiter(revision) {
             state.set_phase(key, Phase::Busy(Instant::now()));
             let lease = Lease::new(Arc::clone(self), revision, key, instance, start);
@@ -332,7 +332,7 @@ impl Shared {
     }
 
     /// Has an instance that is about to run its last invocation succeeded by another, ahead of need.
-    fn succeed(self: &Arc<Self>, state: &mut State, revision: Revision, instance: &Instance) {
+    fn prestart_successor(self: &Arc<Self>, state: &mut State, revision: Revision, instance: &Instance) {
         if self.limits.max_invocations != 0 && instance.invocations() + 1 >= self.limits.max_invocations {
             state.want_spare(revision);
         }

@@ -76,7 +76,7 @@ impl Store {
             let row = sqlx::query("UPDATE functions SET name = ?, version = ?, former = ? WHERE id = ?")
                 .bind(update.name.as_str())
                 .bind(update.version)
-                .bind(update.former)
+                .bind(update.previous)
                 .bind(&id)
                 .execute(&mut *transaction)
                 .await?;
@@ -151,7 +151,7 @@ fn record(
     let id: String = row.try_get("id").ok()?;
     let versions = versions.get(&id)?;
     let version = |number: u32| versions.iter().filter_map(versions::record).find(|version| version.number == number);
-    let former: Option<u32> = row.try_get("former").ok()?;
+    let previous: Option<u32> = row.try_get("former").ok()?;
     let mut settings = Settings {
         memory: row.try_get::<Option<i64>, _>("memory_limit").ok()?.map(i64::cast_unsigned),
         cpus: row.try_get("cpu_limit").ok()?,
@@ -179,7 +179,7 @@ fn record(
         },
         settings,
         version: version(row.try_get("version").ok()?)?,
-        former: former.and_then(version),
+        previous: previous.and_then(version),
         last_version: versions.first()?.try_get("last_version").ok()?,
     })
 }

@@ -15,7 +15,7 @@ fn record(name: &str) -> Record {
         executions: Executions::default(),
         settings: Settings::default(),
         version: version(1),
-        former: None,
+        previous: None,
         last_version: 1,
     }
 }
@@ -41,7 +41,7 @@ const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log", warnings: 
 
 fn image(digit: char) -> Image {
     let id = ImageId::parse(&format!("sha256:{}", digit.to_string().repeat(64))).unwrap();
-    Image { id, size: 7, is_there: true }
+    Image { id, size: 7, present: true }
 }
 
 #[tokio::test]
@@ -55,8 +55,8 @@ async fn what_is_stored_is_there_after_a_new_start() {
     assert!(store.delete(gone.id).await.unwrap() && !store.delete(gone.id).await.unwrap());
     one.executions = Executions { count: 5, last: Some(1_700_000_009) };
     store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
-    store.lose_images(&[first(&one)]).await.unwrap();
-    one.version.image.is_there = false;
+    store.mark_images_missing(&[first(&one)]).await.unwrap();
+    one.version.image.present = false;
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
     assert_eq!(store.functions().await.unwrap(), [one.clone(), two.clone()]);
@@ -80,7 +80,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     settings.environment.insert("A".to_owned(), "1".to_owned());
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
     let update =
-        |version, former| Update { id: one.id, name: &name, settings: &settings, version, former, max_versions: 2 };
+        |version, previous| Update { id: one.id, name: &name, settings: &settings, version, previous, max_versions: 2 };
     for number in 2..5 {
         assert!(
             store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE)), None).await.unwrap()
@@ -93,7 +93,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     assert!(store.update(&update(6, Some(3)), Some((&version(6), PACKAGE)), None).await.unwrap());
     assert_eq!(numbers().await, [6, 4, 3], "what was run before is kept, however old it is");
     let known = store.versions(one.id).await.unwrap();
-    assert!(!known[1].image.is_there && known[2].image.is_there, "only what was run last has an image");
+    assert!(!known[1].image.present && known[2].image.present, "only what was run last has an image");
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
     let stored = store.functions().await.unwrap().remove(0);
@@ -101,7 +101,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
         name: name.clone(),
         settings: settings.clone(),
         version: version(6),
-        former: Some(version(3)),
+        previous: Some(version(3)),
         last_version: 6,
         ..stored.clone()
     };

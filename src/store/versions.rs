@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// Remembers that these versions' images are gone.
-    pub async fn lose_images(&self, ids: &[VersionId]) -> Result<(), StoreError> {
+    pub async fn mark_images_missing(&self, ids: &[VersionId]) -> Result<(), StoreError> {
         let lost = async {
             let mut transaction = self.pool.begin().await?;
             for id in ids {
@@ -92,11 +92,11 @@ pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>
     let id = update.id.to_string();
     let others = "function_id = ?1 AND number <> ?2 AND number IS NOT ?3";
     let lost = format!("UPDATE versions SET state = 'rebuild' WHERE {others}");
-    let lost = sqlx::query(sqlx::AssertSqlSafe(lost)).bind(&id).bind(update.version).bind(update.former);
+    let lost = sqlx::query(sqlx::AssertSqlSafe(lost)).bind(&id).bind(update.version).bind(update.previous);
     lost.execute(&mut *connection).await?;
     let last = "SELECT number FROM versions WHERE function_id = ?1 ORDER BY number DESC LIMIT ?4";
     let old = format!("DELETE FROM versions WHERE {others} AND number NOT IN ({last})");
-    let old = sqlx::query(sqlx::AssertSqlSafe(old)).bind(&id).bind(update.version).bind(update.former);
+    let old = sqlx::query(sqlx::AssertSqlSafe(old)).bind(&id).bind(update.version).bind(update.previous);
     old.bind(update.max_versions).execute(connection).await.map(drop)
 }
 
@@ -115,7 +115,7 @@ pub(super) fn record(row: &SqliteRow) -> Option<VersionRecord> {
         image: Image {
             id: ImageId::parse(&text("image_id")?)?,
             size: number("image_size")?,
-            is_there: text("state")? == "ready",
+            present: text("state")? == "ready",
         },
     })
 }

@@ -5,7 +5,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
 use super::super::body::BodyError;
-use super::super::request::Late;
+use super::super::request::BodyTimeout;
 use super::super::upload::UploadError;
 use super::{Problem, chain};
 use crate::build::BuildError;
@@ -18,7 +18,7 @@ use crate::functions::images::ImageError;
 use crate::invocations::input::InputError;
 use crate::invocations::invoke::InvokeError;
 use crate::invocations::queue::{AcceptError, CancelError};
-use crate::resources::budget::Exhausted;
+use crate::resources::budget::BudgetExceeded;
 use crate::resources::disk::{self, LowDisk};
 use crate::sandbox::pool::AcquireError;
 use crate::store::StoreError;
@@ -108,7 +108,7 @@ impl From<InvokeError> for Problem {
         match error {
             InvokeError::Unknown(error) => error.into(),
             InvokeError::Input(error) => error.into(),
-            InvokeError::Image(error) => made_again(&error),
+            InvokeError::Image(error) => rebuilt_at(&error),
             InvokeError::Acquire(error) => acquire(error),
         }
     }
@@ -171,8 +171,8 @@ impl From<DeleteError> for Problem {
     }
 }
 
-impl From<Exhausted> for Problem {
-    fn from(error: Exhausted) -> Self {
+impl From<BudgetExceeded> for Problem {
+    fn from(error: BudgetExceeded) -> Self {
         Self::overloaded(error)
     }
 }
@@ -206,7 +206,7 @@ fn image(error: &ImageError) -> Problem {
 }
 
 /// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's fault.
-fn made_again(error: &ImageError) -> Problem {
+fn rebuilt_at(error: &ImageError) -> Problem {
     let problem = image(error);
     let others = [StatusCode::NOT_FOUND, StatusCode::TOO_MANY_REQUESTS];
     let is_known = !problem.status.is_client_error() || others.contains(&problem.status);
@@ -356,9 +356,9 @@ impl From<PathRejection> for Problem {
 /// What kept a body from arriving, where it is a matter of ours.
 fn arrival(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
-        match error.downcast_ref::<Exhausted>() {
+        match error.downcast_ref::<BudgetExceeded>() {
             Some(exhausted) => Some(Problem::overloaded(exhausted)),
-            None => error.is::<Late>().then(Problem::request_timeout),
+            None => error.is::<BodyTimeout>().then(Problem::request_timeout),
         }
     })
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Hindrance;
 use super::order::Entry;
-use super::{Books, Deferred, End, now};
+use super::{End, InvocationQueue, QueueState, now};
 use crate::docker::{Cause, Failure, retry};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, invocation::state};
 use crate::invocations::input::Input;
@@ -22,7 +22,7 @@ const MAX_TRIES: u32 = 6;
 /// An invocation that had its turn, or the reason why the invocation can't begin for now.
 type Begun = Result<(), Hindrance>;
 
-impl Deferred {
+impl InvocationQueue {
     /// Runs queued invocations until the service stops.
     pub async fn run(self: Arc<Self>) {
         while let Some(permit) = self.next_permit().await {
@@ -49,14 +49,14 @@ impl Deferred {
                 () = self.health.wait() => {}
             }
             // Registered before the look into the queue, so that no notification is lost between the two.
-            let pressed = self.pressed.notified();
+            let wake = self.wake.notified();
             let due = {
-                let mut books = self.lock();
-                if let Some(entry) = books.waiting.pop(Instant::now()) {
-                    self.start(&mut books, entry, Some(permit));
+                let mut state = self.lock();
+                if let Some(entry) = state.waiting.pop(Instant::now()) {
+                    self.start(&mut state, entry, Some(permit));
                     return true;
                 }
-                books.waiting.next_due()
+                state.waiting.next_due()
             };
             let due = async {
                 match due {
@@ -65,7 +65,7 @@ impl Deferred {
                 }
             };
             tokio::select! {
-                () = pressed => {}
+                () = wake => {}
                 () = due => {}
                 () = self.stop.cancelled() => return false,
             }
@@ -73,9 +73,9 @@ impl Deferred {
     }
 
     /// Runs an invocation in a task of its own: in the background with a permit, before all of the background without.
-    pub(super) fn start(self: &Arc<Self>, books: &mut Books, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
+    pub(super) fn start(self: &Arc<Self>, state: &mut QueueState, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
         let token = self.end.child_token();
-        books.running.insert(entry.id, token.clone());
+        state.running.insert(entry.id, token.clone());
         let this = Arc::clone(self);
         self.tasks.spawn(async move { this.execute_until(entry, permit, &token).await });
     }
@@ -221,31 +221,31 @@ impl Deferred {
 
     /// Ends a try: the invocation waits again for this time, or is done with.
     fn settle(self: &Arc<Self>, entry: Entry, wait: Option<Duration>, end: &End) {
-        let mut books = self.lock();
-        books.running.remove(&entry.id);
+        let mut state = self.lock();
+        state.running.remove(&entry.id);
         match wait {
             // A client has come meanwhile, and waits no longer than QUEUE_TIMEOUT.
-            Some(_) if end.is_ok() && books.is_waited_for(entry.id) => self.start(&mut books, entry, None),
-            Some(Duration::ZERO) => books.waiting.push(entry),
-            Some(wait) => books.waiting.push_later(entry, Instant::now() + wait),
+            Some(_) if end.is_ok() && state.is_waited_for(entry.id) => self.start(&mut state, entry, None),
+            Some(Duration::ZERO) => state.waiting.push(entry),
+            Some(wait) => state.waiting.push_later(entry, Instant::now() + wait),
             None => {}
         }
-        let is_over = books.waiting.end_try(entry);
-        drop(books);
+        let is_over = state.waiting.end_try(entry);
+        drop(state);
         if is_over {
             self.begins.recover(true);
         }
         if wait.is_none() || end.is_err() {
             self.tell(entry.id, end);
         }
-        self.pressed.notify_one();
+        self.wake.notify_one();
     }
 
     /// Lets a function's invocations go on after trouble.
     pub(super) fn free(&self, function: FunctionId) {
         if self.lock().waiting.free(function) {
             self.begins.recover(true);
-            self.pressed.notify_one();
+            self.wake.notify_one();
         }
     }
 

@@ -119,7 +119,7 @@ impl State {
     }
 
     /// Makes room in the books for a function.
-    pub(super) fn know(&mut self, function: &Arc<Function>) {
+    pub(super) fn ensure_queue(&mut self, function: &Arc<Function>) {
         self.queues.entry(function.revision).or_insert_with(|| Queue {
             function: Arc::clone(function),
             waiters: VecDeque::new(),
@@ -136,7 +136,7 @@ impl State {
         (since, is_background): (Instant, bool),
         grant: Grant,
     ) -> u64 {
-        self.know(function);
+        self.ensure_queue(function);
         self.next_number += 1;
         let number = self.next_number;
         let queue = self.queues.get_mut(&function.revision).expect("it was just made");

@@ -23,7 +23,7 @@ use crate::sandbox::pool::AcquireError;
 
 /// What a function is to become.
 #[derive(Debug, Default)]
-struct Plan {
+struct ChangePlan {
     name: Option<FunctionName>,
     settings: Change,
     version: Option<Arc<Version>>,
@@ -61,22 +61,22 @@ impl Deployer {
         if let Some(deployed) = self.carried_out(key.as_ref()).await? {
             return Ok(deployed);
         }
-        let life = Arc::clone(self.function(id)?.life());
+        let life = Arc::clone(self.function(id)?.shared());
         let place = self.images.enter()?;
         let _deploying = place.wait(life.deploying.lock(), stop).await?;
         // What is refused is better refused before a build.
         let function = self.function(id)?;
         function.settings.with(settings.clone(), &self.limits)?;
         let version = VersionId { function: id, number: life.next_version() };
-        let _held = self.images.hold(version);
+        let _held = self.images.pin(version);
         let called = name.as_ref().unwrap_or(&function.name);
         let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
         // The wait for a container takes no place from builds.
         drop(place);
         let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let plan = Plan { name, settings, version: Some(made), built: Some(built), key };
-        self.revise(id, plan, stop).await.map(|function| deployed(&function, warnings))
+        let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key };
+        self.change(id, plan, stop).await.map(|function| deployed(&function, warnings))
     }
 
     /// Has another of its versions run from then on, by default the one that was run before.
@@ -93,9 +93,9 @@ impl Deployer {
     ) -> Result<Deployed, DeployError> {
         // What is meant is what was run before now, whatever is being built meanwhile, which it does not wait for.
         let function = self.function(id)?;
-        let number = match (number, &function.former) {
+        let number = match (number, &function.previous) {
             (Some(number), _) => number,
-            (None, Some(former)) => former.id.number,
+            (None, Some(previous)) => previous.id.number,
             (None, None) => return Err(DeployError::NoFormer(id)),
         };
         let version_id = VersionId { function: id, number };
@@ -106,14 +106,14 @@ impl Deployer {
                 Arc::new(Version::new(id, record.ok_or(UnknownVersion(version_id))?))
             }
         };
-        let _held = self.images.hold(version_id);
+        let _held = self.images.pin(version_id);
         // Before anything waits for a container: that may take a build.
         tokio::select! {
             ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
             () = stop.cancelled() => return Err(cancelled()),
         }
-        let plan = Plan { version: Some(version), ..Plan::default() };
-        self.revise(id, plan, stop).await.map(|function| deployed(&function, Vec::new()))
+        let plan = ChangePlan { version: Some(version), ..ChangePlan::default() };
+        self.change(id, plan, stop).await.map(|function| deployed(&function, Vec::new()))
     }
 
     /// Gives a function another name or other settings.
@@ -124,8 +124,8 @@ impl Deployer {
         settings: Change,
     ) -> Result<Arc<Function>, DeployError> {
         let this = Arc::clone(self);
-        let plan = Plan { name, settings, ..Plan::default() };
-        self.run(false, |stop| async move { this.revise(id, plan, &stop).await }).await
+        let plan = ChangePlan { name, settings, ..ChangePlan::default() };
+        self.run(false, |stop| async move { this.change(id, plan, &stop).await }).await
     }
 
     /// A function's versions that are kept, the last first.
@@ -134,12 +134,17 @@ impl Deployer {
         Ok(self.store.versions(id).await?)
     }
 
-    async fn revise(&self, id: FunctionId, to: Plan, stop: &CancellationToken) -> Result<Arc<Function>, DeployError> {
+    async fn change(
+        &self,
+        id: FunctionId,
+        to: ChangePlan,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Function>, DeployError> {
         loop {
             let current = self.function(id)?;
             let settings = current.settings.with(to.settings.clone(), &self.limits)?;
             let name = to.name.clone().unwrap_or_else(|| current.name.clone());
-            let next = Arc::new(current.revised(name, settings, to.version.clone()));
+            let next = Arc::new(current.successor(name, settings, to.version.clone()));
             let takes_over = next.revision != current.revision;
             let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
                 // From here on it is done to its end, whoever leaves.
@@ -190,8 +195,13 @@ impl Deployer {
     }
 
     /// False when another has taken the place of what is to be replaced.
-    async fn switch(&self, current: &Arc<Function>, next: &Arc<Function>, to: &Plan) -> Result<bool, DeployError> {
-        let _switching = current.life().switching.lock().await;
+    async fn switch(
+        &self,
+        current: &Arc<Function>,
+        next: &Arc<Function>,
+        to: &ChangePlan,
+    ) -> Result<bool, DeployError> {
+        let _switching = current.shared().switching.lock().await;
         if !Arc::ptr_eq(&self.function(next.id)?, current) {
             return Ok(false);
         }
@@ -200,7 +210,7 @@ impl Deployer {
             name: &next.name,
             settings: &next.settings,
             version: next.version.id.number,
-            former: next.former.as_ref().map(|version| version.id.number),
+            previous: next.previous.as_ref().map(|version| version.id.number),
             max_versions: self.limits.max_versions,
         };
         let zip = match &to.built {
