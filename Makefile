@@ -1,5 +1,6 @@
-# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first, and says what it installs.
-.PHONY: demo run test nightly load bench lint build
+# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first, and
+# says what it installs.
+.PHONY: demo run check test nightly load bench lint build
 
 build:
 	@echo 'make: compiling a release build; about five minutes on two cores the first time'
@@ -11,12 +12,25 @@ demo: build
 run: build
 	scripts/with-docker scripts/run
 
-# Everything, also what is marked as needing Docker; what programs see also on the older base images.
+# What a change is tried with again and again: formatting, lints, and all tests that need no Docker.
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --quiet
+
+# All tests, with Docker; what programs see also on the older base images. `make test T=pool::` runs the tests of that
+# name.
+ifdef T
+test:
+	cargo test --locked --no-run
+	scripts/with-docker cargo test --locked -- --include-ignored '$(T)'
+else
 test:
 	scripts/test-tools
 	cargo test --locked --no-run
 	scripts/with-docker cargo test --locked -- --include-ignored
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
+endif
 
 # What takes hours: everything on both generations of base images, and the long load.
 nightly:

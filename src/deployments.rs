@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
@@ -28,6 +27,7 @@ use crate::domain::{
 use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::invoke::Invoker;
+use crate::resources::clock;
 use crate::resources::disk::{DiskSpace, LowDisk};
 use crate::resources::scratch::Temporary;
 use crate::sandbox::pool::Pool;
@@ -177,7 +177,7 @@ impl Deployer {
         (language, live): (Option<Language>, Option<LiveLog>),
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
-        let created_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let created_at = clock::unix_seconds();
         let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
         let turn = self.images.turn(place, stop).await?;
         let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
@@ -294,7 +294,7 @@ fn digest_of(settings: &Change) -> String {
 }
 
 fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
 fn read_again(zip: &mut File) -> io::Result<Vec<u8>> {

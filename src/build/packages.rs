@@ -407,5 +407,5 @@ impl Hasher for Digested {
 fn hash_of(what: &impl Hash) -> String {
     let mut digested = Digested(Sha256::new());
     what.hash(&mut digested);
-    digested.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:.32x}", digested.0.finalize())
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BuildNetwork, Builds, Uids};
 use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
 use crate::domain::Language;
+use crate::resources::clock;
 use crate::resources::scratch::Scratch;
 
 /// Warming Go's standard library takes half a minute on two cores; pulling a base image can take longer.
@@ -111,7 +112,7 @@ impl Runtimes {
         for (name, content) in &files {
             tokio::fs::write(context.path().join(name), content.replace("{base}", base)).await?;
         }
-        let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let created = clock::unix_seconds();
         let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
         let spec = BuildSpec {
             context: context.path(),
@@ -132,7 +133,7 @@ impl Runtimes {
 
     /// Removes the runtime images of earlier bootstraps and base images that nothing is built on any more.
     pub async fn remove_old(&self) -> Result<(), DockerError> {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = clock::unix_time();
         for language in Language::ALL {
             let named = format!("reference={}", self.repository(language));
             let labelled = format!("label={}={}", label::LANGUAGE, language.as_str());
@@ -187,7 +188,7 @@ impl Runtimes {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = format!("{:.16x}", hash.finalize());
         format!("{}:{hash}", self.repository(language))
     }
 }

@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
@@ -19,6 +18,7 @@ use crate::docker::retry::Retries;
 use crate::docker::{DockerError, Failure};
 use crate::domain::{FunctionName, VersionId};
 use crate::functions::{Registry, Version};
+use crate::resources::clock;
 use crate::resources::disk::{DiskSpace, LowDisk};
 use crate::resources::scratch::Scratch;
 use crate::store::{Store, StoreError};
@@ -246,8 +246,7 @@ impl Images {
             self.remove_later(version.id);
             return Err(ImageError::Deleted);
         }
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-        version.set_image(built.image, u64::try_from(now).unwrap_or(u64::MAX));
+        version.set_image(built.image, clock::unix_millis());
         self.trim_later();
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{self, Instant};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Page, invocation::state};
 use crate::functions::Registry;
+use crate::resources::clock;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics;
 
@@ -205,7 +206,8 @@ impl History {
     }
 
     async fn prune(&self) -> Result<(), StoreError> {
-        let before = |age: Duration| u64::try_from(now().saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
+        let before =
+            |age: Duration| u64::try_from(clock::unix_time().saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
         self.store.prune_keys(before(KEY_RETENTION)).await?;
         while self.store.prune_invocations(before(self.settings.retention), self.settings.max_invocations).await? {
             tokio::task::yield_now().await;
@@ -220,8 +222,4 @@ impl History {
 
 fn size_of(record: &InvocationRecord) -> usize {
     RECORD + record.input.len() + record.stdout.len() + record.stderr.len()
-}
-
-fn now() -> Duration {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }

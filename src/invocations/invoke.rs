@@ -1,7 +1,7 @@
 //! The use case "execute a function": registry → instance → invocation → outcome.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -15,6 +15,7 @@ use crate::functions::images::{ImageError, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::history::History;
 use crate::invocations::live::{Running, RunningInvocations};
+use crate::resources::clock;
 use crate::sandbox::instance::{End, StartError};
 use crate::sandbox::output::Output;
 use crate::sandbox::pool::{AcquireError, Lease, Pool, Start, Wait};
@@ -123,7 +124,7 @@ impl Ready {
     /// The record of an invocation that begins on it.
     pub fn begin(&self, record: InvocationRecord) -> InvocationRecord {
         InvocationRecord {
-            executed_at: Some(now()),
+            executed_at: Some(clock::unix_millis()),
             version: Some(self.function.version.id.number),
             start: Some(self.lease.start().name().to_owned()),
             queued: Some(self.queued),
@@ -147,11 +148,6 @@ impl Invocation {
     }
 }
 
-/// Unix milliseconds.
-fn now() -> u64 {
-    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Invoker {
     /// Executes functions of `registry` on instances from `pool`.
     pub fn new(
@@ -167,7 +163,7 @@ impl Invoker {
 
     /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
-        let created_at = now();
+        let created_at = clock::unix_millis();
         let ready = self.prepare(id, Some(&input), false).await?;
         // Only now: who waits for an instance holds no copy of the input.
         let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
@@ -241,7 +237,7 @@ impl Invoker {
         let function =
             self.registry.get(function.id).filter(|now| now.revision == function.revision).unwrap_or(function);
         let start = lease.start();
-        let executed_at = now();
+        let executed_at = clock::unix_millis();
         self.registry.executed(&function, executed_at / 1000);
         let (environment, stdin) = input.into_parts();
         let mut environment = function.settings.complete(environment);

@@ -14,7 +14,7 @@ mod run;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
@@ -33,6 +33,7 @@ use crate::invocations::history::History;
 use crate::invocations::input::Input;
 use crate::invocations::invoke::{InvokeError, Invoker};
 use crate::resources::budget::BudgetShare;
+use crate::resources::clock;
 use crate::resources::disk::DiskSpace;
 use crate::sandbox::pool::AcquireError;
 use crate::store::{Store, StoreError};
@@ -169,7 +170,7 @@ impl InvocationQueue {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
         let (json, share) = input.into_json();
-        Ok((InvocationRecord::queued(id, now(), json), share))
+        Ok((InvocationRecord::queued(id, clock::unix_millis(), json), share))
     }
 
     /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
@@ -283,7 +284,7 @@ impl InvocationQueue {
         let mut state = self.lock();
         for open in open {
             let entry = state.waiting.entry(open.id, open.function_id, open.tries);
-            match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(now()))) {
+            match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(clock::unix_millis()))) {
                 Some(wait) if !wait.is_zero() => {
                     state.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
                 }
@@ -329,9 +330,4 @@ impl QueueState {
 
 fn is_open(record: &InvocationRecord) -> bool {
     matches!(record.outcome.as_str(), state::QUEUED | state::RUNNING)
-}
-
-/// Unix milliseconds.
-fn now() -> u64 {
-    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ mod state;
 mod uids;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
@@ -24,11 +24,20 @@ use crate::docker::platform::Platform;
 use crate::docker::{Docker, RunSpec, label};
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
+use crate::resources::clock;
 use crate::sandbox::instance::{Instance, Slot, StartError};
 
 pub use lease::{Lease, Start};
 use policy::Step;
-use state::{Key, Phase, State};
+use state::{Phase, State};
+
+/// Names a slot while the slot is taken.
+type Key = u64;
+
+/// Where a waiter's lease, or the reason why there is none, is sent.
+type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
+
+type Bookkeeping = State<Instance, Grant>;
 
 /// The instances of all functions. No more containers than its limit exist at any time, starting and ending ones included.
 #[derive(Clone, Debug)]
@@ -36,7 +45,7 @@ pub struct Pool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Bookkeeping>,
     docker: Docker,
     platform: Arc<Platform>,
     sandbox: config::Sandbox,
@@ -233,12 +242,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Bookkeeping> {
         self.state.lock()
     }
 
     /// Takes all steps that the policy wants now.
-    fn rebalance(self: &Arc<Self>, state: &mut State) {
+    fn rebalance(self: &Arc<Self>, state: &mut Bookkeeping) {
         while let Some(step) = state.next_step() {
             match step {
                 Step::Start(function) => self.begin_start(state, function),
@@ -247,7 +256,7 @@ impl Shared {
         }
     }
 
-    fn begin_start(self: &Arc<Self>, state: &mut State, revision: Revision) {
+    fn begin_start(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision) {
         let Some((key, uid, function)) = state.begin_start(revision) else { return };
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -260,7 +269,7 @@ impl Shared {
 
     async fn start(self: &Arc<Self>, function: &Function, key: Key, uid: u32) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
-        let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let created = clock::unix_seconds();
         let labels = [
             (label::PLATFORM, self.platform.id().to_string()),
             (label::RUN, self.platform.run().to_string()),
@@ -332,7 +341,7 @@ impl Shared {
     }
 
     /// Has an instance that is about to run its last invocation succeeded by another, ahead of need.
-    fn prestart_successor(self: &Arc<Self>, state: &mut State, revision: Revision, instance: &Instance) {
+    fn prestart_successor(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision, instance: &Instance) {
         if self.limits.max_invocations != 0 && instance.invocations() + 1 >= self.limits.max_invocations {
             state.want_spare(revision);
         }

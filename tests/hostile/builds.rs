@@ -128,7 +128,8 @@ async fn a_build_has_its_share_of_memory_and_no_more() {
         );
         // The runtime image is there, so that what is timed is the function's own build.
         app.deploy(go("func main() {}\n")).await;
-        // With the toolchain in no cache, the kernel takes the compiler's own pages away at the limit, and kills nothing.
+        // With the toolchain in no cache, the kernel takes the compiler's own pages away at the limit, and kills
+        // nothing.
         std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
         let began = Instant::now();
         let refused = app.submit(go(&heavy)).await.assert_problem(422, "build_failed", "");

@@ -3,7 +3,8 @@
 use crate::alone;
 use crate::support::{TestApp, python};
 
-/// System calls by their number on this processor. Each must be refused for want of the right to it, not for its arguments.
+/// System calls by their number on this processor. Each must be refused for want of the right to it, not for its
+/// arguments.
 const CALLS: &str = r#"
 import ctypes, errno, os, platform, struct
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,5 +1,5 @@
-//! Functions that take what they can get: each ends as what it is, its next invocation finds nothing of it, and a neighbour
-//! is served meanwhile.
+//! Functions that take what they can get: each ends as what it is, its next invocation finds nothing of it, and a
+//! neighbour is served meanwhile.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Functions that change the supervisor's limits and priorities, which every later process of their container inherits: each
-//! such container ends, and the next invocation finds all as the first one did.
+//! Functions that change the supervisor's limits and priorities, which every later process of their container inherits:
+//! each such container ends, and the next invocation finds all as the first one did.
 
 use serde_json::json;
 

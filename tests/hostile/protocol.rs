@@ -107,7 +107,8 @@ const FLAT: u64 = 48 << 20;
 #[ignore = "needs docker"]
 async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() {
     let _alone = alone().await;
-    // With a name of its own, so that no other test gets its runtime image; and a daemon of its own, so that none stays.
+    // With a name of its own, so that no other test gets its runtime image; and a daemon of its own, so that none
+    // stays.
     let engine = Engine::start().await;
     let dir = tempfile::tempdir().unwrap();
     let host = engine.host();

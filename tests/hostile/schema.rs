@@ -53,7 +53,8 @@ async fn every_answer_is_one_that_the_description_has() {
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/versions\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/settings\"\nparameters = {{ id = \"{id}\" }}\n\n\
-         # Which versions there are, what is no zip, and that a name can't be a variable's and a secret's, a schema can't say.\n\
+         # Which versions there are, what is no zip, and that a name can't be a variable's and a secret's, a schema
+         # can't say.\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/rollback\"\nparameters = {{ id = \"{id}\" }}\n\
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"PUT\"\nparameters = {{ id = \"{id}\" }}\n\

@@ -1,4 +1,5 @@
-//! Functions that use up what the kernel counts by user: containers have users of their own, so a neighbour notices nothing.
+//! Functions that use up what the kernel counts by user: containers have users of their own, so a neighbour notices
+//! nothing.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! A function can't tell the platform from `python3 -u main.py`: a battery of programs, run both ways in the same image.
+//! A function can't tell the platform from `python3 -u main.py`: a battery of programs, run both ways in the same
+//! image.
 //!
-//! By `-u` as a function's output is line-buffered, which no option of the interpreter gives: the two differ in half a line
-//! only, which no program here leaves behind.
+//! By `-u` as a function's output is line-buffered, which no option of the interpreter gives: the two differ in half a
+//! line only, which no program here leaves behind.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
-//! `kill -9` at random moments: nothing acknowledged is lost, nothing deleted comes back, nothing is left that no row owns.
+//! `kill -9` at random moments: nothing acknowledged is lost, nothing deleted comes back, nothing is left that no row
+//! owns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,8 +19,8 @@ const MOST: usize = 6;
 /// What the service has acknowledged.
 #[derive(Default)]
 struct Ledger {
-    /// What each function may print: what it was last acknowledged to, and what it was asked to become since, which may have
-    /// happened or not.
+    /// What each function may print: what it was last acknowledged to, and what it was asked to become since, which may
+    /// have happened or not.
     functions: BTreeMap<String, Vec<Text>>,
     /// Those whose deletion was asked for and not acknowledged: they may be there or not.
     doubtful: BTreeSet<String>,
@@ -179,7 +180,8 @@ async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, dock
     assert_eq!(std::fs::read_dir(dir.join("temp")).unwrap().count(), 0, "temp files are left");
 }
 
-/// Whether there have been enough rounds, in which something of each kind was acknowledged; on a slow machine that takes more.
+/// Whether there have been enough rounds, in which something of each kind was acknowledged; on a slow machine that
+/// takes more.
 fn is_enough(rounds: usize, least: usize, ledger: &Mutex<Ledger>) -> bool {
     let Ledger { submits, executions, updates, deletes, .. } = &*ledger.lock().unwrap();
     let is_telling = [submits, executions, updates, deletes].iter().all(|&&count| count > 0);

@@ -1,4 +1,5 @@
-//! What a function prints is there as soon as a line is whole, whatever becomes of the function; and its clock is the one asked for.
+//! What a function prints is there as soon as a line is whole, whatever becomes of the function; and its clock is the
+//! one asked for.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,5 @@
-//! Packages and modules that functions are built upon: which files name them, how they come in, and who sees what on the way.
+//! Packages and modules that functions are built upon: which files name them, how they come in, and who sees what on
+//! the way.
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};

@@ -206,7 +206,8 @@ async fn an_idle_container_that_was_killed_is_replaced() {
         };
         let client = processes.find(|entry| is_client(entry)).expect("a docker client").path();
         docker(&["kill", &name]);
-        // A process that ends has no command line before it can be waited for; and its first thread may end before the others.
+        // A process that ends has no command line before it can be waited for; and its first thread may end before the
+        // others.
         eventually("its client has ended", async || match std::fs::read_to_string(client.join("stat")) {
             Ok(stat) if !stat.contains(") Z ") => None,
             Ok(_) if std::fs::read_dir(client.join("task")).is_ok_and(|threads| threads.count() > 1) => None,

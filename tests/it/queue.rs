@@ -1,4 +1,5 @@
-//! Whose turn it is: functions take turns, what clients wait for comes first, and nothing is given up for the platform's fault.
+//! Whose turn it is: functions take turns, what clients wait for comes first, and nothing is given up for the
+//! platform's fault.
 
 use std::time::{Duration, Instant};
 

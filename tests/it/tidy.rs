@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LONGEST: usize = 400;
+const WIDEST: usize = 120;
 
 /// All files below a folder of this repository, with their text.
 fn sources(folder: &str) -> Vec<(String, String)> {
@@ -51,6 +52,37 @@ fn things_stay_in_their_place() {
     assert_only_in("sqlx::", &["src/store"]);
     assert_only_in("process::Command", &["src/docker/command.rs"]);
     assert_only_in("std::env::", &["src/config.rs", "src/config/"]);
+    assert_only_in("UNIX_EPOCH", &["src/resources/clock.rs", "src/docker/container.rs", "src/http/health.rs"]);
+}
+
+#[test]
+fn the_pools_bookkeeping_knows_no_docker() {
+    for name in ["state", "policy", "uids"] {
+        let (_, text) =
+            sources("src/sandbox/pool").into_iter().find(|(path, _)| path.ends_with(&format!("{name}.rs"))).unwrap();
+        for other in ["crate::docker", "sandbox::instance", "super::lease", "std::process", "tokio::process"] {
+            assert!(!text.contains(other), "{name}.rs uses {other}");
+        }
+    }
+}
+
+#[test]
+fn lines_are_short() {
+    for folder in ["src", "tests", "scripts", "examples"] {
+        for (name, text) in sources(folder) {
+            // Styles and pages of the console are a browser's to read, and a recorded answer is a program's.
+            if !name.ends_with(".rs") && !name.ends_with(".md") {
+                continue;
+            }
+            for (number, line) in text.lines().enumerate() {
+                // In a test, a function's program is one literal.
+                if folder == "tests" && !line.trim_start().starts_with("//") {
+                    continue;
+                }
+                assert!(line.chars().count() <= WIDEST, "{name}:{} has more than {WIDEST} columns", number + 1);
+            }
+        }
+    }
 }
 
 #[test]

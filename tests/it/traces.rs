@@ -41,8 +41,9 @@ async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8
     bodies
 }
 
-/// Whether there is a span of this name in this trace. In a span the trace's id comes first, then its own, its parent's, and its
-/// name, each as a tag, a length and that many bytes, <https://protobuf.dev/programming-guides/encoding/>.
+/// Whether there is a span of this name in this trace. In a span the trace's id comes first, then its own, its
+/// parent's, and its name, each as a tag, a length and that many bytes,
+/// <https://protobuf.dev/programming-guides/encoding/>.
 fn holds_span(bytes: &[u8], trace: &[u8; 16], name: &str) -> bool {
     let trace = [&[0x0a, 16], &trace[..]].concat();
     let name = [&[0x2a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();

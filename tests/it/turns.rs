@@ -1,4 +1,5 @@
-//! Builds wait for their turn with nothing but their zip, in bounded number and time, and hold up nothing but each other.
+//! Builds wait for their turn with nothing but their zip, in bounded number and time, and hold up nothing but each
+//! other.
 
 use std::time::Duration;
 

@@ -16,7 +16,8 @@ fn printing(text: &str) -> Vec<u8> {
     python(&format!("print({text:?}, end='')\n"))
 }
 
-/// Clients that execute a function again and again, each of whom expects what was last answered before it asked, or later.
+/// Clients that execute a function again and again, each of whom expects what was last answered before it asked, or
+/// later.
 async fn clients(
     url: String,
     id: String,

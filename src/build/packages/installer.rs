@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::build::{BuildError, build_image};
 use crate::config::BuildNetwork;
 use crate::docker::{BuildSpec, DockerError, label};
 use crate::domain::Language;
+use crate::resources::clock;
 
 /// The file of a build context that holds what was fetched.
 const TREE: &str = "tree.tar";
@@ -55,7 +56,7 @@ impl Packages {
             .strip_prefix("site")
             .filter(|site| is_plain_path(site))
             .ok_or_else(|| TreeError::Name(last.clone()))?;
-        let created = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let created = clock::unix_seconds();
         let labels = [
             (label::LANGUAGE, Language::Python.as_str().to_owned()),
             (label::CREATED, created.to_string()),
@@ -84,7 +85,7 @@ impl Packages {
 
     /// Those of earlier runtime images, which would stay for them.
     async fn remove_old_installers(&self, current: &str) -> Result<(), DockerError> {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = clock::unix_time();
         let named = format!("reference={}-runtime/python-installer", self.settings.image_prefix);
         for image in self.docker.images(&[&named, &format!("label={}", label::SITE)]).await? {
             let name = format!("{}:{}", image.repository, image.tag);

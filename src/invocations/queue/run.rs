@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Hindrance;
 use super::order::Entry;
-use super::{End, InvocationQueue, QueueState, now};
+use super::{End, InvocationQueue, QueueState};
 use crate::docker::{Cause, Failure, retry};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, invocation::state};
 use crate::invocations::input::Input;
 use crate::invocations::invoke::InvokeError;
+use crate::resources::clock;
 use crate::sandbox::pool::AcquireError;
 
 /// A failure that may be the function's own counts as the function's after this number of tries.
@@ -189,7 +190,7 @@ impl InvocationQueue {
             Failure::Suspect if tries < MAX_TRIES => {
                 self.free(entry.function);
                 let wait = pause(tries);
-                let retry_at = now().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                let retry_at = clock::unix_millis().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
                 if let Err(error) = self.store.retry_invocation(entry.id, tries, retry_at).await {
                     tracing::debug!(invocation.id = %entry.id, %error, "a try of an execution is not written down");
                 }

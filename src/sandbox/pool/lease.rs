@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
-use super::state::{Key, Phase};
+use super::state::Phase;
+use super::{Key, Shared};
 use crate::functions::Revision;
 use crate::sandbox::instance::{After, End, Instance};
 use crate::sandbox::output::Output;

@@ -5,21 +5,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::lease::Lease;
+use super::Key;
 use super::policy::{self, Demand, Step};
 use super::uids::Uids;
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
-use crate::sandbox::instance::{Instance, StartError};
-
-/// Names a slot while it is taken.
-pub(super) type Key = u64;
-
-/// Where a waiter's lease, or the reason why there is none, is sent.
-pub(super) type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
 
 /// What the holder of a slot is at.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +23,12 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct State<I, G> {
     pub(super) closed: bool,
     limit: usize,
     slots: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
-    queues: HashMap<Revision, Queue>,
+    queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
     spares: usize,
     next_number: u64,
@@ -44,12 +36,12 @@ pub(super) struct State {
 
 /// What there is of one function.
 #[derive(Debug)]
-struct Queue {
+struct Queue<I, G> {
     function: Arc<Function>,
     /// Those in the background last.
-    waiters: VecDeque<Waiter>,
+    waiters: VecDeque<Waiter<G>>,
     /// The one that has waited longest first.
-    idle: VecDeque<(Key, Instance, Instant)>,
+    idle: VecDeque<(Key, I, Instant)>,
     /// Since when there have been waiters without a break, or a start on that account.
     pressed_since: Option<Instant>,
     service_time: Duration,
@@ -57,14 +49,14 @@ struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct Waiter<G> {
     number: u64,
     since: Instant,
     is_background: bool,
-    grant: Grant,
+    grant: G,
 }
 
-impl State {
+impl<I, G> State<I, G> {
     /// Each slot gets one of these users.
     pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
         let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
@@ -110,7 +102,7 @@ impl State {
         if self.waiting == 0 {
             return 0;
         }
-        let uncovered = |(&revision, queue): (&Revision, &Queue)| {
+        let uncovered = |(&revision, queue): (&Revision, &Queue<I, G>)| {
             // Waiters in the background come last.
             let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
             urgent.saturating_sub(self.count(revision).starting)
@@ -134,7 +126,7 @@ impl State {
         &mut self,
         function: &Arc<Function>,
         (since, is_background): (Instant, bool),
-        grant: Grant,
+        grant: G,
     ) -> u64 {
         self.ensure_queue(function);
         self.next_number += 1;
@@ -160,7 +152,7 @@ impl State {
         }
     }
 
-    pub(super) fn pop_waiter(&mut self, revision: Revision) -> Option<Grant> {
+    pub(super) fn pop_waiter(&mut self, revision: Revision) -> Option<G> {
         let queue = self.queues.get_mut(&revision)?;
         let waiter = queue.waiters.pop_front()?;
         self.waiting -= 1;
@@ -179,7 +171,7 @@ impl State {
     }
 
     /// All waiters of a function that has no instance left which could serve them.
-    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<Grant> {
+    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<G> {
         let count = self.count(revision);
         if count.starting + count.busy + count.idle > 0 {
             return Vec::new();
@@ -188,7 +180,7 @@ impl State {
     }
 
     /// All waiters of a function.
-    pub(super) fn take_waiters(&mut self, revision: Revision) -> Vec<Grant> {
+    pub(super) fn take_waiters(&mut self, revision: Revision) -> Vec<G> {
         std::iter::from_fn(|| self.pop_waiter(revision)).collect()
     }
 
@@ -197,13 +189,13 @@ impl State {
     }
 
     /// The idle instance that was used last, now busy.
-    pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, Instance)> {
+    pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, I)> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
         self.set_phase(key, Phase::Busy(Instant::now()));
         Some((key, instance))
     }
 
-    pub(super) fn park(&mut self, key: Key, instance: Instance) {
+    pub(super) fn park(&mut self, key: Key, instance: I) {
         self.set_phase(key, Phase::Idle);
         let revision = self.slots[&key].0;
         let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
@@ -211,7 +203,7 @@ impl State {
     }
 
     /// Ends a function's longest idle instance. To be dropped by the caller.
-    pub(super) fn evict(&mut self, revision: Revision) -> Option<Instance> {
+    pub(super) fn evict(&mut self, revision: Revision) -> Option<I> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_front()?;
         self.set_phase(key, Phase::Ending);
         Some(instance)
@@ -219,7 +211,7 @@ impl State {
 
     /// Ends all that have been idle for this long.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
-        let due = |queue: &Queue| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
+        let due = |queue: &Queue<I, G>| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
         let expired: Vec<Revision> =
             self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
         for revision in expired {
@@ -270,7 +262,7 @@ impl State {
     }
 
     /// Forgets a function. Its idle instances end as the caller drops them, its waiters learn that they wait in vain.
-    pub(super) fn retire(&mut self, revision: Revision) -> Vec<Instance> {
+    pub(super) fn retire(&mut self, revision: Revision) -> Vec<I> {
         let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
         self.spares -= usize::from(queue.wants_spare);
@@ -281,7 +273,7 @@ impl State {
     }
 
     /// Forgets all functions; nothing is handed out any more.
-    pub(super) fn close(&mut self) -> Vec<Instance> {
+    pub(super) fn close(&mut self) -> Vec<I> {
         self.closed = true;
         let ids: Vec<Revision> = self.queues.keys().copied().collect();
         ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
@@ -347,7 +339,7 @@ impl State {
 
     fn demands(&self) -> Vec<Demand<Revision>> {
         let now = Instant::now();
-        let demand = |(&revision, queue): (&Revision, &Queue)| {
+        let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
             let count = self.count(revision);
             let since = |instant: Instant| now.saturating_duration_since(instant);
             Demand {
@@ -373,7 +365,7 @@ impl State {
     }
 }
 
-impl Queue {
+impl<I, G> Queue<I, G> {
     fn relieve(&mut self) {
         if self.waiters.is_empty() {
             self.pressed_since = None;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
-use super::state::Key;
+use super::Key;
 
 /// Hands out the users of a range, each to one slot at a time: the one that was handed out longest ago first.
 #[derive(Debug)]
