@@ -1,7 +1,8 @@
-//! Docker, reached through its command line only. Knows no functions, no HTTP and no pool.
+//! Docker, reached through its command line only. This module knows no functions, no HTTP and no pool.
 //!
-//! Every command has a deadline; killing the docker *client* never stops a container, so whoever starts a
-//! [`Container`] must see it removed. All that is made carries the labels of [`label`], by which it is found again.
+//! Every command has a deadline. To kill the docker *client* never stops a container, so the holder of a [`Container`]
+//! must remove the container. All containers and images carry the labels of [`label`], by which the platform finds them
+//! again.
 
 mod build;
 mod command;
@@ -35,11 +36,11 @@ use crate::docker::health::{Health, Monitor};
 use crate::docker::retry::Retries;
 use crate::domain::ImageId;
 
-/// The labels on images and containers of ours.
+/// The labels on the platform's images and containers.
 pub mod label {
-    /// The platform that made it, see [`crate::docker::platform`].
+    /// The id of the platform that made the image or the container, see [`crate::docker::platform`].
     pub const PLATFORM: &str = "youtube-serverless.platform";
-    /// The run of the platform, from a start of the service to its stop, that made it.
+    /// The id of the run that made the image or the container. A run lasts from a start of the service to its stop.
     pub const RUN: &str = "youtube-serverless.run";
     /// The function's id.
     pub const FUNCTION_ID: &str = "youtube-serverless.function.id";
@@ -47,50 +48,50 @@ pub mod label {
     pub const FUNCTION_NAME: &str = "youtube-serverless.function.name";
     /// The number of the function's version.
     pub const VERSION: &str = "youtube-serverless.function.version";
-    /// The function's language; alone on runtime images, which all platforms share.
+    /// The function's language. Runtime images, which all platforms share, carry only this label and [`CREATED`].
     pub const LANGUAGE: &str = "youtube-serverless.language";
-    /// What was installed for it: the tag of the image with that.
+    /// The tag of the image that holds the function's installed packages.
     pub const PACKAGES: &str = "youtube-serverless.packages";
-    /// On an installer image: the folder where the interpreter looks for installed packages.
+    /// The folder where the interpreter looks for installed packages. Only installer images carry this label.
     pub const SITE: &str = "youtube-serverless.site";
-    /// When it was made, in Unix seconds.
+    /// The time at which the image or the container was made, in Unix seconds.
     pub const CREATED: &str = "youtube-serverless.created";
 }
 
 const VERSION_LIMIT: Duration = Duration::from_secs(4);
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 const REMOVE_LIMIT: Duration = Duration::from_secs(30);
-/// How often Docker is asked whether it answers.
+/// The pause between two checks whether Docker answers.
 const ASK_PERIOD: Duration = Duration::from_secs(2);
 
-/// Why a docker command did not do what it should.
+/// Why a docker command failed.
 #[derive(Debug, Error)]
 pub enum DockerError {
     /// The docker client itself could not be run.
     #[error("failed to run the docker client")]
     Spawn(#[source] std::io::Error),
-    /// No daemon answers.
+    /// The docker client reached no daemon.
     #[error("the Docker daemon does not answer: {0}")]
     Unavailable(String),
-    /// It took too long and was killed.
+    /// The command exceeded its deadline and was killed.
     #[error("the docker command did not end within {limit:?}")]
     Timeout {
-        /// Its deadline.
+        /// The command's deadline.
         limit: Duration,
     },
-    /// Whoever wanted it no longer does.
+    /// The caller cancelled the command.
     #[error("the docker command was cancelled")]
     Cancelled,
-    /// It failed, and said why.
+    /// The command failed and printed a reason.
     #[error("docker {command} failed: {message}")]
     Failed {
         /// The command's first words.
         command: &'static str,
-        /// The end of what it wrote to stderr.
+        /// The end of the command's stderr.
         message: String,
     },
-    /// It said something that we don't understand.
-    #[error("docker {command} answered something unexpected: {answer:?}")]
+    /// The command's answer could not be parsed.
+    #[error("docker {command} gave an unexpected answer: {answer:?}")]
     Unexpected {
         /// The command's first words.
         command: &'static str,
@@ -100,32 +101,32 @@ pub enum DockerError {
 }
 
 impl DockerError {
-    /// Whether it means that there is no such image.
+    /// Whether the error means that the image does not exist.
     pub fn is_missing_image(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.to_ascii_lowercase().contains("no such image"))
     }
 
-    /// A container uses the image that was to be removed.
+    /// The error for an image that can't be removed because a container uses the image.
     pub fn in_use() -> Self {
-        Self::Failed { command: "image rm", message: "conflict: a container uses it".to_owned() }
+        Self::Failed { command: "image rm", message: "conflict: a container uses the image".to_owned() }
     }
 
-    /// Whether it means that something uses what was to be removed.
+    /// Whether the error means that an image or a container is in use and can't be removed.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains("conflict"))
     }
 
-    /// Whether it means that somebody else removes the same thing.
+    /// Whether the error means that another command already removes the same container.
     pub fn is_already_in_progress(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains("is already in progress"))
     }
 
-    /// Whether it means that the classic builder's own cache has lost a step in this moment, which goes better at a second try.
+    /// Whether the error means that the cache of the classic builder has just lost a step. A second build can succeed.
     pub fn is_lost_step(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains("unable to find image"))
     }
 
-    /// Whether it means that the daemon itself was in trouble, whatever it was asked for.
+    /// Whether the error means that the daemon itself was in trouble, whatever the command.
     pub fn is_daemons_own(&self) -> bool {
         const SIGNS: [&str; 9] = [
             "context deadline exceeded",
@@ -143,54 +144,54 @@ impl DockerError {
         said.contains("error response from daemon") && SIGNS.iter().any(|sign| said.contains(sign))
     }
 
-    /// Whether it means that the daemon's disk is full.
+    /// Whether the error means that the daemon's disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if is_disk_full(message))
     }
 }
 
-/// Whether what a build or a command said means that the disk is full.
+/// Whether the output of a build or a command says that the disk is full.
 pub fn is_disk_full(said: &str) -> bool {
     let said = said.to_ascii_lowercase();
     ["no space left on device", "disk quota exceeded"].iter().any(|sign| said.contains(sign))
 }
 
-/// The docker client of this machine.
+/// The Docker that the docker client of this machine reaches.
 #[derive(Clone, Debug)]
 pub struct Docker {
     health: Health,
-    /// Of containers.
+    /// The removals of containers that are tried again.
     removals: Arc<Retries>,
 }
 
-/// An image as `docker inspect` shows it.
+/// An image as `docker image inspect` shows the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectedImage {
-    /// Its id.
+    /// The image's id.
     pub id: ImageId,
-    /// In bytes, with what it shares with others.
+    /// The image's size in bytes, with the layers that other images share.
     pub size: u64,
 }
 
-/// An image as it stands in a list.
+/// An image as `docker images` lists the image.
 #[derive(Debug)]
 pub struct ListedImage {
-    /// Its id.
+    /// The image's id.
     pub id: String,
-    /// Its repository, `<none>` for a dangling one.
+    /// The image's repository, `<none>` for a dangling image.
     pub repository: String,
-    /// Its tag, `<none>` for a dangling one.
+    /// The image's tag, `<none>` for a dangling image.
     pub tag: String,
 }
 
 impl Docker {
-    /// Tries nothing again while `health` knows of trouble.
+    /// A client that repeats no removal while `health` knows of trouble.
     pub fn new(health: Health) -> Self {
         let removals = Arc::new(Retries::new("a container could not be removed", health.clone()));
         Self { health, removals }
     }
 
-    /// Asks whether Docker answers until `stop` is cancelled.
+    /// Checks repeatedly whether Docker answers, until `stop` is cancelled.
     pub async fn watch(&self, monitor: Monitor, stop: CancellationToken) {
         loop {
             let asked_at = Instant::now();
@@ -202,24 +203,24 @@ impl Docker {
         }
     }
 
-    /// Whether it answers, as far as is known.
+    /// The result of the latest check whether Docker answers.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The daemon's version; fails when none answers.
+    /// The daemon's version. Fails when no daemon answers.
     pub async fn version(&self) -> Result<String, DockerError> {
         let said = query("version", VERSION_LIMIT, ["version", "--format", "{{.Server.Version}}"]).await?;
         Ok(said.trim().to_owned())
     }
 
-    /// The folder on the daemon's machine where it keeps images and containers.
+    /// The folder on the daemon's machine where the daemon keeps images and containers.
     pub async fn root_dir(&self) -> Result<PathBuf, DockerError> {
         let said = query("info", QUERY_LIMIT, ["info", "--format", "{{.DockerRootDir}}"]).await?;
         Ok(said.trim().into())
     }
 
-    /// An image by its name or id; None when there is no such image.
+    /// Inspects an image by its name or id. None when there is no such image.
     pub async fn image(&self, reference: &str) -> Result<Option<InspectedImage>, DockerError> {
         let args = ["image", "inspect", "--format", "{{.Id}} {{.Size}}", "--", reference];
         match query("image inspect", QUERY_LIMIT, args).await {
@@ -229,7 +230,7 @@ impl Docker {
         }
     }
 
-    /// The value of a label on an image, empty where it has no such label; None when there is no such image.
+    /// The value of a label on an image, empty when the image has no such label. None when there is no such image.
     pub async fn label(&self, reference: &str, label: &str) -> Result<Option<String>, DockerError> {
         let format = format!("{{{{index .Config.Labels {label:?}}}}}");
         match query("image inspect", QUERY_LIMIT, ["image", "inspect", "--format", &format, "--", reference]).await {
@@ -239,7 +240,8 @@ impl Docker {
         }
     }
 
-    /// The images that carry a label, with or without a name; `filters` are those of `docker images`.
+    /// The images that match all `filters`, with or without a name. The filters have the form that `docker images`
+    /// takes.
     pub async fn images(&self, filters: &[&str]) -> Result<Vec<ListedImage>, DockerError> {
         let mut args = vec!["images", "--no-trunc", "--format", "{{.ID}} {{.Repository}} {{.Tag}}"];
         args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
@@ -247,7 +249,7 @@ impl Docker {
         said.lines().map(listed).collect::<Option<_>>().ok_or_else(|| unexpected("images", &said))
     }
 
-    /// Removes an image by name or id; one that is gone is removed. Fails while a container uses it.
+    /// Removes an image by name or id. Succeeds when the image is already gone. Fails while a container uses the image.
     pub async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
         match query("image rm", REMOVE_LIMIT, ["image", "rm", "--", reference]).await {
             Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
@@ -255,7 +257,7 @@ impl Docker {
         }
     }
 
-    /// The same, but for the unnamed images that it was built upon, which stay.
+    /// Removes an image as [`Docker::remove_image`] does, but keeps its unnamed parent images.
     pub async fn remove_image_only(&self, reference: &str) -> Result<(), DockerError> {
         match query("image rm", REMOVE_LIMIT, ["image", "rm", "--no-prune", "--", reference]).await {
             Err(DockerError::Failed { message, .. }) if is_missing(&message) => Ok(()),
@@ -263,7 +265,7 @@ impl Docker {
         }
     }
 
-    /// The names of the containers, running or not, that carry every one of the labels and `without` not.
+    /// The names of the containers, running or not, that carry all of the labels but not the label `without`.
     pub async fn containers(&self, labels: &[&str], without: Option<&str>) -> Result<Vec<String>, DockerError> {
         let mut args: Vec<String> = ["ps", "--all", "--no-trunc", "--format", "{{.Names}}"].map(str::to_owned).into();
         args.extend(labels.iter().map(|label| format!("--filter=label={label}")));
@@ -275,11 +277,12 @@ impl Docker {
         Ok(all.lines().filter(|name| !excluded.contains(name)).map(str::to_owned).collect())
     }
 
-    /// Ends and removes a container. False when there was none of that name.
+    /// Ends and removes a container. False when there was no container of that name.
     pub async fn remove_container(&self, name: &str) -> Result<bool, DockerError> {
         let args = ["rm", "--force", "--volumes", "--", name];
         let output = command::run(args, REMOVE_LIMIT, &CancellationToken::new()).await?;
-        // Clients differ in the exit status for a container that is not there, not in the words.
+        // For a container that does not exist, the exit status depends on the client's version, but the message does
+        // not.
         match output.stderr.trim() {
             said if is_missing(said) => Ok(false),
             _ if output.status.success() => Ok(true),
@@ -298,7 +301,7 @@ fn inspected(said: &str) -> Option<InspectedImage> {
     Some(InspectedImage { id: ImageId::parse(id)?, size: size.parse().ok()? })
 }
 
-/// Runs a command and returns its stdout; an exit status other than 0 is an error.
+/// Runs a command and returns its stdout. An exit status other than 0 is an error.
 async fn query<A: AsRef<std::ffi::OsStr>>(
     name: &'static str,
     limit: Duration,
@@ -320,7 +323,8 @@ fn unexpected(command: &'static str, answer: &str) -> DockerError {
 }
 
 fn is_missing(stderr: &str) -> bool {
-    // "No such image", "No such container", "no such object", by client version; the other when it goes in this moment.
+    // The client's version decides between "No such image", "No such container" and "no such object". The other text
+    // appears when the image is removed during the command.
     let said = stderr.to_ascii_lowercase();
     said.contains("no such ") || said.contains("unrecognized image id")
 }

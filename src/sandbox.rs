@@ -1,4 +1,5 @@
-//! Where functions run: containers that are verified clean, and leased for one invocation at a time.
+//! The containers in which functions run. A container is leased for one invocation at a time, and is checked to be
+//! clean before the next invocation.
 
 pub mod instance;
 pub mod isolation;

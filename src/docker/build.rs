@@ -11,48 +11,49 @@ use tokio_util::sync::CancellationToken;
 use super::{Docker, DockerError, InspectedImage, command, failed};
 use crate::config::BuildNetwork;
 
-/// What is kept of the end of a build's log.
+/// The most bytes that are kept of the end of a build's log.
 pub(super) const MAX_LOG: usize = 16 << 10;
 
-/// Of a build's output so much of the end is looked at, with the builder's own talk.
+/// The most bytes that are read of the end of a build's output, messages of the builder included.
 const MAX_READ: usize = 256 << 10;
 
 /// An image to be built.
 #[derive(Debug)]
 pub struct BuildSpec<'a> {
-    /// The folder that is sent to the daemon; holds the `Dockerfile`.
+    /// The folder that is sent to the daemon. The folder holds the `Dockerfile`.
     pub context: &'a Path,
-    /// The name that the image gets.
+    /// The image's name.
     pub tag: &'a str,
-    /// Names and values.
+    /// The names and values of the image's labels.
     pub labels: &'a [(&'static str, String)],
     /// The build's deadline.
     pub limit: Duration,
-    /// What its steps can reach.
+    /// The network that the steps can reach.
     pub network: BuildNetwork,
-    /// The memory in bytes and the processors of each step; None for all there are. BuildKit takes no such limits.
+    /// The limits of each step: memory in bytes and processors. None means no limit. BuildKit does not take these
+    /// limits.
     pub limits: Option<(u64, f64)>,
-    /// Build with BuildKit instead of the classic builder.
+    /// Whether BuildKit builds instead of the classic builder.
     pub buildkit: bool,
-    /// Gets what the steps print, as they print it.
+    /// Gets the lines that the steps print during the build.
     pub live: Option<&'a LiveLog>,
 }
 
-/// So many lines wait for who listens; more are left out for them.
+/// The most lines that wait for the listener. Further lines are dropped.
 const MAX_LIVE: usize = 1000;
-/// A longer line is cut, in bytes.
+/// The longest line in bytes. A longer line is split.
 const MAX_LINE: usize = 8 << 10;
 
-/// Passes on what the steps of a build print, line by line and without the builder's own talk.
+/// Passes on the lines that the steps of a build print, without the messages of the builder.
 #[derive(Debug)]
 pub struct LiveLog {
     lines: mpsc::Sender<String>,
-    /// Of stdout and of stderr, what has no end yet.
+    /// The unfinished lines of stdout and of stderr.
     begun: Mutex<[Vec<u8>; 2]>,
 }
 
 impl Drop for LiveLog {
-    /// What was begun is a line, too.
+    /// Passes on the unfinished lines.
     fn drop(&mut self) {
         self.hear(false, b"\n");
         self.hear(true, b"\n");
@@ -60,7 +61,7 @@ impl Drop for LiveLog {
 }
 
 impl LiveLog {
-    /// One, and where its lines come out.
+    /// A live log, and the receiver of its lines.
     pub fn channel() -> (Self, mpsc::Receiver<String>) {
         let (lines, out) = mpsc::channel(MAX_LIVE);
         (Self { lines, begun: Mutex::default() }, out)
@@ -76,36 +77,37 @@ impl LiveLog {
             let line: Vec<u8> = begun.drain(..=end).collect();
             let line = own_lines(&String::from_utf8_lossy(&line));
             if !line.trim().is_empty() {
-                // Who listens too slowly misses some; the build does not wait.
+                // A slow listener misses lines, because the build must not wait for the listener.
                 let _ = self.lines.try_send(line.trim_end().to_owned());
             }
         }
     }
 }
 
-/// How often, in microseconds, a step gets its share of processor time.
+/// The period of the processor limit in microseconds: a step gets its share of each period.
 const CPU_PERIOD: f64 = 100_000.0;
 
 /// Why there is no image.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// A step of the Dockerfile failed: a matter of what was built.
+    /// A step of the Dockerfile failed, so the fault lies in the input of the build.
     #[error("the build failed")]
     Step {
-        /// The end of what the step printed.
+        /// The end of the output of the steps.
         log: String,
-        /// The step's exit status, where the builder says so.
+        /// The step's exit status, when the builder reports the status.
         exit_status: Option<i32>,
-        /// A process of the step was killed, as the kernel does when memory is short.
+        /// Whether a process of the step was killed, as the kernel does when memory is short.
         killed: bool,
     },
-    /// A matter of Docker.
+    /// Docker itself failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
 }
 
 impl Docker {
-    /// Builds an image; ends early when `stop` is cancelled. Also returns the end of what its steps printed.
+    /// Builds an image, and returns the image with the end of the output of the steps. The build ends early when `stop`
+    /// is cancelled.
     pub async fn build(
         &self,
         spec: &BuildSpec<'_>,
@@ -128,14 +130,14 @@ impl Docker {
             let hear = |is_stderr: bool, bytes: &[u8]| spec.live.map_or((), |live| live.hear(is_stderr, bytes));
             command::run_to_end(command, spec.limit, stop, Some(&hear)).await?
         };
-        // All other tasks wait while this text is read: its end is enough.
+        // Parsing this text blocks the thread's other tasks, so only the end is parsed.
         let said = format!("{}{}", end(&output.stdout), end(&output.stderr));
         let said = end(&said);
         if !output.status.success() {
             return Err(if is_failed_step(said) {
                 let log = tail(&own_lines(said)).to_owned();
                 let exit_status = exit_status(said);
-                // Go says so of the compiler that Go starts; else the step itself was killed.
+                // Go prints this signal when its compiler was killed. Status 137 means that the step itself was killed.
                 let killed = log.contains("signal: killed") || exit_status == Some(137);
                 BuildError::Step { log, exit_status, killed }
             } else {
@@ -148,7 +150,7 @@ impl Docker {
     }
 }
 
-/// The whole lines within the last [`MAX_READ`] bytes; of a longer line its end.
+/// The whole lines within the last [`MAX_READ`] bytes, or the end of a last line that is longer.
 fn end(said: &str) -> &str {
     let from = said.len().saturating_sub(MAX_READ);
     if from == 0 {
@@ -173,7 +175,7 @@ fn exit_status(said: &str) -> Option<i32> {
     rest[..end].parse().ok()
 }
 
-/// What the steps themselves printed, without the builder's own talk and the terminal's colours.
+/// The output of the steps, without the messages of the builder and without terminal colours.
 pub(super) fn own_lines(log: &str) -> String {
     let mut kept = String::new();
     let mut quoted = false;
@@ -266,7 +268,8 @@ mod tests {
         let log = "#5 [build 3/3] RUN go build\n#5 0.512 # function\n#5 0.513 ./main.go:3:1: syntax error\n\
                    #5 ERROR: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n\
                    ------\n > [build 3/3] RUN go build:\n0.512 # function\n0.513 ./main.go:3:1: syntax error\n------\n\
-                   ERROR: failed to solve: process \"/bin/sh -c go build\" did not complete successfully: exit code: 2\n";
+                   ERROR: failed to solve: process \"/bin/sh -c go build\" \
+                   did not complete successfully: exit code: 2\n";
         assert!(is_failed_step(log));
         assert_eq!(exit_status(log), Some(2));
         assert_eq!(own_lines(log), "# function\n./main.go:3:1: syntax error\n");

@@ -1,7 +1,8 @@
-//! Runs one docker command to its end. The only place that makes a process.
+//! Runs one docker command to its end. No other module creates a process.
 //!
-//! A command has a deadline, its output is drained at once and kept within a cap, and it leads a process group of
-//! its own: a Ctrl-C in the terminal must not reach `docker run` before we do, and `docker build` may have children.
+//! Each command has a deadline. Its output is drained at once and kept up to a cap. Each command leads a process group
+//! of its own: a Ctrl-C in the terminal must not end `docker run` before the platform does, and `docker build` may have
+//! children.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -17,12 +18,12 @@ use tracing::Instrument;
 use super::DockerError;
 use crate::telemetry::metrics;
 
-/// Of a longer output the tail is kept, of each stream: so much at least, and twice as much at most.
+/// How many bytes are kept of the end of a longer stream: at least this number, and at most twice this number.
 const MAX_KEPT: usize = 4 << 20;
-/// After the command's end: how long something that inherited its pipes may keep them open.
+/// The longest time after the command's end that a process may keep the inherited pipes open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
 
-/// What a command said.
+/// The exit status and the output of a command.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) status: ExitStatus,
@@ -30,16 +31,16 @@ pub(super) struct Output {
     pub(super) stderr: String,
 }
 
-/// A `docker` command, yet without arguments; the only use of [`tokio::process::Command::new`].
+/// A `docker` command without arguments. No other function may use [`tokio::process::Command::new`].
 pub(super) fn docker() -> tokio::process::Command {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let mut command = tokio::process::Command::new("docker");
-    // `kill_on_drop` is a net only: each path below ends in `wait`.
+    // `kill_on_drop` is only a safety net: each path below ends in `wait`.
     command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
-/// Runs `docker ARGS`; kills it at `limit`, or when `stop` is cancelled.
+/// Runs `docker ARGS`. The command is killed after `limit`, or when `stop` is cancelled.
 pub(super) async fn run<A: AsRef<OsStr>>(
     args: impl IntoIterator<Item = A>,
     limit: Duration,
@@ -50,10 +51,10 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     run_to_end(command, limit, stop, None).await
 }
 
-/// Hears what a command says as it says it: whether to stderr, and what.
+/// Gets the output of a command during its run: whether the bytes come from stderr, and the bytes.
 pub(super) type Listener<'a> = &'a (dyn Fn(bool, &[u8]) + Send + Sync);
 
-/// The same with a command that was prepared.
+/// Runs a prepared command. The command is killed after `limit`, or when `stop` is cancelled.
 pub(super) async fn run_to_end(
     command: tokio::process::Command,
     limit: Duration,
@@ -113,16 +114,16 @@ async fn run_now(
     }
 }
 
-/// The command's name, of those that we use.
+/// The command's name for the metrics, `other` when the name is not in the list.
 fn first_word(command: &tokio::process::Command) -> &'static str {
     const WORDS: [&str; 8] = ["build", "container", "image", "images", "info", "ps", "rm", "version"];
     let word = command.as_std().get_args().next().and_then(OsStr::to_str).unwrap_or_default();
     WORDS.into_iter().find(|known| *known == word).unwrap_or("other")
 }
 
-/// Kills the command with all that it started, and reaps it.
+/// Kills the command's process group, and reaps the command.
 pub(super) async fn kill_and_wait(child: &mut Child) {
-    // No id means that it was reaped: then its number may be another's by now.
+    // A child without an id was reaped: another process may have its number by now.
     if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id as i32)) {
         let _ = kill_process_group(pid, Signal::KILL);
     }
@@ -134,7 +135,7 @@ async fn read_tail(pipe: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>, hear
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
         hear(&buffer[..n]);
         kept.extend_from_slice(&buffer[..n]);
-        // Not each time: what is kept moves.
+        // Not at each read: a drain moves all kept bytes.
         if kept.len() > 2 * MAX_KEPT {
             kept.drain(..kept.len() - MAX_KEPT);
         }

@@ -1,4 +1,4 @@
-//! A container that runs, attached to our end of its pipes.
+//! A running container, whose pipes end in this process.
 
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
@@ -11,37 +11,38 @@ use tokio::time;
 
 use super::{Docker, DockerError, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
 
-/// What is kept of the end of stderr.
+/// The most bytes that are kept of the end of stderr.
 const MAX_STDERR_TAIL: usize = 4 << 10;
-/// How long the docker client may take to end after its container.
+/// The longest time that the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
-/// When a container that is not there is looked for again after its client was killed.
+/// The pauses before further tries to remove a container that was not found after its client was killed.
 const LOOKS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// A container and its `docker run`. Whoever holds it must call [`Container::remove`] in the end.
+/// A container and its `docker run`. The holder must call [`Container::remove`] in the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Container {
     docker: Docker,
     name: String,
     client: Child,
-    /// Reads stderr until the client has ended, and returns the last of it.
+    /// Reads stderr until the client has ended, and returns the end of stderr.
     stderr_tail: JoinHandle<String>,
 }
 
-/// The parts of `docker inspect` that tell why a container ended.
+/// The fields of `docker container inspect` that tell why a container ended.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerState {
-    /// The kernel's OOM killer acted in it.
+    /// Whether the kernel's OOM killer acted in the container.
     #[serde(rename = "OOMKilled")]
     pub oom_killed: bool,
-    /// It runs.
+    /// Whether the container runs.
     pub running: bool,
 }
 
 impl Container {
-    /// Starts `docker run`; the container itself comes up, or not, some time later.
+    /// Starts `docker run`, and returns the container with its stdin and stdout. The container itself starts, or fails
+    /// to start, later.
     pub fn run(docker: &Docker, spec: &RunSpec<'_>) -> Result<(Self, ChildStdin, ChildStdout), DockerError> {
         let mut command = command::docker();
         command.args(spec.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -53,25 +54,26 @@ impl Container {
         Ok((Self { docker: docker.clone(), name: spec.name.to_owned(), client, stderr_tail }, stdin, stdout))
     }
 
-    /// Its name.
+    /// The container's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether its client still runs, which ends soon after the container.
+    /// Whether the container's client still runs. The client ends soon after the container.
     pub fn is_attached(&mut self) -> bool {
         matches!(self.client.try_wait(), Ok(None))
     }
 
-    /// Why it did not come up, or went away, in the words of docker or of what ran in it.
+    /// The reason why the container did not start or went away, as the docker client or the program in the container
+    /// printed.
     pub async fn stderr_tail(&mut self) -> DockerError {
         match time::timeout(CLIENT_LIMIT, &mut self.stderr_tail).await {
             Ok(Ok(stderr_tail)) => failed("run", &stderr_tail),
-            Ok(Err(_)) | Err(_) => failed("run", "it said nothing"),
+            Ok(Err(_)) | Err(_) => failed("run", "the docker client gave no reason"),
         }
     }
 
-    /// Its state by `docker inspect`; None when it is gone.
+    /// The container's state by `docker container inspect`. None when the container is gone.
     pub async fn state(&self) -> Result<Option<ContainerState>, DockerError> {
         let args = ["container", "inspect", "--format", "{{json .State}}", "--", &self.name];
         match query("container inspect", QUERY_LIMIT, args).await {
@@ -81,7 +83,8 @@ impl Container {
         }
     }
 
-    /// Whether Docker was told of an OOM in it between then and now. Docker keeps its last few hundred events only.
+    /// Whether Docker has an event of an OOM in the container from `since` until now. Docker keeps only its last few
+    /// hundred events.
     pub async fn had_oom_since(&self, since: SystemTime) -> Result<bool, DockerError> {
         let unix = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -93,11 +96,13 @@ impl Container {
         Ok(!query("events", QUERY_LIMIT, args).await?.trim().is_empty())
     }
 
-    /// Ends and removes it, however long that takes: when this returns, the container is gone for good.
+    /// Ends and removes the container, however long the removal takes. When this function returns, the container is
+    /// gone for good.
     pub async fn remove(mut self) {
         let removals = std::sync::Arc::clone(&self.docker.removals);
         let mut retry = removals.begin();
-        // Without its client a container is never started, but a busy daemon may be about to make it: so it is asked for again.
+        // A container is never started without its client, but a busy daemon may still create the container: so the
+        // removal is tried again.
         let mut looks = LOOKS.iter().copied();
         let mut was_killed = false;
         loop {
@@ -119,14 +124,15 @@ impl Container {
         if time::timeout(CLIENT_LIMIT, self.client.wait()).await.is_err() {
             command::kill_and_wait(&mut self.client).await;
         }
-        // One that was asked for its stderr_tail has given its all.
+        // `stderr_tail` may have taken the task's result already, and a finished task must not be awaited again.
         if !self.stderr_tail.is_finished() {
             let _ = time::timeout(CLIENT_LIMIT, self.stderr_tail).await;
         }
     }
 }
 
-/// Logs what comes by stderr: the docker client's errors and the bootstrap's, never the function's.
+/// Logs stderr, and returns its end. Stderr has errors of the docker client and of the bootstrap, never output of the
+/// function.
 async fn keep_stderr_tail(mut stderr: ChildStderr, name: String) -> String {
     let mut buffer = vec![0; MAX_STDERR_TAIL];
     let mut kept = Vec::new();

@@ -1,7 +1,8 @@
-//! A container that fetches what a build needs: an ordinary user's, with a network and without anything worth having.
+//! A container that fetches the packages for a build. The container runs as an ordinary user, has a network, and holds
+//! nothing of value.
 //!
-//! What the container is to do comes in by stdin, so that no secret is in its configuration; what it has fetched goes out
-//! by stdout, and is not to be trusted.
+//! The request comes in by stdin, so that no secret is in the container's configuration. The fetched packages go out by
+//! stdout, and must not be trusted.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,17 +20,19 @@ use super::{Docker, DockerError, LiveLog, Mask, command, failed};
 use crate::config::BuildNetwork;
 use crate::telemetry::metrics;
 
-/// Nobody, on every Debian.
+/// The user `nobody`, on every Debian.
 const USER: &str = "65534:65534";
 const PIDS: u32 = 512;
-/// A longer line is cut, in bytes: a secret in it must be seen whole.
+/// The longest line of stderr in bytes. The rest of a longer line is dropped, so that no secret is split over two lines
+/// and escapes the mask.
 const MAX_LINE: usize = 64 << 10;
-/// How long a killed client's pipes may stay open.
+/// The longest time that a killed client's pipes may stay open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
-/// Without its client a container is never started, but a busy daemon may be about to make it: so it is looked for again.
+/// The pauses before the tries to remove a container. A container is never started without its client, but a busy
+/// daemon may still create the container: so the removal is tried again.
 pub(super) const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
-/// By the docker client, when the daemon did not run the container.
+/// The docker client's exit status when the daemon did not run the container.
 const NOT_RUN: i32 = 125;
 const KILLED: i32 = 137;
 
@@ -40,38 +43,38 @@ pub struct DownloadSpec<'a> {
     pub name: &'a str,
     /// The image's name, which must be on this machine.
     pub image: &'a str,
-    /// Names and values.
+    /// The names and values of the container's labels.
     pub labels: &'a [(&'static str, String)],
-    /// The program and its arguments. They are no secret.
+    /// The program and its arguments, which must hold no secret.
     pub program: &'a [&'a str],
-    /// What it can reach.
+    /// The network that the container can reach.
     pub network: BuildNetwork,
-    /// Of the container with all that it writes, in bytes.
+    /// The container's memory limit in bytes. Files below `/tmp` count, too.
     pub memory: u64,
-    /// In processors.
+    /// The container's limit on processor time, in processors.
     pub cpus: f64,
     /// DOCKER_RUNTIME, as for instances.
     pub runtime: Option<&'a str>,
-    /// What it writes may be run there.
+    /// Whether files below `/tmp` may be executed.
     pub exec: bool,
     /// The deadline.
     pub limit: Duration,
-    /// Gets what it says by stderr, as it says it.
+    /// Gets the lines of stderr during the run.
     pub live: Option<&'a LiveLog>,
-    /// Hidden in what it says.
+    /// Hides the secrets in stderr.
     pub mask: &'a Mask,
 }
 
-/// What a container came to.
+/// The result of a download container.
 #[derive(Debug)]
 pub struct Downloaded<T> {
-    /// What was made of its stdout.
+    /// The value that was read from stdout.
     pub value: T,
-    /// It ended well.
+    /// Whether the program ended with exit status 0.
     pub is_done: bool,
-    /// It was killed, as the kernel does when memory is short.
+    /// Whether the program was killed, as the kernel does when memory is short.
     pub is_killed: bool,
-    /// The end of what it said by stderr.
+    /// The end of stderr, without secrets.
     pub log: String,
 }
 
@@ -90,7 +93,7 @@ impl DownloadSpec<'_> {
         args.extend([format!("--memory={}", self.memory), format!("--memory-swap={}", self.memory)]);
         args.extend([format!("--cpus={}", self.cpus), format!("--pids-limit={PIDS}")]);
         let exec = if self.exec { "exec" } else { "noexec" };
-        // The memory counts what is in there, too.
+        // Files in a tmpfs count for the memory limit.
         args.push(format!("--tmpfs=/tmp:rw,{exec},nosuid,nodev,mode=1777,size={}", self.memory));
         args.extend(["--env=HOME=/tmp", "--env=TMPDIR=/tmp", "--workdir=/tmp"].map(str::to_owned));
         args.push(format!("--entrypoint={}", self.program[0]));
@@ -101,8 +104,8 @@ impl DownloadSpec<'_> {
 }
 
 impl Docker {
-    /// Runs a container to its end, with `input` as its stdin, and `read` on a thread of its own to take its stdout. When this
-    /// returns, the container is gone.
+    /// Runs a container to its end. The container gets `input` by stdin; `read` takes stdout on a thread of its own.
+    /// When this function returns, the container is gone, or its removal has failed and is logged.
     pub async fn download<T: Send + 'static>(
         &self,
         spec: &DownloadSpec<'_>,
@@ -120,7 +123,7 @@ impl Docker {
         let mut reader = tokio::task::spawn_blocking(move || {
             let mut stdout = File::from(stdout);
             let value = read(&mut stdout);
-            // What is left must not keep the container from its end.
+            // Unread output would keep the container from its end.
             let _ = std::io::copy(&mut stdout, &mut std::io::sink());
             value
         });
@@ -128,7 +131,8 @@ impl Docker {
         let mut is_read = false;
         let ended = {
             let write = async {
-                // A container that ends early says why by itself.
+                // A failed write means that the container has ended early, and the container prints the reason to
+                // stderr.
                 let _ = stdin.write_all(&input).await;
                 drop(stdin);
             };
@@ -149,7 +153,7 @@ impl Docker {
             Ok(ended) => ended,
             Err(error) => {
                 self.end(&mut client, spec.name).await;
-                // Its pipe has no other end now.
+                // The client is dead, so the reader soon comes to the end of the pipe.
                 if !is_read {
                     let _ = time::timeout(LEAK_LIMIT, reader).await;
                 }
@@ -157,7 +161,7 @@ impl Docker {
             }
         };
         let status: ExitStatus = status.map_err(DockerError::Spawn)?;
-        // A client that was killed has left its container.
+        // A client that was killed leaves its container behind.
         if status.code().is_none() {
             self.end(&mut client, spec.name).await;
         }
@@ -169,7 +173,7 @@ impl Docker {
         Ok(Downloaded { value, is_done: status.success(), is_killed: status.code() == Some(KILLED), log })
     }
 
-    /// Ends the client and then the container. What can't be removed now is found by its labels.
+    /// Ends the client and then the container. A container that can't be removed now is found by its labels later.
     async fn end(&self, client: &mut Child, name: &str) {
         command::kill_and_wait(client).await;
         for pause in LOOKS {
@@ -183,7 +187,7 @@ impl Docker {
     }
 }
 
-/// Hears line by line, so that a secret is seen whole.
+/// Reads stderr line by line, so that the mask sees each secret whole.
 async fn hear(pipe: &mut (impl AsyncRead + Unpin), spec: &DownloadSpec<'_>, log: &mut String) {
     let mut buffer = vec![0; 16 << 10];
     let mut line = Vec::new();
@@ -191,7 +195,7 @@ async fn hear(pipe: &mut (impl AsyncRead + Unpin), spec: &DownloadSpec<'_>, log:
         let read = pipe.read(&mut buffer).await.unwrap_or(0);
         for &byte in &buffer[..read] {
             if byte != b'\n' {
-                // The rest of a line that is too long is left out.
+                // The rest of a line that is too long is dropped.
                 if line.len() < MAX_LINE {
                     line.push(byte);
                 }
@@ -242,11 +246,13 @@ mod tests {
             live: None,
             mask: &mask,
         };
-        let expected = "run --rm --interactive --sig-proxy=false --pull=never --name=one --label=a=b --read-only --cap-drop=ALL \
-                        --security-opt=no-new-privileges --ipc=private --log-driver=none --ulimit=core=0:0 --ulimit=nofile=1024:1024 \
+        let expected = "run --rm --interactive --sig-proxy=false --pull=never --name=one --label=a=b \
+                        --read-only --cap-drop=ALL --security-opt=no-new-privileges --ipc=private \
+                        --log-driver=none --ulimit=core=0:0 --ulimit=nofile=1024:1024 \
                         --oom-score-adj=500 --runtime=runsc --network=none \
                         --user=65534:65534 --memory=2000000000 --memory-swap=2000000000 --cpus=2 --pids-limit=512 \
-                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=2000000000 --env=HOME=/tmp --env=TMPDIR=/tmp \
+                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=2000000000 \
+                        --env=HOME=/tmp --env=TMPDIR=/tmp \
                         --workdir=/tmp --entrypoint=python3 -- image -c script";
         assert_eq!(spec.arguments().join(" "), expected);
     }

@@ -1,4 +1,4 @@
-//! Whose fault a failure is, and whether waiting helps. Pure.
+//! Tells the cause of a failure, and whether waiting helps. Pure.
 
 use super::DockerError;
 
@@ -7,7 +7,7 @@ use super::DockerError;
 pub enum Failure {
     /// The platform's fault: waiting helps.
     Transient(Cause),
-    /// Maybe the function's fault: so it counts when the failure comes again and again.
+    /// Possibly the function's fault: the failure counts when the failure occurs repeatedly.
     Suspect,
     /// The function's or the client's fault: waiting does not help.
     Permanent,
@@ -24,12 +24,12 @@ pub enum Cause {
     Disk,
     /// All containers are in use.
     Load,
-    /// Something else that only the operator can mend.
+    /// Another part that only the operator can repair.
     Service,
 }
 
 impl Failure {
-    /// The failure's meaning where Docker was, or was not, in trouble when the failure came about.
+    /// The failure's meaning, given whether Docker was in trouble when the failure occurred.
     pub fn given(self, docker_was_in_trouble: bool) -> Self {
         match self {
             Self::Suspect if docker_was_in_trouble => Self::Transient(Cause::Docker),

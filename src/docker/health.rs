@@ -1,4 +1,5 @@
-//! Whether Docker answers: noted by the one task that keeps asking, read by tasks that would otherwise try in vain.
+//! Whether Docker answers. One task asks Docker repeatedly and notes the answers; other tasks read the last answer
+//! before they try in vain.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub struct Health(watch::Receiver<Answer>);
 
-/// Where answers are noted.
+/// The writing side of [`Health`].
 #[derive(Debug)]
 pub struct Monitor(watch::Sender<Answer>);
 
@@ -22,7 +23,7 @@ struct Answer {
     asked_at: Option<Instant>,
 }
 
-/// A pair of both. Until the first answer there is trouble.
+/// A connected pair of monitor and health. Until the first answer, Docker counts as in trouble.
 pub fn channel() -> (Monitor, Health) {
     let trouble = Some("Docker was not asked yet".into());
     let (sender, receiver) = watch::channel(Answer { trouble, ..Answer::default() });
@@ -36,7 +37,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Why functions can't be executed now. None when Docker answers.
+    /// The reason why functions can't be executed now. None when Docker answers.
     pub fn trouble(&self) -> Option<String> {
         self.0.borrow().trouble.as_deref().map(str::to_owned)
     }
@@ -54,7 +55,8 @@ impl Health {
         let _ = self.0.clone().wait_for(|answer| answer.trouble.is_none()).await;
     }
 
-    /// Whether Docker did not answer at some time since `begin`. Waits for the answer to a question that is asked from now on.
+    /// Whether Docker failed to answer at some time since `begin`. Waits for the answer to a question that is asked
+    /// after this call.
     pub async fn had_trouble_since(&self, begin: Instant) -> bool {
         let now = Instant::now();
         let mut answers = self.0.clone();
@@ -65,7 +67,8 @@ impl Health {
 }
 
 impl Monitor {
-    /// Notes the answer to a question that was asked at this time. The log has one line when trouble begins and one when trouble ends.
+    /// Notes the answer to a question that was asked at `asked_at`. The log gets one line when trouble begins and one
+    /// line when trouble ends.
     pub fn note(&self, asked_at: Instant, trouble: Option<String>) {
         if self.0.borrow().trouble.is_some() != trouble.is_some() {
             match &trouble {
@@ -99,7 +102,7 @@ mod tests {
         tokio::time::sleep(SHORTLY).await;
         let begin = Instant::now();
         let asked = async {
-            // That question was asked before, and its answer tells nothing of what came after.
+            // This question was asked before `begin`, so its answer tells nothing about later trouble.
             monitor.note(begin - SHORTLY, None);
             tokio::time::sleep(2 * SHORTLY).await;
             monitor.note(Instant::now(), Some("hung".to_owned()));
@@ -111,6 +114,6 @@ mod tests {
         let later = Instant::now();
         let note = async { monitor.note(Instant::now(), None) };
         let (had_trouble, ()) = tokio::join!(health.had_trouble_since(later), note);
-        assert!(!had_trouble, "that trouble was over before");
+        assert!(!had_trouble, "the trouble was over before");
     }
 }

@@ -1,4 +1,5 @@
-//! An image made of another and an archive, in one pass: faster than a build, which takes an archive apart twice.
+//! Makes an image from another image and an archive, in one pass. A build is slower, because a build unpacks an archive
+//! twice.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -14,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::download::LOOKS;
 use super::{Docker, DockerError, command, failed};
 
-/// What docker says of a failure is shorter, in bytes.
+/// The most bytes that are read of the message of `docker cp`.
 const MAX_SAID: u64 = 64 << 10;
 
-/// A container that is only there to be filled, and never started. Whoever holds it must call [`Layer::remove`] in the end.
+/// A container that is filled and committed, but never started. The holder must call [`Layer::remove`] in the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Layer {
@@ -26,11 +27,11 @@ pub struct Layer {
     filling: Filling,
 }
 
-/// The client that fills the container, from its start on.
+/// The client that fills the container. None before its start.
 type Filling = Arc<Mutex<Option<Child>>>;
 
-/// Starts to fill a container. While it is filled, the daemon keeps it locked, and removals of any images wait for that: so
-/// whoever has this starts it when all that goes in can be had at once.
+/// Starts to fill a container. The daemon locks the container during the fill, and removals of all images wait for this
+/// lock. So the fill must start only when the whole archive can be written without a wait.
 #[must_use]
 #[derive(Debug)]
 pub struct Filler {
@@ -39,7 +40,7 @@ pub struct Filler {
 }
 
 impl Filler {
-    /// Where the archive goes that fills it.
+    /// Starts the client, and returns the pipe that takes the archive.
     pub fn start(self) -> std::io::Result<File> {
         let mut client = command::docker();
         client.args(["cp", "-", &format!("{}:/", self.name)]);
@@ -52,7 +53,7 @@ impl Filler {
 }
 
 impl Layer {
-    /// Makes the container, and returns what fills it. The image will have the labels, too.
+    /// Creates the container, and returns the layer with its filler. The committed image carries the labels, too.
     pub async fn create(
         docker: &Docker,
         name: String,
@@ -64,7 +65,7 @@ impl Layer {
         let mut args: Vec<String> = ["create", "--network=none", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={name}"));
         args.extend(labels.iter().map(|(name, value)| format!("--label={name}={value}")));
-        // Images that are no more than a base have no program of their own.
+        // A container needs a program, and an image that is only a base has no program.
         args.extend(["--", image, "true"].map(str::to_owned));
         let created = command::run(args, limit, stop)
             .await
@@ -82,7 +83,7 @@ impl Layer {
         self.filling.lock().take()
     }
 
-    /// Waits until all that was written is there, and makes the image.
+    /// Waits until the whole archive is in the container, and makes the image `tag` from the container.
     pub async fn commit(&self, tag: &str, limit: Duration, stop: &CancellationToken) -> Result<(), DockerError> {
         let mut said = String::new();
         let mut client = self.client().ok_or_else(|| failed("cp", "nothing was to be copied"))?;
@@ -107,7 +108,7 @@ impl Layer {
         if output.status.success() { Ok(()) } else { Err(failed("commit", &output.stderr)) }
     }
 
-    /// Removes the container. What can't be removed now is found by its labels.
+    /// Removes the container. A container that can't be removed now is found by its labels later.
     pub async fn remove(self) {
         if let Some(mut client) = self.client() {
             command::kill_and_wait(&mut client).await;

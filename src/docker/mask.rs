@@ -1,16 +1,16 @@
-//! Secret values, taken out of what is logged or answered. Pure.
+//! Removes secret values from logs and answers. Pure.
 
 use crate::config::Secret;
 
-/// In place of a secret.
+/// The text that replaces a secret.
 const MASK: &str = "***";
-/// A shorter part of a value is no secret worth the letters that it would cost each line.
+/// The shortest part that is masked, in bytes. To mask a shorter part would garble each line.
 const MIN_PART: usize = 4;
 
-/// What must not be seen.
+/// The texts that must not be seen.
 #[derive(Clone, Default)]
 pub struct Mask {
-    /// The longest first, as one may be a part of another.
+    /// The longest text comes first, because a text may be a part of another.
     hidden: Vec<String>,
 }
 
@@ -21,11 +21,11 @@ impl std::fmt::Debug for Mask {
 }
 
 impl Mask {
-    /// Hides these values, and of the URLs in them each password, or what stands in its place.
+    /// A mask that hides these values, each line of a value, and the credentials in URLs.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut hidden = Vec::new();
         for Secret(value) in values {
-            // Values such as `off` and `1` are no secrets, and would garble each line.
+            // Values such as `off` and `1` are no secrets, and their mask would garble each line.
             let lines = value.lines().map(str::trim).chain([value.as_str()]);
             hidden.extend(lines.filter(|part| part.len() >= MIN_PART).map(str::to_owned));
             for word in value.split(|c: char| c.is_whitespace() || c == ',' || c == '|') {
@@ -35,7 +35,7 @@ impl Mask {
                 let password = user.split_once(':').map_or(user, |(_, password)| password);
                 let parts = [user, password].map(str::to_owned).into_iter().chain([decoded(password)]);
                 hidden.extend(parts.filter(|part| part.len() >= MIN_PART));
-                // With credentials however short.
+                // A URL with credentials is hidden whatever the length of the credentials.
                 hidden.push(word.to_owned());
             }
         }
@@ -45,7 +45,7 @@ impl Mask {
         Self { hidden }
     }
 
-    /// A text without them.
+    /// Replaces each secret in a text.
     pub fn cover(&self, text: &str) -> String {
         self.hidden.iter().fold(text.to_owned(), |text, value| {
             if text.contains(value.as_str()) { text.replace(value.as_str(), MASK) } else { text }
@@ -53,7 +53,7 @@ impl Mask {
     }
 }
 
-/// Without percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

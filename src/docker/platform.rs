@@ -1,4 +1,4 @@
-//! Who this platform is, beside others on the same Docker and in the same temp directory.
+//! The identity of this platform, which may share its Docker and its temp directory with other platforms.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// A platform: one DATA_DIR and all that was made by the processes that served from it, one after the other.
+/// A platform: one DATA_DIR with all images and containers of the processes that have served from this directory.
 #[derive(Debug)]
 pub struct Platform {
     id: Uuid,
     run: Uuid,
     data_dir: PathBuf,
     temp_dir: PathBuf,
-    /// Held while we live; the kernel gives it back, however we end.
+    /// Held while the process lives. The kernel releases the lock however the process ends.
     _lock: File,
 }
 
@@ -24,23 +24,24 @@ pub enum PlatformError {
     /// The directory or a file in it can't be used.
     #[error("failed to use {path}; DATA_DIR and TEMP_DIR_BASE must be directories that this user can write to")]
     Io {
-        /// Which.
+        /// The directory or the file.
         path: PathBuf,
-        /// How.
+        /// The error of the file system.
         #[source]
         source: io::Error,
     },
-    /// Another process serves from it.
-    #[error("another process{holder} serves from {path}; stop it or set another DATA_DIR")]
+    /// Another process serves from DATA_DIR.
+    #[error("another process{holder} serves from {path}; stop that process or set another DATA_DIR")]
     Locked {
         /// DATA_DIR.
         path: PathBuf,
-        /// Which process, if it said so.
+        /// The other process's id in parentheses, or empty when the id is unknown.
         holder: String,
     },
-    /// The file with the id was damaged.
+    /// The file with the platform's id is damaged.
     #[error(
-        "{path} does not hold a platform's id; remove it to become a new platform, which leaves what the old one made in Docker"
+        "{path} does not hold a platform's id; remove the file to start a new platform, \
+         which leaves the old platform's images and containers in Docker"
     )]
     Damaged {
         /// The file.
@@ -78,22 +79,23 @@ impl Platform {
         Ok(Self { id, run: Uuid::new_v4(), data_dir: data_dir.to_owned(), temp_dir, _lock: lock })
     }
 
-    /// The id, the same at every start.
+    /// The platform's id, which is the same at every start.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// The id of this start.
+    /// The id of this run, which is new at every start.
     pub fn run(&self) -> Uuid {
         self.run
     }
 
-    /// What must outlive a restart.
+    /// The folder of the data that must survive a restart.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Where uploads and build contexts live. Nobody else's files are in it.
+    /// The folder of uploads and build contexts. The folder belongs to this platform alone, and is emptied at every
+    /// start.
     pub fn temp_dir(&self) -> &Path {
         &self.temp_dir
     }
@@ -113,7 +115,8 @@ fn read_or_make_id(path: &Path) -> Result<Uuid, PlatformError> {
         Ok(text) => Uuid::try_parse(text.trim()).map_err(|_| PlatformError::Damaged { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = Uuid::new_v4();
-            // Renamed into place: a crash must not leave half an id, which would orphan all that we made.
+            // The file is renamed into place: a crash must not leave half an id, which would orphan the platform's
+            // images and containers.
             let draft = path.with_extension("new");
             fs::write(&draft, id.to_string()).map_err(at)?;
             File::open(&draft).and_then(|file| file.sync_all()).map_err(at)?;
@@ -134,7 +137,7 @@ mod tests {
         let (data, temp) = (dir.path().join("data"), dir.path().join("temp"));
         let first = Platform::open(&data, &temp).unwrap();
         fs::write(first.temp_dir().join("left"), "over").unwrap();
-        let error = Platform::open(&data, &temp).expect_err("it is taken").to_string();
+        let error = Platform::open(&data, &temp).expect_err("the directory is taken").to_string();
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
         let (id, run) = (first.id(), first.run());
         drop(first);

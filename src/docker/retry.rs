@@ -1,5 +1,5 @@
-//! Work that is tried again: after pauses that grow, never while Docker is known to be away, and with one line in the log when trouble
-//! begins and one when trouble ends, however many tasks meet the trouble.
+//! Retries of failed work. The pauses between tries grow, and no try begins while Docker is known not to answer. The
+//! log gets one line when trouble begins and one line when trouble ends, however many tasks meet the trouble.
 
 use std::error::Error;
 use std::time::Duration;
@@ -13,13 +13,14 @@ use crate::docker::health::Health;
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Endless pauses between tries. A random part makes each up to twice as long, so that tasks do not try at one time.
+/// The pauses between tries, without end. A random part makes each pause up to twice as long, so that tasks do not try
+/// at the same time.
 pub fn pauses() -> ExponentialBackoff {
     let builder = ExponentialBuilder::default().with_min_delay(SHORTEST).with_max_delay(LONGEST).with_factor(2.0);
     builder.with_jitter().without_max_times().build()
 }
 
-/// One kind of work that is tried again, over all tasks of that kind.
+/// One kind of work that is tried again, over all tasks of this kind.
 #[derive(Debug)]
 pub struct Retries {
     /// The trouble in words, for the log: "a container could not be removed".
@@ -38,7 +39,7 @@ pub struct Retry<'a> {
 }
 
 impl Retries {
-    /// Work that waits while `health` knows of trouble.
+    /// A kind of work that waits while `health` knows of trouble.
     pub fn new(trouble: &'static str, health: Health) -> Self {
         Self { trouble, health, failing: Mutex::default() }
     }
@@ -48,7 +49,7 @@ impl Retries {
         Retry { retries: self, pauses: pauses(), has_failed: false }
     }
 
-    /// Notes that one more task is in trouble; the first one is logged.
+    /// Notes that one more task is in trouble. The first such task is logged.
     pub fn fail(&self, error: &(dyn Error + Send + Sync + 'static)) {
         let mut failing = self.failing.lock();
         *failing += 1;
@@ -56,11 +57,12 @@ impl Retries {
             let mut causes = vec![error.to_string()];
             causes.extend(std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string));
             let error = causes.join(": ");
-            tracing::warn!(error, "{}, trying again until it goes", self.trouble);
+            tracing::warn!(error, "{}, trying again until the work succeeds", self.trouble);
         }
     }
 
-    /// Notes that one task less is in trouble; the last one is logged where its work is done.
+    /// Notes that one task fewer is in trouble. The log gets a line when no task is left in trouble and `is_done` says
+    /// that the last task's work is done.
     pub fn recover(&self, is_done: bool) {
         let mut failing = self.failing.lock();
         *failing = failing.saturating_sub(1);
@@ -71,14 +73,14 @@ impl Retries {
 }
 
 impl Retry<'_> {
-    /// Returns once Docker is not known to be away.
+    /// Waits while Docker is known not to answer.
     pub async fn ready(&self) {
         self.retries.health.wait().await;
     }
 
     /// Pauses after a try that failed.
     pub async fn failed(&mut self, error: &(dyn Error + Send + Sync + 'static)) {
-        // A Docker that is away is in the log already.
+        // The monitor has already logged a Docker that does not answer.
         if !self.has_failed && self.retries.health.trouble().is_none() {
             self.has_failed = true;
             self.retries.fail(error);
@@ -87,7 +89,7 @@ impl Retry<'_> {
         self.pause().await;
     }
 
-    /// Pauses where nothing has failed and the work only takes its time.
+    /// Pauses when no try has failed and the work only takes time.
     pub async fn pause(&mut self) {
         self.ready().await;
         time::sleep(self.pauses.next().unwrap_or(LONGEST)).await;
@@ -143,7 +145,7 @@ mod tests {
             monitor.note(Instant::now(), None);
         };
         let (tried_at, ()) = tokio::join!(tried, back);
-        assert!(AWAY + SHORTEST <= tried_at - begin, "not all at the very moment at which Docker is back");
+        assert!(AWAY + SHORTEST <= tried_at - begin, "the tasks do not all try at the moment of Docker's return");
         assert_eq!(*retries.failing.lock(), 0);
     }
 

@@ -1,9 +1,9 @@
-//! How a container is run: the sandbox as arguments of `docker run`. Pure.
+//! Translates a sandbox into the arguments of `docker run`. Pure.
 
 use crate::config::Sandbox;
 
-/// What holds for every container, whatever its use. The kernel's OOM killer takes such a container before any service of the
-/// host, whose score is 0 or less.
+/// The options of every container, whatever its use. With a raised OOM score, the kernel's OOM killer ends a container
+/// before any service of the host, whose score is 0 or less.
 pub(super) const HARDENING: [&str; 8] = [
     "--read-only",
     "--cap-drop=ALL",
@@ -15,25 +15,25 @@ pub(super) const HARDENING: [&str; 8] = [
     "--oom-score-adj=500",
 ];
 
-/// One container to be run.
+/// A container to be run.
 #[derive(Debug)]
 pub struct RunSpec<'a> {
     /// The container's name.
     pub name: &'a str,
     /// The image's id or name, which must be on this machine.
     pub image: &'a str,
-    /// Names and values.
+    /// The names and values of the container's labels.
     pub labels: &'a [(&'static str, String)],
-    /// Its limits.
+    /// The container's limits.
     pub sandbox: &'a Sandbox,
-    /// The id of the user, and of the group, that it runs as.
+    /// The id of the user, and of the group, that the container runs as.
     pub uid: u32,
-    /// A shell and its script, in place of the image's own program.
+    /// A shell and its script, which replace the image's own program.
     pub program: Option<(&'a str, &'a str)>,
 }
 
 impl RunSpec<'_> {
-    /// All arguments of `docker`, to run it attached to stdin, stdout and stderr.
+    /// All arguments of `docker` that run the container attached to stdin, stdout and stderr.
     pub(super) fn arguments(&self) -> Vec<String> {
         let sandbox = self.sandbox;
         let mut args: Vec<String> =

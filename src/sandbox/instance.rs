@@ -1,11 +1,12 @@
-//! An instance: one container with a bootstrap in it that can run a function. Its states are types.
+//! An instance: one container whose bootstrap can run a function. Each state of an instance is a type.
 //!
 //! ```text
 //! Instance::start ──> Instance ──invoke──> End and After::Clean(Instance)
 //!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
 //!                                                   └─ error
 //! ```
-//! Each error, each end and each drop removes the container. The [`Slot`] that entitles to a container lives inside and is given back only when the container is gone.
+//! Each error, each end and each drop removes the container. An instance holds the [`Slot`] that entitles to a
+//! container, and the slot becomes free only when the container is gone.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -20,26 +21,27 @@ use crate::docker::{Container, Docker, DockerError, RunSpec};
 use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
 
-/// How long a container may take until its bootstrap says hello. Docker under full load takes seconds.
+/// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a look at a container that did not come up may take.
+/// The longest time that the inspection of a container that did not start may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long cleaning up after an invocation may take. A container that takes longer is replaced.
+/// The longest time that the cleanup after an invocation may take. A container that takes longer is removed.
 const READY_LIMIT: Duration = Duration::from_secs(2);
 
-/// After a container's removal: how long the rest of what it wrote may take.
+/// The longest time that the rest of a container's output may take to arrive after the container's removal.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an answer waits for a container's removal. With a Docker that does not answer it goes on in the background.
+/// The longest time that an answer waits for a container's removal. While Docker does not answer, the removal goes on
+/// in the background.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The right to have one container. Says so when it is free again.
+/// The right to have one container. A slot calls its function when the slot is free again.
 pub struct Slot(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 impl Slot {
-    /// Calls `freed` when dropped.
+    /// A slot that calls `freed` when the slot is dropped.
     pub fn new(freed: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(freed)))
     }
@@ -71,35 +73,38 @@ pub struct Instance {
 /// How an invocation ended.
 #[derive(Debug)]
 pub enum End {
-    /// Its process ended by itself or by a signal.
+    /// The function's process ended by itself or by a signal.
     Exited(Exit),
-    /// It took longer than this and was ended, with its container, which is gone.
+    /// The invocation exceeded this limit. Its container is removed.
     Timeout(Duration),
-    /// The kernel's OOM killer ended the whole container.
+    /// The kernel's OOM killer ended the whole container. The container is removed.
     OutOfMemory,
-    /// The container or Docker went away.
+    /// The container or Docker went away during the invocation.
     Lost,
 }
 
 /// Why there is no instance.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// Its image is gone, or holds a bootstrap that speaks another version of the protocol.
+    /// The version's image is gone, or its bootstrap speaks another version of the protocol.
     #[error("the image {0} is gone or was made for another version of this platform")]
     NoImage(String),
-    /// Docker could not start the container, or what ran in it died.
+    /// Docker could not start the container, or the bootstrap in the container died.
     #[error(transparent)]
     Docker(DockerError),
-    /// It did not come up in time.
+    /// The container runs, but its bootstrap sent no hello in time.
     #[error("the container did not come up within {START_LIMIT:?}")]
     Timeout,
-    /// What came up does not speak our protocol.
+    /// The program in the container does not speak the protocol.
     #[error("the container does not speak the protocol")]
     Protocol(#[source] ProtocolError),
 }
 
 impl Instance {
-    /// Runs a container and waits for its hello.
+    /// Runs a container and waits for the hello of its bootstrap.
+    ///
+    /// # Errors
+    /// On an error the container is removed in the background; the slot becomes free after the removal.
     pub async fn start(
         docker: &Docker,
         spec: &RunSpec<'_>,
@@ -118,7 +123,7 @@ impl Instance {
             },
             Ok(Err(ProtocolError::Version(_))) => Err(StartError::NoImage(spec.image.to_owned())),
             Ok(Err(error)) => Err(StartError::Protocol(error)),
-            // A container that does not even run is Docker's matter, not its own.
+            // When the container does not even run, the fault is Docker's, not the container's.
             Err(_) => match time::timeout(LOOK_LIMIT, guard.container().state()).await {
                 Ok(Ok(Some(state))) if state.running => Err(StartError::Timeout),
                 _ => Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
@@ -126,23 +131,23 @@ impl Instance {
         }
     }
 
-    /// How many invocations it has begun.
+    /// The number of invocations that the instance has begun.
     pub fn invocations(&self) -> u32 {
         self.invocations
     }
 
-    /// Its container's name.
+    /// The container's name.
     pub fn name(&self) -> &str {
         self.guard.held.as_ref().map_or("(removed)", |(container, _)| container.name())
     }
 
-    /// Whether its container was still there a moment ago.
+    /// Whether the docker client that is attached to the container still runs.
     pub fn is_alive(&mut self) -> bool {
         self.guard.container().is_attached()
     }
 
-    /// Runs the function once. When it ended by timeout or out of memory, the container is gone as this returns; when that
-    /// can't be had in time, it counts as lost.
+    /// Runs the function once. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
+    /// returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> (End, After) {
         self.invocations += 1;
         let began = SystemTime::now();
@@ -152,7 +157,8 @@ impl Instance {
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed(began).await);
                     if exit.oom == Some(true) {
-                        // Docker says so of the container for good: little could be told of a later invocation.
+                        // Docker keeps the OOM mark for the container's life, so a later OOM could not be told from
+                        // this OOM.
                         drop(self.wire);
                         self.guard.remove().await;
                         return (End::Exited(exit), After::Ended);
@@ -163,13 +169,13 @@ impl Instance {
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
             Ok(Err(error)) => {
-                // Docker does not end a container while what it writes has nowhere to go.
+                // Docker does not end a container while the container's output has no reader: close the pipe first.
                 drop(self.wire);
                 let end = self.guard.explain(&error, began).await;
                 (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
             Err(_) => {
-                // What the bootstrap had not yet passed on, and what was on its way when it died.
+                // Read the output that the bootstrap had not yet passed on and the output that was in the pipes.
                 let (removal, drained) = (self.guard.remove(), self.wire.drain(request.nonce, output));
                 tokio::pin!(removal, drained);
                 let is_gone = tokio::select! {
@@ -185,19 +191,19 @@ impl Instance {
     }
 }
 
-/// What an invocation leaves of its instance.
+/// The state of the instance after an invocation.
 #[must_use]
 #[derive(Debug)]
 pub enum After {
-    /// All of it: it can take the next request.
+    /// The instance can take the next request.
     Clean(Instance),
-    /// It is being cleaned up.
+    /// The bootstrap cleans the instance up.
     Unclean(Unclean),
-    /// Nothing.
+    /// The container is removed, or its removal goes on in the background.
     Ended,
 }
 
-/// An instance that the bootstrap cleans up.
+/// An instance that its bootstrap cleans up after an invocation.
 #[must_use]
 #[derive(Debug)]
 pub struct Unclean {
@@ -206,7 +212,10 @@ pub struct Unclean {
 }
 
 impl Unclean {
-    /// Waits until nothing of the invocation is left. On error the container is on its way out.
+    /// Waits until nothing of the invocation is left in the container.
+    ///
+    /// # Errors
+    /// When the bootstrap does not report this within `READY_LIMIT`. The container's removal has then begun.
     pub async fn ready(mut self) -> Result<Instance, ProtocolError> {
         let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.stdout, self.nonce));
         match event.await {
@@ -218,14 +227,15 @@ impl Unclean {
     }
 }
 
-/// Our ends of the container's pipes.
+/// The platform's ends of the container's pipes.
 #[derive(Debug)]
 struct Wire {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
-/// Keeps what is some of an output, within the cap, though the bootstrap sees to that: it is not ours to trust.
+/// Keeps an event that carries output, and returns any other event. The output is capped here as well as in the
+/// bootstrap, because the platform does not trust the bootstrap.
 fn keep(output: &Output, event: Event) -> Result<(), Event> {
     match event {
         Event::Stdout(bytes) => output.keep(Stream::Stdout, &bytes),
@@ -248,7 +258,8 @@ impl Wire {
         }
     }
 
-    /// Keeps what makes sense, and reads to the end: Docker does not end a container while what it writes has nowhere to go.
+    /// Keeps output up to the first other frame, and reads the pipe to its end: Docker does not end a container while
+    /// the container's output has no reader.
     async fn drain(mut self, nonce: Nonce, output: &Output) {
         while let Ok(event) = protocol::receive(&mut self.stdout, nonce).await {
             if keep(output, event).is_err() {
@@ -259,11 +270,12 @@ impl Wire {
     }
 }
 
-/// Sees to it that the container is removed before its slot is free, whichever way it is let go.
+/// Ensures that the container is removed before its slot becomes free, on every path.
 #[derive(Debug)]
 struct Guard {
     held: Option<(Container, Slot)>,
-    /// An invocation that has ended had an OOM, which Docker goes on to say of the container.
+    /// Whether an earlier invocation had an OOM. Docker keeps its OOM mark on the container, so the mark then says
+    /// nothing about a later invocation.
     had_oom: bool,
     tasks: TaskTracker,
 }
@@ -273,7 +285,8 @@ impl Guard {
         &mut self.held.as_mut().expect("the container is held until it is removed").0
     }
 
-    /// Removes the container now. Cancelled, or after its limit, it goes on in the background. False when that is so.
+    /// Removes the container. The removal goes on in the background when this future is dropped or after
+    /// `REMOVAL_LIMIT`. Returns false when the removal failed or is not finished yet.
     async fn remove(&mut self) -> bool {
         let Some((container, slot)) = self.held.take() else { return true };
         let removal = self.tasks.spawn(async move {
@@ -290,8 +303,8 @@ impl Guard {
         }
     }
 
-    /// Whether an invocation that began then had an OOM, by what Docker knows: some versions note it while the container runs, the
-    /// others when it has ended, and each tells of the event.
+    /// Whether Docker knows of an OOM in the invocation that began at this time. Some versions of Docker mark the
+    /// container while the container runs, others only after its end; all versions emit an event.
     async fn was_oom_killed(&mut self, began: SystemTime) -> bool {
         let had_oom = self.had_oom;
         let container = self.container();
@@ -299,13 +312,13 @@ impl Guard {
         let is_noted = state.map(|state| state.is_some_and(|state| state.oom_killed) && !had_oom);
         [is_noted, event].into_iter().any(|oom| {
             oom.unwrap_or_else(|error| {
-                tracing::warn!(%error, "failed to look at a container");
+                tracing::warn!(%error, "failed to inspect a container");
                 false
             })
         })
     }
 
-    /// Why the container stopped talking to us.
+    /// The reason why the container closed its pipes or broke the protocol.
     async fn explain(&mut self, error: &ProtocolError, began: SystemTime) -> End {
         if self.was_oom_killed(began).await {
             return End::OutOfMemory;

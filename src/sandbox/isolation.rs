@@ -1,7 +1,8 @@
-//! Whether Docker really gives what it is asked for: an engine ignores limits that its kernel can't keep, and says nothing.
+//! Checks whether Docker really applies the sandbox's limits: an engine silently ignores limits that its kernel can't
+//! keep.
 //!
-//! A tiny container for each language, run as functions are, looks from inside. What is missing is logged and stands in
-//! `/health`; REQUIRE_ISOLATION makes it a reason not to start.
+//! For each language, a small container with the sandbox of a function reads its own limits. Each gap is logged and is
+//! part of the answer of `/health`. With REQUIRE_ISOLATION, the service does not start when there is a gap.
 
 mod evidence;
 
@@ -22,14 +23,14 @@ use crate::docker::platform::Platform;
 use crate::docker::{Container, Docker, DockerError, RunSpec, label};
 use crate::domain::Language;
 
-/// Docker under full load takes seconds to start a container.
+/// The longest time that a check may take. Docker takes seconds to start a container under full load.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long it may go on when the service stops.
+/// The longest time that a check may go on when the service stops.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// All that the container says, in bytes.
+/// The most bytes that are read of the container's output.
 const MAX_EVIDENCE: u64 = 256 << 10;
 
-/// Looks, and knows what was seen.
+/// Checks the isolation of containers, and keeps the results.
 #[derive(Debug)]
 pub struct Isolation {
     docker: Docker,
@@ -37,31 +38,31 @@ pub struct Isolation {
     sandbox: Sandbox,
     uid: u32,
     tasks: TaskTracker,
-    /// By what was looked at.
+    /// The gaps by subject, such as a language.
     missing: Mutex<BTreeMap<&'static str, Vec<String>>>,
-    /// Ends a look.
+    /// Ends a check.
     stop: CancellationToken,
 }
 
-/// The container could not be looked at.
+/// Why a check has no result.
 #[derive(Debug, Error)]
 pub enum CheckError {
-    /// It did not run.
+    /// Docker did not run the container, or the container printed nothing.
     #[error("the container that checks the isolation did not run")]
     Docker(#[source] DockerError),
-    /// It did not end.
+    /// The container did not end in time.
     #[error("the container that checks the isolation did not end within {LIMIT:?}")]
     Timeout,
     /// The service stops.
     #[error("the check of the isolation was cancelled")]
     Cancelled,
-    /// It could not be followed.
+    /// The task of the check panicked.
     #[error("the check of the isolation died")]
     Died,
 }
 
 impl Isolation {
-    /// Nothing was looked at yet. The user is for the containers to look into, one at a time.
+    /// A checker without results. The containers of its checks run as user `uid`, so only one check may run at a time.
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
@@ -72,7 +73,7 @@ impl Isolation {
         Arc::new(Self { docker, platform, sandbox, uid, tasks, missing: Mutex::default(), stop })
     }
 
-    /// What was asked for and is not there, each a sentence for people.
+    /// The gaps that the checks have found, each as a text for people.
     pub fn missing(&self) -> Vec<String> {
         let missing = self.missing.lock();
         missing
@@ -81,7 +82,7 @@ impl Isolation {
             .collect()
     }
 
-    /// Notes what is missing of something, in place of what was noted of it before.
+    /// Stores the gaps of a subject, and replaces earlier gaps of the same subject.
     pub fn note(&self, what: &'static str, missing: Vec<String>) {
         for missing in &missing {
             tracing::warn!(what, missing, "ISOLATION IS NOT COMPLETE");
@@ -89,13 +90,13 @@ impl Isolation {
         self.missing.lock().insert(what, missing);
     }
 
-    /// Looks into a container of a language's runtime image.
+    /// Checks the isolation of a container from a language's runtime image.
     ///
     /// # Errors
-    /// When it could not be looked at; the container is removed all the same.
+    /// When the check has no result. The container is removed in any case.
     pub async fn check(self: &Arc<Self>, language: Language, image: String) -> Result<(), CheckError> {
         let this = Arc::clone(self);
-        // In a task, as the container must be removed whatever becomes of the caller.
+        // The check runs in a task, because the container must be removed even when the caller is dropped.
         let looked = self.tasks.spawn(async move { this.look(language, &image).await });
         let said = looked.await.map_err(|_| CheckError::Died)??;
         self.note(language.as_str(), evidence::missing(&said, &self.sandbox, self.uid));
@@ -116,7 +117,8 @@ impl Isolation {
         drop(stdin);
         let mut said = Vec::new();
         let mut stdout = stdout.take(MAX_EVIDENCE);
-        // It ends by itself in a moment. One that is removed while it comes up may come up after that.
+        // The container ends by itself quickly, so a stop of the service waits for the container: a container that is
+        // removed while Docker starts it may start after the removal.
         let is_over = async {
             tokio::select! {
                 () = time::sleep(LIMIT) => CheckError::Timeout,

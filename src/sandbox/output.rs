@@ -1,4 +1,4 @@
-//! What an invocation writes, as far as it is kept, while it writes it. Others may look on.
+//! The kept output of an invocation. Clients may read the output while the function writes.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// Who comes late sees what there is bit by bit, in bytes.
+/// The largest piece that a reader gets at once, in bytes. A late reader gets the earlier output in such pieces.
 const MAX_PIECE: usize = 64 << 10;
 
 /// One of the two streams of a process.
@@ -18,7 +18,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// Both streams of one invocation, each up to a cap.
+/// Both streams of one invocation, each kept up to a cap.
 #[derive(Debug)]
 pub struct Output {
     cap: usize,
@@ -30,18 +30,18 @@ pub struct Output {
 struct Kept {
     stdout: BytesMut,
     stderr: BytesMut,
-    /// All of both, once that is so.
+    /// All kept bytes of stdout and stderr, once the invocation has ended.
     whole: Option<(Bytes, Bytes)>,
     is_closed: bool,
 }
 
 impl Output {
-    /// Keeps as many bytes of each stream.
+    /// An empty output that keeps up to `cap` bytes of each stream.
     pub fn new(cap: usize) -> Arc<Self> {
         Arc::new(Self { cap, kept: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Keeps what is within the cap.
+    /// Appends bytes to a stream, and discards the bytes above the cap.
     pub fn keep(&self, stream: Stream, bytes: &[u8]) {
         let mut kept = self.kept();
         let of_stream = match stream {
@@ -54,21 +54,21 @@ impl Output {
         self.changed.notify_waiters();
     }
 
-    /// All of stdout and stderr, after which nothing is kept any more.
+    /// Returns all kept bytes of stdout and stderr. No later byte reaches the result.
     pub fn end(&self) -> (Bytes, Bytes) {
         let mut kept = self.kept();
         let whole = (kept.stdout.split().freeze(), kept.stderr.split().freeze());
-        // Shared with who looks on, not copied.
+        // Readers share these bytes.
         kept.whole.get_or_insert(whole).clone()
     }
 
-    /// What was written so far.
+    /// A copy of the bytes of stdout and stderr that were kept so far.
     pub fn snapshot(&self) -> (Vec<u8>, Vec<u8>) {
         let kept = self.kept();
         (kept.of(Stream::Stdout).to_vec(), kept.of(Stream::Stderr).to_vec())
     }
 
-    /// Tells who looks on that nothing comes any more, and that all that is to be known of the invocation is.
+    /// Tells the readers that no more output comes. The result of the invocation must be known before this call.
     pub fn close(&self) {
         self.kept().is_closed = true;
         self.changed.notify_waiters();
@@ -90,26 +90,27 @@ impl Kept {
     }
 }
 
-/// Someone who looks on: sees all from the beginning, and what comes as it comes.
+/// A reader of an output. A reader gets the output from the beginning, and new output as the function writes.
 #[derive(Debug)]
 pub struct OutputReader {
     output: Arc<Output>,
-    /// How much of stdout and stderr was seen.
+    /// How many bytes of stdout and stderr the reader has got.
     seen: (usize, usize),
 }
 
 impl OutputReader {
-    /// Has seen nothing yet.
+    /// A reader that has got nothing yet.
     pub fn new(output: Arc<Output>) -> Self {
         Self { output, seen: (0, 0) }
     }
 
-    /// What comes next, of one stream; in their order within a stream, not between them. None when it is over.
+    /// Waits for the next piece of one stream. Pieces of a stream come in order; the order between streams is not kept.
+    /// None when the output is closed and the reader has got all kept bytes.
     pub async fn next(&mut self) -> Option<(Stream, Bytes)> {
         loop {
             let changed = self.output.changed.notified();
             tokio::pin!(changed);
-            // Before it is looked: what comes in between wakes it.
+            // Enabled before the look, so that output that arrives between the look and the wait wakes the reader.
             changed.as_mut().enable();
             {
                 let kept = self.output.kept();
@@ -158,6 +159,6 @@ mod tests {
         };
         let (seen, ()) = tokio::join!(onlooking, writer);
         assert_eq!(seen, (b"cdef".to_vec(), b"e".to_vec()));
-        assert_eq!(output.end(), (Bytes::from("abcdef"), Bytes::from("e")), "it is there for who comes late");
+        assert_eq!(output.end(), (Bytes::from("abcdef"), Bytes::from("e")), "a late caller gets the output");
     }
 }

@@ -1,7 +1,7 @@
-//! Hands out instances: warm ones where there are any, new ones where that pays, within one limit over all functions.
+//! Hands out instances: idle instances first, new instances where a start pays, within one limit over all functions.
 //!
-//! All decisions are in `policy`, all bookkeeping in `state`; here is what happens around them. The pool's lock is held
-//! for short sections only, never across an `.await`, and no [`Lease`] is dropped under it.
+//! All decisions are in `policy`, all bookkeeping is in `state`; this module starts and ends the containers. The pool's
+//! lock is held for short sections only and never across an `.await`. No [`Lease`] may be dropped under the lock.
 
 mod lease;
 mod policy;
@@ -39,7 +39,8 @@ type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
 
 type Bookkeeping = State<Instance, Grant>;
 
-/// The instances of all functions. No more containers than its limit exist at any time, starting and ending ones included.
+/// The instances of all functions. At no time do more containers exist than the limit, starting and ending containers
+/// included.
 #[derive(Clone, Debug)]
 pub struct Pool(Arc<Shared>);
 
@@ -52,51 +53,52 @@ struct Shared {
     limits: config::Pool,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Somebody waits who was not there before.
+    /// Notified when a new caller waits.
     wake: Notify,
 }
 
 /// How a caller waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
-    /// Since when.
+    /// The time since which the caller waits.
     pub since: Instant,
-    /// It has its place already, however many wait.
+    /// The caller already has a place in a queue, so QUEUE_LIMIT does not apply.
     pub is_admitted: bool,
-    /// How long it may wait from now on; None for QUEUE_TIMEOUT.
+    /// How long the caller may wait from now on. None means QUEUE_TIMEOUT.
     pub patience: Option<Duration>,
-    /// Nobody waits for what it does: all others come before it.
+    /// No client waits for this invocation: callers with a client come first.
     pub is_background: bool,
 }
 
-/// Why an execution gets no instance.
+/// Why a caller gets no instance.
 #[derive(Clone, Debug, Error)]
 pub enum AcquireError {
-    /// As many wait as may.
+    /// As many callers wait as QUEUE_LIMIT allows.
     #[error("{limit} executions wait for a container already (QUEUE_LIMIT); try again later")]
     QueueFull {
-        /// How many may.
+        /// QUEUE_LIMIT.
         limit: u32,
     },
-    /// It waited as long as it may.
+    /// No instance was ready within the caller's limit.
     #[error("no container became free within {limit:?} (QUEUE_TIMEOUT); try again later")]
     QueueTimeout {
-        /// How long it may.
+        /// How long the caller may wait.
         limit: Duration,
     },
-    /// The function was deleted or changed meanwhile.
+    /// The revision was retired: the function was deleted or changed during the wait.
     #[error("the function was deleted or changed")]
     Retired,
     /// The service stops.
     #[error("the service is shutting down")]
     ShuttingDown,
-    /// The container did not come up. Those who waited for it share the error.
+    /// The container did not start. All callers that waited for the container share the error.
     #[error("failed to start a container")]
     Start(#[source] Arc<StartError>),
 }
 
 impl Pool {
-    /// Has no containers yet. When `stop` is cancelled it hands out none any more and ends the idle ones.
+    /// A pool without containers. When `stop` is cancelled, the pool hands out no more instances and ends the idle
+    /// instances.
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
@@ -109,9 +111,10 @@ impl Pool {
         Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, wake: Notify::new() }))
     }
 
-    /// An instance for one invocation: an idle one at once, else whichever comes first, one set free or a new one.
+    /// Leases an instance for one invocation: an idle instance at once, otherwise the first instance that becomes free
+    /// or has started.
     ///
-    /// A caller that leaves the queue starts no container.
+    /// A caller that drops this future leaves the queue, and no container starts for that caller any more.
     pub async fn acquire(&self, function: &Arc<Function>, wait: Wait) -> Result<Lease, AcquireError> {
         let shared = &self.0;
         let (waiting, mut grant) = {
@@ -152,7 +155,8 @@ impl Pool {
                     Err(_) => Err(AcquireError::ShuttingDown),
                 },
                 () = time::sleep(patience) => {
-                    // Who waits for a container that comes up is not in a queue; whether it does is looked at again and again.
+                    // QUEUE_TIMEOUT does not apply to a caller for which a container starts. The start may fail, so
+                    // this is checked repeatedly.
                     if !waiting.is_covered() {
                         return Err(AcquireError::QueueTimeout { limit });
                     }
@@ -162,23 +166,23 @@ impl Pool {
         }
     }
 
-    /// Whether an instance of this function waits for work.
+    /// Whether an instance of this revision is idle.
     pub fn has_idle(&self, revision: Revision) -> bool {
         self.0.lock().has_idle(revision)
     }
 
-    /// How many instances are at what, and how many callers wait.
+    /// The number of instances in each phase, and the number of callers that wait.
     pub fn counts(&self) -> ([(&'static str, usize); 4], usize) {
         let state = self.0.lock();
         (state.phases(), state.waiting())
     }
 
-    /// How many instances of each function come up, are idle, and busy.
+    /// For each function the number of instances that start, are idle and are busy, in this order.
     pub fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
         self.0.lock().counts_by_function()
     }
 
-    /// Starts an instance ahead of need, if there is room.
+    /// Starts an instance ahead of need, once there is room and when the function has no idle or starting instance.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
         if !state.closed && !function.is_retired() {
@@ -188,7 +192,7 @@ impl Pool {
         }
     }
 
-    /// Hands out no instance of this revision of a function any more; idle ones end, busy ones when their invocation has ended.
+    /// Stops handing out instances of this revision. Idle instances end at once, busy instances after their invocation.
     pub fn retire(&self, function: &Function) {
         let mut state = self.0.lock();
         function.retire();
@@ -196,7 +200,8 @@ impl Pool {
         self.0.rebalance(&mut state);
     }
 
-    /// Ends instances that have been idle for long, and looks after those who wait. Runs until the pool is stopped.
+    /// Ends instances that have been idle for INSTANCE_IDLE_TIMEOUT, and starts instances for callers that wait. Runs
+    /// until the pool is stopped.
     pub async fn run(self) {
         let shared = &self.0;
         loop {
@@ -222,7 +227,7 @@ impl Pool {
     }
 }
 
-/// A caller's place in the queue, given up when it leaves.
+/// A caller's place in the queue. The place is given up when the caller leaves.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     revision: Revision,
@@ -297,7 +302,7 @@ impl Shared {
         let mut state = self.lock();
         state.set_phase(key, Phase::Ending);
         let waiters = match &*error {
-            // No other start of it will do better, however many may come.
+            // Another start from the same image would fail as well.
             StartError::NoImage(_) => state.take_waiters(revision),
             StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
                 state.waiters_without_hope(revision)
@@ -308,12 +313,12 @@ impl Shared {
         }
         drop(state);
         for waiter in waiters {
-            // Who left meanwhile needs no error.
+            // A caller that has left needs no error.
             let _ = waiter.send(Err(Arc::clone(&error)));
         }
     }
 
-    /// Gives an instance to who waits for it, keeps it, or ends it.
+    /// Gives an instance to the next caller that waits, parks the instance as idle, or ends the instance.
     fn offer(self: &Arc<Self>, revision: Revision, key: Key, instance: Instance, start: Start) {
         let mut state = self.lock();
         let worn = self.limits.max_invocations != 0 && instance.invocations() >= self.limits.max_invocations;
@@ -331,7 +336,7 @@ impl Shared {
             let lease = Lease::new(Arc::clone(self), revision, key, instance, start);
             match waiter.send(Ok(lease)) {
                 Ok(()) => return self.rebalance(&mut state),
-                // It left in this moment.
+                // The caller has just left.
                 Err(Ok(lease)) => instance = lease.into_instance(),
                 Err(Err(_)) => unreachable!("a lease was sent"),
             }
@@ -340,7 +345,7 @@ impl Shared {
         self.rebalance(&mut state);
     }
 
-    /// Has an instance that is about to run its last invocation succeeded by another, ahead of need.
+    /// Asks for a successor of an instance that is about to run its last invocation, ahead of need.
     fn prestart_successor(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision, instance: &Instance) {
         if self.limits.max_invocations != 0 && instance.invocations() + 1 >= self.limits.max_invocations {
             state.want_spare(revision);

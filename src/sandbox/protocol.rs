@@ -1,20 +1,27 @@
-//! Protocol v3 between the platform and a bootstrap, over the stdin and stdout of a container. No processes here.
+//! Protocol v3 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
+//! processes.
 //!
-//! A frame is its length as a big-endian `u32`, one byte for its kind, and the rest of its body. All integers are
-//! big-endian. The bootstrap begins with a hello; each invocation has a random nonce that every frame about it bears,
-//! so that a stale or forged frame is told from a true one.
-//! The version rises with what a bootstrap promises, too: images with an earlier one are built again. Version 3 leaves no instance
-//! clean whose limits and priorities were changed, and buffers Python's output by line.
+//! A frame is the length of its body as a `u32`, then the body: one byte for the kind and the rest. All integers are
+//! big-endian. The bootstrap begins with a hello. Each invocation has a random nonce, and every frame about the
+//! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
-//! | kind | from | body after the kind |
-//! | --- | --- | --- |
-//! | `H` hello | bootstrap | version `u8` |
-//! | `I` invoke | platform | nonce, output cap `u32`, size of the environment `u32`, `NAME=VALUE` parted by NUL, stdin |
-//! | `O`, `E` output | bootstrap | nonce, some bytes of stdout or stderr, within the cap |
-//! | `X` exit | bootstrap | nonce, wait status `u32`, OOM `u8` (0, 1, 255 unknown), truncated `u8`, clean `u8`, duration µs `u64`, CPU µs `u64`, peak memory `u64` |
-//! | `R` ready | bootstrap | nonce of the invocation that is cleaned up; only after an exit that was not clean |
+//! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
+//! of version 3 reports no instance as clean whose limits or priorities were changed, and buffers Python's output by
+//! line.
 //!
-//! After an exit that is clean the next request may follow at once, while the bootstrap makes ready for it.
+//! The body after the kind, by kind:
+//!
+//! - `H`, hello, from the bootstrap: version `u8`.
+//! - `I`, invoke, from the platform: nonce, output cap `u32`, size of the environment `u32`, the environment as
+//!   `NAME=VALUE` with a NUL after each variable, stdin.
+//! - `O` and `E`, output, from the bootstrap: nonce, bytes of stdout or of stderr, within the cap.
+//! - `X`, exit, from the bootstrap: nonce, wait status `u32`, OOM `u8` (0, 1, 255 for unknown), truncated `u8`, clean
+//!   `u8`, duration in µs `u64`, CPU time in µs `u64`, peak memory in bytes `u64`.
+//! - `R`, ready, from the bootstrap: nonce of the invocation that was cleaned up. A ready follows only an exit that is
+//!   not clean.
+//!
+//! After a clean exit the platform may send the next request at once, while the bootstrap still prepares for that
+//! request.
 
 use std::fmt;
 use std::io;
@@ -26,16 +33,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 const VERSION: u8 = 3;
-/// Bootstraps read at most 64 KiB at a time from a function.
+/// The largest body of a frame, in bytes. Bootstraps read at most 64 KiB at a time from a function.
 const MAX_FRAME: u32 = 128 << 10;
 const NONCE_SIZE: usize = 16;
 
-/// A number that only the platform and the bootstrap know, new for each invocation.
+/// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Nonce([u8; NONCE_SIZE]);
 
 impl Nonce {
-    /// A new one.
+    /// A new random nonce.
     pub fn random() -> Self {
         Self(Uuid::new_v4().into_bytes())
     }
@@ -47,85 +54,86 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// What a function is given.
+/// The input of an invocation.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Of this invocation.
+    /// The nonce of this invocation.
     pub nonce: Nonce,
-    /// Bytes kept of stdout and of stderr, each.
+    /// How many bytes of stdout, and of stderr, the bootstrap passes on.
     pub output_cap: u32,
-    /// Names and values; without `=` or NUL in a name, without NUL in a value.
+    /// The names and values of environment variables. No name contains `=` or NUL, and no value contains NUL.
     pub environment: &'a [(String, String)],
-    /// What it reads from stdin.
+    /// The bytes that the function reads from stdin.
     pub stdin: &'a [u8],
 }
 
-/// How an invocation ended, by the bootstrap's account.
+/// How an invocation ended, as the bootstrap reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// As from wait(2).
+    /// The status of the function's process as wait(2) returns.
     pub wait_status: i32,
-    /// Whether the kernel's OOM killer acted in the container meanwhile; None when the bootstrap can't know.
+    /// Whether the kernel's OOM killer acted in the container during the invocation. None when the bootstrap can't
+    /// know.
     pub oom: Option<bool>,
-    /// Some output was over the cap.
+    /// Output above the cap was discarded.
     pub truncated: bool,
-    /// Nothing of the invocation is left in the container; else a ready follows once that is so.
+    /// Nothing of the invocation is left in the container. Otherwise a ready follows after the cleanup.
     pub clean: bool,
-    /// From the request's arrival in the container to the process's end.
+    /// The time from the request's arrival in the container to the end of the function's process.
     pub duration: Duration,
-    /// User and system time of the process and what it waited for.
+    /// The user and system time of the function's process and of the children that the process waited for.
     pub cpu: Duration,
-    /// Largest resident set, in bytes.
+    /// The largest resident set of the function's process, in bytes.
     pub peak_memory: u64,
 }
 
-/// What a bootstrap says.
+/// A frame from a bootstrap.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It is up.
+    /// The bootstrap is ready for its first request.
     Hello,
-    /// Some of stdout.
+    /// Bytes of stdout.
     Stdout(Bytes),
-    /// Some of stderr.
+    /// Bytes of stderr.
     Stderr(Bytes),
     /// The invocation has ended.
     Exit(Exit),
-    /// Nothing of it is left.
+    /// Nothing of the invocation is left in the container.
     Ready,
 }
 
-/// The other side went away or does not keep to the protocol.
+/// Why the platform can't go on with a bootstrap.
 #[derive(Debug, Error)]
 pub enum ProtocolError {
     /// The pipe failed or ended.
     #[error("the pipe to the bootstrap broke")]
     Io(#[from] io::Error),
-    /// A frame over the cap or too short for its kind.
+    /// A frame is empty, is larger than the platform accepts, or has a wrong size for its kind.
     #[error("a frame of kind {kind:?} with {size} bytes")]
     Size {
-        /// Its kind.
+        /// The frame's kind, `?` when the kind was not read.
         kind: char,
-        /// Its length as announced.
+        /// The size that the frame announces, in bytes.
         size: u32,
     },
-    /// An unknown kind.
+    /// A frame has an unknown kind.
     #[error("a frame of unknown kind {0:?}")]
     Kind(char),
-    /// Another version than ours.
+    /// The bootstrap speaks another version of the protocol.
     #[error("the bootstrap speaks version {0} of the protocol, not {VERSION}")]
     Version(u8),
-    /// A frame about another invocation than the current one.
+    /// A frame is about another invocation.
     #[error("a frame with a wrong nonce")]
     Nonce,
-    /// No frame in time.
+    /// No frame arrived in time.
     #[error("no frame within {0:?}")]
     Late(Duration),
-    /// A good frame at a bad time.
+    /// A well-formed frame arrived where the protocol does not allow the frame.
     #[error("an unexpected frame: {0:?}")]
     Unexpected(Event),
 }
 
-/// Sends a request.
+/// Sends a request as one frame.
 pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -> Result<(), ProtocolError> {
     let mut environment = Vec::new();
     for (name, value) in request.environment {
@@ -148,7 +156,8 @@ pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -
     Ok(())
 }
 
-/// Receives the next frame. Not cancel-safe: after a cancelled call the pipe is of no more use.
+/// Receives the next frame. The nonce is not compared for a hello. Not cancel-safe: after a cancelled call the pipe
+/// must not be used again.
 pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Result<Event, ProtocolError> {
     let size = pipe.read_u32().await?;
     if size == 0 || size > MAX_FRAME {

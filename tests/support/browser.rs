@@ -1,4 +1,4 @@
-//! A real browser without a screen: Debian's Chromium, driven by its own driver.
+//! A real browser without a screen: Debian's Chromium, controlled by Debian's chromedriver.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 use super::eventually;
 
-/// By which the protocol names an element, <https://www.w3.org/TR/webdriver2/#elements>.
+/// The key by which the protocol names an element, <https://www.w3.org/TR/webdriver2/#elements>.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// One window. Must be closed.
+/// One browser window. The test must close the window.
 pub(crate) struct Browser {
     driver: Child,
     client: reqwest::Client,
     /// The driver's address for this window.
     session: String,
-    /// Where screenshots go.
+    /// The folder for screenshots.
     shots: PathBuf,
 }
 
 impl Browser {
-    /// Opens a window of this size, with dark colours or light ones.
+    /// Opens a window of this size, with dark or light colours.
     pub(crate) async fn open(width: u32, height: u32, dark: bool) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut driver = Command::new("chromedriver");
@@ -48,7 +48,7 @@ impl Browser {
         Self { driver, client, session, shots }
     }
 
-    /// Sends a command of the protocol; an error has its message.
+    /// Sends a command of the protocol. An error holds the driver's message.
     async fn command(&self, path: &str, body: &Value) -> Result<Value, String> {
         let sent = self.client.post(format!("{}{path}", self.session)).json(body).send().await.unwrap();
         Self::value(sent).await
@@ -68,7 +68,7 @@ impl Browser {
         self.command("/url", &json!({"url": url})).await.unwrap();
     }
 
-    /// The path of the element with this id, once it is there.
+    /// Waits for the element with this id, and returns the element's path.
     async fn element(&self, id: &str) -> String {
         let by = json!({"using": "css selector", "value": format!("#{id}")});
         let found = async || self.command("/element", &by).await.ok();
@@ -81,7 +81,7 @@ impl Browser {
         self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
     }
 
-    /// Presses a key, wherever the focus is.
+    /// Presses a key. The element with the focus gets the key.
     pub(crate) async fn press(&self, key: &str) {
         let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
         self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
@@ -89,14 +89,14 @@ impl Browser {
             .unwrap();
     }
 
-    /// Types into what has the focus; into what takes a file, its path.
+    /// Types into the element with the focus. A file input takes the path of a file.
     pub(crate) async fn type_here(&self, keys: &str) {
         let focused = self.ask("/element/active").await.unwrap();
         let path = format!("/element/{}/value", focused[ELEMENT].as_str().unwrap());
         self.command(&path, &json!({"text": keys})).await.unwrap();
     }
 
-    /// Goes from one control to the next, by the keyboard, until it is at this one.
+    /// Presses Tab until the control with this id has the focus.
     pub(crate) async fn tab_to(&self, id: &str) {
         for _ in 0..60 {
             self.press("\u{e004}").await;
@@ -107,7 +107,7 @@ impl Browser {
         panic!("the keyboard does not reach {id}");
     }
 
-    /// Types into an element; into one of several lines in place of what is there.
+    /// Types into an element. A text area is cleared first.
     pub(crate) async fn type_into(&self, id: &str, text: &str) {
         let element = self.element(id).await;
         if self.ask(&format!("{element}/name")).await.unwrap() == "textarea" {
@@ -121,18 +121,18 @@ impl Browser {
         self.ask(&path).await.unwrap().as_str().unwrap().to_owned()
     }
 
-    /// Waits until an element's text holds this.
+    /// Waits until an element's text contains this text.
     pub(crate) async fn says(&self, id: &str, text: &str) {
         let what = format!("{id} says {text:?}");
         eventually(&what, async || self.text(id).await.contains(text).then_some(())).await;
     }
 
-    /// What a script comes to in the page.
+    /// Runs a script in the page, and returns the script's value.
     pub(crate) async fn script(&self, script: &str) -> Value {
         self.command("/execute/sync", &json!({"script": script, "args": []})).await.unwrap()
     }
 
-    /// Keeps what is to be seen now, for people.
+    /// Saves a screenshot for people.
     pub(crate) async fn shoot(&self, name: &str) {
         let path = self.shots.join(format!("{name}.png"));
         let encoded = self.ask("/screenshot").await.unwrap();

@@ -1,23 +1,23 @@
-//! A Docker engine of a test's own, which it may stop, hang and restart. Needs root.
+//! A Docker engine for one test, which may stop, hang and restart the engine. Needs root.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::eventually;
 
-/// Killed when dropped, with the containers that run on it.
+/// A Docker engine. A drop kills the engine and the containers that run on the engine.
 pub(crate) struct Engine {
     dir: tempfile::TempDir,
     process: Option<Child>,
 }
 
 impl Engine {
-    /// Starts one that has the images for Python.
+    /// Starts an engine that has the images for Python.
     pub(crate) async fn start() -> Self {
         Self::start_with_runtime(None).await
     }
 
-    /// The same with an OCI runtime named `leaky`, which is this script in Python.
+    /// Starts an engine that has the images for Python and an OCI runtime named `leaky`, which is this Python script.
     pub(crate) async fn start_with_runtime(leaky: Option<&str>) -> Self {
         let mut engine = Self { dir: tempfile::tempdir().unwrap(), process: None };
         let runtime = engine.dir.path().join("leaky");
@@ -38,22 +38,23 @@ impl Engine {
         engine
     }
 
-    /// For DOCKER_HOST.
+    /// The engine's address for DOCKER_HOST.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.dir.path().join("docker.sock").display())
     }
 
-    /// Where it keeps the descriptions of containers.
+    /// The folder where the engine keeps the descriptions of containers.
     pub(crate) fn containers_dir(&self) -> PathBuf {
         self.dir.path().join("data/containers")
     }
 
-    /// Starts the daemon, and waits until it answers.
+    /// Starts the daemon, and waits until the daemon answers.
     pub(crate) async fn run(&mut self) {
         let at = |name: &str| self.dir.path().join(name);
         let path = |flag: &str, path: PathBuf| format!("--{flag}={}", path.display());
         let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
-        // In a network of its own: without a bridge of its own it would remove the machine's.
+        // The daemon runs in a network namespace of its own: a daemon without a bridge would remove the machine's
+        // bridge.
         let mut daemon = Command::new("unshare");
         daemon.args(["--net", "--", "dockerd"]).args([
             path("data-root", at("data")),
@@ -66,7 +67,7 @@ impl Engine {
         eventually("the engine answers", async || self.docker(&["version"])).await;
     }
 
-    /// Runs a docker command on it. None when it fails.
+    /// Runs a docker command on the engine. None when the command fails.
     pub(crate) fn docker(&self, args: &[&str]) -> Option<String> {
         let output = Command::new("docker").args(["--host", &self.host()]).args(args).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
@@ -78,23 +79,24 @@ impl Engine {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    /// Stops the daemon as the system would, and with it all containers.
+    /// Stops the daemon as the system would, with all containers.
     pub(crate) async fn stop(&mut self) {
         self.signal("TERM");
         let mut process = self.process.take().unwrap();
         tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
     }
 
-    /// Ends the daemon at once, as a crash of it would.
+    /// Kills the daemon, as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.signal("KILL");
         let mut process = self.process.take().unwrap();
         tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
-        // Its containerd ends with it; where nobody reaps that, the next dockerd would take it for alive.
+        // The daemon's containerd ends with the daemon. A containerd that no process reaps would look alive to the next
+        // dockerd.
         let _ = std::fs::remove_file(self.dir.path().join("exec/containerd/containerd.pid"));
     }
 
-    /// Stops it for good; nothing of it is left.
+    /// Stops the daemon, and removes the engine's files.
     pub(crate) async fn remove(mut self) {
         if self.process.is_some() {
             self.stop().await;
@@ -105,12 +107,12 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // A hung one goes on to end.
+            // A stopped daemon must continue before a SIGTERM can end the daemon.
             let _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
             let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
             let _ = process.wait();
         }
-        // What a daemon that was killed has left, of this engine only.
+        // A killed daemon leaves processes and mounts behind. Only those of this engine may be removed.
         let dir = self.dir.path().to_str().unwrap();
         let _ = Command::new("pkill").args(["-KILL", "-f", dir]).status();
         for mount in std::fs::read_to_string("/proc/mounts").unwrap_or_default().lines().rev() {

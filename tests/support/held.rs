@@ -1,4 +1,4 @@
-//! Builds that last for as long as a test wants: a `docker` that waits before it does what it is asked for.
+//! Builds that last as long as a test wants: a `docker` script waits, and then runs the real docker.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::process::Command;
 
 use super::eventually;
 
-/// Holds the builds of functions that are called `held`, all others go on.
+/// Holds the builds of functions whose names begin with `held`. All other builds go on.
 pub(crate) struct HeldBuilds {
     bin: PathBuf,
 }
 
 impl HeldBuilds {
-    /// Holds them from now on; in a folder of its own below `dir`.
+    /// Holds these builds from now on. The script is in a new folder `bin` below `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
         let bin = dir.join("bin");
         std::fs::create_dir(&bin).unwrap();
@@ -20,7 +20,8 @@ impl HeldBuilds {
         let real = Command::new("sh").args(["-c", "command -v docker"]).output().unwrap();
         let (real, place) = (String::from_utf8(real.stdout).unwrap(), bin.display());
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in build\\ *function.name=held*) : > {place}/begun; while [ -e {place}/hold ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
+            "#!/bin/sh\ncase \"$*\" in build\\ *function.name=held*) : > {place}/begun; \
+             while [ -e {place}/hold ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
             real.trim()
         );
         std::fs::write(bin.join("docker"), script).unwrap();
@@ -38,7 +39,7 @@ impl HeldBuilds {
         eventually("a build is held", async || self.bin.join("begun").exists().then_some(())).await;
     }
 
-    /// Lets them go on.
+    /// Lets the held builds go on.
     pub(crate) fn release(&self) {
         std::fs::remove_file(self.bin.join("hold")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A package index of a test's own, which containers reach: PyPI's simple pages, Go's proxy, or any files.
+//! A package index for one test that containers can reach: PyPI's simple pages, Go's proxy, or any files.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,17 +8,18 @@ use std::thread;
 
 use super::{docker, zip};
 
-/// Serves until the test's process ends.
+/// An index that serves until the test's process ends.
 pub(crate) struct Index {
-    /// Where containers find it.
+    /// The address at which containers reach the index.
     pub(crate) authority: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Index {
-    /// Serves files by their paths, to everybody or only to who has these credentials, which are in Base64.
+    /// Serves files by their paths. With credentials, which are in Base64, only requests with these credentials get
+    /// files.
     pub(crate) fn start(files: Vec<(String, Vec<u8>)>, credentials: Option<&'static str>) -> Self {
-        // Some engines name the subnet only, of which they take the first address.
+        // Some engines tell only the subnet, and take its first address for themselves.
         let subnet =
             docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
         let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
@@ -35,7 +36,7 @@ impl Index {
         Self { authority, requests }
     }
 
-    /// An index of wheels and other distributions, by their file names.
+    /// Serves wheels and other distributions, given by their file names.
     pub(crate) fn of(distributions: &[(&str, Vec<u8>)], credentials: Option<&'static str>) -> Self {
         let mut files: HashMap<String, Vec<u8>> = HashMap::new();
         for (name, content) in distributions {
@@ -47,13 +48,13 @@ impl Index {
         Self::start(files.into_iter().collect(), credentials)
     }
 
-    /// How often a file was asked for whose path ends so.
+    /// The number of requests so far for paths that end with `end`.
     pub(crate) fn count(&self, end: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|path| path.ends_with(end)).count()
     }
 }
 
-/// A wheel of these files beside its metadata.
+/// The file name and the content of a wheel that holds these files and its metadata.
 pub(crate) fn wheel(name: &str, files: &[(&str, &str)]) -> (String, Vec<u8>) {
     let info = format!("{name}-1.0.dist-info");
     let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
@@ -79,7 +80,7 @@ fn answer(stream: TcpStream, files: &HashMap<String, Vec<u8>>, credentials: Opti
         seen.lock().unwrap().push(path.clone());
         let (status, content) = match files.get(&path) {
             _ if !is_known => ("401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"", Vec::new()),
-            // So that a client waits.
+            // A path with "stalls" makes the client wait.
             _ if path.contains("stalls") => {
                 thread::sleep(std::time::Duration::from_secs(60));
                 return;

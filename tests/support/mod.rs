@@ -1,4 +1,4 @@
-//! A service of its own for each test, and words to talk to it.
+//! A service for each test, and functions that send requests to the service.
 
 #![allow(dead_code, unused_imports, reason = "shared by two test programs, each of which uses a part of it")]
 
@@ -28,7 +28,7 @@ pub(crate) use index::{Index, wheel};
 pub(crate) use process::{Service, outcome};
 pub(crate) use zips::{go, python, zip};
 
-/// How long something that must happen soon may take on a busy machine.
+/// The longest time that a condition may take to come true on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 /// A running service.
@@ -47,7 +47,7 @@ pub(crate) struct Deployed {
     pub(crate) image: String,
 }
 
-/// An answer, read whole.
+/// An answer with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -77,9 +77,10 @@ impl TestApp {
         app.stop();
         service.await.expect("the service did not panic").expect("the service stopped cleanly");
         app.assert_no_containers();
-        // Those of functions that the test itself could no longer delete; the next start of this platform would do it.
+        // The test itself could no longer delete these functions after the stop. The next start of the platform would
+        // remove the images.
         for image in app.images() {
-            // One without a name may go by itself meanwhile.
+            // Docker may have removed an unnamed image in the meantime, so a failure is ignored.
             let _ = Command::new("docker")
                 .args(["image", "rm", "--force", "--", image.split(' ').nth(1).unwrap()])
                 .output();
@@ -116,7 +117,7 @@ impl TestApp {
         answer(self.request(Method::POST, path).header("content-type", "application/json").body(body.into())).await
     }
 
-    /// Submits a zip, whatever comes of it.
+    /// Submits a zip. The submission may fail.
     pub(crate) async fn submit(&self, zip: Vec<u8>) -> Answer {
         self.submit_form(Form::new().part("code", Part::bytes(zip).file_name("function.zip"))).await
     }
@@ -125,7 +126,7 @@ impl TestApp {
         answer(self.request(Method::POST, "/api/submit").multipart(form)).await
     }
 
-    /// Posts a zip as another version of a function, whatever comes of it.
+    /// Submits a zip as a new version of a function. The update may fail.
     pub(crate) async fn update(&self, function: &Deployed, zip: Vec<u8>) -> Answer {
         let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));
         answer(self.request(Method::PUT, &format!("/api/functions/{}", function.id)).multipart(form)).await
@@ -141,7 +142,7 @@ impl TestApp {
         answer(self.request(Method::POST, &format!("/api/functions/{}/rollback{query}", function.id))).await
     }
 
-    /// Submits a zip that is good.
+    /// Deploys a function from a zip, and expects success.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> Deployed {
         let answer = self.submit(zip).await.assert_status(200);
         let text = |key: &str| answer.body[key].as_str().expect(key).to_owned();
@@ -156,13 +157,13 @@ impl TestApp {
         self.post_json("/api/execute", json!({"functionId": function.id, "input": input}).to_string()).await
     }
 
-    /// Deploys a Python program, executes it once, and expects it to end well.
+    /// Deploys a Python program, executes the function once, expects success, and returns the output.
     pub(crate) async fn output_of(&self, program: &str) -> String {
         let function = self.deploy(python(program)).await;
         self.execute(&function).await.assert_outcome(200, "ok").output().to_owned()
     }
 
-    /// The names of this platform's containers, but for those that look at the isolation at the start.
+    /// The names of this platform's containers, without the containers that check the isolation at the start.
     pub(crate) fn containers(&self) -> Vec<String> {
         self.all_containers().into_iter().filter(|name| !name.starts_with("youtube-serverless-check-")).collect()
     }
@@ -172,7 +173,7 @@ impl TestApp {
         docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])
     }
 
-    /// Those of one function.
+    /// The names of the containers of one function.
     pub(crate) fn containers_of(&self, function: &Deployed) -> Vec<String> {
         let filter = format!("label=youtube-serverless.function.id={}", function.id);
         docker(&["ps", "--all", "--filter", &filter, "--filter", "name=youtube-serverless-", "--format", "{{.Names}}"])
@@ -194,7 +195,7 @@ impl TestApp {
         format!("youtube-serverless/{}:{}-1", function.id, self.platform)
     }
 
-    /// The names and ids of this platform's images, dangling ones included.
+    /// The names and ids of this platform's images, dangling images included.
     pub(crate) fn images(&self) -> Vec<String> {
         let filter = format!("label=youtube-serverless.platform={}", self.platform);
         docker(&["images", "--filter", &filter, "--format", "{{.Repository}} {{.ID}}"])
@@ -208,7 +209,7 @@ impl Answer {
         self
     }
 
-    /// It is a problem with this status and code, whose detail holds the text.
+    /// Expects a problem with this status and code, whose detail contains this text.
     #[track_caller]
     pub(crate) fn assert_problem(self, status: u16, code: &str, detail: &str) -> Self {
         assert_eq!(self.status, status, "{:#}", self.body);
@@ -221,7 +222,7 @@ impl Answer {
         self
     }
 
-    /// It is an execution with this status and outcome.
+    /// Expects an execution with this status and outcome.
     #[track_caller]
     pub(crate) fn assert_outcome(self, status: u16, outcome: &str) -> Self {
         assert_eq!((self.status, self.body["outcome"].as_str()), (status, Some(outcome)), "{:#}", self.body);
@@ -279,7 +280,7 @@ pub(crate) fn docker(args: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-/// Waits for a condition, looking again and again; panics when it takes too long.
+/// Evaluates a condition repeatedly until the condition gives a value. Panics when this takes too long.
 pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     while Instant::now() < deadline {

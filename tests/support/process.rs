@@ -1,4 +1,4 @@
-//! The service as its users run it: the program itself, with nothing but environment variables.
+//! The service as operators run the service: the program itself, configured by environment variables only.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -9,7 +9,7 @@ use reqwest::{Client, RequestBuilder};
 
 use super::{Answer, answer, eventually, labelled, vars};
 
-/// A process of the service. Killed when dropped.
+/// A process of the service. A drop kills the process.
 pub(crate) struct Service {
     child: Child,
     pub(crate) url: String,
@@ -18,20 +18,20 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it on its data in `dir`, and waits until it listens.
+    /// Starts the service on its data in `dir`, and waits until the service listens.
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Self {
         Self::start_with(dir, settings, Stdio::inherit()).await
     }
 
-    /// The same, with its log in a file.
+    /// Starts the service as [`Service::start`] does, with its log in a file.
     pub(crate) async fn start_logged(dir: &Path, settings: &[(&str, &str)], log: &Path) -> Self {
         Self::start_with(dir, settings, std::fs::File::create(log).unwrap().into()).await
     }
 
     async fn start_with(dir: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
-        // Free a moment ago; nobody else here takes ports by number.
+        // The port was free a moment ago, and no other process on this machine takes ports by number.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // A connection is not used again that the service may be about to close.
+        // The client must not use a connection again that the service may be about to close.
         let client = Client::builder().pool_idle_timeout(Duration::from_millis(300)).build().unwrap();
         let child = command(dir, settings).env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
         let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client };
@@ -40,13 +40,13 @@ impl Service {
         service
     }
 
-    /// Waits until it says that it can execute functions.
+    /// Waits until the service reports that functions can be executed.
     pub(crate) async fn healthy(self) -> Self {
         eventually("it is healthy", async || (self.get("/health").await.status == 200).then_some(())).await;
         self
     }
 
-    /// Expects it to say so now.
+    /// Expects the service to report now that functions can be executed.
     pub(crate) async fn healthy_now(&self) {
         self.get("/health").await.assert_status(200);
     }
@@ -55,7 +55,7 @@ impl Service {
         answer(self.client.get(format!("{}{path}", self.url))).await
     }
 
-    /// An answer that is no JSON.
+    /// The text of an answer that is not JSON.
     pub(crate) async fn text(&self, path: &str) -> String {
         let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -79,7 +79,7 @@ impl Service {
         .await
     }
 
-    /// What an invocation has come to, once it has.
+    /// Waits until an invocation has ended, and returns the invocation.
     pub(crate) async fn ended(&self, id: &str) -> serde_json::Value {
         let path = format!("/api/invocations/{id}");
         eventually("it has ended", async || {
@@ -89,7 +89,7 @@ impl Service {
         .await
     }
 
-    /// Sends an execution that nobody waits for.
+    /// Sends an asynchronous execution.
     pub(crate) async fn defer(&self, id: &str, input: serde_json::Value) -> Answer {
         let request = self.client.post(format!("{}/api/execute", self.url)).header("prefer", "respond-async");
         answer(request.json(&serde_json::json!({"functionId": id, "input": input}))).await
@@ -99,45 +99,45 @@ impl Service {
         answer(self.submission(zip)).await
     }
 
-    /// A request that submits a zip.
+    /// A request that submits a zip and is not sent yet.
     pub(crate) fn submission(&self, zip: Vec<u8>) -> RequestBuilder {
         let part = Part::bytes(zip).file_name("function.zip");
         self.client.post(format!("{}/api/submit", self.url)).multipart(Form::new().part("code", part))
     }
 
-    /// Submits a zip that is good, and returns the function's id.
+    /// Deploys a function from a zip, expects success, and returns the function's id.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> String {
         self.submit(zip).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned()
     }
 
-    /// An answer, or None when the service went away first.
+    /// Submits a zip. None when the service goes away before its answer.
     pub(crate) async fn try_submit(&self, zip: Vec<u8>) -> Option<Answer> {
         attempt(self.submission(zip)).await
     }
 
-    /// The same for an update.
+    /// Updates a function. None when the service goes away before its answer.
     pub(crate) async fn try_update(&self, id: &str, zip: Vec<u8>) -> Option<Answer> {
         let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));
         attempt(self.client.put(format!("{}/api/functions/{id}", self.url)).multipart(form)).await
     }
 
-    /// The same for an execution.
+    /// Executes a function. None when the service goes away before its answer.
     pub(crate) async fn try_execute(&self, id: &str) -> Option<Answer> {
         attempt(self.client.get(format!("{}/api/execute?functionId={id}", self.url))).await
     }
 
-    /// The same for a deletion.
+    /// Deletes a function. None when the service goes away before its answer.
     pub(crate) async fn try_delete(&self, id: &str) -> Option<Answer> {
         attempt(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
     }
 
-    /// Stops it by a signal, and expects it to end well.
+    /// Stops the service by a signal, and expects exit status 0.
     pub(crate) async fn stop(self) {
         self.signal("TERM");
         assert!(self.end().await.success());
     }
 
-    /// Deletes all functions, waits until nothing of them is in Docker, and stops.
+    /// Deletes all functions, waits until Docker has none of their containers and images, and stops the service.
     pub(crate) async fn delete_all(self, dir: &Path) {
         for function in self.get("/api/functions").await.body.as_array().unwrap() {
             self.delete(function["functionId"].as_str().unwrap()).await.assert_status(200);
@@ -149,23 +149,23 @@ impl Service {
         self.stop().await;
     }
 
-    /// Sends a signal by name, such as `TERM`.
+    /// Sends the service a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    /// The most memory that it has had resident, in bytes.
+    /// The peak of the service's resident memory so far, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         self.status("VmHWM:")
     }
 
-    /// The memory that it has resident, in bytes.
+    /// The service's resident memory now, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         self.status("VmRSS:")
     }
 
-    /// How often the thread of its database has waited for work so far.
+    /// How often the database's threads have waited for work so far.
     pub(crate) fn database_waits(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let waits = tasks.filter_map(|task| {
@@ -187,32 +187,33 @@ impl Service {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// How many descriptors it has open.
+    /// The number of the service's open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// How many connections of clients it has.
+    /// The number of clients that are connected to the service.
     pub(crate) fn connections(&self) -> usize {
         self.established().count()
     }
 
-    /// Whether it still has the connection from this port.
+    /// Whether the connection from this client's port is still established.
     pub(crate) fn holds(&self, port: u16) -> bool {
         self.established().any(|client| client == port)
     }
 
-    /// Whether it has a descriptor left for the connection from this port, be its own side closed or not.
+    /// Whether the service has a descriptor for the connection from this client's port. The connection may be half
+    /// closed.
     pub(crate) fn has_socket(&self, port: u16) -> bool {
         self.sockets().any(|socket| socket.client == port && socket.is_owned)
     }
 
-    /// The ports of the clients that are connected, seen from its side.
+    /// The ports of the clients that are connected, seen from the service's side.
     fn established(&self) -> impl Iterator<Item = u16> {
         self.sockets().filter(|socket| socket.is_established).map(|socket| socket.client)
     }
 
-    /// All that the kernel has of connections to it.
+    /// All of the kernel's sockets for connections to the service.
     fn sockets(&self) -> impl Iterator<Item = Socket> {
         let own = self.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -225,41 +226,41 @@ impl Service {
         sockets.collect::<Vec<_>>().into_iter()
     }
 
-    /// How many processes it has started that are still there.
+    /// The number of the service's child processes.
     pub(crate) fn children(&self) -> usize {
         self.child_ids().len()
     }
 
-    /// The ids of the processes that the service has started and that are still there.
+    /// The ids of the service's child processes.
     pub(crate) fn child_ids(&self) -> Vec<u32> {
         let path = format!("/proc/{pid}/task/{pid}/children", pid = self.child.id());
         let ids = std::fs::read_to_string(path).unwrap();
         ids.split_whitespace().map(|id| id.parse().unwrap()).collect()
     }
 
-    /// How many files and folders are in its temp directory.
+    /// The number of files and folders in the service's temp directory.
     pub(crate) fn temp_files(&self) -> usize {
         let temp = std::fs::read_dir(self.dir.join("temp")).unwrap();
         temp.map(|own| std::fs::read_dir(own.unwrap().path()).unwrap().count()).sum()
     }
 
-    /// Where it listens.
+    /// The address at which the service listens.
     pub(crate) fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) async fn end(mut self) -> ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()
     }
 }
 
-/// A connection, as its service's side has it.
+/// A connection, seen from the service's side.
 struct Socket {
     /// The client's port.
     client: u16,
     is_established: bool,
-    /// A process has it.
+    /// Whether a process has a descriptor of the socket.
     is_owned: bool,
 }
 
@@ -277,7 +278,7 @@ impl Drop for Service {
     }
 }
 
-/// Runs it until it ends by itself.
+/// Runs the program until the program ends by itself.
 pub(crate) fn outcome(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     command(dir, settings).args(arguments).stderr(Stdio::piped()).output().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Zips made in code.
+//! Zips for tests.
 
 use std::io::{Cursor, Write};
 

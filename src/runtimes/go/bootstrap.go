@@ -1,6 +1,7 @@
-// PID 1 of a Go instance: executes the function's binary in a fresh process per invocation.
+// PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// Speaks protocol v3 on stdin and stdout, see src/protocol.rs. Needs nothing but Go 1.19 or later to build.
+// The bootstrap speaks protocol v3 on stdin and stdout, see src/sandbox/protocol.rs. The build needs only Go 1.19 or
+// later.
 package main
 
 import (
@@ -47,15 +48,16 @@ func main() {
 	if err := isProgram(os.Args[1]); err != nil {
 		fail(err)
 	}
-	// One thread runs Go code: the function's own limits on processes count ours, too.
+	// One thread runs Go code: the limits on processes that the function sets count the bootstrap's threads, too.
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(400)
-	// Not dumpable: the function can open neither /proc/1/fd nor our memory, though it runs as the same user.
+	// Not dumpable: the function must open neither /proc/1/fd nor the bootstrap's memory, though both run as the same
+	// user.
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
 		fail(errno)
 	}
-	// Caught, and so without effect: the Go runtime would die of a SIGQUIT or SIGTERM that the function sends us.
-	// Unlike ignored signals, caught ones are back at their default in the function.
+	// The bootstrap catches all signals: the Go runtime would die of a SIGQUIT or SIGTERM from the function. Unlike
+	// ignored signals, caught signals have their default action again in the function.
 	signal.Notify(make(chan os.Signal, 1))
 	makeThreads()
 	inheritance, err := inherited()
@@ -78,7 +80,8 @@ func main() {
 	}
 }
 
-// isProgram fails where the kernel would not execute the file: better known at the container's start than at an invocation.
+// isProgram fails when the kernel would not execute the file, so that the container's start fails instead of an
+// invocation.
 func isProgram(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -112,7 +115,7 @@ type supervisor struct {
 	buffer      [pipeCapacity]byte
 }
 
-// request is one invocation, as the platform asks for it.
+// request is the platform's request for one invocation.
 type request struct {
 	nonce       []byte
 	outputCap   int
@@ -149,10 +152,11 @@ func (s *supervisor) serve() error {
 	}
 }
 
-// invoke runs the function once, and says whether it left nothing behind.
+// invoke runs the function once, and returns whether the function left nothing behind.
 func (s *supervisor) invoke(request *request) (bool, error) {
 	started := time.Now()
-	// Made ahead, as all descriptors are that an invocation needs: the function may set our limit of them to 0.
+	// The bootstrap opens all descriptors of an invocation before the function runs, because the function may set the
+	// bootstrap's limit on descriptors to 0.
 	wakeup, wakeupIn, err := pipe()
 	if err != nil {
 		return false, err
@@ -166,7 +170,7 @@ func (s *supervisor) invoke(request *request) (bool, error) {
 		return false, err
 	}
 	duration := time.Since(started)
-	// In this order: with a limit that was changed nothing can be listed.
+	// The inheritance is checked first: with a changed limit no folder can be listed.
 	clean := s.inheritance.isLeft() && isClean()
 	kills := s.countOOMKills()
 	oom := byte(255)
@@ -187,7 +191,7 @@ func (s *supervisor) invoke(request *request) (bool, error) {
 	return clean, s.flush()
 }
 
-// child is the function's process and our ends of its pipes.
+// child is the function's process and the bootstrap's ends of its pipes.
 type child struct {
 	pid            int
 	stdout, stderr *output
@@ -227,7 +231,7 @@ func (s *supervisor) start(request *request) (*child, error) {
 	}, nil
 }
 
-// output is one stream of the function: what is within its cap goes out in frames, the rest is drained.
+// output is one stream of the function. The bytes within the cap go out in frames, the other bytes are discarded.
 type output struct {
 	fd        int
 	kind      byte
@@ -236,7 +240,7 @@ type output struct {
 	ended     bool
 }
 
-// pump takes what there is into the supervisor's frames.
+// pump moves the available bytes of a stream into the supervisor's frames.
 func (s *supervisor) pump(o *output, nonce []byte) {
 	n, err := syscall.Read(o.fd, s.buffer[:])
 	if err == syscall.EAGAIN || err == syscall.EINTR {
@@ -257,11 +261,11 @@ func (s *supervisor) pump(o *output, nonce []byte) {
 	}
 }
 
-// relay passes on what the child prints until it has ended, then what is left in its pipes.
+// relay passes on the child's output until the child has ended, and then the rest of the output in its pipes.
 func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int) error {
 	child.exited = make(chan struct{})
 	go func() {
-		// Orphans become ours, as we are PID 1: until they are reaped they count for the limit on processes.
+		// PID 1 inherits all orphans, and must reap them: an orphan counts for the limit on processes until then.
 		for {
 			var status syscall.WaitStatus
 			var usage syscall.Rusage
@@ -294,7 +298,8 @@ func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int)
 		for _, event := range ready {
 			switch int(event.Fd) {
 			case protocolIn:
-				// Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+				// The platform sends nothing during an invocation, so the platform has gone away or breaks the
+				// protocol.
 				return io.EOF
 			case child.stdout.fd:
 				s.pump(child.stdout, request.nonce)
@@ -313,7 +318,7 @@ func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int)
 	}
 	<-child.exited
 	endAll()
-	// No writer is left, so both streams end with what their pipes hold.
+	// No writer is left, so both streams end with the bytes in their pipes.
 	for _, output := range []*output{child.stdout, child.stderr} {
 		for !output.ended {
 			s.pump(output, request.nonce)
@@ -322,7 +327,8 @@ func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int)
 	return nil
 }
 
-// endAll kills and reaps whatever the function left running. Nothing can fork away: PID 1 kills all at once.
+// endAll kills and reaps all processes that the function left running. No process can escape by forks: PID 1 kills all
+// processes at once.
 func endAll() {
 	for syscall.Kill(-1, syscall.SIGKILL) == nil {
 		for {
@@ -334,7 +340,7 @@ func endAll() {
 	}
 }
 
-// isClean says whether nothing is left of what a function can leave in the container.
+// isClean returns whether the container holds no file and no IPC object of a function.
 func isClean() bool {
 	for _, folder := range writable {
 		entries, err := os.ReadDir(folder)
@@ -343,7 +349,7 @@ func isClean() bool {
 		}
 	}
 	for _, path := range sysvIPC {
-		// The first line is the table's head.
+		// The first line is the table's header.
 		table, err := os.ReadFile(path)
 		if err == nil && bytes.Count(table, []byte("\n")) > 1 {
 			return false
@@ -352,8 +358,8 @@ func isClean() bool {
 	return true
 }
 
-// cleanUp removes what can be removed, or says that something is left. IPC objects can't be: that would need more than
-// the platform needs to start a container anew.
+// cleanUp removes the files that a function left, and fails when anything is left. IPC objects are not removed: their
+// removal would cost more than the start of a new container.
 func cleanUp() error {
 	for _, folder := range writable {
 		entries, _ := os.ReadDir(folder)
@@ -373,7 +379,7 @@ func removeTree(path string) error {
 	if os.RemoveAll(path) == nil {
 		return nil
 	}
-	// A directory without permissions for its owner: give them back, top down, and try again.
+	// A directory may lack permissions for its owner: restore the permissions from the top down, and try again.
 	_ = filepath.WalkDir(path, func(path string, entry os.DirEntry, _ error) error {
 		if entry != nil && entry.IsDir() {
 			return os.Chmod(path, 0o700)
@@ -392,7 +398,7 @@ func openOOMCounter() *os.File {
 	return nil
 }
 
-// countOOMKills says how many processes of this container the kernel's OOM killer has ended; -1 when unknown.
+// countOOMKills returns how many processes of this container the kernel's OOM killer has ended, -1 when unknown.
 func (s *supervisor) countOOMKills() int {
 	if s.oom == nil {
 		return -1
@@ -409,10 +415,10 @@ func (s *supervisor) countOOMKills() int {
 	return -1
 }
 
-// stdinWith returns a descriptor that reads data and then ends.
+// stdinWith returns a descriptor from which the function reads data and then the end of the file.
 func stdinWith(data []byte) (int, error) {
 	if len(data) < pipeCapacity/16 {
-		// The least that a pipe holds, whatever its owner's quota, so this write never waits.
+		// A pipe holds at least this size, whatever its owner's quota, so this write never blocks.
 		reader, writer, err := pipe()
 		if err != nil {
 			return 0, err
@@ -528,7 +534,8 @@ func flag(set bool) byte {
 	return 0
 }
 
-// events is an epoll: poll itself heeds our limit of descriptors, which the function may set to 0.
+// events is an epoll descriptor. poll(2) would obey the bootstrap's limit on descriptors, which the function may set to
+// 0.
 type events int
 
 func newEvents() (events, error) {
@@ -539,12 +546,12 @@ func newEvents() (events, error) {
 	return events(fd), events(fd).add(protocolIn)
 }
 
-// add adds a descriptor until it is closed.
+// add watches a descriptor until the descriptor is closed.
 func (e events) add(fd int) error {
 	return syscall.EpollCtl(int(e), syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
 }
 
-// wait waits for some, without end where the limit is below 0.
+// wait returns the descriptors that are ready. A limit below 0 means no limit.
 func (e events) wait(limit time.Duration) ([]syscall.EpollEvent, error) {
 	ready := make([]syscall.EpollEvent, 4)
 	milliseconds := -1

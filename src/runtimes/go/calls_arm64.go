@@ -1,6 +1,6 @@
 package main
 
-// The syscall package froze before these.
+// The syscall package is frozen and lacks these numbers.
 const (
 	sysMemfdCreate  = 279
 	sysSchedGetattr = 275

@@ -1,7 +1,7 @@
-# Fetches Go modules, in a container of its own and as an ordinary user.
+# Fetches Go modules in a container of its own and as an ordinary user.
 #
-# A tar comes by stdin: below `env/` a file for each variable with its value, and below `files/` what says which modules are
-# wanted. What was fetched goes out by stdout as a tar, what there is to say by stderr.
+# A tar archive comes by stdin: `env/` holds a file with the value of each variable, and `files/` holds the files that
+# name the modules. The fetched modules go out by stdout as a tar archive, and messages go to stderr.
 set -eu
 mkdir -p /tmp/given/files /tmp/modules
 tar -x -C /tmp/given

@@ -15,12 +15,14 @@ const (
 	threadsAhead     = 2
 )
 
-// knobs are what of /proc/self is another process's to change, where we can write to it ourselves.
+// knobs are the files of /proc/self that another process of the same user can change. Only the files that the bootstrap
+// itself can write are watched.
 var knobs = []string{"autogroup", "coredump_filter", "oom_score_adj", "timerslack_ns"}
 
 var errChanged = errors.New("the function changed what later ones would inherit")
 
-// inheritance is what a child inherits of us and a process of our user can change.
+// inheritance holds the attributes that a child inherits from the bootstrap and that a process of the same user can
+// change.
 type inheritance struct {
 	threads int
 	knobs   []int
@@ -41,7 +43,8 @@ type threadWide struct {
 	nice, priority uintptr
 }
 
-// inherited opens all that later looks need: the function may set our limit of descriptors to 0.
+// inherited records the attributes at the start, and opens all descriptors for later checks, because the function may
+// set the bootstrap's limit on descriptors to 0.
 func inherited() (*inheritance, error) {
 	threads, err := syscall.Open("/proc/self/task", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -62,7 +65,8 @@ func inherited() (*inheritance, error) {
 	return i, nil
 }
 
-// isLeft says whether all of our threads still are as we began: any of them may start the next child.
+// isLeft returns whether the process and all of its threads still have the attributes of the start: any thread may
+// start the next child.
 func (i *inheritance) isLeft() bool {
 	if i.process != i.ofProcess() {
 		return false
@@ -103,13 +107,14 @@ func ofThread(id int) (thread threadWide) {
 	thread.nice, _, _ = syscall.RawSyscall(syscall.SYS_GETPRIORITY, ofProcess, who, 0)
 	thread.priority, _, _ = syscall.RawSyscall(syscall.SYS_IOPRIO_GET, ofOne, who, 0)
 	if thread.priority>>ioprioClassShift == 0 {
-		// Without a class it is the kernel's default, which has several numbers.
+		// A priority without a class is the kernel's default, for which the kernel returns several numbers.
 		thread.priority = 0
 	}
 	return thread
 }
 
-// makeThreads makes ahead what threads an invocation needs: the function may take away our right to make any.
+// makeThreads makes the threads of an invocation ahead, because the function may set the bootstrap's limit on processes
+// to 0.
 func makeThreads() {
 	var made, ended sync.WaitGroup
 	made.Add(threadsAhead)

@@ -1,7 +1,8 @@
-// Runs a build's command, and ends the command where it would go on for minutes without getting anywhere: at the memory
-// limit the kernel takes the compiler's own pages away and reads them again, over and over, instead of killing the compiler.
+// Runs a build's command, and ends the command when the command would make no progress for minutes: at the memory limit
+// the kernel may take the compiler's own pages away and read them again, over and over, instead of killing the
+// compiler.
 //
-// Usage: within-memory COMMAND [ARGUMENT...]. Exits as the command does, or with 137, as a killed command does.
+// Usage: within-memory COMMAND [ARGUMENT...]. The exit status is the command's, or 137 when the command was killed.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 )
 
 const (
-	// Pages that are read again may come to this many times the limit. A build that fits reads next to nothing again.
+	// Pages that are read again may add up to this many times the limit. A build that fits reads almost no page again.
 	mostRefaults = 4
 	period       = 250 * time.Millisecond
 	killed       = 137
@@ -51,13 +52,13 @@ func main() {
 // watch kills the command's process group once the limit is reached for good.
 func watch(group int) {
 	limit := first(limits, func(text string) (int64, error) { return strconv.ParseInt(strings.TrimSpace(text), 10, 64) })
-	// No limit is a word in v2, and a number that nothing reaches in v1.
+	// The absence of a limit is a word in v2, and a number in v1 that no build reaches.
 	if limit <= 0 {
 		return
 	}
 	page := int64(os.Getpagesize())
 	for range time.Tick(period) {
-		// Without a limit the number is the largest there is, so that the other side is divided.
+		// The absence of a limit is the largest number in v1: a multiplication of the limit would overflow.
 		if first(statistics, refaults)*page/mostRefaults > limit {
 			fmt.Fprintln(os.Stderr, "signal: killed: the build does not fit into its memory")
 			_ = syscall.Kill(-group, syscall.SIGKILL)
@@ -66,7 +67,7 @@ func watch(group int) {
 	}
 }
 
-// refaults says how many file pages were read again after the kernel had taken them away.
+// refaults returns how many file pages were read again after the kernel had taken them away.
 func refaults(text string) (int64, error) {
 	for _, line := range strings.Split(text, "\n") {
 		if count := strings.TrimPrefix(line, "workingset_refault_file "); count != line {
@@ -76,7 +77,7 @@ func refaults(text string) (int64, error) {
 	return 0, errors.New("an older kernel")
 }
 
-// first returns what the first file that can be read says; 0 where none says anything.
+// first returns the value in the first file that can be read and parsed, 0 when there is no such file.
 func first(paths []string, parse func(string) (int64, error)) int64 {
 	for _, path := range paths {
 		if data, err := os.ReadFile(path); err == nil {

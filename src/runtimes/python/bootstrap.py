@@ -1,9 +1,10 @@
-"""PID 1 of a Python instance: runs the function's main file in a fresh process per invocation.
+"""PID 1 of a Python instance: runs the function's main file in a new process for each invocation.
 
-Speaks protocol v3 on stdin and stdout, see src/protocol.rs. A child is forked *ahead* of each request from
-this warm interpreter, so that a request only wakes it. The child must be indistinguishable from
-`python3 main.py`, which is why this file imports little, forgets what it imported, and ends the child in the
-interpreter's own order. Needs Python 3.9+ with ctypes and select (Debian: python3, not python3-minimal).
+The bootstrap speaks protocol v3 on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a child from
+this warm interpreter *ahead* of each request, so that a request only wakes the child. The child must be
+indistinguishable from `python3 main.py`. For this reason the bootstrap imports few modules, forgets its imports, and
+ends the child in the interpreter's own order. The bootstrap needs Python 3.9 or later with ctypes and select (Debian:
+python3, not python3-minimal).
 """
 import sys
 
@@ -27,10 +28,11 @@ SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 PACKAGES = "/opt/youtube-serverless/packages"
 PR_SET_DUMPABLE = 4
-# What of /proc/self is another process's to change, where we can write to it ourselves.
+# The files of /proc/self that another process of the same user can change. Only files that the bootstrap itself can
+# write are watched.
 KNOBS = ("autogroup", "coredump_filter", "oom_score_adj", "timerslack_ns")
 RLIMITS = 16
-# By processor: sched_getattr and ioprio_get, for which the C library has no names.
+# The numbers of sched_getattr and ioprio_get by processor. The C library has no functions for these calls.
 CALLS = {"x86_64": (315, 252), "aarch64": (275, 31)}
 IOPRIO_CLASS_SHIFT = 13
 CHILD_ENDED = (_signal.SIGCHLD,)
@@ -41,7 +43,7 @@ prctl = libc.prctl
 
 
 class Child:
-    """A forked process that waits for its request, and our ends of its pipes."""
+    """A forked process that waits for its request, and the supervisor's ends of its pipes."""
 
     def __init__(self, pid, request, stdout, stderr):
         self.pid, self.request, self.stdout, self.stderr = pid, request, stdout, stderr
@@ -70,7 +72,7 @@ def frame(kind, *parts):
 
 
 class Memory:
-    """Bytes of an invocation. Later children are copies of the supervisor: what no longer serves is overwritten."""
+    """Bytes of an invocation. Later children are copies of the supervisor, so used bytes must be overwritten."""
 
     def __init__(self, size):
         self.place = (ctypes.c_char * size)()
@@ -81,12 +83,15 @@ class Memory:
 
 
 def read_request(memory):
-    """Reads the next request; returns where its frame's body is, and its size. EOFError when the platform has closed the pipe."""
+    """Reads the next request. Returns the memory with the body of its frame, and the body's size.
+
+    Raises EOFError when the platform has closed the pipe.
+    """
     size = int.from_bytes(read_exactly(PROTOCOL_IN, 4), "big")
     if not 25 <= size <= MAX_REQUEST:
         raise ValueError("a request of %d bytes" % size)
     if size > len(memory.view):
-        # For this request only: each child would have the pages, too.
+        # The larger memory serves this request only: otherwise each later child would have its pages, too.
         memory = Memory(size)
     filled = 0
     while filled < size:
@@ -122,7 +127,7 @@ def fork_child():
 
 
 def reap(child, options):
-    """Collects every process that ended: the child, and orphans, which become ours as we are PID 1."""
+    """Reaps every process that has ended: the child, and orphans, which PID 1 inherits."""
     try:
         while True:
             pid, status, usage = os.wait4(-1, options)
@@ -135,7 +140,10 @@ def reap(child, options):
 
 
 def end_all(child):
-    """Kills and reaps whatever the function left running. Nothing can fork away: PID 1 kills all at once."""
+    """Kills and reaps all processes that the function left running.
+
+    No process can escape by forks: PID 1 kills all processes at once.
+    """
     try:
         while True:
             os.kill(-1, _signal.SIGKILL)
@@ -145,14 +153,18 @@ def end_all(child):
 
 
 class Frames:
-    """What is on its way to the platform. Its memory is made ahead: the function may have set our limits of it to 0."""
+    """Frames on their way to the platform.
+
+    The memory is allocated before the function runs, because the function may set the supervisor's memory limits to 0.
+    """
 
     HEAD = 4 + 1 + 16
 
     def __init__(self):
         self.memory = Memory(FLUSH_BYTES + 2 * (self.HEAD + READ_BYTES) + 256)
         self.view = self.memory.view
-        # The end of the frames, and of all that was ever written: what is over an output's cap is in no frame.
+        # The end of the frames, and the end of all bytes that were written: bytes above an output's cap are in no
+        # frame.
         self.size = self.used = 0
 
     def add(self, data):
@@ -167,14 +179,14 @@ class Frames:
 
 
 class Output:
-    """One stream of the function: what is within its cap goes out in frames, the rest is drained."""
+    """One stream of the function. The bytes within the cap go out in frames, the other bytes are discarded."""
 
     def __init__(self, fd, kind, nonce, room):
         self.fd, self.kind, self.nonce, self.room = fd, kind, nonce, room
         self.truncated = False
 
     def pump(self, frames):
-        """Takes what there is. True at the end of the stream."""
+        """Reads the available bytes. True at the end of the stream."""
         if frames.size >= FLUSH_BYTES:
             frames.flush()
         begin = frames.size + frames.HEAD
@@ -196,7 +208,10 @@ class Output:
 
 
 def wait_shortly(child):
-    """Waits for a child that ends soon, as most do: without a look at its pipes, which hold what a short one prints."""
+    """Waits for a child that ends soon, as most children do.
+
+    The pipes are not read during this wait, because they can hold the output of a short invocation.
+    """
     deadline = time.perf_counter() + SHORT_SECONDS
     while child.status is None:
         left = deadline - time.perf_counter()
@@ -206,10 +221,13 @@ def wait_shortly(child):
 
 
 class Events:
-    """What to wait for during an invocation. Made ahead: the function may have set our limit of descriptors to 0."""
+    """The descriptors to wait for during an invocation.
+
+    They are opened before the function runs, because the function may set the supervisor's limit on descriptors to 0.
+    """
 
     def __init__(self):
-        # Not poll(2), which heeds that limit.
+        # poll(2) would obey that limit.
         self.poll = select.epoll()
         self.wakeup, self.wakeup_in = os.pipe()
         os.set_blocking(self.wakeup, False)
@@ -226,7 +244,7 @@ class Events:
 
 
 def relay(child, outputs, frames, events):
-    """Passes on what the child prints until it has ended; leaves the frames of what was last in its pipes."""
+    """Passes on the child's output until the child has ended. The last frames are left for the caller to send."""
     wait_shortly(child)
     if child.status is None:
         _signal.set_wakeup_fd(events.wakeup_in, warn_on_full_buffer=False)
@@ -239,7 +257,7 @@ def relay(child, outputs, frames, events):
         events.drain_wakeup()
     end_all(child)
     for output in outputs:
-        # No writer is left, so this ends with the pipe's content.
+        # No writer is left, so the stream ends with the content of the pipe.
         while not output.pump(frames):
             pass
 
@@ -251,7 +269,7 @@ def relay_long(child, by_fd, frames, events):
     while child.status is None:
         for fd, _ in events.poll.poll(FLUSH_SECONDS if frames.size else None):
             if fd == PROTOCOL_IN:
-                # Nothing is due during an invocation, so this is the platform that went away or talks nonsense.
+                # The platform sends nothing during an invocation, so the platform has gone away or breaks the protocol.
                 os._exit(0)
             elif fd == events.wakeup:
                 events.drain_wakeup()
@@ -276,7 +294,7 @@ def open_oom_counter():
 
 
 def oom_kills(counter):
-    """How many processes of this container the kernel's OOM killer has ended; None when it can't be known."""
+    """How many processes of this container the kernel's OOM killer has ended. None when unknown."""
     if counter is None:
         return None
     for line in os.pread(counter, 4096, 0).splitlines():
@@ -297,8 +315,8 @@ def remove_tree(path):
 
 
 def is_clean(tables):
-    """Whether nothing is left of what a function can leave in the container."""
-    # The first line is the table's head.
+    """Whether the container holds no file and no IPC object of a function."""
+    # The first line is the table's header.
     return not any(map(listing, WRITABLE)) and all(os.pread(table, 4096, 0).count(b"\n") <= 1 for table in tables)
 
 
@@ -310,7 +328,10 @@ def listing(path):
 
 
 def clean():
-    """Removes what can be removed. IPC objects can't: that would need more than the platform needs to start anew."""
+    """Removes the files that a function left.
+
+    IPC objects are not removed: their removal would cost more than the start of a new container.
+    """
     for path in WRITABLE:
         try:
             if listing(path):
@@ -324,7 +345,10 @@ def microseconds(seconds):
 
 
 class Inheritance:
-    """What a child inherits of us and a process of our user can change. To look needs no descriptor and no memory to speak of."""
+    """The attributes that a child inherits from the supervisor and that a process of the same user can change.
+
+    A look needs no new descriptor and almost no memory, because the function may change the supervisor's limits.
+    """
 
     def __init__(self):
         attributes, processors = 128, 1024
@@ -350,7 +374,7 @@ class Inheritance:
     def look(self):
         answers = [call(*arguments) for call, arguments in self.looks]
         io_priority = libc.syscall(self.ioprio_get, 1, 0, 0, 0) if self.ioprio_get else 0
-        # Without a class it is the kernel's default, which has several numbers.
+        # A priority without a class is the kernel's default, for which the kernel returns several numbers.
         answers.append(io_priority if io_priority >> IOPRIO_CLASS_SHIFT else 0)
         for knob in self.knobs:
             answers.append(os.pread(knob, 32, 0))
@@ -361,7 +385,7 @@ class Inheritance:
 
 
 class Supervisor:
-    """What there is but once in a container's life."""
+    """The state that lasts for a container's life."""
 
     def __init__(self):
         self.tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
@@ -373,11 +397,14 @@ class Supervisor:
         self.inheritance = Inheritance()
 
     def serve(self, child):
-        """Runs one invocation on the child, and cleans up after it. False when that can't be done: then we end."""
+        """Runs one invocation on the child, and cleans up afterwards.
+
+        Returns False when the cleanup fails; the caller must then end the container.
+        """
         memory, size = read_request(self.request)
         started = time.perf_counter()
         nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
-        # The child's part follows; its size takes the place of what was read.
+        # The rest of the request is for the child. The size of the rest overwrites the output cap.
         memory.view[17:21] = (size - 21).to_bytes(4, "big")
         write_all(child.request, memory.view[17:size])
         os.close(child.request)
@@ -386,7 +413,7 @@ class Supervisor:
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
         relay(child, outputs, self.frames, self.events)
         duration = time.perf_counter() - started
-        # In this order: with a limit that was changed nothing can be listed.
+        # The inheritance is checked first: with a changed limit no folder can be listed.
         is_inheritance_left = self.inheritance.is_left()
         is_left_clean = is_inheritance_left and is_clean(self.tables)
         kills_before, self.kills = self.kills, oom_kills(self.counter)
@@ -415,7 +442,7 @@ class Supervisor:
 
 
 def compile_ahead(path):
-    """The main file's code, or None where compiling it says something: then each child compiles and says it."""
+    """The main file's code. None when the compiler warns or fails: then each child compiles, and prints the message."""
 
     class Recorder:
         said = False
@@ -434,7 +461,7 @@ def compile_ahead(path):
         return None
     finally:
         sys.stderr = stderr
-        # Since 3.13 a warning is noted here as said, and a child that compiles would not say it.
+        # Python 3.13 and later note here that a warning was printed, and a child would not print the warning again.
         globals().pop("__warningregistry__", None)
 
 
@@ -444,7 +471,7 @@ def compile_main(path):
 
 
 def take_request():
-    """In the child: sets the environment and stdin from the request on fd 0. Runs just before the function."""
+    """Sets the environment and stdin from the request on fd 0. The child calls this just before the function."""
     body = read_exactly(0, int.from_bytes(read_exactly(0, 4), "big"))
     size = int.from_bytes(body[:4], "big")
     for pair in body[4 : 4 + size].split(b"\0"):
@@ -452,7 +479,7 @@ def take_request():
         if name:
             os.environb[name] = value
         if name == b"TZ":
-            # The C library has read that of the supervisor.
+            # The C library has read the supervisor's time zone.
             time.tzset()
     stdin = body[4 + size :]
     reader, writer = os.pipe()
@@ -463,7 +490,7 @@ def take_request():
         fits = False
     os.close(writer)
     if not fits:
-        # More than a pipe holds: a file in memory reads the same and needs no one to feed it.
+        # A pipe can't hold the input. A file in memory reads the same, and no process has to feed the file.
         os.close(reader)
         reader = os.memfd_create("stdin")
         write_all(reader, stdin)
@@ -473,7 +500,7 @@ def take_request():
 
 
 def prepare_interpreter(path):
-    """Makes what a program can see of the interpreter what it would be, had that been started for it."""
+    """Makes the interpreter look to the program as if the interpreter had been started for the program."""
     sys.path[0] = os.path.dirname(path)
     if PACKAGE:
         sys.path.append(PACKAGES)
@@ -481,14 +508,14 @@ def prepare_interpreter(path):
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = ["python3", sys.argv[0]]
     sys.path_importer_cache.clear()
-    # What is printed reaches the platform line by line, and so outlives whatever ends the process.
+    # Output reaches the platform line by line, so that printed lines survive a sudden end of the process.
     sys.stdout.reconfigure(line_buffering=True)
     for name in set(sys.modules) - BASELINE:
         del sys.modules[name]
 
 
 def make_main(path):
-    """The namespace of a new module that the function's file runs in, as the interpreter itself would have made it."""
+    """The namespace of a new module for the function's file, with the names that the interpreter itself would set."""
     main = type(sys)("__main__")
     main.__file__ = path
     main.__cached__ = None
@@ -510,7 +537,7 @@ def without_our_frames(error):
 
 
 def run(path, code, namespace):
-    """Runs the function; what it raises is shown as at the bottom of `python3 main.py`. Returns an exit status."""
+    """Runs the function. An exception is shown as `python3 main.py` shows it. Returns an exit status."""
     try:
         exec(code or compile_main(path), namespace)
         return 0
@@ -518,7 +545,8 @@ def run(path, code, namespace):
         return exit_status(error.code)
     except BaseException as error:
         failure = without_our_frames(error)
-    # Out here it is no longer being handled, so that what its display raises has no such context.
+    # The exception is no longer being handled here, so that an error in its display does not get this exception as
+    # context.
     return show(failure)
 
 
@@ -551,10 +579,10 @@ def show(error):
 
 
 def wind_up(status):
-    """Ends the process as the interpreter does, in the same order, but for the memory that it need not free.
+    """Ends the process in the same order as the interpreter does, but frees no memory of the interpreter.
 
-    To take the interpreter down in earnest writes to most of its pages, each of which is still shared with the
-    supervisor and must be copied first: that costs more than all the rest of an invocation.
+    A full finalization of the interpreter writes to most of its pages. The child shares these pages with the
+    supervisor, and each write copies a page: the copies cost more than the rest of an invocation.
     """
     if "threading" in sys.modules:
         try:
@@ -564,8 +592,8 @@ def wind_up(status):
     if "atexit" in sys.modules:
         sys.modules["atexit"]._run_exitfuncs()
     status = flush(status)
-    # Lets go of the function's own modules, so that finalizers run and files are written out. What the supervisor had
-    # made before the fork is frozen: the collector does not look at it.
+    # The function's own modules are released, so that finalizers run and files are flushed. The objects that the
+    # supervisor made before the fork are frozen: the collector does not look at them.
     sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
     for name in [name for name in sys.modules if name not in BASELINE or name == "__main__"]:
         del sys.modules[name]
@@ -583,7 +611,7 @@ def flush(status):
             if stream is not None and not stream.closed:
                 stream.flush()
         except BaseException as error:
-            # As the interpreter has it: what can't be written to stdout is a failure of its own.
+            # As in the interpreter, a failed write to stdout changes the exit status.
             if stream is sys.stdout:
                 unraisable(error, stream)
                 status = 120
@@ -599,7 +627,7 @@ def unraisable(error, stream):
 
 
 ENTRY = os.path.abspath(sys.argv[1])
-# The package that the program's own folder is, which the program may import by that name.
+# The name of the package that the program's own folder is. The program may import the package by this name.
 PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
 CODE = compile_ahead(ENTRY)
 prepare_interpreter(ENTRY)
@@ -618,8 +646,8 @@ while child:
     except EOFError:
         os._exit(0)
     child = fork_child()
-# Only a forked child gets here, with the supervisor's frames gone. What the supervisor made since its own start is frozen as
-# well: a collection that looks at it at the end copies the pages that it is on.
+# Only a forked child gets here. The objects that the supervisor has made since its own start are frozen as well: a
+# collection at the child's end would otherwise copy the pages of these objects.
 gc.freeze()
 MAIN = make_main(ENTRY)
 take_request()

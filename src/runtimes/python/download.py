@@ -1,7 +1,7 @@
-"""Fetches Python packages, in a container of its own and as an ordinary user.
+"""Fetches Python packages in a container of its own and as an ordinary user.
 
-A tar comes by stdin: `request.json`, which says what to do and holds the environment for it, and below `files/` what it is done
-with. What was fetched goes out by stdout as a tar, what there is to say by stderr. Nothing that was fetched is run or imported
+A tar archive comes by stdin: `request.json` holds the action and its environment, and `files/` holds the input files.
+The fetched packages go out by stdout as a tar archive, and messages go to stderr. No fetched package is run or imported
 here, unless source builds are allowed.
 """
 
@@ -22,18 +22,18 @@ import warnings
 GIVEN = "/tmp/given"
 TARGET = "/tmp/target"
 UV = "/opt/youtube-serverless/uv/bin/uv"
-# uv's names for what pip calls otherwise, the names of pip's first.
+# Variables of pip, and the names that uv has for the same settings.
 SAME = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_TRUSTED_HOST": "UV_INSECURE_HOST"}
 KILLED = 137
-# Lines of pip's that say why something failed.
+# The starts of the lines in which pip tells why a command failed.
 TELLING = ("ERROR:", "WARNING:", "Could not fetch URL")
-# Of a tar.
+# The size of a block of a tar archive, in bytes.
 BLOCK = 512
 
 
 def main():
     out = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
-    # Whatever is started here speaks to the log.
+    # The stdout of all commands below goes to the log, because the archive must hold nothing else.
     os.dup2(2, 1)
     request = receive(sys.stdin.buffer)
     {"tool": fetch_uv, "export": export, "install": install}[request["action"]](request, out)
@@ -62,7 +62,7 @@ def run(arguments, environment, **options):
 
 
 def fetch_uv(request, out):
-    """By the interpreter's own pip, of which nothing else is wanted."""
+    """Fetches uv with the interpreter's own pip, which serves no other purpose."""
     given = request["environment"]
     indexes = {pip: url_of(given[uv]) for pip, uv in SAME.items() if uv in given and pip not in given}
     elsewhere = {name: value for name, value in given.items() if not name.startswith(("PIP_", "UV_"))}
@@ -72,7 +72,7 @@ def fetch_uv(request, out):
     if set(given) == set(elsewhere):
         run(command, given)
     else:
-        # With all that pip says, as only there stands what became of each page.
+        # Only the verbose output of pip tells the answer for each page.
         told = subprocess.run([*command, "-vv"], env={**os.environ, **given, **indexes}, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said = told.stdout.decode(errors="replace").splitlines()
         if told.returncode < 0:
@@ -81,23 +81,23 @@ def fetch_uv(request, out):
             sys.stderr.writelines(line.strip() + "\n" for line in said if line.strip().startswith(TELLING))
             if not is_missing(said):
                 sys.exit(1)
-            # An index of one's own need not have it.
+            # A private index need not have uv.
             sys.stderr.write("uv is not in the given index, so it is fetched from the default one\n")
             run(command, elsewhere)
     add_file(out, os.path.join(TARGET, "bin", "uv"), "uv/bin/uv")
-    # By which the folder is known where packages are looked for.
+    # The path of this entry tells the folder in which the interpreter looks for packages.
     add_folder(out, "site" + site.getsitepackages()[0])
     out.write(bytes(2 * BLOCK))
 
 
 def is_missing(said):
-    """Each index has answered, and has no such package: neither a wrong password nor an index that is down."""
+    """Whether each index has answered and has no such package, so that no password is wrong and no index is down."""
     failed = [line for line in said if "Could not fetch URL" in line]
     return any("No matching distribution found" in line for line in said) and all(": 404 " in line for line in failed)
 
 
 def url_of(indexes):
-    """Without the names that uv's indexes may have."""
+    """The URLs of indexes, without the names that uv allows before a URL."""
     return " ".join(index.split("=", 1)[1] if "=" in index.split(":", 1)[0] else index for index in indexes.split())
 
 
@@ -106,7 +106,7 @@ def uv(command):
 
 
 def export(_, out):
-    """Of a lock the requirements, as text."""
+    """Writes the requirements of a lock file as text."""
     wanted = ["--frozen", "--offline", "--no-emit-project", "--no-emit-workspace", "--no-emit-local", "--no-header"]
     out.write(run(uv(["export", *wanted]), {}, stdout=subprocess.PIPE))
 
@@ -134,21 +134,24 @@ def install(request, out):
         if inside:
             add_folder(out, inside)
         for name in sorted(files):
-            # uv's own.
+            # uv makes this file for itself.
             if (inside, name) != ("", ".lock"):
                 add_file(out, os.path.join(folder, name), os.path.join(inside, name))
     out.write(bytes(2 * BLOCK))
 
 
 def compile_all(place):
-    """At run time nothing can be written. Nothing of what is compiled is imported, or could be: this runs with `-I` and `-S`."""
+    """Compiles all packages, because a function can write no bytecode beside them.
+
+    No compiled file is imported, or can be: this program runs with `-I` and `-S`.
+    """
     files = []
     for folder, _, names in os.walk(TARGET):
         found = [name for name in names if name.endswith(".py")]
         if found:
             os.makedirs(os.path.join(folder, "__pycache__"), exist_ok=True)
         files += [os.path.join(folder, name) for name in found]
-    # The longest first, dealt out in turn, so that all end at about the same time.
+    # The largest files come first and are dealt out in turn, so that all workers end at about the same time.
     files.sort(key=os.path.getsize, reverse=True)
     workers = len(os.sched_getaffinity(0))
     shares = {start(share, place): share for share in (files[at::workers] for at in range(workers))}
@@ -158,7 +161,7 @@ def compile_all(place):
         if os.WIFSIGNALED(status):
             if os.WTERMSIG(status) == signal.SIGKILL:
                 sys.exit(KILLED)
-            # The interpreter did not survive a file: the first of those that are not compiled, at the latest.
+            # The interpreter crashed on a file, which is at the latest the first file that is not compiled.
             rest = [path for path in share if not os.path.exists(compiled(path))][1:]
             shares.update({start(rest, place): rest} if rest else {})
 
@@ -167,14 +170,14 @@ def start(share, place):
     pid = os.fork()
     if pid:
         return pid
-    # Nothing of a process that ends soon is worth being collected, which takes a fifth of the time.
+    # A process that ends soon needs no garbage collection, which would take a fifth of the time.
     gc.disable()
     warnings.simplefilter("ignore")
     for path in share:
         try:
             compile_one(path, place + path[len(TARGET):])
         except Exception:
-            # A file that does not compile may stay unused.
+            # The function may never import a file that does not compile.
             continue
     os._exit(0)
 
@@ -183,7 +186,7 @@ def compile_one(path, shown):
     with open(path, "rb") as file:
         source = file.read()
     code = compile(source, shown, "exec", dont_inherit=True)
-    # An unchecked hash, as PEP 552 has it: nobody looks at the source again.
+    # An unchecked hash by PEP 552: the interpreter does not compare the source again.
     flags = (1).to_bytes(4, "little")
     with open(compiled(path), "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code))
@@ -210,7 +213,10 @@ def add_file(out, path, name):
 
 
 def header(name, kind, size, mode, mtime):
-    """Of GNU's form of tar. The standard library's takes ten times as long, which counts with some thousand files."""
+    """A header of GNU's tar format.
+
+    The standard library takes ten times as long, which matters with some thousand files.
+    """
     if len(name) > 100:
         long = name + b"\0"
         return header(b"././@LongLink", b"L", len(long), 0o644, 0) + long + bytes(-len(long) % BLOCK) + header(name[:100], kind, size, mode, mtime)

@@ -1,10 +1,10 @@
-//! What a container tells of itself, held against what was asked for. Pure.
+//! Compares a container's report on itself with the sandbox's limits. Pure.
 
 use std::collections::HashMap;
 
 use crate::config::Sandbox;
 
-/// Prints lines of `KEY VALUE`; needs a shell and `cat` only. Sections of files keep their own lines behind their name.
+/// Prints the report in lines of `KEY VALUE`. The script needs only a shell and `cat`.
 pub(super) const SCRIPT: &str = r#"
 while read -r line; do echo "status $line"; done < /proc/self/status
 while read -r line; do echo "mount $line"; done < /proc/self/mounts
@@ -15,12 +15,12 @@ cd /sys/fs/cgroup && for file in memory.max memory.swap.max pids.max cpu.max mem
 done
 "#;
 
-/// A limit is kept when it is at most this much above what was asked for: kernels round to pages and periods.
+/// The factor by which a limit may exceed the configuration: kernels round limits to pages and periods.
 const ROUNDING: f64 = 1.02;
-/// Of a network device's flags, from `linux/if.h`.
+/// The flag of a network device that is up, from `linux/if.h`.
 const IFF_UP: u32 = 1;
 
-/// What is not as it should be. Empty when all is well.
+/// The gaps in the isolation of the container that printed this report. Empty when there is no gap.
 pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     let lines = |key: &'static str| said.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '));
     let status: HashMap<&str, &str> = lines("status").filter_map(|line| line.split_once(':')).collect();
@@ -40,19 +40,23 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     check(field("Seccomp") == "2", "no seccomp filter limits system calls".to_owned());
     let own = uid.to_string();
     let is_own = |ids: &str| field(ids).split_whitespace().eq(std::iter::repeat_n(own.as_str(), 4));
-    let user = format!("it runs as user {:?}, group {:?}, not as {uid} (INSTANCE_UIDS)", field("Uid"), field("Gid"));
+    let user = format!(
+        "the container runs as user {:?}, group {:?}, not as {uid} (INSTANCE_UIDS)",
+        field("Uid"),
+        field("Gid")
+    );
     check(is_own("Uid") && is_own("Gid"), user);
 
     let limit = |names: [&str; 2]| names.iter().find_map(|name| cgroup.get(name)?.parse::<f64>().ok());
     let keeps = |limit: Option<f64>, asked: f64| limit.is_some_and(|limit| 0.0 < limit && limit <= asked * ROUNDING);
     let memory = limit(["memory.max", "memory/memory.limit_in_bytes"]);
     check(keeps(memory, sandbox.memory as f64), "memory is not limited (DOCKER_MEMORY_LIMIT)".to_owned());
-    // The older counter has both together.
+    // The counter of cgroup v1 counts memory and swap together.
     let swap = cgroup.get("memory.swap.max").is_some_and(|limit| *limit == "0");
     let both = cgroup.get("memory/memory.memsw.limit_in_bytes").and_then(|limit| limit.parse().ok());
     check(
         swap || keeps(both, sandbox.memory as f64),
-        "swap is not limited: the kernel does not account for it".to_owned(),
+        "swap is not limited: the kernel does not account for swap".to_owned(),
     );
     let pids = limit(["pids.max", "pids/pids.max"]);
     check(keeps(pids, sandbox.pids.into()), "processes are not limited (DOCKER_PIDS_LIMIT)".to_owned());
@@ -68,7 +72,7 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     check(has("/tmp", &["nosuid", "nodev", "noexec"]), "/tmp is not a noexec,nosuid,nodev file system".to_owned());
     let size = options("/tmp").and_then(|options| {
         let size = options.split(',').find_map(|option| option.strip_prefix("size="))?;
-        // Kernels say it in KiB.
+        // Kernels print the size in KiB.
         size.strip_suffix('k').map_or(size.parse::<f64>(), |size| size.parse::<f64>().map(|size| size * 1024.0)).ok()
     });
     check(keeps(size, sandbox.tmpfs as f64), "the size of /tmp is not limited (DOCKER_TMPFS_SIZE)".to_owned());
@@ -88,7 +92,7 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     missing
 }
 
-/// In processors, of either version of cgroups.
+/// The limit on processor time, in processors, with cgroup v1 or v2.
 fn processors(cgroup: &HashMap<&str, &str>) -> Option<f64> {
     let (quota, period) = match cgroup.get("cpu.max") {
         Some(both) => both.split_once(' ')?,
@@ -97,7 +101,7 @@ fn processors(cgroup: &HashMap<&str, &str>) -> Option<f64> {
     Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
 
-/// Source, place and options of a line of `/proc/mounts`.
+/// The source, the place and the options in a line of `/proc/mounts`.
 fn mount(line: &str) -> Option<[&str; 3]> {
     let mut words = line.split(' ');
     let (source, place, _) = (words.next()?, words.next()?, words.next()?);
@@ -110,9 +114,11 @@ mod tests {
 
     const CGROUP_2: &str =
         "cgroup memory.max 127998976\ncgroup memory.swap.max 0\ncgroup pids.max 64\ncgroup cpu.max 100000 100000\n";
-    const CGROUP_1: &str = "cgroup memory/memory.limit_in_bytes 127998976\ncgroup memory/memory.memsw.limit_in_bytes 127998976\n\
-                            cgroup pids/pids.max 64\ncgroup cpu/cpu.cfs_quota_us 100000\ncgroup cpu/cpu.cfs_period_us 100000\n";
-    const REST: &str = "status Name:\tsh\nstatus Uid:\t79999\t79999\t79999\t79999\nstatus Gid:\t79999\t79999\t79999\t79999\n\
+    const CGROUP_1: &str = "cgroup memory/memory.limit_in_bytes 127998976\n\
+        cgroup memory/memory.memsw.limit_in_bytes 127998976\n\
+        cgroup pids/pids.max 64\ncgroup cpu/cpu.cfs_quota_us 100000\ncgroup cpu/cpu.cfs_period_us 100000\n";
+    const REST: &str = "status Name:\tsh\nstatus Uid:\t79999\t79999\t79999\t79999\n\
+        status Gid:\t79999\t79999\t79999\t79999\n\
         status CapInh:\t0000000000000000\nstatus CapPrm:\t0000000000000000\nstatus CapEff:\t0000000000000000\n\
         status CapBnd:\t0000000000000000\nstatus CapAmb:\t0000000000000000\nstatus NoNewPrivs:\t1\nstatus Seccomp:\t2\n\
         mount overlay / overlay ro,relatime,lowerdir=/a:/b 0 0\nmount proc /proc proc rw,nosuid 0 0\n\
@@ -144,7 +150,7 @@ mod tests {
         check("CapEff:\t0000000000000000", "CapEff:\t00000000a80425fb", "CapEff is \"00000000a80425fb\"");
         check("NoNewPrivs:\t1", "NoNewPrivs:\t0", "NoNewPrivs");
         check("Seccomp:\t2", "Seccomp:\t0", "seccomp");
-        check("Uid:\t79999", "Uid:\t0", "it runs as user");
+        check("Uid:\t79999", "Uid:\t0", "the container runs as user");
         check("Gid:\t79999", "Gid:\t79998", "not as 79999");
         check("memory.limit_in_bytes 127998976", "memory.limit_in_bytes 9223372036854771712", "DOCKER_MEMORY_LIMIT");
         check("cgroup memory/memory.memsw.limit_in_bytes 127998976\n", "", "swap");

@@ -10,17 +10,17 @@ use crate::sandbox::instance::{After, End, Instance};
 use crate::sandbox::output::Output;
 use crate::sandbox::protocol::Request;
 
-/// How an execution came by its instance.
+/// Whether an invocation's instance existed before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It was there.
+    /// The instance existed before the invocation.
     Warm,
-    /// It was started for it.
+    /// The instance was started for this invocation.
     Cold,
 }
 
 impl Start {
-    /// The contract's word for it.
+    /// The word of the HTTP contract.
     pub fn name(self) -> &'static str {
         match self {
             Self::Warm => "warm",
@@ -29,7 +29,8 @@ impl Start {
     }
 }
 
-/// An instance, leased for one invocation. Dropped, it is ended: what may be half-way through something is not used again.
+/// An instance, leased for one invocation. A lease that is dropped ends its instance: an instance that may be in the
+/// middle of an invocation must not be used again.
 #[must_use]
 #[derive(Debug)]
 pub struct Lease {
@@ -38,7 +39,7 @@ pub struct Lease {
     key: Key,
     instance: Option<Instance>,
     start: Start,
-    /// Its end is the instance's end.
+    /// Whether a drop of the lease marks the instance as ending.
     armed: bool,
 }
 
@@ -47,7 +48,7 @@ impl Lease {
         Self { shared, revision, key, instance: Some(instance), start, armed: true }
     }
 
-    /// How it was come by.
+    /// Whether the instance existed before the invocation.
     pub fn start(&self) -> Start {
         self.start
     }
@@ -58,8 +59,8 @@ impl Lease {
         self.give_back(instance);
     }
 
-    /// Runs the function once, and gives the instance back once it is clean. When it ended by timeout or out
-    /// of memory, the container is gone as this returns.
+    /// Runs the function once, and gives the instance back once the instance is clean. After [`End::Timeout`] and
+    /// [`End::OutOfMemory`] the container is gone when this function returns.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> End {
         let instance = self.instance.take().expect("a lease has its instance until it is used");
         let (end, after) = instance.invoke(request, limit, output).await;
@@ -81,7 +82,7 @@ impl Lease {
         end
     }
 
-    /// The instance; its slot is the caller's to look after.
+    /// Takes the instance out of the lease. The caller must set the phase of the instance's slot.
     pub(super) fn into_instance(mut self) -> Instance {
         self.armed = false;
         self.instance.take().expect("a lease has its instance until it is used")

@@ -1,36 +1,36 @@
-//! Decides, from a snapshot and nothing else, which containers to start and which to end. Pure.
+//! Decides from a snapshot of the pool which containers start and which containers end. Pure.
 
 use std::time::Duration;
 
-/// What a start costs, roughly: to wait less than this for an instance to be set free is better than to start another.
+/// The approximate cost of a start. When an instance becomes free in less than this time, no further instance starts.
 pub(super) const START_COST: Duration = Duration::from_millis(250);
-/// A queue that has not been empty for this long is no burst: it deserves another instance.
+/// A queue that has not been empty for this long is no burst, so a further instance starts.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
-/// An instance that has been idle for less than this is in use: its function's next request may be on its way.
+/// An instance that has been idle for less than this time is in use: its function's next request may be on its way.
 pub(super) const IN_USE: Duration = Duration::from_secs(1);
 
-/// One function's instances and those who wait for one.
+/// The instances of one function, and the callers that wait for an instance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demand<K> {
     pub(super) function: K,
     /// Callers without an instance.
     pub(super) waiting: usize,
-    /// Some of them are waited for by clients.
+    /// A client waits for one of these callers.
     pub(super) is_urgent: bool,
-    /// How long the first of them has waited.
+    /// How long the first caller in the queue has waited.
     pub(super) oldest_wait: Duration,
-    /// How long there have been waiters without a break, or since the last start on that account.
+    /// How long the queue has not been empty, or the time since the last start for this queue when that is shorter.
     pub(super) pressed_for: Duration,
-    /// Instances that come up.
+    /// Instances that start.
     pub(super) starting: usize,
     /// Instances that run an invocation.
     pub(super) busy: usize,
-    /// Instances that wait.
+    /// Instances that wait for an invocation.
     pub(super) idle: usize,
-    /// For how long the one has waited that has waited longest.
+    /// How long the longest idle instance has been idle.
     pub(super) oldest_idle: Duration,
-    /// How long an invocation takes, from experience or from the ones under way.
+    /// How long an invocation takes: the average of the latest invocations, or the longest running invocation so far.
     pub(super) service_time: Duration,
 }
 
@@ -39,14 +39,15 @@ impl<K> Demand<K> {
         self.starting + self.busy + self.idle
     }
 
-    /// How many more instances this function should have, were there room.
+    /// How many further instances this function should have if there were room.
     pub(super) fn wanted(&self) -> usize {
         let uncovered = self.waiting.saturating_sub(self.starting);
         if uncovered == 0 {
             return 0;
         }
         if self.live() == 0 {
-            // Those who wait share it; if invocations turn out long, the next look starts more.
+            // All callers share one instance at first. If invocations take long, the next decision starts more
+            // instances.
             return 1;
         }
         let instances = u32::try_from(self.busy + self.idle).unwrap_or(u32::MAX).max(1);
@@ -59,19 +60,20 @@ impl<K> Demand<K> {
     }
 }
 
-/// What to do next.
+/// The next action of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step<K> {
-    /// Start an instance of this function: there is room.
+    /// Start an instance of this function, as there is room.
     Start(K),
     /// End this function's longest idle instance, to make room.
     Evict(K),
 }
 
-/// The next step, if any. `free` slots can be used now, `ending` ones soon.
+/// The next step, if any. `free` slots can be used now, `ending` slots soon.
 pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
     let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
-    // What clients wait for comes first, then who has least, and among those who has waited longest.
+    // Functions with a waiting client come first, then the functions with the fewest instances, and among these
+    // functions the function that has waited longest.
     let first =
         wanting.min_by_key(|demand| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
     if free > 0 {
@@ -81,17 +83,18 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -
     if wanted <= ending {
         return None;
     }
-    // Whoever has waiters and idle instances at once is about to bring them together.
+    // A function with waiting callers is about to use its idle instances.
     let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
     if first.live() > 0 {
-        // To have more is no reason to take what another uses again and again.
+        // A function that has an instance must not take an instance that another function uses regularly.
         evictable.retain(|demand| demand.oldest_idle >= IN_USE);
     }
     let evictable = evictable.into_iter();
     evictable.max_by_key(|demand| demand.oldest_idle).map(|demand| Step::Evict(demand.function))
 }
 
-/// Whether an instance that is set free should end, to make room for a function that has less than its share.
+/// Whether an instance of the function `own` that becomes free should end, to make room for a function with less than
+/// its share.
 pub(super) fn should_yield<K: Copy + PartialEq>(
     demands: &[Demand<K>],
     own: K,
@@ -107,10 +110,10 @@ pub(super) fn should_yield<K: Copy + PartialEq>(
         let comes_before = demand.is_urgent && is_background;
         let is_behind =
             demand.live() == 0 || (demand.live() < share && (demand.is_urgent || !mine.is_urgent)) || comes_before;
-        // With more functions than containers they take turns, in the order in which they asked.
+        // With more functions than containers, functions take turns in the order of their requests.
         let order = (demand.is_urgent, demand.oldest_wait).cmp(&(mine.is_urgent, mine.oldest_wait));
         let is_first = share > 0 || mine.waiting == 0 || order.is_gt();
-        // What nobody waits for keeps one instance, so that it goes on.
+        // A function without a waiting client keeps one instance, so that its invocations go on.
         let kept = if comes_before { share.min(1) } else { share };
         demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > kept
     });
@@ -187,11 +190,14 @@ mod tests {
         let starved = Demand { waiting: 1, oldest_wait: MS, ..demand('b') };
         let demands = [loaded.clone(), starved.clone()];
         assert!(should_yield(&demands, 'a', 10, 0, 0));
-        assert!(!should_yield(&demands, 'a', 10, 0, 1), "one ends already");
+        assert!(!should_yield(&demands, 'a', 10, 0, 1), "a container ends already");
         assert!(!should_yield(&demands, 'a', 10, 1, 0), "there is room");
-        assert!(!should_yield(&[loaded.clone(), demand('b')], 'a', 10, 0, 0), "nobody else wants anything");
+        assert!(!should_yield(&[loaded.clone(), demand('b')], 'a', 10, 0, 0), "no other function wants an instance");
         let served = Demand { busy: 5, service_time: Duration::from_secs(1), ..starved };
-        assert!(!should_yield(&[Demand { busy: 5, ..loaded }, served], 'a', 10, 0, 0), "both have their share");
+        assert!(
+            !should_yield(&[Demand { busy: 5, ..loaded }, served], 'a', 10, 0, 0),
+            "both functions have their share"
+        );
     }
 
     #[test]
@@ -214,14 +220,14 @@ mod tests {
         assert!(should_yield(&demands, 'a', 10, 0, 0));
         assert!(!should_yield(&demands, 'b', 10, 0, 0));
         let last = Demand { busy: 1, ..background.clone() };
-        assert!(!should_yield(&[last.clone(), urgent.clone()], 'a', 10, 0, 0), "it keeps one");
-        assert!(should_yield(&[last, urgent.clone()], 'a', 1, 0, 0), "but takes turns for the only one");
+        assert!(!should_yield(&[last.clone(), urgent.clone()], 'a', 10, 0, 0), "the function keeps one instance");
+        assert!(should_yield(&[last, urgent.clone()], 'a', 1, 0, 0), "functions take turns for the only container");
         let none = Demand { busy: 0, ..background };
         let loaded = Demand { busy: 10, ..urgent };
-        assert!(should_yield(&[none.clone(), loaded.clone()], 'b', 10, 0, 0), "it gets one");
+        assert!(should_yield(&[none.clone(), loaded.clone()], 'b', 10, 0, 0), "the function gets one instance");
         assert!(
             !should_yield(&[Demand { busy: 1, ..none }, Demand { busy: 9, ..loaded }], 'b', 10, 0, 0),
-            "but no more"
+            "the function gets no second instance"
         );
     }
 }

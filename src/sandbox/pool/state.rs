@@ -1,4 +1,5 @@
-//! Who has which slot, who waits, who is idle. Synchronous; knows no Docker.
+//! The pool's books: the slots and their phases, the callers that wait, and the idle instances. Synchronous and without
+//! Docker.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -12,8 +13,15 @@ use super::policy::{self, Demand, Step};
 use super::uids::Uids;
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
+use crate::sandbox::instance::{Instance, StartError};
 
-/// What the holder of a slot is at.
+/// Names a slot while the slot is taken.
+pub(super) type Key = u64;
+
+/// The channel for a waiter's lease or for the reason why there is no lease.
+pub(super) type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
+
+/// The phase of the instance that holds a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Starting,
@@ -34,15 +42,15 @@ pub(super) struct State<I, G> {
     next_number: u64,
 }
 
-/// What there is of one function.
+/// The waiters and the idle instances of one revision of a function.
 #[derive(Debug)]
 struct Queue<I, G> {
     function: Arc<Function>,
-    /// Those in the background last.
+    /// Background waiters come last.
     waiters: VecDeque<Waiter<G>>,
-    /// The one that has waited longest first.
+    /// The longest idle instance comes first.
     idle: VecDeque<(Key, I, Instant)>,
-    /// Since when there have been waiters without a break, or a start on that account.
+    /// The time since which there have been waiters, or the time of the last start for these waiters.
     pressed_since: Option<Instant>,
     service_time: Duration,
     wants_spare: bool,
@@ -57,7 +65,7 @@ struct Waiter<G> {
 }
 
 impl<I, G> State<I, G> {
-    /// Each slot gets one of these users.
+    /// A state without slots in use. Each slot gets one of the users in `uids`.
     pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
         let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
         Self { closed: false, limit, slots, uids, queues, waiting: 0, spares: 0, next_number: 0 }
@@ -67,7 +75,7 @@ impl<I, G> State<I, G> {
         self.waiting
     }
 
-    /// How many slots are at what.
+    /// The number of slots in each phase.
     pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
         let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
         for (_, phase) in self.slots.values() {
@@ -82,7 +90,7 @@ impl<I, G> State<I, G> {
         phases
     }
 
-    /// How many slots of each function are starting, idle and busy.
+    /// For each function the number of slots that are starting, idle and busy, in this order.
     pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
         let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
         for (revision, phase) in self.slots.values() {
@@ -97,20 +105,20 @@ impl<I, G> State<I, G> {
         counts.into_iter().collect()
     }
 
-    /// Waiters that clients wait for and that no instance which comes up is meant for.
+    /// The number of waiters with a client for which no instance starts.
     pub(super) fn uncovered(&self) -> usize {
         if self.waiting == 0 {
             return 0;
         }
         let uncovered = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            // Waiters in the background come last.
+            // Background waiters come last in the queue.
             let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
             urgent.saturating_sub(self.count(revision).starting)
         };
         self.queues.iter().map(uncovered).sum()
     }
 
-    /// Makes room in the books for a function.
+    /// Adds an empty queue for a function's revision if there is no queue yet.
     pub(super) fn ensure_queue(&mut self, function: &Arc<Function>) {
         self.queues.entry(function.revision).or_insert_with(|| Queue {
             function: Arc::clone(function),
@@ -131,7 +139,7 @@ impl<I, G> State<I, G> {
         self.ensure_queue(function);
         self.next_number += 1;
         let number = self.next_number;
-        let queue = self.queues.get_mut(&function.revision).expect("it was just made");
+        let queue = self.queues.get_mut(&function.revision).expect("the queue was just made");
         queue.pressed_since.get_or_insert_with(Instant::now);
         let place = if is_background {
             queue.waiters.len()
@@ -160,17 +168,17 @@ impl<I, G> State<I, G> {
         Some(waiter.grant)
     }
 
-    /// Whether an instance comes up for this waiter.
+    /// Whether an instance starts for this waiter.
     pub(super) fn is_covered(&self, revision: Revision, number: u64) -> bool {
         let position = self
             .queues
             .get(&revision)
             .and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
-        // Not there any more: its lease is on its way.
+        // A waiter that is no longer in the queue has its lease on the way.
         position.is_none_or(|position| position < self.count(revision).starting)
     }
 
-    /// All waiters of a function that has no instance left which could serve them.
+    /// Takes all waiters of a revision when no instance is left that could serve these waiters.
     pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<G> {
         let count = self.count(revision);
         if count.starting + count.busy + count.idle > 0 {
@@ -179,7 +187,7 @@ impl<I, G> State<I, G> {
         self.take_waiters(revision)
     }
 
-    /// All waiters of a function.
+    /// Takes all waiters of a revision.
     pub(super) fn take_waiters(&mut self, revision: Revision) -> Vec<G> {
         std::iter::from_fn(|| self.pop_waiter(revision)).collect()
     }
@@ -188,7 +196,7 @@ impl<I, G> State<I, G> {
         self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
     }
 
-    /// The idle instance that was used last, now busy.
+    /// Takes the idle instance that was used last, and marks the instance as busy.
     pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, I)> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
         self.set_phase(key, Phase::Busy(Instant::now()));
@@ -202,14 +210,14 @@ impl<I, G> State<I, G> {
         queue.idle.push_back((key, instance, Instant::now()));
     }
 
-    /// Ends a function's longest idle instance. To be dropped by the caller.
+    /// Takes a revision's longest idle instance. The caller must drop the instance, which removes the container.
     pub(super) fn evict(&mut self, revision: Revision) -> Option<I> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_front()?;
         self.set_phase(key, Phase::Ending);
         Some(instance)
     }
 
-    /// Ends all that have been idle for this long.
+    /// Ends all instances that have been idle for this long.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
         let due = |queue: &Queue<I, G>| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
         let expired: Vec<Revision> =
@@ -226,7 +234,7 @@ impl<I, G> State<I, G> {
         self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
     }
 
-    /// Takes a slot, and a user of its own, for a new instance.
+    /// Takes a slot and a user for a new instance. No other slot has the same user.
     pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
         let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
@@ -238,30 +246,31 @@ impl<I, G> State<I, G> {
         Some((self.next_number, self.uids.take(self.next_number), function))
     }
 
-    /// Notes what the holder of a slot is at; a slot that is free already stays so.
+    /// Sets the phase of a slot. A slot that is already free stays free.
     pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
         let Some((revision, current)) = self.slots.get_mut(&key) else { return };
         if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
             && let Some(queue) = self.queues.get_mut(revision)
         {
-            // Weighs the last few: functions change their ways with their input.
+            // A moving average over the latest invocations: the duration may change with the input.
             queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
         }
         *current = phase;
     }
 
-    /// The container is gone.
+    /// Frees a slot and its user. The slot's container must be gone.
     pub(super) fn free(&mut self, key: Key) {
         self.slots.remove(&key);
         self.uids.give_back(key);
     }
 
-    /// Whether instances of this function may live on.
+    /// Whether the pool keeps instances of this revision.
     pub(super) fn keeps(&self, revision: Revision) -> bool {
         !self.closed && self.queues.get(&revision).is_some_and(|queue| !queue.function.is_retired())
     }
 
-    /// Forgets a function. Its idle instances end as the caller drops them, its waiters learn that they wait in vain.
+    /// Forgets a revision. Its idle instances end when the caller drops the returned instances. Its waiters see a
+    /// closed channel.
     pub(super) fn retire(&mut self, revision: Revision) -> Vec<I> {
         let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
@@ -272,14 +281,15 @@ impl<I, G> State<I, G> {
         queue.idle.into_iter().map(|(_, instance, _)| instance).collect()
     }
 
-    /// Forgets all functions; nothing is handed out any more.
+    /// Forgets all revisions. Nothing is handed out any more.
     pub(super) fn close(&mut self) -> Vec<I> {
         self.closed = true;
         let ids: Vec<Revision> = self.queues.keys().copied().collect();
         ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
     }
 
-    /// Asks for an instance that nobody waits for, to be started when there is room and the function has no idle one.
+    /// Asks for an instance for which no caller waits. The instance starts once there is room, unless the revision has
+    /// an idle or starting instance then.
     pub(super) fn want_spare(&mut self, revision: Revision) {
         if let Some(queue) = self.queues.get_mut(&revision)
             && !queue.wants_spare
@@ -309,7 +319,7 @@ impl<I, G> State<I, G> {
 
     pub(super) fn should_yield(&self, revision: Revision) -> bool {
         let own = self.queues.get(&revision).map_or(0, |queue| queue.waiters.len());
-        // The common case, without a look at everyone.
+        // The common case needs no look at all functions.
         if self.waiting == own {
             return false;
         }
@@ -358,7 +368,7 @@ impl<I, G> State<I, G> {
         self.queues.iter().map(demand).collect()
     }
 
-    /// Drops the books of functions that have nothing here.
+    /// Drops the queues of revisions without instances, waiters and wishes for a spare.
     fn forget_unused(&mut self) {
         let used: std::collections::HashSet<Revision> = self.slots.values().map(|&(revision, _)| revision).collect();
         self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
@@ -373,12 +383,12 @@ impl<I, G> Queue<I, G> {
     }
 }
 
-/// A function's slots by phase.
+/// The number of a revision's slots by phase.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     starting: usize,
     busy: usize,
     idle: usize,
-    /// How long the invocation has run that has run longest.
+    /// How long the longest running invocation has run so far.
     longest: Duration,
 }

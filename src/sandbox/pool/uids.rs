@@ -1,4 +1,4 @@
-//! Which container has which user, so that none shares with another what the kernel counts by user.
+//! Gives each container a user of its own, because the kernel counts some resources by user.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::Key;
 
-/// Hands out the users of a range, each to one slot at a time: the one that was handed out longest ago first.
+/// Hands out the users of a range, each user to one slot at a time. The user that was handed out longest ago comes
+/// first.
 #[derive(Debug)]
 pub(super) struct Uids {
     range: RangeInclusive<u32>,
@@ -16,14 +17,15 @@ pub(super) struct Uids {
 }
 
 impl Uids {
-    /// Begins anywhere in the range: what a crashed run has left, or another platform's, is most likely elsewhere.
+    /// Begins at a random user of the range: the users of containers that a crashed run has left, or of another
+    /// platform's containers, are most likely elsewhere.
     pub(super) fn new(range: RangeInclusive<u32>) -> Self {
         let length = u128::from(range.end() - range.start()) + 1;
-        let next = range.start() + u32::try_from(Uuid::new_v4().as_u128() % length).expect("the range is one of u32");
+        let next = range.start() + u32::try_from(Uuid::new_v4().as_u128() % length).expect("the range is of u32");
         Self { range, next, held: HashMap::new() }
     }
 
-    /// A user that no other slot has.
+    /// Takes a user that no other slot has.
     pub(super) fn take(&mut self, key: Key) -> u32 {
         debug_assert!(
             self.held.len() <= (self.range.end() - self.range.start()) as usize,
@@ -39,7 +41,7 @@ impl Uids {
         }
     }
 
-    /// Its container is gone.
+    /// Gives the user of a slot back. The slot's container must be gone.
     pub(super) fn give_back(&mut self, key: Key) {
         self.held.remove(&key);
     }
@@ -54,7 +56,7 @@ mod tests {
         let mut uids = Uids::new(70_000..=70_003);
         let first: Vec<u32> = (0..3).map(|key| uids.take(key)).collect();
         uids.give_back(1);
-        // The one that nobody has had yet, then the one that is free again.
+        // The user that no slot has had yet comes first, then the user that is free again.
         let fourth = uids.take(3);
         assert!(!first.contains(&fourth));
         assert_eq!(uids.take(4), first[1]);
