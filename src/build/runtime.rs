@@ -37,7 +37,12 @@ const PYTHON: Files = &[
 const GO: Files = &[
     ("Dockerfile", include_str!("../runtimes/go/Dockerfile")),
     ("bootstrap.go", include_str!("../runtimes/go/bootstrap.go")),
+    ("child.go", include_str!("../runtimes/go/child.go")),
+    ("events.go", include_str!("../runtimes/go/events.go")),
     ("inheritance.go", include_str!("../runtimes/go/inheritance.go")),
+    ("leftovers.go", include_str!("../runtimes/go/leftovers.go")),
+    ("memory.go", include_str!("../runtimes/go/memory.go")),
+    ("protocol.go", include_str!("../runtimes/go/protocol.go")),
     ("within_memory.go", include_str!("../runtimes/go/within_memory.go")),
     ("calls_amd64.go", include_str!("../runtimes/go/calls_amd64.go")),
     ("calls_arm64.go", include_str!("../runtimes/go/calls_arm64.go")),

@@ -13,13 +13,6 @@ use super::policy::{self, Demand, Step};
 use super::uids::Uids;
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
-use crate::sandbox::instance::{Instance, StartError};
-
-/// Names a slot while the slot is taken.
-pub(super) type Key = u64;
-
-/// The channel for a waiter's lease or for the reason why there is no lease.
-pub(super) type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
 
 /// The phase of the instance that holds a slot.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,190 @@
+// The function's process: how the supervisor starts a child, relays what the child prints, and ends all processes.
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// child is the function's process and the bootstrap's ends of its pipes.
+type child struct {
+	pid            int
+	stdout, stderr *output
+	exited         chan struct{}
+	status         syscall.WaitStatus
+	usage          syscall.Rusage
+}
+
+func (s *supervisor) start(request *request) (*child, error) {
+	stdin, err := stdinWith(request.stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stdin)
+	stdout, stdoutIn, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stdoutIn)
+	stderr, stderrIn, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(stderrIn)
+	pid, err := syscall.ForkExec(s.binary, []string{s.binary}, &syscall.ProcAttr{
+		Env:   append(s.environment[:len(s.environment):len(s.environment)], request.environment...),
+		Files: []uintptr{uintptr(stdin), uintptr(stdoutIn), uintptr(stderrIn)},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("failed to execute %s: %w", s.binary, err)
+	}
+	return &child{
+		pid:    pid,
+		stdout: &output{fd: stdout, kind: 'O', room: request.outputCap},
+		stderr: &output{fd: stderr, kind: 'E', room: request.outputCap},
+	}, nil
+}
+
+// output is one stream of the function. The bytes within the cap go out in frames, the other bytes are discarded.
+type output struct {
+	fd        int
+	kind      byte
+	room      int
+	truncated bool
+	ended     bool
+}
+
+// pump moves the available bytes of a stream into the supervisor's frames.
+func (s *supervisor) pump(o *output, nonce []byte) {
+	n, err := syscall.Read(o.fd, s.buffer[:])
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return
+	}
+	if err != nil || n == 0 {
+		o.ended = true
+		syscall.Close(o.fd)
+		return
+	}
+	if n > o.room {
+		o.truncated = true
+		n = o.room
+	}
+	if n > 0 {
+		o.room -= n
+		s.frames = append(s.frames, frame(o.kind, nonce, s.buffer[:n])...)
+	}
+}
+
+// relay passes on the child's output until the child has ended, and then the rest of the output in its pipes.
+func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int) error {
+	child.exited = make(chan struct{})
+	go func() {
+		// PID 1 inherits all orphans, and must reap them: an orphan counts for the limit on processes until then.
+		for {
+			var status syscall.WaitStatus
+			var usage syscall.Rusage
+			pid, err := syscall.Wait4(-1, &status, 0, &usage)
+			if pid == child.pid {
+				child.status, child.usage = status, usage
+			}
+			if pid == child.pid || err != nil && err != syscall.EINTR {
+				break
+			}
+		}
+		syscall.Close(wakeupIn)
+		close(child.exited)
+	}()
+	for _, fd := range []int{wakeup, child.stdout.fd, child.stderr.fd} {
+		if err := s.events.add(fd); err != nil {
+			return err
+		}
+	}
+	flushed := time.Now()
+	for running := true; running; {
+		wait := time.Duration(-1)
+		if len(s.frames) > 0 {
+			wait = flushAfter
+		}
+		ready, err := s.events.wait(wait)
+		if err != nil {
+			return err
+		}
+		for _, event := range ready {
+			switch int(event.Fd) {
+			case protocolIn:
+				// The platform sends nothing during an invocation, so the platform has gone away or breaks the
+				// protocol.
+				return io.EOF
+			case child.stdout.fd:
+				s.pump(child.stdout, request.nonce)
+			case child.stderr.fd:
+				s.pump(child.stderr, request.nonce)
+			case wakeup:
+				running = false
+			}
+		}
+		if len(s.frames) >= flushBytes || time.Since(flushed) >= flushAfter {
+			if err := s.flush(); err != nil {
+				return err
+			}
+			flushed = time.Now()
+		}
+	}
+	<-child.exited
+	endAll()
+	// No writer is left, so both streams end with the bytes in their pipes.
+	for _, output := range []*output{child.stdout, child.stderr} {
+		for !output.ended {
+			s.pump(output, request.nonce)
+		}
+	}
+	return nil
+}
+
+// endAll kills and reaps all processes that the function left running. No process can escape by forks: PID 1 kills all
+// processes at once.
+func endAll() {
+	for syscall.Kill(-1, syscall.SIGKILL) == nil {
+		for {
+			_, err := syscall.Wait4(-1, nil, 0, nil)
+			if err != nil && err != syscall.EINTR {
+				break
+			}
+		}
+	}
+}
+
+// stdinWith returns a descriptor from which the function reads data and then the end of the file.
+func stdinWith(data []byte) (int, error) {
+	if len(data) < pipeCapacity/16 {
+		// A pipe holds at least this size, whatever its owner's quota, so this write never blocks.
+		reader, writer, err := pipe()
+		if err != nil {
+			return 0, err
+		}
+		defer syscall.Close(writer)
+		return reader, writeAll(writer, data)
+	}
+	name := []byte("stdin\x00")
+	fd, _, errno := syscall.Syscall(sysMemfdCreate, uintptr(unsafe.Pointer(&name[0])), 1, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	if err := writeAll(int(fd), data); err != nil {
+		return 0, err
+	}
+	_, err := syscall.Seek(int(fd), 0, io.SeekStart)
+	return int(fd), err
+}
+
+// pipe returns a close-on-exec pipe.
+func pipe() (int, int, error) {
+	var fds [2]int
+	err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC)
+	return fds[0], fds[1], err
+}
