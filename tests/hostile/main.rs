@@ -20,6 +20,7 @@ mod load;
 mod packages;
 mod protocol;
 mod schema;
+mod service;
 mod stalls;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Browser, Service, python};
+use crate::browser::Browser;
+use crate::support::{Service, python};
 
 const PROGRAM: &str = "import os\nprint('Hello,', os.environ.get('NAME', 'World'))\nprint('<img src=x onerror=\"window.broken = 1\">')\nimport sys\nprint('careful', file=sys.stderr)\nsys.exit(int(os.environ.get('CODE', 0)))\n";
 

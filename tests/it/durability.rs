@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use crate::support::{Deployed, Service, TestApp, docker, eventually, labelled, outcome, python};
+use crate::service::outcome;
+use crate::support::{Deployed, Service, TestApp, docker, eventually, labelled, python};
 
 /// Ends idle containers at once, so that a test can take their image away.
 const NONE_IDLE: (&str, &str) = ("INSTANCE_IDLE_TIMEOUT", "50ms");

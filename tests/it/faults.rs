@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
 
-use crate::support::{Answer, Engine, HeldBuilds, Service, TestApp, docker, eventually, outcome, python};
+use crate::held::HeldBuilds;
+use crate::service::outcome;
+use crate::support::{Answer, Engine, Service, TestApp, docker, eventually, python};
 
 const PROGRAM: &str = "print('served')";
 

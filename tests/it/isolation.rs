@@ -1,6 +1,7 @@
 //! What Docker is asked for and does not give is found, shown, and a reason not to start where that is wanted.
 
-use crate::support::{Engine, Service, TestApp, eventually, outcome};
+use crate::service::outcome;
+use crate::support::{Engine, Service, TestApp, eventually};
 
 /// An OCI runtime that drops limits, as an engine on a kernel without them does.
 const LEAKY: &str = r#"#!/usr/bin/env python3

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::support::{Service, TestApp, answer, eventually, labelled, outcome, python};
+use crate::service::outcome;
+use crate::support::{Service, TestApp, answer, eventually, labelled, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]

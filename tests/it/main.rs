@@ -8,6 +8,8 @@
 )]
 
 mod api;
+mod app;
+mod browser;
 mod builds;
 mod cli;
 mod conformance;
@@ -15,8 +17,10 @@ mod console;
 mod crash;
 mod dependencies;
 mod durability;
+mod engine;
 mod faults;
 mod followers;
+mod held;
 mod idle;
 mod input;
 mod invocations;
@@ -33,6 +37,7 @@ mod pool;
 mod queue;
 mod runtimes;
 mod sandbox;
+mod service;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::multipart::{Form, Part};
 
-use crate::support::{Answer, HeldBuilds, Service, answer, docker, eventually, labelled, python};
+use crate::held::HeldBuilds;
+use crate::support::{Answer, Service, answer, docker, eventually, labelled, python};
 
 /// Submits a function of this name.
 async fn submit(service: &Service, name: &str, program: &str) -> Answer {

@@ -7,8 +7,8 @@ use super::eventually;
 
 /// A Docker engine. A drop kills the engine and the containers that run on the engine.
 pub(crate) struct Engine {
-    dir: tempfile::TempDir,
-    process: Option<Child>,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) process: Option<Child>,
 }
 
 impl Engine {
@@ -41,11 +41,6 @@ impl Engine {
     /// The engine's address for DOCKER_HOST.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.dir.path().join("docker.sock").display())
-    }
-
-    /// The folder where the engine keeps the descriptions of containers.
-    pub(crate) fn containers_dir(&self) -> PathBuf {
-        self.dir.path().join("data/containers")
     }
 
     /// Starts the daemon, and waits until the daemon answers.
@@ -84,16 +79,6 @@ impl Engine {
         self.signal("TERM");
         let mut process = self.process.take().unwrap();
         tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
-    }
-
-    /// Kills the daemon, as a crash would.
-    pub(crate) async fn kill(&mut self) {
-        self.signal("KILL");
-        let mut process = self.process.take().unwrap();
-        tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
-        // The daemon's containerd ends with the daemon. A containerd that no process reaps would look alive to the next
-        // dockerd.
-        let _ = std::fs::remove_file(self.dir.path().join("exec/containerd/containerd.pid"));
     }
 
     /// Stops the daemon, and removes the engine's files.

@@ -1,12 +1,8 @@
 //! A service for each test, and functions that send requests to the service.
 
-#![allow(dead_code, unused_imports, reason = "shared by two test programs, each of which uses a part of it")]
-
-mod browser;
 mod engine;
-mod held;
 mod index;
-mod process;
+pub(crate) mod process;
 mod zips;
 
 use std::path::Path;
@@ -21,11 +17,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::{app, config::Config, telemetry};
 
-pub(crate) use browser::Browser;
 pub(crate) use engine::Engine;
-pub(crate) use held::HeldBuilds;
 pub(crate) use index::{Index, wheel};
-pub(crate) use process::{Service, outcome};
+pub(crate) use process::Service;
 pub(crate) use zips::{go, python, zip};
 
 /// The longest time that a condition may take to come true on a busy machine.
@@ -36,7 +30,7 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) client: Client,
     pub(crate) dir: tempfile::TempDir,
-    platform: String,
+    pub(crate) platform: String,
     stop: CancellationToken,
 }
 
@@ -126,22 +120,6 @@ impl TestApp {
         answer(self.request(Method::POST, "/api/submit").multipart(form)).await
     }
 
-    /// Submits a zip as a new version of a function. The update may fail.
-    pub(crate) async fn update(&self, function: &Deployed, zip: Vec<u8>) -> Answer {
-        let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));
-        answer(self.request(Method::PUT, &format!("/api/functions/{}", function.id)).multipart(form)).await
-    }
-
-    /// Changes a function's name or settings.
-    pub(crate) async fn configure(&self, function: &Deployed, change: Value) -> Answer {
-        answer(self.request(Method::PATCH, &format!("/api/functions/{}", function.id)).json(&change)).await
-    }
-
-    /// Rolls a function back; `query` is empty or `?version=N`.
-    pub(crate) async fn roll_back(&self, function: &Deployed, query: &str) -> Answer {
-        answer(self.request(Method::POST, &format!("/api/functions/{}/rollback{query}", function.id))).await
-    }
-
     /// Deploys a function from a zip, and expects success.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> Deployed {
         let answer = self.submit(zip).await.assert_status(200);
@@ -163,12 +141,7 @@ impl TestApp {
         self.execute(&function).await.assert_outcome(200, "ok").output().to_owned()
     }
 
-    /// The names of this platform's containers, without the containers that check the isolation at the start.
-    pub(crate) fn containers(&self) -> Vec<String> {
-        self.all_containers().into_iter().filter(|name| !name.starts_with("youtube-serverless-check-")).collect()
-    }
-
-    fn all_containers(&self) -> Vec<String> {
+    pub(crate) fn all_containers(&self) -> Vec<String> {
         let filter = format!("label=youtube-serverless.platform={}", self.platform);
         docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])
     }
@@ -188,11 +161,6 @@ impl TestApp {
 
     pub(crate) fn assert_no_containers(&self) {
         assert_eq!(self.all_containers(), [""; 0], "containers are left");
-    }
-
-    /// The name of the image of a function's first version.
-    pub(crate) fn image_name(&self, function: &Deployed) -> String {
-        format!("youtube-serverless/{}:{}-1", function.id, self.platform)
     }
 
     /// The names and ids of this platform's images, dangling images included.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::eventually;
+use crate::support::eventually;
 
 /// Holds the builds of functions whose names begin with `held`. All other builds go on.
 pub(crate) struct HeldBuilds {
