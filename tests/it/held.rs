@@ -20,8 +20,10 @@ impl HeldBuilds {
         let real = Command::new("sh").args(["-c", "command -v docker"]).output().unwrap();
         let (real, place) = (String::from_utf8(real.stdout).unwrap(), bin.display());
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in build\\ *function.name=held*) : > {place}/begun; \
-             while [ -e {place}/hold ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
+            // The last argument is the build's context, whose Dockerfile has the function's name in a label.
+            "#!/bin/sh\nfor context; do :; done\n\
+             if [ \"$1\" = build ] && grep -qs 'function.name=\"held' \"$context/Dockerfile\"; then\n\
+             : > {place}/begun; while [ -e {place}/hold ]; do sleep 0.05; done; fi\nexec {} \"$@\"\n",
             real.trim()
         );
         std::fs::write(bin.join("docker"), script).unwrap();
