@@ -1,4 +1,4 @@
-//! From a package to a function's image.
+//! Builds a function's image from its package.
 
 mod dockerfile;
 mod error;
@@ -39,12 +39,13 @@ pub use error::BuildError;
 pub use tree::TreeError;
 pub use turn::{Place, Turn};
 
-/// The folder of a build context that holds the package, so that no file of it can steer the build.
+/// The folder of a build context that holds the package. The context's root is the service's own, so that no file of
+/// the package can steer the build.
 pub const CODE_FOLDER: &str = "app";
-/// The folder of a build context that holds a link to the code by the name of the function's own package.
+/// The folder of a build context that holds a symbolic link to the code, named like the function's own Python package.
 const PACKAGE_FOLDER: &str = "package";
 
-/// Builds images, a few at a time.
+/// Builds and removes the images of versions, with at most MAX_CONCURRENT_BUILDS builds at one time.
 #[derive(Clone, Debug)]
 pub struct Builder {
     docker: Docker,
@@ -53,54 +54,56 @@ pub struct Builder {
     packages: Arc<Packages>,
     settings: Builds,
     turns: Turns,
-    /// Builds or removals have left something in Docker that is to be removed in a moment without builds.
+    /// Whether builds or removals left images in Docker that are to be removed in a moment without builds.
     has_leftovers: Arc<AtomicBool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// A daemon whose client has gone ends the current step first: what a failed build leaves may come late.
+/// The pauses before the removals of a failed build's leftovers. The Docker daemon ends its current step after the
+/// client has gone, so that leftovers may come late.
 const LATE_LEFTOVERS: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// How long a moment without builds is waited for.
+/// How many times, and at which interval, [`Builder::pause`] looks for a moment without builds.
 const PAUSE_TRIES: u32 = 100;
 const PAUSE_RETRY: Duration = Duration::from_millis(200);
 
-/// What is to become an image.
+/// The input of a build.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// Which version.
+    /// The version that the image belongs to.
     pub id: VersionId,
-    /// The function's.
+    /// The function's name.
     pub name: &'a FunctionName,
-    /// What to build.
+    /// The program that the package holds.
     pub program: &'a Program,
-    /// It is new: no other image of its name can be there.
+    /// Whether the version is new, so that Docker has no earlier image of the same name.
     pub is_new: bool,
-    /// The build context: a folder with nothing but the package, in [`CODE_FOLDER`].
+    /// The build context: a folder that holds nothing but the package, in [`CODE_FOLDER`].
     pub context: &'a Path,
-    /// Unix seconds.
+    /// When the version was created, in Unix seconds.
     pub created_at: u64,
-    /// Gets what the build prints, as it prints it.
+    /// Receives the build's output while the build runs.
     pub live: Option<&'a LiveLog>,
 }
 
-/// What a build has come to.
+/// The result of a successful build.
 #[derive(Debug)]
 pub struct Built {
     /// The image.
     pub image: Image,
-    /// The end of what the steps of the build printed.
+    /// The end of the output of the build's steps.
     pub log: String,
-    /// What the uploader probably does not mean, for people.
+    /// Warnings for the uploader: the Python files that do not compile.
     pub warnings: Vec<String>,
 }
 
-/// To be said where something was killed.
-const KILLED: &str = "\n(Something was killed: it may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)";
+/// The last line of a build log when a process of the build was killed.
+const KILLED: &str =
+    "\n(A process was killed: the build may need more memory than the service's DOCKER_BUILD_MEMORY_LIMIT.)";
 
-/// Builds an image, also where the builder's cache loses a step at the first try.
+/// Builds an image, and tries once more when the builder's cache loses a step during the first try.
 async fn build_image(
     docker: &Docker,
     spec: &BuildSpec<'_>,
@@ -129,7 +132,7 @@ async fn build_image(
 }
 
 impl Builder {
-    /// Cleans up after builds on `tasks`, until `stop` is cancelled.
+    /// Makes a builder, which removes the leftovers of builds in tasks on `tasks` until `stop` is cancelled.
     pub fn new(
         docker: Docker,
         runtimes: Arc<Runtimes>,
@@ -144,18 +147,20 @@ impl Builder {
         Self { docker, runtimes, platform, packages, settings, turns, has_leftovers, tasks, stop }
     }
 
-    /// Whether Docker answers, as far as is known.
+    /// Whether Docker answers, by the latest requests to Docker.
     pub fn health(&self) -> &Health {
         self.docker.health()
     }
 
-    /// Removes a version's image. Fails while a container uses it, or when it is wanted after all.
+    /// Removes a version's image. Fails while a container uses the image, and when `is_wanted` says that the image is
+    /// needed after all.
     ///
-    /// The steps below the image stay for a moment without builds: the classic builder fails when one goes that it is about to
-    /// build upon. The last step is the image itself, which bears the version's labels, so that no other build comes upon it.
+    /// The steps below the image stay until a moment without builds: the classic builder fails when an image disappears
+    /// that a build is about to start from. The last step is the image itself, which bears the version's labels, so
+    /// that no other build starts from that step.
     pub async fn remove_image(&self, id: VersionId, is_wanted: impl Fn() -> bool) -> Result<(), DockerError> {
         let name = self.image_name(id);
-        // There may be none, as when a build failed: nothing is held up for that.
+        // A version whose build failed has no image. Then nothing is to be removed, and no build is held up.
         if self.docker.image(&name).await?.is_none() {
             return Ok(());
         }
@@ -173,20 +178,21 @@ impl Builder {
         if !packages.is_empty() {
             self.packages.remove_unused(&packages).await?;
         }
-        // Of an image that a container was just being made from, only the name may have gone.
+        // While a container was being created from the image, Docker may have removed only the image's name.
         self.has_leftovers.store(true, Ordering::Release);
         self.remove_leftovers(None).await;
         Ok(())
     }
 
-    /// The platform is in the tag: another one may have the same function, from a backup.
+    /// The name of a version's image. The platform's id is part of the tag, because another platform on the same Docker
+    /// may have the same function, from a backup.
     fn image_name(&self, VersionId { function, number }: VersionId) -> String {
-        // The first as it was called before there were versions.
+        // The tag of version 1 has no number: the images from before there were versions keep their names.
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
         format!("{}/{function}:{}{suffix}", self.settings.image_prefix, self.platform.id())
     }
 
-    /// The version that an image of this name is of, if it is one of ours.
+    /// The version that an image of this name belongs to. None for a name that this platform does not give.
     pub fn version_of(&self, repository: &str, tag: &str) -> Option<VersionId> {
         let function = repository.rsplit('/').next()?.parse().ok()?;
         let number = tag.strip_prefix(&self.platform.id().to_string())?;
@@ -198,17 +204,18 @@ impl Builder {
         format!("label={}={}", label::PLATFORM, self.platform.id())
     }
 
-    /// Makes the runtime image of a language ahead of need, and returns its name.
+    /// Makes the runtime image of a language before a build needs the image, and returns the image's name.
     pub async fn prepare(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
         self.runtimes.ensure(language, stop).await
     }
 
-    /// Removes runtime images that are of no use any more.
+    /// Removes the runtime images of earlier bootstraps and base images.
     pub async fn remove_old_runtimes(&self) -> Result<(), DockerError> {
         self.runtimes.remove_old().await
     }
 
-    /// Builds the image of a version in its turn; when it fails, no image is left. Ends early when `stop` is cancelled.
+    /// Builds the image of a version, for the holder of a turn. A failed build leaves no image. The build ends early,
+    /// with [`BuildError::Cancelled`], when `stop` is cancelled.
     pub async fn build(&self, turn: &Turn, source: &Source<'_>, stop: &CancellationToken) -> Result<Built, BuildError> {
         let began = Instant::now();
         let span = tracing::debug_span!("build", function.id = %source.id.function, version = source.id.number);
@@ -256,10 +263,10 @@ impl Builder {
         let spec = BuildSpec {
             context: source.context,
             tag: &self.image_name(source.id),
-            // They stand in the Dockerfile.
+            // The Dockerfile has the labels.
             labels: &[],
             limit: deadline.saturating_duration_since(Instant::now()),
-            // All that is needed is there.
+            // Packages and modules were downloaded before, so that the build needs no network.
             network: BuildNetwork::None,
             limits: Some((self.settings.memory, self.settings.cpus)),
             buildkit: self.settings.buildkit,
@@ -271,7 +278,7 @@ impl Builder {
             Language::Python => {
                 self.docker.image(&runtime).await.map_err(BuildError::Docker)?.map_or(0, |runtime| runtime.size)
             }
-            // Its image begins with nothing.
+            // A Go function's image starts from `scratch`, and shares nothing with the runtime image.
             Language::Go => 0,
         };
         let image = Image { id: image.id, size: image.size.saturating_sub(shared), present: true };
@@ -279,7 +286,8 @@ impl Builder {
         Ok(Built { image, log, warnings })
     }
 
-    /// What the program is to be built upon beside its runtime.
+    /// Makes the image with the program's packages or modules, which the build starts from. None when the program has
+    /// no dependencies.
     async fn fetch(&self, program: &Program, job: &mut Job<'_>) -> Result<Option<Held>, BuildError> {
         match program {
             Program::Python { dependencies: Some(wanted), .. } => self.packages.python(wanted, job).await,
@@ -288,8 +296,9 @@ impl Builder {
         }
     }
 
-    /// Waits for a moment without builds, and lets none begin while the permit is held. None when no such moment comes soon: who
-    /// stood in line for one would hold up all builds that come after, for as long as the longest of those under way takes.
+    /// Waits for a moment without builds, and lets no build begin while the permit is held. None when no such moment
+    /// comes within 20 seconds: a caller in line for all turns would hold up every later build until the longest of the
+    /// running builds ends.
     pub async fn pause(&self) -> Option<SemaphorePermit<'_>> {
         for _ in 0..PAUSE_TRIES {
             if let Some(paused) = self.turns.all() {
@@ -300,17 +309,18 @@ impl Builder {
         None
     }
 
-    /// The classic builder keeps the steps of a build under way as dangling images, so this does nothing while
-    /// another build runs; the last of several builds to end sees to it.
+    /// Removes the leftovers of builds in Docker. The classic builder keeps the steps of a running build as dangling
+    /// images, so this function does nothing while a build runs; the last of several builds removes the leftovers when
+    /// that build ends.
     async fn remove_leftovers(&self, failed: Option<VersionId>) {
-        // Another removal may leave something meanwhile, and find no moment for it.
+        // Another removal may leave images while this loop holds all turns, and then cannot remove them itself.
         while self.has_leftovers.load(Ordering::Acquire) {
             let Some(paused) = self.turns.all() else { return };
             self.has_leftovers.store(false, Ordering::Release);
             if let Err(error) = self.remove_leftovers_now(failed, &paused).await {
                 self.has_leftovers.store(true, Ordering::Release);
                 if !error.is_in_use() {
-                    tracing::warn!(%error, "failed to remove what builds left");
+                    tracing::warn!(%error, "failed to remove the leftovers of builds");
                 }
                 return;
             }
@@ -323,13 +333,14 @@ impl Builder {
         paused: &SemaphorePermit<'_>,
     ) -> Result<(), DockerError> {
         if let Some(id) = failed {
-            // Cancelled in its last step, the daemon may have named it all the same.
+            // When a build is cancelled in its last step, the Docker daemon may still give the image its name.
             self.docker.remove_image(&self.image_name(id)).await?;
         }
         self.remove_dangling(paused).await
     }
 
-    /// Removes the dangling images that builds of this platform left: stages, and steps before a failed one.
+    /// Removes the dangling images that builds of this platform left: the stages of builds, and the steps before a
+    /// failed step.
     pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
         self.remove_all(&["dangling=true", &self.ours()]).await
     }

@@ -1,5 +1,5 @@
-//! The use cases "submit" and "delete": a zip becomes a function, or leaves nothing; a function goes, with its images. How a
-//! function becomes another is in `change`.
+//! The use cases "submit" and "delete": a submit makes a function from a zip, or leaves nothing; a delete removes a
+//! function with its images. The module `change` has the changes of functions.
 
 mod change;
 mod error;
@@ -44,28 +44,28 @@ pub struct Deployer {
     pool: Pool,
     room: Arc<DiskSpace>,
     limits: config::Functions,
-    /// The keys of requests that are being carried out.
+    /// The idempotency keys of the requests that are being carried out.
     claimed: Mutex<HashSet<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// What was uploaded.
+/// The content of a submit or of an update.
 #[derive(Debug)]
 pub struct Upload {
     /// The zip, in an unnamed file.
     pub zip: Temporary<File>,
-    /// The function's name, when one was given.
+    /// The function's name, if the client gives a name.
     pub name: Option<FunctionName>,
-    /// What a new function is called when none was.
+    /// The name of a new function for which the client gives no name.
     pub default_name: FunctionName,
-    /// The uploader's word on the language.
+    /// The program's language, if the client gives a language.
     pub language: Option<Language>,
-    /// What the function is to have of its own.
+    /// The settings that the client gives.
     pub settings: Change,
-    /// What the client calls its request, to send it again without making two functions.
+    /// The client's idempotency key: a request that is sent again must not make a second function.
     pub key: Option<String>,
-    /// Gets what the build prints, as it prints it.
+    /// Receives the build's output while the build runs.
     pub live: Option<LiveLog>,
 }
 
@@ -73,7 +73,7 @@ pub struct Upload {
 #[derive(Debug)]
 struct Built {
     version: VersionRecord,
-    /// Read into memory for the store only: an update may wait long for a container.
+    /// The zip is read into memory for the store only: before that, an update may wait long for a container.
     zip: Temporary<File>,
     log: String,
     warnings: Vec<String>,
@@ -91,7 +91,8 @@ impl Built {
 }
 
 impl Deployer {
-    /// Registers what it makes in `store` and then in `registry`. When `stop` is cancelled, deployments under way end.
+    /// Makes a deployer, which puts new functions into `store` and then into `registry`. When `stop` is cancelled,
+    /// deployments under way end.
     pub fn new(
         parts: (Arc<Images>, Arc<Invoker>, Arc<Registry>, Store, Pool, Arc<DiskSpace>),
         limits: config::Functions,
@@ -102,19 +103,20 @@ impl Deployer {
         Arc::new(Self { images, invoker, registry, store, pool, room, limits, claimed: Mutex::default(), tasks, stop })
     }
 
-    /// Whether an upload may come: not when a disk is nearly full.
+    /// Fails when a disk is nearly full: then no upload may come.
     pub async fn check_room(&self) -> Result<(), LowDisk> {
         self.room.check().await
     }
 
-    /// Makes a function of an upload. Returned, it is on disk. Dropped before that, it undoes what it has done; with a key, it goes on.
+    /// Makes a function from an upload. When this method returns, the function is on disk. When the future is dropped
+    /// before that, the deployment undoes its work; a deployment with a key goes on.
     pub async fn deploy(self: &Arc<Self>, upload: Upload) -> Result<Deployed, DeployError> {
         let (this, has_key) = (Arc::clone(self), upload.key.is_some());
         self.run(has_key, |stop| async move { this.deploy_until(upload, &stop).await }).await
     }
 
-    /// Runs a deployment in a task of its own, so that undoing goes on when the caller leaves, which cancels the token, unless the
-    /// deployment is to go on by itself.
+    /// Runs a deployment in a task of its own, so that undoing goes on after the caller has left. A caller that leaves
+    /// cancels the deployment's token, unless `goes_on` is true.
     async fn run<F, T>(&self, goes_on: bool, deployment: impl FnOnce(CancellationToken) -> F) -> Result<T, DeployError>
     where
         F: Future<Output = Result<T, DeployError>> + Send + 'static,
@@ -134,7 +136,7 @@ impl Deployer {
             IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
         });
         let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        // First of all: the limits of today do not matter to a request that was carried out before.
+        // This look-up comes first: today's limits do not matter to a request that was carried out before.
         if let Some(deployed) = self.carried_out(key.as_ref()).await? {
             return Ok(deployed);
         }
@@ -161,13 +163,13 @@ impl Deployer {
         let function = self.registry.insert(record.into());
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
-        // So that the first execution is warm.
+        // Start an instance, so that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
         Ok(deployed(&function, built.warnings))
     }
 
-    /// Builds a version, for a caller that holds it. That the caller left as the build ended is an error, too.
+    /// Builds a version that the caller has pinned. A caller that left by the end of the build is an error, too.
     async fn build(
         &self,
         place: &Place,
@@ -183,7 +185,7 @@ impl Deployer {
         let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
         drop(turn);
         if stop.is_cancelled() {
-            // Nobody will ever know of it.
+            // The client has gone, so nobody will know of this version.
             return Err(DeployError::Image(BuildError::Cancelled.into()));
         }
         let version = VersionRecord {
@@ -203,10 +205,12 @@ impl Deployer {
         Ok(Built { version, zip, log: built.log, warnings })
     }
 
-    /// Deletes a function for good: no execution begins any more, those under way end by themselves, then its images go.
+    /// Deletes a function for good: no execution begins any more, executions under way end by themselves, then the
+    /// images are removed. Fails when there is no such function.
     pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
-        // A task of its own: what is deleted on disk must not live on in memory because the caller left.
+        // The deletion is a task of its own: a function that is deleted on disk must not stay in memory because the
+        // caller left.
         let task = async move {
             if !this.store.delete(id).await? {
                 return Err(UnknownFunction(id).into());
@@ -217,7 +221,8 @@ impl Deployer {
                 for version in function.versions() {
                     this.images.remove_later(version.id);
                 }
-                // Its invocations are gone with it.
+                // The function's invocations are gone with the function: clients that watch an invocation must look
+                // again.
                 this.invoker.tell(None);
             }
             Ok(())
@@ -225,7 +230,8 @@ impl Deployer {
         self.tasks.spawn(task).await?
     }
 
-    /// What the request with this key came to, if it was carried out before, whatever has become of its function.
+    /// The result of the request with this key, if the request was carried out before, whatever has become of the
+    /// function. Fails with [`DeployError::OtherRequest`] when the key belonged to another request.
     async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Deployed>, DeployError> {
         let Some(key) = key else { return Ok(None) };
         match self.store.submitted(key).await? {
@@ -245,7 +251,7 @@ impl Deployer {
     }
 }
 
-/// What has become of a function, for its client.
+/// The answer to the client about a function.
 fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
     Deployed {
         function_id: function.id.to_string(),
@@ -256,7 +262,7 @@ fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
     }
 }
 
-/// A key while its request is being carried out.
+/// Holds an idempotency key while its request is being carried out.
 #[derive(Debug)]
 struct Claim<'a> {
     deployer: &'a Deployer,
@@ -281,7 +287,8 @@ async fn digest(zip: &mut Temporary<File>) -> Result<String, DeployError> {
     Ok(digested.await??)
 }
 
-/// Of a request's settings; nothing where there are none. It tells secrets apart and does not give them away.
+/// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest
+/// does not reveal a secret.
 fn digest_of(settings: &Change) -> String {
     let Change { memory, cpus, timeout, environment, secrets } = settings;
     if (memory, cpus, timeout) == (&None, &None, &None) && environment.is_empty() && secrets.is_empty() {

@@ -1,4 +1,4 @@
-//! Functions and their versions, as the service knows them in memory, and the images that instances are made of.
+//! The functions and versions in memory, and the images that instances are made from.
 
 mod function;
 pub mod images;

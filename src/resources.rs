@@ -1,4 +1,4 @@
-//! What the service takes of its machine: disks, temporary files, and memory for what clients send.
+//! The resources of the service's machine: disks, temporary files, and memory for requests.
 
 pub mod budget;
 pub mod clock;

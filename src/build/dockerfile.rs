@@ -1,18 +1,19 @@
-//! The Dockerfile of a function. Pure.
+//! Renders the Dockerfile of a function's image. Pure.
 
 use super::{CODE_FOLDER, PACKAGE_FOLDER};
 use crate::build::package::Program;
 use crate::docker::label;
 
-/// Where a function's own package is found, by a link to `/app`: the bootstrap puts the folder at the end of `sys.path`.
+/// The folder in which Python finds a function's own package, as a symbolic link to `/app`. The bootstrap puts the
+/// folder at the end of `sys.path`.
 const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
 
 /// The labels of a function's image, as names and values.
 pub(super) type Labels = [(&'static str, String)];
 
-/// Renders the Dockerfile upon `base`, a runtime image or an image with packages, which are in `place`. The platform's label
-/// comes first, so that what a cancelled or failed build leaves bears the label. All other labels are one step, as each step
-/// takes the classic builder a container and a layer.
+/// Renders the Dockerfile. `base` is a runtime image, or an image with packages, which are in the folder `place`. The
+/// platform's label is the first step, so that the leftovers of a cancelled or failed build bear the label. All other
+/// labels are one step, because the classic builder makes a container and a layer for each step.
 pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platform: &str, labels: &Labels) -> String {
     let platform = format!("LABEL {}={platform}", label::PLATFORM);
     let labels: String = labels.iter().map(|(name, value)| format!(" {name}={}", quoted(value))).collect();
@@ -23,7 +24,7 @@ pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platfor
     }
 }
 
-/// A value that the builder takes as it is.
+/// Quotes a label's value, so that the builder changes nothing in the value.
 fn quoted(value: &str) -> String {
     let escaped: String =
         value.chars().flat_map(|c| matches!(c, '"' | '\\' | '$').then_some('\\').into_iter().chain([c])).collect();
@@ -39,12 +40,14 @@ fn python(
     (entry, package): (&str, Option<&str>),
 ) -> String {
     let mut lines = vec![format!("FROM {base}"), platform];
-    // Commands of packages come after all others: none of theirs is run in place of one of the system's.
+    // The commands of installed packages come last in PATH: no command of a package may run in place of a system
+    // command.
     lines.extend(place.map(|place| format!("ENV PATH=$PATH:{place}/bin")));
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
-    // At run time nothing can be written, so modules are compiled now. A file that does not compile may stay unused, and the
-    // build's log names the file: a step from the builder's cache would say nothing, so the step is each version's own. Neither
-    // the working directory nor an installed package may run here: `-I` and `-S`.
+    // The root filesystem is read-only at run time, so modules are compiled now. A file that does not compile may stay
+    // unused: the step succeeds, and the build's log names the file. A step from the builder's cache would print
+    // nothing, so the step comes after the version's labels, and runs for each version. The options `-I` and `-S` keep
+    // the working directory and installed packages from running code here.
     lines.push(labels);
     lines.push("RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
     if package.is_some() {
@@ -56,11 +59,11 @@ fn python(
     lines.join("\n")
 }
 
-/// The exit status of a step that finds another package than `main` in the zip's root.
+/// The exit status of the build step when the Go package in the zip's root is not `main`.
 pub(super) const NOT_MAIN: i32 = 43;
 
-/// The package's name comes from the toolchain, which knows build constraints. `timetzdata` embeds the time zones: the final
-/// image has no files but the function's own and the certificates.
+/// The package's name comes from the toolchain, which knows build constraints. `timetzdata` embeds the time zones,
+/// because the final image has no time zone files.
 fn go(base: &str, place: Option<&str>, (platform, labels): Steps, module: bool) -> String {
     let cache = place.map(|place| format!(" GOMODCACHE={place}")).unwrap_or_default();
     let init = if module { "" } else { "go mod init function && " };
@@ -73,7 +76,7 @@ fn go(base: &str, place: Option<&str>, (platform, labels): Steps, module: bool) 
         platform.clone(),
         "WORKDIR /app".to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
-        // What is not here by now is not to be had.
+        // All modules are downloaded by now: `GOPROXY=off` forbids further downloads.
         format!(
             "RUN export GOPROXY=off{cache} && go version && {init}{check} && \
              within-memory go build -ldflags=-s -tags=timetzdata -o /out/function ."
@@ -152,20 +155,22 @@ CMD ["my \"app\".py"]
 
     #[test]
     fn go_with_and_without_a_module() {
-        let expected = r#"FROM runtime:tag AS build
-LABEL youtube-serverless.platform=platform
-WORKDIR /app
-COPY app/ /app/
-RUN export GOPROXY=off && go version && go mod init function && name=$(go list -f '{{.Name}}' .) && if [ "$name" != main ]; then echo "package $name"; exit 43; fi && within-memory go build -ldflags=-s -tags=timetzdata -o /out/function .
-FROM scratch
-LABEL youtube-serverless.platform=platform
-COPY app/ /app/
-COPY --from=build /out/ /
-ENV HOME=/tmp TMPDIR=/tmp
-WORKDIR /app
-LABEL youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
-ENTRYPOINT ["/bootstrap", "/function"]
-"#;
+        let expected = "FROM runtime:tag AS build\n\
+            LABEL youtube-serverless.platform=platform\n\
+            WORKDIR /app\n\
+            COPY app/ /app/\n\
+            RUN export GOPROXY=off && go version && go mod init function && name=$(go list -f '{{.Name}}' .) && \
+            if [ \"$name\" != main ]; then echo \"package $name\"; exit 43; fi && \
+            within-memory go build -ldflags=-s -tags=timetzdata -o /out/function .\n\
+            FROM scratch\n\
+            LABEL youtube-serverless.platform=platform\n\
+            COPY app/ /app/\n\
+            COPY --from=build /out/ /\n\
+            ENV HOME=/tmp TMPDIR=/tmp\n\
+            WORKDIR /app\n\
+            LABEL youtube-serverless.function.version=\"7\" youtube-serverless.function.name=\"a \\\"\\$b\\\" \
+            \\\\c\"\n\
+            ENTRYPOINT [\"/bootstrap\", \"/function\"]\n";
         assert_eq!(rendered(&Program::Go { module: false, modules: Vec::new() }), expected);
         let with_module = rendered(&Program::Go { module: true, modules: Vec::new() });
         assert!(with_module.contains(" go build ") && !with_module.contains("go mod init"), "{with_module}");

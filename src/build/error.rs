@@ -1,4 +1,4 @@
-//! Why there is no image, and the words for what a build came to.
+//! The errors of a build, and the names of build results in metrics.
 
 use std::io;
 use std::time::Duration;
@@ -10,66 +10,67 @@ use crate::build::package::DependencyError;
 use crate::build::runtime::RuntimeError;
 use crate::docker::DockerError;
 
-/// Why there is no image.
+/// Why a build made no image.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// The code does not compile or install.
+    /// The code does not compile, or the packages do not install.
     #[error("the build failed; buildLog has the message of the compiler or of the installer")]
     Failed {
-        /// The end of what it said.
+        /// The end of the build's output.
         log: String,
     },
-    /// The Go package in the zip's root is a library.
+    /// The Go package in the zip's root is not `main`.
     #[error(
-        "the Go package in the zip's root is `{package}`, not `main`; put the program's `package main` with its `func main` there"
+        "the Go package in the zip's root is `{package}`, not `main`; put the program's `package main` with its \
+         `func main` there"
     )]
     NotMain {
         /// The package's name.
         package: String,
     },
-    /// What a lock names can't be installed.
+    /// The packages that a lock names can't be installed.
     #[error(transparent)]
     Dependencies(#[from] DependencyError),
-    /// A line that has packages built from source.
+    /// A requirement file has `--no-binary`, and the service does not allow source builds.
     #[error(
-        "{0}: `--no-binary` has packages built from source, which runs their code, and the service does not allow that \
-         (PYTHON_ALLOW_SOURCE_BUILDS); leave it out, and name packages that have wheels"
+        "{0}: `--no-binary` has packages built from source, which runs their code, and the service does not allow \
+         source builds (PYTHON_ALLOW_SOURCE_BUILDS); leave the option out, and name packages that have wheels"
     )]
     SourceBuild(String),
-    /// Nothing that installs packages is there, and nothing may fetch it.
+    /// Packages, or the installer itself, have to be downloaded, and downloads have no network.
     #[error("Python packages are not installed here: the service's downloads have no network (BUILD_NETWORK is none)")]
     NoNetwork,
-    /// What was installed is no tree of files.
+    /// The installed packages are not a plain tree of files.
     #[error(transparent)]
     Tree(TreeError),
-    /// It took too long.
+    /// The build took too long.
     #[error("the build did not end within {limit:?} (DOCKER_BUILD_TIMEOUT)")]
     Timeout {
-        /// Its deadline.
+        /// The time limit of the build.
         limit: Duration,
     },
-    /// As many builds wait as may.
+    /// The queue of waiting builds is full.
     #[error("{limit} builds wait already (BUILD_QUEUE_LIMIT); try again later")]
     QueueFull {
-        /// How many may.
+        /// How many builds may wait.
         limit: u32,
     },
     /// The build waited for its turn as long as a build may take.
     #[error("the build's turn did not come within {limit:?} (DOCKER_BUILD_TIMEOUT); try again later")]
     QueueTimeout {
-        /// How long it may wait.
+        /// How long a build may wait.
         limit: Duration,
     },
-    /// Whoever wanted it no longer does, or the service stops.
+    /// The client has gone, or the service stops.
     #[error("the build was cancelled")]
     Cancelled,
-    /// A matter of the runtime image.
+    /// The runtime image could not be made.
     #[error(transparent)]
     Runtime(RuntimeError),
-    /// A matter of Docker.
+    /// A Docker request failed.
     #[error("failed to build the image")]
     Docker(#[source] DockerError),
-    /// A matter of this machine's disk.
+    /// A file of the build context could not be written.
     #[error("failed to write the build context")]
     Io(#[from] io::Error),
 }
@@ -84,7 +85,7 @@ impl From<TreeError> for BuildError {
 }
 
 impl BuildError {
-    /// `limit` is that of the build as a whole.
+    /// Maps an error of Docker. `limit` is the time limit of the whole build.
     pub(super) fn from_docker(error: DockerError, limit: Duration) -> Self {
         match error {
             DockerError::Timeout { .. } => Self::Timeout { limit },
@@ -94,7 +95,7 @@ impl BuildError {
     }
 }
 
-/// What a build came to, in a word.
+/// The name of a build's result in metrics.
 pub(super) fn result_of(built: &Result<Built, BuildError>) -> &'static str {
     match built {
         Ok(_) => "built",
@@ -107,7 +108,7 @@ pub(super) fn result_of(built: &Result<Built, BuildError>) -> &'static str {
             | BuildError::Tree(_),
         ) => "failed",
         Err(BuildError::Timeout { .. }) => "timeout",
-        // Those that wait in vain do not come this far.
+        // Builds that never get a turn do not come this far: only `Cancelled` occurs here.
         Err(BuildError::Cancelled | BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. }) => "cancelled",
         Err(BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_)) => "error",
     }

@@ -1,14 +1,14 @@
-//! What a build's log means for people: advice before the compiler's own words, and warnings. Pure.
+//! Advice and warnings for the uploader, derived from a build's log. Pure.
 
 use std::collections::HashSet;
 
 use crate::build::package::{Dependencies, Program, Requirements};
 
-/// What to do where go.mod and go.sum are not complete.
+/// The advice when go.mod and go.sum are not complete.
 const TIDY: &str =
-    "go.mod and go.sum do not name all that the program imports: run `go mod tidy`, and post both files.";
+    "go.mod and go.sum do not name all modules that the program imports: run `go mod tidy`, and upload both files.";
 
-/// The log of a failed build, with a line of advice first where there is any.
+/// Puts advice before the log of a failed build, when the log's errors are known here.
 pub(super) fn advised(program: &Program, log: String) -> String {
     let modules = match program {
         Program::Go { modules, .. } => modules,
@@ -18,7 +18,7 @@ pub(super) fn advised(program: &Program, log: String) -> String {
         }
         Program::Python { .. } => return log,
     };
-    // A module without its sum is of no use, whatever became of its download.
+    // Go does not build with a module that go.sum lacks, whether the module's download succeeded or not.
     let lacks_sums = !modules.is_empty() && !modules.iter().any(|(path, _)| path.ends_with("go.sum"));
     match of_go(&log).or_else(|| lacks_sums.then(|| TIDY.to_owned())) {
         Some(advice) => format!("{advice}\n{log}"),
@@ -26,7 +26,7 @@ pub(super) fn advised(program: &Program, log: String) -> String {
     }
 }
 
-/// The lines of requirement files that name a package which the installer's error names, with their places.
+/// The requirement lines whose package the installer's error names, each with its file and line number.
 fn blamed(requirements: &Requirements, log: &str) -> Vec<String> {
     let Some((_, error)) = log.split_once("error: ") else { return Vec::new() };
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -49,19 +49,19 @@ fn of_go(log: &str) -> Option<String> {
     let is_too_new = log.contains("invalid go version") || log.contains("requires go >=");
     let missing =
         ["is not in GOROOT", "is not in std"].iter().find_map(|words| log.split_once(words)).map(|(before, _)| before);
-    // A path without a dot in its first part is one of the standard library's, or a folder of the zip's own.
+    // An import path without a dot in its first part names a package of the standard library or a folder of the zip.
     let path = missing.and_then(|before| before.trim_end().rsplit(' ').next());
     if is_too_new || log.contains("note: module requires Go") || path.is_some() {
         let platform = log.lines().find_map(|line| line.strip_prefix("go version ")?.split(' ').next());
         let platform = platform.unwrap_or("an older Go");
         return Some(match path {
             Some(path) if !is_too_new => format!(
-                "{platform}, with which this platform builds, has no package `{path}` in its standard library. A folder of the \
-                 zip's own is imported by its module's name: MODULE/{path}, with the MODULE of go.mod."
+                "{platform}, with which this platform builds, has no package `{path}` in its standard library. To \
+                 import a folder of the zip, write MODULE/{path}, where MODULE is the module's name in go.mod."
             ),
             Some(_) | None => format!(
-                "This platform builds with {platform} and downloads no other toolchain: lower the `go` line of go.mod, and use \
-                 only what that version has."
+                "This platform builds with {platform} and downloads no other toolchain: lower the version in the `go` \
+                 line of go.mod, and use only the features of that version."
             ),
         });
     }
@@ -69,8 +69,8 @@ fn of_go(log: &str) -> Option<String> {
         return Some(TIDY.to_owned());
     }
     if log.contains("build constraints exclude all Go files") {
-        let advice = "No Go file of the root is for this platform (Linux, cgo off): a file with `import \"C\"`, or with a build \
-                      constraint that does not hold, is left out.";
+        let advice = "No Go file of the root is for this platform (Linux, cgo off): a file with `import \"C\"`, or \
+                      with a build constraint that does not hold, is left out.";
         return Some(advice.to_owned());
     }
     if log.contains("no Go files in") || log.contains("no non-test Go files in") {
@@ -79,18 +79,18 @@ fn of_go(log: &str) -> Option<String> {
     None
 }
 
-/// At most as many files are named.
+/// How many files or lines the advice and the warnings name at most.
 const MAX_NAMED: usize = 10;
 
-/// A warning for each Python file that does not compile, by the build's log.
+/// A warning for each Python file that does not compile, as the build's log reports.
 pub(super) fn uncompiled(log: &str) -> Vec<String> {
     let mut reports = log.split("*** Error compiling '/app/");
-    // What stands before the first report is none.
+    // The text before the first separator is not a report.
     reports.next();
     reports.take(MAX_NAMED).filter_map(uncompiled_file).collect()
 }
 
-/// `report` begins with the file's path and a quote, and ends with the compiler's words.
+/// `report` begins with the file's path and a quote, and ends with the compiler's message.
 fn uncompiled_file(report: &str) -> Option<String> {
     let (file, words) = report.split_once('\'')?;
     let error = words.lines().find(|line| line.split_once("Error: ").is_some_and(|(kind, _)| !kind.contains(' ')));
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn a_hint_stands_before_the_compilers_words() {
-        let too_new = "go version go1.19.8 linux/amd64\ngo: errors parsing go.mod:\n/app/go.mod:3: invalid go version '1.22.0': \
-                       must match format 1.23\n";
+        let too_new = "go version go1.19.8 linux/amd64\ngo: errors parsing go.mod:\n/app/go.mod:3: invalid go version \
+                       '1.22.0': must match format 1.23\n";
         check(too_new, "builds with go1.19.8");
         check("go version go1.24.4 linux/amd64\ngo: go.mod requires go >= 1.99.0 (running go 1.24.4)\n", "go1.24.4");
         check("go: module lib listed in go.work file requires go >= 1.99 (running go 1.24.4)", "no other toolchain");
@@ -139,8 +139,9 @@ mod tests {
             file("b.txt", "\nsix\n"),
         ];
         let requirements = Requirements { files, ..Requirements::default() };
-        let log = "Using CPython 3.13.5\nerror: No solution found when resolving dependencies\n  cause: Because no-such-package was \
-                   not found in the package registry and you require no-such-package==9.9, we can conclude";
+        let log = "Using CPython 3.13.5\nerror: No solution found when resolving dependencies\n  cause: Because \
+                   no-such-package was not found in the package registry and you require \
+                   no-such-package==9.9, we can conclude";
         let expected = "requirements.txt, line 3: No_Such.Package==9.9 ; python_version > '3'";
         assert_eq!(blamed(&requirements, log), [expected]);
         assert!(blamed(&requirements, "Installed 1 package\n + six==1.16.0").is_empty());
@@ -148,7 +149,8 @@ mod tests {
 
     #[test]
     fn files_that_do_not_compile_are_named() {
-        let log = "*** Error compiling '/app/lib/broken.py'...\n  File \"/app/lib/broken.py\", line 1\nSyntaxError: invalid syntax\n";
+        let log = "*** Error compiling '/app/lib/broken.py'...\n  File \"/app/lib/broken.py\", line 1\n\
+                   SyntaxError: invalid syntax\n";
         let warnings = uncompiled(log);
         assert_eq!(warnings, ["lib/broken.py does not compile: SyntaxError: invalid syntax"]);
         assert!(uncompiled("Collecting six\n").is_empty());

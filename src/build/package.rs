@@ -1,6 +1,6 @@
-//! From an uploaded zip to a package: a folder with checked content, and what kind of program it holds.
+//! Makes a package from an uploaded zip: a folder with checked content, and the kind of program in the folder.
 //!
-//! Synchronous and pure but for the one folder it fills; knows no Docker and no HTTP.
+//! This module is synchronous, and writes to nothing but the package's folder. Docker and HTTP do not occur here.
 
 mod dependencies;
 mod detect;
@@ -24,87 +24,88 @@ pub use requirements::{RequirementFile, Requirements, Role, of_export};
 
 use crate::domain::Language;
 
-/// How many entries a zip may have, ignored ones included.
+/// How many entries a zip may have, ignored entries included.
 pub const MAX_ENTRIES: usize = 10_000;
 
-/// Why a zip did not become a package. Names are the zip's own.
+/// Why a zip is refused. The texts name entries as the zip does.
 #[derive(Debug, Error)]
 pub enum PackageError {
-    /// No zip's structure.
+    /// The file does not have the structure of a zip.
     #[error("the file is not a zip archive, or a damaged one: {0}")]
     NotAZip(String),
-    /// It needs a password.
+    /// An entry is encrypted.
     #[error("the zip's entry {0:?} is encrypted; upload it without a password")]
     Encrypted(String),
-    /// The name could lead out of the folder or is no good as a file's.
+    /// An entry's name could lead out of the folder, or is not usable as a file name.
     #[error("the zip's entry {name:?} {reason}")]
     Path {
-        /// The name.
+        /// The entry's name.
         name: String,
-        /// Why not.
+        /// Why the name is refused.
         reason: InvalidPath,
     },
-    /// A symbolic link, device, pipe or socket.
+    /// An entry is a symbolic link, device, pipe or socket.
     #[error("the zip's entry {0:?} is neither a file nor a folder; links and special files are refused")]
     Special(String),
-    /// Two entries for what some systems take for one file.
+    /// Some file systems take the names of two entries for the same name.
     #[error("the zip has two entries of one name, upper and lower case taken as the same: {0:?} and {1:?}")]
     Duplicate(String, String),
-    /// The archive's directory lists one name twice, to the letter.
+    /// The archive's directory lists exactly the same name twice.
     #[error("the zip has two entries of exactly one name")]
     Repeated,
-    /// A file and a folder of one name.
+    /// A file and a folder have the same name.
     #[error("the zip uses {0:?} as a file and as a folder")]
     FileAsFolder(String),
     /// Two entries share bytes of the archive.
     #[error("the zip has entries that overlap, as in a zip bomb")]
     Overlap,
-    /// An entry that can't be decompressed to what its header says.
+    /// An entry's content does not decompress to what the entry's header says.
     #[error("the zip's entry {name:?} is damaged: {reason}")]
     Damaged {
-        /// The name.
+        /// The entry's name.
         name: String,
-        /// How.
+        /// The error of the decompression.
         reason: String,
     },
-    /// Over the limit on entries.
+    /// The zip has more entries than [`MAX_ENTRIES`].
     #[error("the zip has {0} entries; the limit is {MAX_ENTRIES}")]
     TooManyEntries(usize),
-    /// Over the same limit on folders that have no entry of their own.
+    /// The names of the entries have more than [`MAX_ENTRIES`] folders without an entry of their own.
     #[error("the names of the zip's entries have more folders than the limit of {MAX_ENTRIES}")]
     TooManyFolders,
-    /// Over the limit on content, whatever its headers claim.
+    /// The unpacked content is larger than the limit, whatever the headers claim.
     #[error("the zip's content is larger than the limit of {limit} bytes (MAX_UNPACKED_SIZE)")]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
     },
-    /// Over the limit on what says which Go modules are wanted.
+    /// The files that name Go modules are too large together.
     #[error("the zip's go.mod, go.sum, go.work and go.work.sum have more than {} bytes together", modules::MAX_TOTAL)]
     ModulesTooLarge,
-    /// It is not clear what to run.
+    /// The program to run could not be determined.
     #[error(transparent)]
     Detect(#[from] DetectError),
-    /// What it depends on can't be installed.
+    /// The program's dependencies can't be installed.
     #[error(transparent)]
     Dependencies(#[from] DependencyError),
-    /// The folder could not be filled: a matter of this machine.
+    /// The package's folder could not be filled: the fault is this machine's, not the zip's.
     #[error("failed to write the zip's content")]
     Io(#[source] io::Error),
 }
 
-/// What a zip holds.
+/// The content of an accepted zip.
 #[derive(Debug)]
 pub struct Package {
-    /// What to run.
+    /// The program to build and run.
     pub program: Program,
-    /// Of its content, in bytes.
+    /// The size of the unpacked content, in bytes.
     pub size: u64,
-    /// What the zip has and its author probably does not mean, for people.
+    /// Warnings for the uploader about content that is probably a mistake.
     pub warnings: Vec<String>,
 }
 
-/// Unpacks a zip into `folder`, which must be empty, and finds out what to run; `language` is the uploader's word.
+/// Unpacks a zip into `folder`, which must be empty, and determines the program to run. `max_size` limits the unpacked
+/// content, in bytes. `language` is the uploader's choice, if any.
 pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
     let unpacked = zip::unpack(zip, folder, max_size)?;
     let mut program = detect::detect(folder, language, unpacked.stripped.as_deref())?;

@@ -1,5 +1,5 @@
-//! What functions are built upon beside their runtime: installed packages and downloaded modules, each as an image that is made
-//! once per content and goes with the last function that is built upon it.
+//! Images with installed Python packages or downloaded Go modules, which functions are built upon. Each image is made
+//! once per content, and removed with the last function that is built upon the image.
 
 mod installer;
 
@@ -27,44 +27,44 @@ use crate::docker::{Docker, DockerError, DownloadSpec, Downloaded, Layer, LiveLo
 use crate::domain::Language;
 use crate::resources::scratch::Scratch;
 
-/// Of PyPI's package `uv`, which installs Python packages.
+/// The version of PyPI's package `uv`, which installs Python packages.
 const UV: &str = "0.13.9";
 const PYTHON: &str = include_str!("../runtimes/python/download.py");
 const GO: &str = include_str!("../runtimes/go/download.sh");
 
-/// What is exported from a lock is shorter, in bytes.
+/// How long the requirements exported from a lock may be, in bytes.
 const MAX_EXPORT: u64 = 4 << 20;
-/// Where Go finds its modules while it builds a function.
+/// The folder in which Go finds its modules while a function is built.
 const GO_MODULES: &str = "/opt/youtube-serverless/modules";
 
-/// Makes and removes these images.
+/// Makes and removes the images with packages or modules.
 #[derive(Debug)]
 pub(super) struct Packages {
     docker: Docker,
     platform: Arc<Platform>,
     settings: Builds,
-    /// Has the build contexts.
+    /// Holds the build contexts.
     scratch: Scratch,
     mask: Mask,
     installer: tokio::sync::Mutex<()>,
-    /// One makes or removes an image, the others for the same one wait for it.
+    /// A lock per image: a task that makes or removes an image holds the image's lock, and the other tasks wait.
     making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Images that builds under way are built upon, and by how many.
+    /// The images that running builds are built upon, each with the number of these builds.
     held: Mutex<HashMap<String, usize>>,
-    /// Has the removals that no build waits for.
+    /// Runs the removals that no build waits for.
     tasks: TaskTracker,
 }
 
-/// An image that stays until this is dropped.
+/// An image that is not removed before this guard is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Held {
     packages: Arc<Packages>,
-    /// Its name.
+    /// The image's name.
     pub(super) image: String,
-    /// The folder where what was fetched is.
+    /// The image's folder with the packages or modules.
     pub(super) place: String,
-    /// The end of what was said as it was made.
+    /// The end of the output of the download. Empty when the image was there already.
     pub(super) log: String,
 }
 
@@ -80,16 +80,16 @@ impl Drop for Held {
     }
 }
 
-/// A build that something is fetched for.
+/// The build for which packages or modules are fetched.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    /// The runtime image.
+    /// The name of the runtime image.
     pub(super) runtime: &'a str,
-    /// Gets what is said.
+    /// Receives the output of downloads.
     pub(super) live: Option<&'a LiveLog>,
-    /// Of the build as a whole.
+    /// When the whole build must have ended.
     pub(super) deadline: Instant,
-    /// Ends it early.
+    /// Ends the build early.
     pub(super) stop: &'a CancellationToken,
 }
 
@@ -134,7 +134,7 @@ impl Packages {
         })
     }
 
-    /// The image with what a Python program depends on; None when that is nothing.
+    /// The image with a Python program's packages, made on first need. None when there is nothing to install.
     pub(super) async fn python(
         self: &Arc<Self>,
         wanted: &Dependencies,
@@ -153,7 +153,7 @@ impl Packages {
         }
         let began = Instant::now();
         let (installer, site) = self.installer(job).await?;
-        // What all functions share is made at no function's cost.
+        // All functions share the installer: the time of its making does not count against this build's limit.
         job.deadline += began.elapsed();
         let requirements = match Arc::unwrap_or_clone(wanted) {
             Dependencies::Requirements(requirements) => requirements,
@@ -178,7 +178,7 @@ impl Packages {
         self.fetch(held, &installer, &program, aside(move || request.input()).await?, job).await.map(Some)
     }
 
-    /// The image with the modules that these files name.
+    /// The image with the modules that these files name, made on first need.
     pub(super) async fn go(self: &Arc<Self>, files: &[(String, String)], job: &Job<'_>) -> Result<Held, BuildError> {
         let files = Arc::new(files.to_vec());
         let parts = (GO, Arc::clone(&files));
@@ -195,7 +195,7 @@ impl Packages {
         self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
     }
 
-    /// Removes an image that nothing is built upon, now or still.
+    /// Removes an image, unless a running build or a function's image is built upon the image.
     pub(super) async fn remove_unused(&self, image: &str) -> Result<(), DockerError> {
         let making = self.making(image);
         let _making = making.lock().await;
@@ -210,7 +210,7 @@ impl Packages {
         self.docker.remove_image_only(image).await
     }
 
-    /// The same for all there are.
+    /// Removes all images with packages or modules that no function's image is built upon.
     pub(super) async fn remove_all_unused(&self) -> Result<(), DockerError> {
         let (ours, label) = (self.ours(), format!("label={}", label::PACKAGES));
         let prefix = format!("{}-packages/", self.settings.image_prefix);
@@ -226,7 +226,7 @@ impl Packages {
         format!("label={}={}", label::PLATFORM, self.platform.id())
     }
 
-    /// The image's name: a hash of all that decides on its content.
+    /// The image's name, which has a hash of everything that determines the image's content.
     async fn image(
         &self,
         language: Language,
@@ -234,17 +234,18 @@ impl Packages {
         counts: impl Fn(&str) -> bool,
         job: &Job<'_>,
     ) -> Result<String, BuildError> {
-        // Another platform on the same Docker has images of its own, which it removes when it likes.
+        // Each platform on this Docker has package images of its own, because a platform knows only its own functions
+        // when it removes unused images.
         let mut parts = vec![self.platform.id().to_string(), job.runtime.to_owned()];
         for (name, Secret(value)) in self.settings.environment.iter().filter(|(name, _)| counts(name)) {
             parts.extend([name.clone(), value.clone()]);
         }
-        // Megabytes, which nothing else waits for.
+        // The content may have megabytes, and no other task must wait for the hash.
         let hash = aside(move || Ok(hash_of(&(content, parts)))).await?;
         Ok(format!("{}-packages/{}:{hash}", self.settings.image_prefix, language.as_str()))
     }
 
-    /// The requirements in a lock.
+    /// Exports the requirements from a lock.
     async fn export(
         &self,
         lock: String,
@@ -270,7 +271,7 @@ impl Packages {
         exported.value
     }
 
-    /// Fetches a tree into an image.
+    /// Fetches a tree of files, and makes an image with the tree.
     async fn fetch(
         &self,
         mut held: Held,
@@ -292,7 +293,7 @@ impl Packages {
         let place = held.place.trim_start_matches('/').to_owned();
         let take = move |from: &mut dyn Read| {
             let mut from = BufReader::new(from);
-            // Comes when all is fetched.
+            // The first byte comes when the download is complete.
             if from.fill_buf()?.is_empty() {
                 return Err(TreeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -305,7 +306,7 @@ impl Packages {
                 return Err(self.failed(fetched));
             }
             match fetched.value {
-                // Docker says better why it took no more.
+                // When Docker stopped taking the tree, the commit's error says why, and the I/O error does not.
                 Ok(_) | Err(TreeError::Io(_)) => {
                     layer.commit(&held.image, job.left(), job.stop).await.map_err(from_docker)?
                 }
@@ -315,7 +316,8 @@ impl Packages {
             Ok(fetched.log)
         };
         let filled = filled.await;
-        // Thousands of files go with the container, which takes Docker as long as the function's own build.
+        // The container's removal deletes thousands of files, which takes Docker as long as the function's own build.
+        // After a success the build does not wait for the removal.
         if filled.is_ok() {
             self.tasks.spawn(layer.remove());
         } else {
@@ -369,7 +371,7 @@ impl Packages {
 
     fn making(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut making = self.making.lock();
-        // Those that nobody waits for.
+        // Forget the locks that no task holds or waits for.
         making.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(making.entry(image.to_owned()).or_default())
     }
@@ -384,13 +386,13 @@ impl Packages {
     }
 }
 
-/// Makes something of megabytes on a thread of its own, so that no request waits meanwhile.
+/// Runs work on megabytes of data on a blocking thread, so that no request waits meanwhile.
 async fn aside<T: Send + 'static>(make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BuildError> {
     let made = tokio::task::spawn_blocking(make).await;
     Ok(made.map_err(io::Error::other)??)
 }
 
-/// Takes what is hashed as the standard library hashes.
+/// A hasher that feeds the data of [`Hash`] implementations to SHA-256.
 struct Digested(Sha256);
 
 impl Hasher for Digested {
@@ -398,7 +400,7 @@ impl Hasher for Digested {
         self.0.update(bytes);
     }
 
-    /// Nobody asks for so short a hash.
+    /// No caller asks for a hash of 64 bits.
     fn finish(&self) -> u64 {
         0
     }

@@ -1,4 +1,4 @@
-//! What a download container is told by its stdin: what to do, and with which environment and files. Pure.
+//! The stdin of a download container: an archive with the request, the environment and the files. Pure.
 
 use std::io;
 
@@ -11,19 +11,19 @@ use crate::config::Secret;
 /// The service's own variables that downloads see, with their values.
 type Environment = [(String, Secret)];
 
-/// What `runtimes/python/download.py` is to do.
+/// A request to `runtimes/python/download.py`.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// Fetch what installs packages.
+    /// Fetch the installer, uv.
     Tool { environment: Vec<(String, Secret)>, uv: &'static str },
-    /// Export the requirements in a lock.
+    /// Export the requirements from a lock.
     Export { lock: String, project: String },
     /// Install packages.
     Install { environment: Vec<(String, Secret)>, requirements: Requirements, source_builds: bool },
 }
 
 impl Request {
-    /// As the container reads it.
+    /// The request as the archive that the container reads from stdin.
     pub(super) fn input(&self) -> io::Result<Vec<u8>> {
         let (request, files): (_, Vec<(String, &str)>) = match self {
             Self::Tool { environment, uv } => {
@@ -67,14 +67,15 @@ impl Request {
     }
 }
 
-/// What `runtimes/go/download.sh` reads.
+/// The archive that `runtimes/go/download.sh` reads from stdin.
 pub(super) fn go(environment: &Environment, files: &[(String, String)]) -> io::Result<Vec<u8>> {
     let variables = environment.iter().map(|(name, Secret(value))| (format!("env/{name}"), value.as_str()));
     let files = files.iter().map(|(path, text)| (format!("files/{path}"), text.as_str()));
     archive(variables.chain(files))
 }
 
-/// A requirement file's name there: by its end an installer takes it for nothing else, and no other file has it.
+/// The name of a requirement file in the archive. The name ends in `.txt`, so that an installer takes the file for no
+/// other format, and no other file has the same name.
 fn written(name: &str, files: &[RequirementFile]) -> String {
     let mut written = name.to_owned();
     while !name.ends_with(".txt") && (written == name || files.iter().any(|file| file.name.starts_with(&written))) {

@@ -1,7 +1,8 @@
-//! The languages' runtime images: base image, bootstrap, and what builds of functions start from.
+//! The runtime image of each language: the base image and the bootstrap, from which builds of functions start.
 //!
-//! A runtime image is made once per content, on first need, and shared by all platforms on this Docker: its tag is a
-//! hash of the base image's id and of all that goes in. Adding a language is one folder in `runtimes/` and one arm here.
+//! A runtime image is made once per content, on first need, and shared by all platforms on this Docker: the tag is a
+//! hash of the base image's id and of all files that go into the image. Adding a language takes one folder in
+//! `runtimes/` and one arm in this module.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,14 +20,15 @@ use crate::domain::Language;
 use crate::resources::clock;
 use crate::resources::scratch::Scratch;
 
-/// Warming Go's standard library takes half a minute on two cores; pulling a base image can take longer.
+/// The time limit for making a runtime image. Warming Go's standard library takes half a minute on two cores; pulling a
+/// base image can take longer.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// A runtime image that is younger is kept, whoever needs it: another version of this program may use the same Docker, and would
-/// build it again and again.
+/// How old a runtime image must be to be removed. Another version of this program may use the same Docker, and would
+/// otherwise have to build its runtime image again and again.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
 
-/// Files of a build context, by name.
+/// The files of a build context, as names and contents.
 type Files = &'static [(&'static str, &'static str)];
 
 const PYTHON: Files = &[
@@ -55,49 +57,49 @@ pub struct Runtimes {
     docker: Docker,
     settings: Builds,
     uids: Uids,
-    /// Has the build contexts.
+    /// Holds the build contexts.
     scratch: Scratch,
-    /// One builds, the others for the same language wait for it.
+    /// A lock per language: one task builds, and the other tasks for the same language wait.
     building: HashMap<Language, Mutex<()>>,
 }
 
 /// Why there is no runtime image.
 #[derive(Debug, Error)]
 pub enum RuntimeError {
-    /// A step of its Dockerfile failed.
+    /// A step of the runtime image's Dockerfile failed.
     #[error("failed to build the runtime image for {language} from {base}: {log}", language = .language.as_str())]
     Step {
-        /// For which language.
+        /// The language of the runtime image.
         language: Language,
-        /// From which base image.
+        /// The base image.
         base: String,
-        /// The end of what the step printed.
+        /// The end of the step's output.
         log: String,
     },
-    /// A matter of Docker.
+    /// A Docker request failed.
     #[error("failed to make the runtime image for {language} from {base}", language = .language.as_str())]
     Docker {
-        /// For which language.
+        /// The language of the runtime image.
         language: Language,
-        /// From which base image.
+        /// The base image.
         base: String,
-        /// How.
+        /// The error of the request.
         #[source]
         source: DockerError,
     },
-    /// A matter of this machine's disk.
+    /// A file of the build context could not be written.
     #[error("failed to write a build context")]
     Io(#[from] io::Error),
 }
 
 impl Runtimes {
-    /// Nothing is built yet.
+    /// Takes the configuration. No image is built yet.
     pub fn new(docker: Docker, settings: Builds, uids: Uids, scratch: Scratch) -> Arc<Self> {
         let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
         Arc::new(Self { docker, settings, uids, scratch, building })
     }
 
-    /// The name of the language's runtime image, which is there when this returns.
+    /// Returns the name of the language's runtime image, and builds the image where Docker does not have it yet.
     pub async fn ensure(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
         let (base, files) = self.sources(language);
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
@@ -136,7 +138,7 @@ impl Runtimes {
         Ok(tag)
     }
 
-    /// Removes the runtime images of earlier bootstraps and base images that nothing is built on any more.
+    /// Removes the runtime images of earlier bootstraps and base images on which no other image is built any more.
     pub async fn remove_old(&self) -> Result<(), DockerError> {
         let now = clock::unix_time();
         for language in Language::ALL {
@@ -150,9 +152,10 @@ impl Runtimes {
                 if name == current || age < GRACE {
                     continue;
                 }
-                // So that the steps of a build that begins now are not taken away with it.
+                // A build that begins now must not lose its steps to this removal.
                 let _building = self.building[&language].lock().await;
-                // By its id, as Docker takes a name away even from an image that others are built on.
+                // Remove by id: given a name, Docker removes the name even from an image that other images are built
+                // on.
                 match self.docker.remove_image(&image.id).await {
                     Ok(()) => tracing::info!(image = name, "removed an old runtime image"),
                     Err(error) if error.is_in_use() => {}
@@ -163,22 +166,22 @@ impl Runtimes {
         Ok(())
     }
 
-    /// The base image of a language, and what goes on top of it.
+    /// The base image of a language, and the files that go on top of the base image.
     fn sources(&self, language: Language) -> (&String, Vec<(&'static str, String)>) {
         let (base, files) = match language {
             Language::Python => (&self.settings.python_image, PYTHON),
             Language::Go => (&self.settings.go_image, GO),
         };
-        // Programs find a name for the user that they run as.
+        // The files get the range of user ids, so that a program finds a name for the user that runs the program.
         let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
         let named = |content: &str| content.replace("{first}", &first).replace("{last}", &last);
         (base, files.iter().map(|&(name, content)| (name, named(content))).collect())
     }
 
-    /// The name of the runtime image that is used now.
+    /// The name of the runtime image for the current base image and files.
     async fn current(&self, language: Language) -> Result<String, DockerError> {
         let (base, files) = self.sources(language);
-        // A base image that is not here yet is pulled by the build; until then its name must do.
+        // The build pulls a base image that Docker does not have yet. Until then the hash uses the base image's name.
         let image = self.docker.image(base).await?;
         Ok(self.tag(language, image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), &files))
     }

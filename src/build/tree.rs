@@ -1,4 +1,4 @@
-//! A tree of files from a container that is not to be trusted: checked entry by entry, and written anew. Synchronous.
+//! Copies a tree of files from an untrusted container: each entry is checked and written anew. Synchronous.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -9,41 +9,41 @@ use thiserror::Error;
 
 /// How many files and folders a tree may have.
 pub(super) const MAX_ENTRIES: usize = 200_000;
-/// How much content, in bytes.
+/// How much content a tree may have, in bytes.
 pub(super) const MAX_SIZE: u64 = 4 << 30;
-/// How long all names may be together, in bytes, as they are kept.
+/// How long all names may be together, in bytes: the checks keep all names in memory.
 const MAX_NAMES: usize = 64 << 20;
-/// A longer name is none.
+/// How long one name may be, in bytes.
 const MAX_NAME: u64 = 4 << 10;
 
 /// Why a tree is refused.
 #[derive(Debug, Error)]
 pub enum TreeError {
-    /// A name that could lead out of the tree, or is no good as a file's.
-    #[error("what was installed has a file named {0:?}, which is not a relative path in UTF-8")]
+    /// An entry's name could lead out of the tree, or is not usable as a file name.
+    #[error("the installed packages have a file named {0:?}, which is not a relative path in UTF-8")]
     Name(String),
-    /// A link or a special file.
-    #[error("what was installed has {0:?}, which is neither a file nor a folder")]
+    /// An entry is a link or a special file.
+    #[error("the installed packages have {0:?}, which is neither a file nor a folder")]
     Special(String),
-    /// Two entries of one name, or one that is a file and a folder.
-    #[error("what was installed has {0:?} twice, or as a file and as a folder")]
+    /// Two entries have the same name, or a name is used for a file and for a folder.
+    #[error("the installed packages have {0:?} twice, or as a file and as a folder")]
     Twice(String),
-    /// Over the limit on entries.
-    #[error("what was installed has more than {MAX_ENTRIES} files and folders")]
+    /// The tree has too many files and folders.
+    #[error("the installed packages have more than {MAX_ENTRIES} files and folders")]
     TooMany,
-    /// Over the limit on names.
-    #[error("what was installed has names of more than {MAX_NAMES} bytes together")]
+    /// The names are too long together.
+    #[error("the installed packages have names of more than {MAX_NAMES} bytes together")]
     NamesTooLarge,
-    /// Over the limit on content.
-    #[error("what was installed has more than {MAX_SIZE} bytes")]
+    /// The content is too large.
+    #[error("the installed packages have more than {MAX_SIZE} bytes")]
     TooLarge,
-    /// A damaged archive, or a matter of this machine's disk.
-    #[error("failed to take what was installed")]
+    /// The archive is damaged, or the copy could not be written.
+    #[error("failed to copy the installed packages")]
     Io(#[from] io::Error),
 }
 
-/// Copies an archive of files and folders to where they are to be below `place`, owned by root. Returns the path of
-/// the last.
+/// Copies an archive of files and folders to paths below `place`, owned by root. Returns the path of the last entry,
+/// relative to `place`.
 pub(super) fn copy(from: &mut dyn Read, into: impl Write, place: &str) -> Result<String, TreeError> {
     let mut archive = Archive::new(from);
     let mut copy = Builder::new(into);
@@ -112,7 +112,7 @@ pub(super) fn copy(from: &mut dyn Read, into: impl Write, place: &str) -> Result
     Ok(last)
 }
 
-/// Content of which nothing may lack.
+/// An entry's content. Reading fails when the content ends before `left` bytes were read.
 struct Whole<'a> {
     content: &'a mut dyn Read,
     left: u64,
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn names_are_limited_together() {
-        // Each folder of a path is kept with the whole way there.
+        // The checks keep each folder of a path with its whole path.
         let paths: Vec<String> = (0..20).map(|n| format!("{n}{}", "/d".repeat(2040))).collect();
         let entries = |path| [("././@LongLink", EntryType::GNULongName, path), ("cut", EntryType::Regular, "")];
         let given: Vec<_> = paths.iter().flat_map(|path| entries(path.as_str())).collect();

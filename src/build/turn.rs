@@ -1,4 +1,4 @@
-//! Whose turn to build it is: a few build at a time, some more wait, and who comes beyond that is turned away.
+//! The turns of builds: a few builds run at a time, some more wait, and further builds are refused.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -12,19 +12,20 @@ use super::{BuildError, Builder, LATE_LEFTOVERS};
 use crate::config::Builds;
 use crate::domain::VersionId;
 
-/// Those that build and those that wait.
+/// Counts the builds that run and the builds that wait.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    /// One permit for each that may build.
+    /// One permit for each build that may run at one time.
     building: Arc<Semaphore>,
-    /// One permit for each that may build or wait.
+    /// One permit for each build that may run or wait.
     places: Arc<Semaphore>,
     most: u32,
     queue_limit: u32,
     patience: Duration,
 }
 
-/// A place among the builds. What a build needs may be held on to meanwhile; what it makes may not be made yet.
+/// A place among the builds that run or wait. A waiting build may keep its upload; nothing may be unpacked or built
+/// before its turn.
 #[must_use]
 #[derive(Debug)]
 pub struct Place {
@@ -34,23 +35,27 @@ pub struct Place {
 }
 
 impl Place {
-    /// Waits for something as long as a build may wait for its turn, and until `stop` is cancelled.
+    /// Waits for `what` until the time for getting a turn is over: DOCKER_BUILD_TIMEOUT after the place was given.
+    /// Fails with [`BuildError::QueueTimeout`] after that, and with [`BuildError::Cancelled`] when `stop` is cancelled.
     pub async fn wait<T>(&self, what: impl Future<Output = T>, stop: &CancellationToken) -> Result<T, BuildError> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(BuildError::Cancelled),
-            done = time::timeout_at(self.until, what) => done.map_err(|_| BuildError::QueueTimeout { limit: self.patience }),
+            done = time::timeout_at(self.until, what) => {
+                done.map_err(|_| BuildError::QueueTimeout { limit: self.patience })
+            }
         }
     }
 }
 
-/// The right to unpack and build. Dropped, it is the next one's turn, and what builds have left is removed.
+/// The right to unpack a zip and to build. Dropping the turn lets the next build begin, and removes the leftovers of
+/// builds.
 #[must_use]
 #[derive(Debug)]
 pub struct Turn {
     builder: Builder,
     permit: Option<OwnedSemaphorePermit>,
-    /// Set when the build failed: to the version, where that has no other image.
+    /// Set when the build failed: to the version, if the version has no other image.
     pub(super) failed: OnceLock<Option<VersionId>>,
 }
 
@@ -92,14 +97,14 @@ impl Turns {
         }
     }
 
-    /// All turns at once, where nobody has one.
+    /// Takes all turns at once. None while any build has a turn.
     pub(super) fn all(&self) -> Option<SemaphorePermit<'_>> {
         self.building.try_acquire_many(self.most).ok()
     }
 }
 
 impl Builder {
-    /// A place among the builds, where there is one.
+    /// Takes a place among the builds. Fails with [`BuildError::QueueFull`] when there is none.
     pub fn enter(&self) -> Result<Place, BuildError> {
         let Turns { places, queue_limit, patience, .. } = &self.turns;
         let place =
@@ -107,7 +112,7 @@ impl Builder {
         Ok(Place { _place: place, until: Instant::now() + *patience, patience: *patience })
     }
 
-    /// Waits for the turn of who has this place.
+    /// Waits for the turn of the build that has this place. Fails as [`Place::wait`] does.
     pub async fn turn(&self, place: &Place, stop: &CancellationToken) -> Result<Turn, BuildError> {
         let permit = place.wait(Arc::clone(&self.turns.building).acquire_owned(), stop).await?;
         let permit = Some(permit.expect("the semaphore is never closed"));

@@ -1,10 +1,12 @@
-//! The use cases "update", "roll back" and "configure": a function becomes another at one moment, when that is ready.
+//! The use cases "update", "roll back" and "configure": a successor takes a function's place at one moment, when the
+//! successor is ready.
 //!
 //! ```text
 //! build (update), or the image of another version (roll back) ──> an instance waits ──> on disk ──> in the registry
-//!                                                     └── on error the function stays as it was and what was made goes
+//!                                                     └── on error the function stays, and the new image goes
 //! ```
-//! Before that moment requests run what was; after it none does: who has what was and no instance yet is told to look again.
+//! Requests before that moment run the old revision; requests after that moment never do. An invocation that has the
+//! old function, and no instance yet, has to look the function up again.
 
 use std::sync::Arc;
 
@@ -21,21 +23,21 @@ use crate::functions::{Function, Version};
 use crate::invocations::invoke::InvokeError;
 use crate::sandbox::pool::AcquireError;
 
-/// What a function is to become.
+/// The planned change of a function.
 #[derive(Debug, Default)]
 struct ChangePlan {
     name: Option<FunctionName>,
     settings: Change,
     version: Option<Arc<Version>>,
-    /// What the version was made of, if it is new.
+    /// The result of the version's build, if the version is new.
     built: Option<Built>,
-    /// What its request is called.
+    /// The idempotency key of the request.
     key: Option<IdempotencyKey>,
 }
 
 impl Deployer {
-    /// Makes a version of an upload and has it run from then on. Dropped before that is on disk, it undoes what it has done; with a
-    /// key, it goes on.
+    /// Makes a version from an upload, and has the function run that version from then on. When the future is dropped
+    /// before the version is on disk, the update undoes its work; an update with a key goes on.
     pub async fn update(self: &Arc<Self>, id: FunctionId, upload: Upload) -> Result<Deployed, DeployError> {
         let (this, has_key) = (Arc::clone(self), upload.key.is_some());
         self.run(has_key, |stop| async move { this.update_until(id, upload, &stop).await }).await
@@ -64,14 +66,14 @@ impl Deployer {
         let life = Arc::clone(self.function(id)?.shared());
         let place = self.images.enter()?;
         let _deploying = place.wait(life.deploying.lock(), stop).await?;
-        // What is refused is better refused before a build.
+        // Settings that are refused must be refused before a build, not after a build.
         let function = self.function(id)?;
         function.settings.with(settings.clone(), &self.limits)?;
         let version = VersionId { function: id, number: life.next_version() };
         let _held = self.images.pin(version);
         let called = name.as_ref().unwrap_or(&function.name);
         let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
-        // The wait for a container takes no place from builds.
+        // The wait for a container must not take a place from builds.
         drop(place);
         let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
@@ -79,7 +81,7 @@ impl Deployer {
         self.change(id, plan, stop).await.map(|function| deployed(&function, warnings))
     }
 
-    /// Has another of its versions run from then on, by default the one that was run before.
+    /// Has the function run another of its versions from then on: `number`, or by default the version that ran before.
     pub async fn roll_back(self: &Arc<Self>, id: FunctionId, number: Option<u32>) -> Result<Deployed, DeployError> {
         let this = Arc::clone(self);
         self.run(false, |stop| async move { this.roll_back_until(id, number, &stop).await }).await
@@ -91,7 +93,8 @@ impl Deployer {
         number: Option<u32>,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
-        // What is meant is what was run before now, whatever is being built meanwhile, which it does not wait for.
+        // The default is the version that ran before this request: a rollback does not wait for an update that is being
+        // built.
         let function = self.function(id)?;
         let number = match (number, &function.previous) {
             (Some(number), _) => number,
@@ -107,7 +110,7 @@ impl Deployer {
             }
         };
         let _held = self.images.pin(version_id);
-        // Before anything waits for a container: that may take a build.
+        // The image comes before the wait for a container: the image may need a build.
         tokio::select! {
             ready = self.images.ensure(&version, &function.name) => ready.map_err(InvokeError::from)?,
             () = stop.cancelled() => return Err(cancelled()),
@@ -128,7 +131,7 @@ impl Deployer {
         self.run(false, |stop| async move { this.change(id, plan, &stop).await }).await
     }
 
-    /// A function's versions that are kept, the last first.
+    /// The versions of a function that are kept, the newest first.
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, DeployError> {
         self.function(id)?;
         Ok(self.store.versions(id).await?)
@@ -147,12 +150,12 @@ impl Deployer {
             let next = Arc::new(current.successor(name, settings, to.version.clone()));
             let takes_over = next.revision != current.revision;
             let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
-                // From here on it is done to its end, whoever leaves.
+                // From here on the change runs to its end, even when the caller leaves.
                 Ok(()) => self.switch(&current, &next, &to).await,
                 Err(error) => Err(error),
             };
             if takes_over {
-                // Whichever is not to go on.
+                // Retire the revision that does not go on.
                 self.pool.retire(if matches!(switched, Ok(true)) { &current } else { &next });
             }
             if !switched? {
@@ -163,12 +166,18 @@ impl Deployer {
                 self.images.remove_later(version.id);
             }
             self.images.trim_later();
-            tracing::info!(function.id = %id, function.name = %next.name, version = next.version.id.number, "function changed");
+            tracing::info!(
+                function.id = %id,
+                function.name = %next.name,
+                version = next.version.id.number,
+                "function changed"
+            );
             return Ok(next);
         }
     }
 
-    /// Has an instance wait, where that is another than before. What has run before may do without, when all containers are in use.
+    /// Starts an instance of the successor, if the successor has another revision. A version that has run before may do
+    /// without an instance when all containers are in use.
     async fn warm(
         &self,
         next: &Arc<Function>,
@@ -179,7 +188,7 @@ impl Deployer {
         if !takes_over {
             return Ok(());
         }
-        // What is new waits as long as an invocation of others may take.
+        // A new version waits for a container as long as other functions' invocations may take.
         let patience = is_new.then_some(self.limits.max_timeout);
         let warm = tokio::select! {
             warm = self.invoker.warm(next, patience) => warm,
@@ -187,14 +196,18 @@ impl Deployer {
         };
         match warm {
             Err(InvokeError::Acquire(AcquireError::QueueTimeout { .. })) if !is_new => {
-                tracing::warn!(function.id = %next.id, "no container is free: it changes, and its next execution starts one");
+                tracing::warn!(
+                    function.id = %next.id,
+                    "no container is free: the function changes, and its next execution starts a container"
+                );
                 Ok(())
             }
             other => Ok(other?),
         }
     }
 
-    /// False when another has taken the place of what is to be replaced.
+    /// Puts the successor in the place of `current`, on disk and then in the registry. False when another function has
+    /// taken that place meanwhile.
     async fn switch(
         &self,
         current: &Arc<Function>,

@@ -1,4 +1,4 @@
-//! Why a function is not made, changed or deleted.
+//! The errors of deployments, changes and deletions.
 
 use std::io;
 
@@ -11,59 +11,60 @@ use crate::functions::images::ImageError;
 use crate::invocations::invoke::InvokeError;
 use crate::store::StoreError;
 
-/// Why there is no function, or why it stays as it was.
+/// Why a function was not made or not changed.
 #[derive(Debug, Error)]
 pub enum DeployError {
-    /// There is none of this id, or it was deleted meanwhile.
+    /// No function has this id, or the function was deleted meanwhile.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
-    /// It has no such version.
+    /// The function has no such version.
     #[error(transparent)]
     UnknownVersion(#[from] UnknownVersion),
-    /// It has had one version only.
+    /// The function has no previous version.
     #[error(
-        "function {0} has no version before this one; give the number of one that GET /api/functions/{0}/versions lists"
+        "function {0} has no version before this one; give the number of a version that \
+         GET /api/functions/{0}/versions lists"
     )]
     NoFormer(FunctionId),
-    /// It can't have these settings.
+    /// The settings are refused.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Its image could not be made.
+    /// The image could not be made.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// There was no place for its build, or its turn did not come.
+    /// There was no place for the build, or the build's turn did not come.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// No instance of it came up.
-    #[error("the function stays as it was: no container of what it was to be came up")]
+    /// No instance of the new revision started.
+    #[error("the function stays as it was: no container with the new version or settings came up")]
     Warm(#[from] InvokeError),
-    /// The key was used before, for something else.
+    /// The idempotency key was used before, for another request.
     #[error("this Idempotency-Key came with another request; use a new one")]
     OtherRequest,
-    /// The same request is being carried out.
+    /// A request with this idempotency key is being carried out.
     #[error("a request with this Idempotency-Key is being carried out; try again later")]
     InProgress,
-    /// It could not be stored.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The zip could not be read again.
     #[error("failed to read the upload")]
     Io(#[from] io::Error),
-    /// The task died.
+    /// The deployment's task panicked or was aborted.
     #[error("the deployment died")]
     Died(#[from] tokio::task::JoinError),
 }
 
-/// Why a function is not deleted.
+/// Why a function was not deleted.
 #[derive(Debug, Error)]
 pub enum DeleteError {
-    /// There is none of this id.
+    /// No function has this id.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
-    /// That could not be stored.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The task died.
+    /// The deletion's task panicked or was aborted.
     #[error("the deletion died")]
     Died(#[from] tokio::task::JoinError),
 }

@@ -1,4 +1,4 @@
-//! A function as it stands: what it runs, how, and under which name.
+//! A function in memory: its name, its settings and its versions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,43 +9,46 @@ use super::Version;
 use crate::domain::settings::Settings;
 use crate::domain::{Executions, FunctionId, FunctionName, Record};
 
-/// A function that can be executed. It never changes: what changes a function puts another of these in its place.
+/// A function that can be executed. A `Function` never changes: each change of the function puts a successor in its
+/// place.
 #[derive(Debug)]
 pub struct Function {
-    /// Its id.
+    /// The function's id.
     pub id: FunctionId,
-    /// What its owner calls it.
+    /// The function's name.
     pub name: FunctionName,
-    /// Unix seconds.
+    /// When the function was created, in Unix seconds.
     pub created_at: u64,
-    /// What its owner has set.
+    /// The function's own settings.
     pub settings: Settings,
-    /// What is run.
+    /// The version that executions run.
     pub version: Arc<Version>,
-    /// What was run before, and is kept ready for a rollback.
+    /// The version that ran before. Its image is kept for a rollback.
     pub previous: Option<Arc<Version>>,
-    /// Of what its instances are.
+    /// The revision that the function's instances belong to.
     pub revision: Revision,
     shared: Arc<FunctionShared>,
     retired: Arc<AtomicBool>,
 }
 
-/// What instances are made of, and belong to: a version, and the limits of a container. Told from all others of this process.
+/// A version together with the limits of a container. Each instance belongs to a revision. No two revisions of this
+/// process are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
-    /// Of which function.
+    /// The function's id.
     pub function: FunctionId,
     number: u64,
 }
 
-/// What a function shares with those in whose place it came.
+/// The state that a function shares with its predecessors and successors.
 #[derive(Debug, Default)]
 pub struct FunctionShared {
     executions: Mutex<Executions>,
     last_version: AtomicU32,
-    /// Held while a version is made ready: one after the other, so that the last to come is the one that stays.
+    /// Held while a version is built and made ready. Updates run one after the other, so that the version of the last
+    /// update stays.
     pub deploying: tokio::sync::Mutex<()>,
-    /// Held while what became of it takes its place.
+    /// Held while a successor takes the function's place, on disk and in the registry.
     pub switching: tokio::sync::Mutex<()>,
 }
 
@@ -71,7 +74,8 @@ impl From<Record> for Function {
 }
 
 impl Function {
-    /// What is to take its place: with this name, these settings, and this version, if it is to be another.
+    /// The function's successor with this name, these settings and this version; with None, the version stays. The
+    /// revision stays when the version, the memory limit and the CPU limit stay.
     pub fn successor(&self, name: FunctionName, settings: Settings, version: Option<Arc<Version>>) -> Self {
         let (mut next, mut previous) = (Arc::clone(&self.version), self.previous.clone());
         if let Some(version) = version.filter(|version| version.id != self.version.id) {
@@ -97,33 +101,35 @@ impl Function {
         }
     }
 
-    /// The versions whose images are of use.
+    /// The versions whose images are needed: the current version and the previous version.
     pub fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
         std::iter::once(&self.version).chain(&self.previous)
     }
 
-    /// When the image of its version was last of use, in Unix milliseconds, but for the fraction of a second.
+    /// When the image of the current version was last used or built again, in Unix milliseconds. Executions count with
+    /// a precision of one second.
     pub fn last_used(&self) -> u64 {
         let seconds = self.executions().last.unwrap_or_default().max(self.version.created_at);
         self.version.rebuilt_at().max(seconds * 1000)
     }
 
-    /// How often it was executed and when last.
+    /// How often the function was executed, and when last.
     pub fn executions(&self) -> Executions {
         *self.shared.executions.lock()
     }
 
-    /// What it shares with those in whose place it came.
+    /// The state that the function shares with its predecessors and successors.
     pub fn shared(&self) -> &Arc<FunctionShared> {
         &self.shared
     }
 
-    /// Whether another revision has taken the place of its own, or it was deleted. Who holds it may have got it before that.
+    /// Whether another revision has taken the place of the function's own, or the function was deleted. A caller may
+    /// have looked the function up before that.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Notes that its revision was replaced, or it was deleted.
+    /// Notes that the function's revision was replaced, or that the function was deleted.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
@@ -131,13 +137,13 @@ impl Function {
     pub(super) fn executed(&self, at: u64) {
         let mut executions = self.shared.executions.lock();
         executions.count += 1;
-        // A clock that was set back does not take anything back.
+        // The time must not go back when the clock is set back.
         executions.last = executions.last.max(Some(at));
     }
 }
 
 impl FunctionShared {
-    /// The number of a version to be made; no other gets it, even if nothing comes of it.
+    /// The number of a new version. No other version gets the number, even when the build fails.
     pub fn next_version(&self) -> u32 {
         self.last_version.fetch_add(1, Ordering::Relaxed) + 1
     }

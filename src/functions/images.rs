@@ -1,4 +1,4 @@
-//! Versions' images: a cache of what can be built from their zips at any time.
+//! The images of versions: a cache, because an image can be built from the version's zip at any time.
 
 mod making;
 
@@ -26,7 +26,7 @@ use crate::{config, telemetry};
 
 pub use making::Draft;
 
-/// Makes, makes again, and removes images.
+/// Builds, rebuilds and removes the images of versions.
 #[derive(Debug)]
 pub struct Images {
     builder: Builder,
@@ -36,12 +36,12 @@ pub struct Images {
     room: Arc<DiskSpace>,
     settings: config::Builds,
     rebuilds: Mutex<HashMap<VersionId, Arc<Rebuild>>>,
-    /// Versions that are being made ready for use, and by how many.
+    /// The versions that are being made ready for use, each with the number of its pins.
     held: Mutex<HashMap<VersionId, usize>>,
-    /// Versions that need no image any more, whose images are not gone yet.
+    /// The versions whose images are no longer needed and not yet removed.
     leaving: Mutex<HashSet<VersionId>>,
     removals: Retries,
-    /// Held while an image is removed: one at a time, however many there are.
+    /// Held while an image is removed, so that images are removed one at a time.
     removing: tokio::sync::Mutex<()>,
     trimming: tokio::sync::Mutex<()>,
     evictions: Retries,
@@ -49,7 +49,8 @@ pub struct Images {
     stop: CancellationToken,
 }
 
-/// A version that is being made ready for use: its image stays. Dropped, the image goes, unless the version is of use by then.
+/// Keeps the image of a version that is being made ready for use. When the pin is dropped, the image is removed, unless
+/// the version is needed by then.
 #[must_use]
 #[derive(Debug)]
 pub struct ImagePin {
@@ -73,43 +74,44 @@ impl Drop for ImagePin {
     }
 }
 
-/// The making again of one version's image.
+/// The rebuilds of one version's image.
 #[derive(Debug, Default)]
 struct Rebuild {
-    /// How often it has begun.
+    /// How many rebuilds have begun.
     begun: AtomicU64,
-    /// Why it last failed. Locked by who builds, so that the others wait for that.
+    /// The error of the last rebuild, if that failed. The task that rebuilds holds the lock, so that the other tasks
+    /// wait.
     last_error: tokio::sync::Mutex<Option<Arc<ImageError>>>,
 }
 
-/// Why there is no image.
+/// Why an image was not made.
 #[derive(Debug, Error)]
 pub enum ImageError {
-    /// The zip is no good.
+    /// The zip is refused.
     #[error(transparent)]
     Package(#[from] PackageError),
     /// The build failed.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The zip could not be read, or the image not be noted.
+    /// The store failed: the zip could not be read, or the image could not be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The version is gone, with its function or because it was too old.
+    /// The version was deleted, with the function or because the version was too old.
     #[error("the function or its version was deleted")]
     Deleted,
-    /// There is too little room to make it.
+    /// A disk has too little room for the build.
     #[error(transparent)]
     LowDisk(#[from] LowDisk),
-    /// A matter of this machine's disk.
+    /// A temporary file or folder could not be made or written.
     #[error("failed to make room for the package")]
     Io(#[from] io::Error),
-    /// The task died.
+    /// The build's task panicked or was aborted.
     #[error("the build died")]
     Died(#[from] tokio::task::JoinError),
 }
 
 impl ImageError {
-    /// Whether packages could not be downloaded because an index, or the way there, is down.
+    /// Whether packages could not be downloaded because an index is down or out of reach.
     pub fn is_for_want_of_connection(&self) -> bool {
         const SIGNS: [&str; 9] = [
             "connection refused",
@@ -129,7 +131,7 @@ impl ImageError {
 }
 
 impl Images {
-    /// When `stop` is cancelled, builds under way end.
+    /// Makes the cache. When `stop` is cancelled, rebuilds and removals under way end.
     pub fn new(
         builder: Builder,
         registry: Arc<Registry>,
@@ -159,15 +161,15 @@ impl Images {
         })
     }
 
-    /// Keeps a version's image while it is being made ready for use.
+    /// Keeps a version's image until the pin is dropped.
     pub fn pin(self: &Arc<Self>, id: VersionId) -> ImagePin {
         *self.held().entry(id).or_default() += 1;
         ImagePin { images: Arc::clone(self), id }
     }
 
-    /// Whether a function runs it, or goes back to it, or is about to.
+    /// Whether the version is a function's current or previous version, or a pin holds the version.
     fn is_needed(&self, id: VersionId) -> bool {
-        // In this order: it is in the registry before it is let go.
+        // The order matters: a version enters the registry before its pin is dropped.
         self.is_held(id)
             || self
                 .registry
@@ -183,13 +185,13 @@ impl Images {
         self.held.lock()
     }
 
-    /// Sees to it that a version has an image: when it is gone it is built from the zip, once for all who wait. They share
-    /// the error, too.
+    /// Makes sure that a version has an image. A missing image is built from the zip, once for all callers that wait;
+    /// these callers share the error, too.
     pub async fn ensure(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) -> Result<(), Arc<ImageError>> {
         if version.image().present {
             return Ok(());
         }
-        // A task of its own: who waits may leave, and what it has begun is of use to the others.
+        // The rebuild is a task of its own: a caller may leave, and the other callers still need the rebuild.
         let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
         let task = async move { this.rebuild_once(&version, &name).await };
         let task = self.tasks.spawn(telemetry::carried(task));
@@ -204,7 +206,7 @@ impl Images {
             return Ok(());
         }
         match &*last_error {
-            // One that has ended while this waited in line would have no other end now.
+            // A rebuild that began and failed while this task waited for the lock would only fail again.
             Some(error) if rebuild.begun.load(Ordering::Acquire) != begun => return Err(Arc::clone(error)),
             Some(_) | None => {}
         }
@@ -226,8 +228,12 @@ impl Images {
     }
 
     async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
-        tracing::info!(function.id = %version.id.function, version = version.id.number, "the image is gone: building it again");
-        // Held as long as the turn: a build that goes on takes a place.
+        tracing::info!(
+            function.id = %version.id.function,
+            version = version.id.number,
+            "the image is gone: building the image again"
+        );
+        // The place is held as long as the turn: a running build takes a place, too.
         let place = self.enter()?;
         let turn = self.turn(&place, &self.stop).await?;
         let zip = self.store.zip(version.id).await?.ok_or(ImageError::Deleted)?;
@@ -251,7 +257,8 @@ impl Images {
         Ok(())
     }
 
-    /// Removes a version's image in the background, once nothing uses it any more; unless it is of use again before that.
+    /// Removes a version's image in the background, once no container uses the image, unless the version is needed
+    /// again before that.
     pub fn remove_later(self: &Arc<Self>, id: VersionId) {
         self.leaving().insert(id);
         let this = Arc::clone(self);
@@ -262,7 +269,7 @@ impl Images {
                 loop {
                     match this.remove(id).await {
                         Ok(()) => break,
-                        // Executions still use it.
+                        // Containers still use the image.
                         Err(error) if error.is_in_use() => retry.pause().await,
                         Err(error) => match Failure::from(&error) {
                             Failure::Abandoned => break,
@@ -279,10 +286,10 @@ impl Images {
         });
     }
 
-    /// When this succeeds, there is nothing left to do.
+    /// Removes a version's image, unless the version is needed. After success there is nothing left to do.
     async fn remove(&self, id: VersionId) -> Result<(), DockerError> {
         let rebuild = self.rebuild_of(id);
-        // What is being made again must not be taken for what was to go.
+        // This is the lock of rebuilds: an image that is being rebuilt must not be removed in place of the old image.
         let _one = rebuild.last_error.lock().await;
         let _removing = self.removing.lock().await;
         if self.is_needed(id) {
@@ -290,7 +297,7 @@ impl Images {
             return Ok(());
         }
         self.builder.remove_image(id, || self.is_needed(id)).await?;
-        // Of a version that is kept without an image.
+        // The store may keep the version without an image.
         if let Err(error) = self.store.mark_images_missing(&[id]).await {
             tracing::warn!(image = %id, %error, "failed to note that an image is gone");
         }
@@ -299,8 +306,8 @@ impl Images {
         Ok(())
     }
 
-    /// For the end, when no container is left: removes the images that were still in use. What is left even then is removed
-    /// at the next start: no function has it.
+    /// Removes the images that were still in use, for the end of the service, when no container is left. The next start
+    /// removes an image that stays even then, because no function has the image.
     pub async fn finish_removals(&self) {
         let leaving = std::mem::take(&mut *self.leaving());
         for id in leaving.into_iter().filter(|&id| !self.is_needed(id)) {
@@ -314,13 +321,13 @@ impl Images {
         self.leaving.lock()
     }
 
-    /// Keeps the cache within IMAGE_CACHE_LIMIT, in the background.
+    /// Trims the cache to IMAGE_CACHE_LIMIT, in the background.
     pub fn trim_later(self: &Arc<Self>) {
         let Some(limit) = self.settings.image_cache_limit else { return };
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
             let work = async {
-                // One does it for all.
+                // A trimming that is under way serves this call, too.
                 let Ok(_one) = this.trimming.try_lock() else { return };
                 let mut retry = this.evictions.begin();
                 retry.ready().await;
@@ -340,12 +347,13 @@ impl Images {
         });
     }
 
-    /// Evicts the longest unused images, but never the last used one. True when it must try again: some are in use.
+    /// Evicts the least recently used images, but never the most recently used image. True when the caller must try
+    /// again, because images are in use.
     async fn trim(&self, limit: u64) -> Result<bool, ImageError> {
         let mut cached = Vec::new();
         for function in self.registry.list() {
             for version in function.versions().filter(|version| version.image().present) {
-                // What is only kept for a rollback goes first.
+                // Images that are only kept for a rollback go first.
                 let is_run = version.id == function.version.id;
                 cached.push(((is_run, function.last_used()), Arc::clone(version)));
             }
@@ -364,7 +372,7 @@ impl Images {
             if !image.present {
                 continue;
             }
-            // A version that is made ready for use is about to start an instance.
+            // A pinned version is about to start an instance.
             if self.is_held(version.id) {
                 is_in_the_way = true;
                 continue;

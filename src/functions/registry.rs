@@ -1,4 +1,4 @@
-//! Which functions there are: answered from memory. No I/O.
+//! The registry of all functions, in memory. No I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use parking_lot::{Mutex, RwLock};
 use super::Function;
 use crate::domain::{Executions, FunctionId};
 
-/// All functions, with the number in which each came.
+/// All functions, each with its number in the order of insertion.
 #[derive(Debug, Default)]
 pub struct Registry {
     functions: RwLock<HashMap<FunctionId, (u64, Arc<Function>)>>,
     next: AtomicU64,
-    /// Those that were executed since they were last asked for.
+    /// The functions that were executed since the last [`Registry::take_executed`].
     executed: Mutex<HashSet<FunctionId>>,
 }
 
@@ -28,55 +28,56 @@ impl Registry {
         function
     }
 
-    /// Puts what became of a function in its place, and returns what stood there. None when the function is gone.
+    /// Puts a successor in a function's place, and returns the predecessor. None when the function is gone: a deleted
+    /// function must not come back.
     pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
         let (_, function) = functions.get_mut(&next.id)?;
         Some(std::mem::replace(function, next))
     }
 
-    /// Notes an execution at this time, in Unix seconds.
+    /// Counts an execution of the function at this time, in Unix seconds.
     pub fn executed(&self, function: &Function, at: u64) {
         function.executed(at);
         self.executed.lock().insert(function.id);
     }
 
-    /// How often those functions were executed that were since the last call.
+    /// The executions of each function that was executed since the last call.
     pub fn take_executed(&self) -> Vec<(FunctionId, Executions)> {
         let ids = std::mem::take(&mut *self.executed.lock());
         ids.into_iter().filter_map(|id| Some((id, self.get(id)?.executions()))).collect()
     }
 
-    /// The function of this id.
+    /// The function with this id.
     pub fn get(&self, id: FunctionId) -> Option<Arc<Function>> {
         let functions = self.functions.read();
         functions.get(&id).map(|(_, function)| Arc::clone(function))
     }
 
-    /// Of the functions of this name the one that came last.
+    /// The function of this name that was inserted last.
     pub fn by_name(&self, name: &str) -> Option<Arc<Function>> {
         let functions = self.functions.read();
         let named = functions.values().filter(|(_, function)| function.name.as_str() == name);
         named.max_by_key(|&&(number, _)| number).map(|(_, function)| Arc::clone(function))
     }
 
-    /// Takes a function out. One of two who try gets it.
+    /// Removes a function. Of two concurrent callers only one gets the function.
     pub fn remove(&self, id: FunctionId) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
         functions.remove(&id).map(|(_, function)| function)
     }
 
-    /// How many there are.
+    /// The number of functions.
     pub fn len(&self) -> usize {
         self.functions.read().len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no function.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, the oldest first.
+    /// All functions, the oldest first.
     pub fn list(&self) -> Vec<Arc<Function>> {
         let functions = self.functions.read();
         let mut list: Vec<_> = functions.values().cloned().collect();

@@ -1,4 +1,4 @@
-//! A version of a function: what was built of one zip.
+//! A version of a function: the result of building one zip.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,24 +6,24 @@ use parking_lot::Mutex;
 
 use crate::domain::{FunctionId, Image, Language, VersionId, VersionRecord};
 
-/// A version and its image, which may come and go.
+/// A version and its image, which may be removed and built again.
 #[derive(Debug)]
 pub struct Version {
-    /// Its id.
+    /// The version's id.
     pub id: VersionId,
-    /// What it is written in.
+    /// The program's language.
     pub language: Language,
-    /// Unix seconds.
+    /// When the version was created, in Unix seconds.
     pub created_at: u64,
-    /// Of its zip's content, in bytes.
+    /// The size of the zip's unpacked content, in bytes.
     pub unpacked_size: u64,
     image: Mutex<Image>,
-    /// When its image was last made again, in Unix milliseconds.
+    /// When the image was last built again, in Unix milliseconds.
     rebuilt_at: AtomicU64,
 }
 
 impl Version {
-    /// The version that a record of this function is about.
+    /// Makes a version of this function from the version's record in the store.
     pub fn new(function: FunctionId, record: VersionRecord) -> Self {
         Self {
             id: VersionId { function, number: record.number },
@@ -35,29 +35,30 @@ impl Version {
         }
     }
 
-    /// What it runs from.
+    /// The version's image.
     pub fn image(&self) -> Image {
         self.image.lock().clone()
     }
 
-    /// Has it run from this from now on, which was made at this time, in Unix milliseconds.
+    /// Sets the version's image, which was built again at `made_at`, in Unix milliseconds.
     pub fn set_image(&self, image: Image, made_at: u64) {
         *self.image.lock() = image;
         self.rebuilt_at.store(made_at, Ordering::Relaxed);
     }
 
-    /// When its image was last made again, in Unix milliseconds; 0 for never.
+    /// When the image was last built again, in Unix milliseconds; 0 for never.
     pub fn rebuilt_at(&self) -> u64 {
         self.rebuilt_at.load(Ordering::Relaxed)
     }
 
-    /// Notes that its image is there after all.
+    /// Notes that Docker has the image with this id after all, if the version still has this image.
     pub fn mark_present(&self, id: &str) {
         let mut image = self.image.lock();
         image.present |= image.id.as_str() == id;
     }
 
-    /// Notes that this image of it is gone. False when it has another meanwhile, or that was known.
+    /// Notes that the image with this id is gone. False when the version has another image by now, or when the loss was
+    /// known.
     pub fn mark_missing(&self, id: &str) -> bool {
         let mut image = self.image.lock();
         image.id.as_str() == id && std::mem::take(&mut image.present)

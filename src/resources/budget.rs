@@ -1,35 +1,35 @@
-//! What requests may hold in memory at one time, over all clients.
+//! The limit on the memory that all requests hold at one time, over all clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
-/// The bytes that all requests hold together, and how many these may be.
+/// The bytes that all requests hold together, and the limit on these bytes.
 #[derive(Debug)]
 pub struct Budget {
     held: AtomicU64,
     most: u64,
 }
 
-/// Requests hold as much as they may.
+/// The requests would hold more bytes than the limit.
 #[derive(Debug, Error)]
-#[error("the service holds as much of requests at one time as it may; try again later")]
+#[error("the requests of all clients hold as much of the service's memory as they may; try again later")]
 pub struct BudgetExceeded;
 
 impl Budget {
-    /// Nothing is held yet, and at most `most` bytes may be.
+    /// A budget of `most` bytes, of which none is taken yet.
     pub fn new(most: u64) -> Arc<Self> {
         Arc::new(Self { held: AtomicU64::new(0), most })
     }
 
-    /// A share for one request, yet without any bytes.
+    /// A share for one request, which holds no bytes yet.
     pub fn share(self: &Arc<Self>) -> BudgetShare {
         BudgetShare { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
-/// What one request holds. Dropped, its bytes are free for others.
+/// The bytes that one request holds. Dropping the share frees the bytes for other requests.
 #[derive(Debug)]
 pub struct BudgetShare {
     budget: Arc<Budget>,
@@ -37,7 +37,7 @@ pub struct BudgetShare {
 }
 
 impl BudgetShare {
-    /// Takes some more bytes. After an error the share is to be dropped with what it stands for.
+    /// Takes some more bytes. After an error the caller must drop the share, and the data that the share stands for.
     pub fn take(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
         self.bytes += bytes;
         let held = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;

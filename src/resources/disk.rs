@@ -1,4 +1,4 @@
-//! Whether there is room on the disks that a submit writes to.
+//! Checks that the disks that a submit writes to have room.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::docker::platform::Platform;
 use crate::docker::{Cause, Docker, DockerError, Failure};
 
-/// Knows the disks that a submit writes to.
+/// The disks that a submit writes to.
 #[derive(Debug)]
 pub struct DiskSpace {
     docker_dir: OnceLock<PathBuf>,
@@ -18,19 +18,19 @@ pub struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// Submits are taken while `floor` bytes are free.
+    /// Submits are accepted while each disk has `floor` bytes free.
     pub fn new(platform: Arc<Platform>, floor: u64) -> Arc<Self> {
         Arc::new(Self { docker_dir: OnceLock::new(), platform, floor })
     }
 
-    /// Finds out where Docker keeps its images. Until that is known its disk is not looked at.
+    /// Asks Docker for the folder of its images. Until then [`DiskSpace::check`] leaves Docker's disk out.
     pub async fn find_docker(&self, docker: &Docker) -> Result<(), DockerError> {
         let folder = docker.root_dir().await?;
         self.docker_dir.get_or_init(|| folder);
         Ok(())
     }
 
-    /// Whether there is more than the floor on each disk.
+    /// Fails when a disk has fewer free bytes than the floor.
     pub async fn check(&self) -> Result<(), LowDisk> {
         let mut folders = vec![
             ("DATA_DIR", self.platform.data_dir().to_owned()),
@@ -38,18 +38,19 @@ impl DiskSpace {
         ];
         folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));
         let floor = self.floor;
-        // A disk of the network may keep whoever looks at it waiting.
+        // A look at a network disk may block for a long time.
         tokio::task::spawn_blocking(move || check(&folders, floor)).await.unwrap_or(Ok(()))
     }
 }
 
-/// A disk has less room than it must keep.
+/// A disk has fewer free bytes than the floor.
 #[derive(Debug, Error)]
 #[error(
-    "the disk of {place} has {free} bytes free, less than the {floor} that are kept (MIN_FREE_DISK); make room and try again"
+    "the disk of {place} has {free} bytes free, fewer than the {floor} bytes that stay free (MIN_FREE_DISK); make room \
+     and try again"
 )]
 pub struct LowDisk {
-    /// The variable that names the folder, or Docker's own.
+    /// The variable that names the folder, or `Docker`.
     pub place: &'static str,
     /// Free bytes.
     pub free: u64,
@@ -57,10 +58,10 @@ pub struct LowDisk {
     pub floor: u64,
 }
 
-/// Fails when one of the folders, each given with its name for people, has less room than `floor` bytes.
+/// Fails when a folder has fewer than `floor` bytes free. Each folder comes with its name for people.
 fn check(folders: &[(&'static str, PathBuf)], floor: u64) -> Result<(), LowDisk> {
     for (place, folder) in folders {
-        // One that is not on this machine, as Docker's may be, is not ours to judge.
+        // A folder that is not on this machine, as Docker's may be, can't be checked.
         let Ok(free) = free(folder) else { continue };
         if free < floor {
             return Err(LowDisk { place, free, floor });
@@ -69,13 +70,13 @@ fn check(folders: &[(&'static str, PathBuf)], floor: u64) -> Result<(), LowDisk>
     Ok(())
 }
 
-/// How many bytes a user may still write to the disk of a file or folder.
+/// How many bytes an unprivileged user may still write to the disk of a file or folder.
 pub fn free(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Whether an error means that a disk, or a user's share of it, is full.
+/// Whether an error means that a disk, or a user's quota on a disk, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,5 +1,5 @@
-//! Files and folders that live for a while, in the platform's temp folder. Making and removing them blocks on the disk, so
-//! both run on blocking threads: the removal of a folder with thousands of entries takes a second.
+//! Temporary files and folders, in the platform's temp folder. Making and removing them blocks on the disk, so both run
+//! on blocking threads: the removal of a folder with thousands of entries takes a second.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
-/// The place where they are made.
+/// Makes temporary files and folders.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     folder: PathBuf,
@@ -16,18 +16,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes them in `folder`, and removes them on `tasks`.
+    /// Makes files and folders in `folder`, and removes them in tasks on `tasks`.
     pub fn new(folder: PathBuf, tasks: TaskTracker) -> Self {
         Self { folder, tasks }
     }
 
-    /// An empty folder.
+    /// Makes an empty folder.
     pub async fn folder(&self) -> io::Result<Temporary<TempDir>> {
         let parent = self.folder.clone();
         self.make(move || tempfile::tempdir_in(parent)).await
     }
 
-    /// An empty file without a name.
+    /// Makes an empty file without a name.
     pub async fn file(&self) -> io::Result<Temporary<File>> {
         let parent = self.folder.clone();
         self.make(move || tempfile::tempfile_in(parent)).await
@@ -38,13 +38,13 @@ impl Scratch {
         make: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<Temporary<T>> {
         let tasks = self.tasks.clone();
-        // A caller that leaves meanwhile leaves the removal to the thread that has made it.
+        // When the caller leaves meanwhile, the thread that made the file or folder has to remove the file or folder.
         let made = self.tasks.spawn_blocking(move || make().map(|value| Temporary { value: Some(value), tasks }));
         made.await.map_err(io::Error::other)?
     }
 }
 
-/// A file or folder that goes when this is dropped, on a blocking thread.
+/// A temporary file or folder. Dropping the value removes the file or folder, on a blocking thread.
 #[must_use]
 #[derive(Debug)]
 pub struct Temporary<T: Send + 'static> {
@@ -53,29 +53,29 @@ pub struct Temporary<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Temporary<T> {
-    /// Removes it now.
+    /// Removes the file or folder, and waits for the end of the removal.
     pub async fn remove(mut self) {
         if let Some(value) = self.value.take() {
-            // A panic there is a message of its own.
+            // A panic in the removal has printed a message of its own.
             let _ = self.tasks.spawn_blocking(move || drop(value)).await;
         }
     }
 }
 
 impl Temporary<TempDir> {
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.value.as_ref().expect("a folder is there until it is removed").path()
     }
 }
 
 impl Temporary<File> {
-    /// Lends the file to work that blocks. An error means that the work panicked.
+    /// Lends the file to `work`, which may block. An error means that this work or an earlier work panicked.
     pub async fn with<R: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut File) -> R + Send + 'static,
     ) -> io::Result<R> {
-        let mut file = self.value.take().ok_or_else(|| io::Error::other("the thread that had it has died"))?;
+        let mut file = self.value.take().ok_or_else(|| io::Error::other("the thread that had the file has died"))?;
         let lent = self.tasks.spawn_blocking(move || {
             let done = work(&mut file);
             (file, done)
@@ -87,7 +87,7 @@ impl Temporary<File> {
 
     /// Another handle of the same file.
     pub fn share(&self) -> io::Result<File> {
-        self.value.as_ref().ok_or_else(|| io::Error::other("the thread that had it has died"))?.try_clone()
+        self.value.as_ref().ok_or_else(|| io::Error::other("the thread that had the file has died"))?.try_clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a Python program depends on, by the first file of its root that says so. Reads; installs nothing.
+//! Reads a Python program's dependencies from the first file in the root that lists any. Installs nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,25 +8,25 @@ use thiserror::Error;
 
 use super::requirements::{self, Refusal, Requirements};
 
-/// A longer requirement file or `pyproject.toml`, in bytes, is none.
+/// How long a requirement file or `pyproject.toml` may be, in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
-/// The same for a lock, which lists the hashes of each package's files.
+/// How long a lock, which lists the hashes of each package's files, may be, in bytes.
 pub(super) const MAX_LOCK: u64 = 8 << 20;
-/// How much text requirement files may have together, in bytes.
+/// How much text all requirement files may have together, in bytes.
 pub(super) const MAX_TOTAL: usize = 8 << 20;
-/// How many requirement files may name each other.
+/// How many requirement files a program may have.
 pub(super) const MAX_FILES: usize = 100;
 
-/// What is to be installed for a program.
+/// The dependencies to install for a program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dependencies {
-    /// Requirements as they are.
+    /// Requirements from requirement files or from a `pyproject.toml`.
     Requirements(Requirements),
     /// A `uv.lock`, from which requirements are to be exported.
     Lock {
         /// The text of `uv.lock`.
         lock: String,
-        /// The text of its `pyproject.toml`.
+        /// The text of the lock's `pyproject.toml`.
         project: String,
     },
 }
@@ -34,57 +34,57 @@ pub enum Dependencies {
 /// Why dependencies are not installed.
 #[derive(Debug, Error)]
 pub enum DependencyError {
-    /// A line that is refused.
+    /// A line, or an entry of a list, is refused.
     #[error("{file}, {place}: {reason}")]
     Refused {
-        /// The file, as the zip calls it.
+        /// The file's path in the zip.
         file: String,
-        /// Which line, or which dependency of a list.
+        /// The line's number, or the dependency's number in a list.
         place: String,
-        /// Why.
+        /// Why the line is refused.
         reason: Refusal,
     },
-    /// The file has another encoding.
+    /// A file is neither UTF-8 nor UTF-16.
     #[error("{file} is not text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8")]
     Encoding {
-        /// The file.
+        /// The file's name.
         file: String,
     },
-    /// Over the limit on a file.
+    /// A file is too large.
     #[error("{file} has more than {limit} bytes")]
     TooLarge {
-        /// The file.
+        /// The file's name.
         file: String,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// Over the limit on files.
+    /// There are too many requirement files.
     #[error("requirements.txt and the files that it names are more than {MAX_FILES} files")]
     TooMany,
-    /// Over the limit on all files together.
+    /// The requirement files are too large together.
     #[error("requirements.txt and the files that it names have more than {MAX_TOTAL} bytes together")]
     TooLargeTogether,
-    /// A package of an index would be installed in place of what is meant.
+    /// A dependency comes from a folder: a package of an index would be installed in its place.
     #[error(
-        "pyproject.toml: `[tool.uv.sources]` has {0:?} come from a folder or from the workspace, and only packages of an index are \
-         installed; modules of the zip can be imported as they are, so leave it out of `dependencies`"
+        "pyproject.toml: `[tool.uv.sources]` takes {0:?} from a folder or from the workspace, and only packages of \
+         an index are installed; modules of the zip can be imported as they are, so leave {0:?} out of `dependencies`"
     )]
     LocalSource(String),
-    /// Not TOML, or not what the standard says.
+    /// The `pyproject.toml` is not TOML, or does not follow the standard.
     #[error("pyproject.toml: {0}")]
     Project(String),
-    /// A build backend would have to be run to know them.
+    /// The dependencies are dynamic: only a build backend, which is not run, knows the dependencies.
     #[error(
-        "pyproject.toml: `dependencies` is among `dynamic`, so that only the project's build backend knows them, which is not run; \
-         list them in `dependencies`, or in a requirements.txt"
+        "pyproject.toml: `dependencies` is among `dynamic`, so that only the project's build backend, which is not \
+         run, knows the dependencies; list them in `dependencies`, or in a requirements.txt"
     )]
     Dynamic,
-    /// A matter of this machine's disk.
+    /// A file of the package could not be read.
     #[error("failed to read the package")]
     Io(#[from] io::Error),
 }
 
-/// Finds them in a program's folder. None when there are none.
+/// Finds the dependencies of the program in `root`. None when there is nothing to install.
 pub(super) fn find(root: &Path) -> Result<Option<Dependencies>, DependencyError> {
     let has = |name: &str| root.join(name).is_file();
     if has("uv.lock") && has("pyproject.toml") {
@@ -101,7 +101,7 @@ pub(super) fn find(root: &Path) -> Result<Option<Dependencies>, DependencyError>
     Ok((!requirements.is_empty()).then_some(Dependencies::Requirements(requirements)))
 }
 
-/// The `[project] dependencies` of a `pyproject.toml`, if it has a `[project]`.
+/// The `[project] dependencies` of a `pyproject.toml`; empty when the file has no `[project]`.
 fn of_project(text: &str) -> Result<Requirements, DependencyError> {
     let bad = |reason: &str| DependencyError::Project(reason.to_owned());
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| bad(error.message()))?;
@@ -124,7 +124,7 @@ fn of_project(text: &str) -> Result<Requirements, DependencyError> {
     requirements::of_list("pyproject.toml", &texts)
 }
 
-/// Whether a source of uv's, or one of several, is a folder of the project.
+/// Whether a source for uv, or an entry in a list of sources, is a path or a member of the workspace.
 fn is_local(source: &toml::Value) -> bool {
     match source.as_array() {
         Some(several) => several.iter().any(is_local),
@@ -132,19 +132,19 @@ fn is_local(source: &toml::Value) -> bool {
     }
 }
 
-/// The name that a requirement begins with.
+/// The package name that a requirement begins with.
 fn name_of(requirement: &str) -> &str {
     let requirement = requirement.trim_start();
     let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)).unwrap_or(requirement.len());
     &requirement[..end]
 }
 
-/// By which two names of one package are the same.
+/// The normal form of a package's name: two names of the same package have the same normal form.
 fn normal(name: &str) -> String {
     name.to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
-/// Whether a `pyproject.toml` lists dependencies as the standard says, and whether it does as Poetry does.
+/// Whether a `pyproject.toml` lists dependencies in the standard's form, and whether in Poetry's form.
 pub(super) fn listed_in(root: &Path) -> (bool, bool) {
     let text = read(root, "pyproject.toml", MAX_FILE).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
@@ -158,7 +158,7 @@ pub(super) fn listed_in(root: &Path) -> (bool, bool) {
     (standard.is_some_and(|listed| !listed.is_empty()), of_poetry)
 }
 
-/// A file's text, whatever the encoding.
+/// Reads a file's text, in any of the encodings that `decoded` knows.
 fn read(root: &Path, name: &str, limit: u64) -> Result<String, DependencyError> {
     let mut bytes = Vec::new();
     File::open(root.join(name))?.take(limit + 1).read_to_end(&mut bytes)?;
@@ -168,7 +168,8 @@ fn read(root: &Path, name: &str, limit: u64) -> Result<String, DependencyError> 
     decoded(&bytes).ok_or_else(|| DependencyError::Encoding { file: name.to_owned() })
 }
 
-/// UTF-8 with or without a byte order mark, or UTF-16 with one; each kind of line end becomes `\n`.
+/// Decodes UTF-8 with or without a byte order mark, or UTF-16 with a byte order mark. Each kind of line end becomes
+/// `\n`.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
@@ -263,11 +264,11 @@ mod tests {
             ("[project]\ndependencies = ['x @ file:///etc/x.whl']\n", "file or folder"),
             (
                 "[project]\ndependencies = ['My_Lib>=1']\n[tool.uv.sources]\nmy-lib = { path = './lib' }\n",
-                "\"my-lib\" come from",
+                "takes \"my-lib\" from",
             ),
             (
                 "[project]\ndependencies = ['x']\n[tool.uv.sources]\nx = [{ workspace = true }]\n",
-                "\"x\" come from a folder",
+                "takes \"x\" from a folder",
             ),
         ] {
             let error = found(&[("pyproject.toml", text.as_bytes())]).expect_err(text).to_string();

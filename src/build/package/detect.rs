@@ -1,4 +1,4 @@
-//! Which language a package is in, and what of it to run.
+//! Determines a package's language and the program to run.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,29 +9,30 @@ use thiserror::Error;
 use super::Dependencies;
 use crate::domain::Language;
 
-/// What to build and run.
+/// The program to build and run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
     /// A Python program.
     Python {
         /// The file to run, in the package's root.
         entry: String,
-        /// What is to be installed for the program.
+        /// The dependencies to install for the program.
         dependencies: Option<Dependencies>,
-        /// The package that the zip's single top folder makes: the program may import it by that name.
+        /// The name of the zip's single top-level folder, if Python can import a package of that name: the program may
+        /// import its own modules from that package.
         package: Option<String>,
     },
     /// A Go program.
     Go {
-        /// There is a `go.mod`.
+        /// Whether the root has a `go.mod`.
         module: bool,
-        /// The files that say which modules are to be downloaded, by their paths; none when all are there.
+        /// The files that say which modules to download, as paths and texts. Empty when no module has to be downloaded.
         modules: Vec<(String, String)>,
     },
 }
 
 impl Program {
-    /// Its language.
+    /// The program's language.
     pub fn language(&self) -> Language {
         match self {
             Self::Python { .. } => Language::Python,
@@ -40,18 +41,19 @@ impl Program {
     }
 }
 
-/// Why it is not clear what to run.
+/// Why the program to run could not be determined.
 #[derive(Debug, Error)]
 pub enum DetectError {
-    /// Neither language's files are there.
+    /// The root has no file of either language.
     #[error(
-        "found neither Python nor Go in the zip's root ({found}); it needs a main.py, or a main.go of package main"
+        "found neither Python nor Go in the zip's root ({found}); the root needs a main.py, or a main.go \
+         of package main"
     )]
     Nothing {
-        /// What is there.
+        /// The names of the files in the root.
         found: String,
     },
-    /// Both languages' files are there.
+    /// The root has files of both languages.
     #[error("found both Python ({python}) and Go ({go}); set the form field `language` to `python` or `golang`")]
     Both {
         /// A Python file.
@@ -59,18 +61,21 @@ pub enum DetectError {
         /// A Go file.
         go: String,
     },
-    /// The uploader's language has no file here.
-    #[error("`language` is {language}, but the zip's root has nothing to run in it ({found})", language = .language.as_str())]
+    /// The root has no file of the uploader's language.
+    #[error(
+        "`language` is {language}, but the zip's root has nothing to run in that language ({found})",
+        language = .language.as_str()
+    )]
     NotThere {
-        /// The uploader's word.
+        /// The uploader's language.
         language: Language,
-        /// What is there.
+        /// The names of the files in the root.
         found: String,
     },
-    /// Several Python files, none with a name that says it is the main one.
+    /// The root has several Python files, and none has the name of a main file.
     #[error("found several Python files ({found}) and can't tell which to run; name one of them main.py")]
     Entry {
-        /// Which.
+        /// The names of the Python files.
         found: String,
     },
     /// The folder can't be read.
@@ -78,13 +83,15 @@ pub enum DetectError {
     Io(#[from] io::Error),
 }
 
-/// A package clause stands within this many bytes of a file's start, whatever comments precede it.
+/// How many bytes of a file are read at most. A package clause stands within this many bytes, whatever comments precede
+/// the clause.
 const MAX_START: u64 = 1 << 20;
 
-/// Names of the file to run, the best first.
+/// The names of the file to run, the best name first.
 const ENTRIES: [&str; 6] = ["main.py", "__main__.py", "handler.py", "app.py", "index.py", "lambda_function.py"];
 
-/// Finds out what to run of the files in `root`; `stripped` is the name of the zip's single top folder, if there was one.
+/// Determines the program to run from the files in `root`. `stripped` is the name of the zip's single top-level folder,
+/// if the zip has such a folder.
 pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&str>) -> Result<Program, DetectError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root)? {
@@ -107,7 +114,7 @@ pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&
         (Some(Language::Go), _, Some(_)) | (None, None, Some(_)) => Language::Go,
         (Some(language), ..) => return Err(DetectError::NotThere { language, found: some_of(&names) }),
         (None, None, None) => return Err(DetectError::Nothing { found: some_of(&names) }),
-        // A module is a declaration; a stray script beside it is no rival.
+        // A go.mod declares a Go program: a Python script beside the go.mod does not count.
         (None, Some(_), Some("go.mod")) => Language::Go,
         (None, Some(python), Some(go)) => {
             return Err(DetectError::Both { python: (*python).to_owned(), go: go.to_owned() });

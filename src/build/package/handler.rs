@@ -1,21 +1,24 @@
-//! Whether a Python program only defines a handler, as other platforms call one, and does nothing when it is run. Pure.
+//! Finds out whether a Python program only defines a handler, as other platforms call such a function, and does nothing
+//! when run as a program. Pure.
 
 /// Names of functions that other platforms, or people, call from outside.
 const HANDLERS: [&str; 4] = ["lambda_handler", "handler", "handle", "main"];
-/// What a text begins and ends with, the longer first.
+/// The quotes around a Python string, the longer quotes first.
 const QUOTES: [&str; 4] = ["\"\"\"", "'''", "\"", "'"];
 
-/// The warning about an entry file whose handler nothing calls; None when the file uses the name beside its definition.
+/// The warning about an entry file whose handler nothing calls. None when the file uses the handler's name outside the
+/// definition.
 pub(super) fn warning(entry: &str, source: &str) -> Option<String> {
     let code = without_texts(source);
     let handler = HANDLERS.into_iter().find(|name| is_defined(&code, name) && !is_used(&code, name))?;
     Some(format!(
-        "{entry} defines `{handler}`, and nothing calls it: a function is run as a program, with its input on stdin and in the \
-         environment. Add at the end: if __name__ == \"__main__\": ..., which calls `{handler}` and prints the result."
+        "{entry} defines `{handler}`, and nothing calls it: a function is run as a program, with its input on stdin \
+         and in the environment. Add at the end: if __name__ == \"__main__\": ..., which calls `{handler}` and prints \
+         the result."
     ))
 }
 
-/// The source without comments, and with nothing between quotes.
+/// The source without comments and without the content of strings.
 fn without_texts(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
@@ -33,7 +36,7 @@ fn without_texts(source: &str) -> String {
     code + rest
 }
 
-/// What stands behind a text that ends with `quote`. A backslash takes the next character's meaning away.
+/// The source after a string that ends with `quote`. A backslash escapes the next character.
 fn after_text<'a>(text: &'a str, quote: &str) -> &'a str {
     let mut is_escaped = false;
     for (at, character) in text.char_indices() {
@@ -45,7 +48,8 @@ fn after_text<'a>(text: &'a str, quote: &str) -> &'a str {
     ""
 }
 
-/// Whether the handler is defined at the top level. A decorator gives what it decorates to a framework, which calls that.
+/// Whether the handler is defined at the top level without a decorator. A decorator gives the handler to a framework,
+/// which calls the handler.
 fn is_defined(code: &str, name: &str) -> bool {
     let mut is_decorated = false;
     code.lines().any(|line| {
@@ -62,7 +66,7 @@ fn is_lambda(line: &str, name: &str) -> bool {
     line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with("= lambda"))
 }
 
-/// Whether the name stands anywhere but where it is defined.
+/// Whether the name occurs outside the handler's definition.
 fn is_used(code: &str, name: &str) -> bool {
     code.lines().any(|line| {
         line.match_indices(name).any(|(at, _)| {

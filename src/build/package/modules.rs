@@ -1,18 +1,19 @@
-//! Which Go modules a program needs beside its own: the files that say so. Reads; downloads nothing.
+//! Finds the files that say which Go modules a program needs beside its own. Downloads nothing.
 
 use std::fs;
 use std::path::Path;
 
 use super::PackageError;
 
-/// A longer file, in bytes, is none of these.
+/// How long a file may be, in bytes. A longer file is left out.
 const MAX_FILE: u64 = 4 << 20;
-/// How much content such files may have together, in bytes.
+/// How much content the files may have together, in bytes.
 pub(super) const MAX_TOTAL: u64 = 8 << 20;
-/// Files by which Go knows which modules are wanted, and their hashes.
+/// The files by which Go knows the modules that a program needs, and their hashes.
 const FILES: [&str; 4] = ["go.mod", "go.sum", "go.work", "go.work.sum"];
 
-/// The files of a program's folder that say which modules it needs, by their paths. None when all are there.
+/// The files of a program's folder that say which modules the program needs, as paths and texts. Empty when no module
+/// has to be downloaded.
 pub(super) fn find(root: &Path) -> Result<Vec<(String, String)>, PackageError> {
     if root.join("vendor").is_dir() || !root.join("go.mod").is_file() && !root.join("go.work").is_file() {
         return Ok(Vec::new());

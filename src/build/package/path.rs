@@ -1,47 +1,47 @@
-//! The name of a zip's entry, as a path that can't lead out of a folder on any system.
+//! Parses the name of a zip's entry into a path that can't lead out of a folder on any system.
 
 use thiserror::Error;
 
 const MAX_COMPONENT: usize = 255;
 const MAX_PATH: usize = 1000;
-/// Each part costs a look-up.
+/// How many parts a path may have: each part costs a look-up.
 const MAX_PARTS: usize = 64;
 
-/// A relative path: no `..`, no root, only `/` between components, none of them empty.
+/// A relative path: no `..`, no root, only `/` between components, and no empty component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EntryPath(Vec<String>);
 
-/// Why a name is refused, to be read behind it.
+/// Why a name is refused. The text follows the name in the error.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidPath {
-    /// No name at all.
+    /// The name is empty.
     #[error("has an empty name")]
     Empty,
-    /// Not text.
+    /// The name is not UTF-8.
     #[error("has a name that is not UTF-8; zip it again with a tool that writes UTF-8 names")]
     NotUtf8,
-    /// From the root.
+    /// The name begins with `/`.
     #[error("is absolute; names must be relative")]
     Absolute,
-    /// Up and away.
+    /// The name has a `..`.
     #[error("holds `..`, which could lead out of the package")]
     Parent,
-    /// Windows' separator.
+    /// The name has a backslash, the separator of Windows.
     #[error("holds a backslash; zip it again with a tool that writes `/`")]
     Backslash,
-    /// Windows' root.
+    /// The name begins with a drive letter of Windows.
     #[error("begins with a drive letter; names must be relative")]
     DriveLetter,
-    /// Not to be shown, or not to be had in a file's name.
+    /// The name has a control character.
     #[error("holds a control character")]
     Control,
-    /// More than file systems take, or than anybody means.
+    /// The name is longer, or has more parts, than the limits allow.
     #[error("is longer than 1000 bytes, has a part longer than 255, or more than 64 parts")]
     TooLong,
 }
 
 impl EntryPath {
-    /// Parses a raw name. `a/`, `./a` and `a//b` are taken for what they mean.
+    /// Parses a raw name. Empty components and `.` are dropped: `a/`, `./a` and `a//b` become `a`, `a` and `a/b`.
     pub(super) fn parse(raw: &[u8]) -> Result<Self, InvalidPath> {
         let name = std::str::from_utf8(raw).map_err(|_| InvalidPath::NotUtf8)?;
         let mut start = name.chars();
@@ -67,7 +67,7 @@ impl EntryPath {
         if parts.is_empty() { Err(InvalidPath::Empty) } else { Ok(Self(parts)) }
     }
 
-    /// What archivers and editors add on their own and nobody means to run.
+    /// Whether archivers and other tools add an entry of this name on their own. Such an entry is ignored.
     pub(super) fn is_ignored(&self) -> bool {
         let last = self.0.last().map(String::as_str);
         self.0[0] == "__MACOSX"
@@ -79,12 +79,12 @@ impl EntryPath {
         &self.0[0]
     }
 
-    /// Without the first component; None when there is no other.
+    /// The path without its first component; None when the path has only one component.
     pub(super) fn without_first(&self) -> Option<Self> {
         (self.0.len() > 1).then(|| Self(self.0[1..].to_vec()))
     }
 
-    /// The folders above, outermost first, and last the path itself, all joined with `/`.
+    /// The folders above the path, outermost first, and then the path itself, all joined with `/`.
     pub(super) fn ancestors_and_self(&self) -> impl Iterator<Item = String> {
         (1..=self.0.len()).map(|n| self.0[..n].join("/"))
     }

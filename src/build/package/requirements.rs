@@ -1,53 +1,54 @@
-//! Requirement files, reduced to what an installer may see of them. Pure.
+//! Reads requirement files, and reduces them to the lines that an installer may see. Pure.
 //!
-//! Only text that was understood here goes on: one requirement or option a line, no comments, no lines that continue, no
-//! names of other files. What is said in it about packages is the installer's to understand.
+//! An installer gets only text that this module understands: one requirement or option a line, no comments, no lines
+//! that continue, no names of other files. The installer interprets what a line says about packages.
 
 use std::fmt::{self, Display, Formatter};
 
 use super::dependencies::{DependencyError, MAX_FILES, MAX_TOTAL};
 
-/// Requirement files that need no other.
+/// A complete set of requirement files: the set has each file that another file of the set names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
-    /// All that there are, each once for what it is used as.
+    /// The files, each once per role.
     pub files: Vec<RequirementFile>,
-    /// One of them has `--pre`.
+    /// Whether a file has `--pre`.
     pub prereleases: bool,
-    /// One of them has `--require-hashes`.
+    /// Whether a file has `--require-hashes`.
     pub require_hashes: bool,
-    /// Where one has `--no-binary`: with that an installer builds packages, whatever it is told besides.
+    /// The place of the first `--no-binary`, if any. With this option an installer builds packages, whatever its other
+    /// options are.
     pub source_builds: Option<String>,
 }
 
 /// A requirement file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequirementFile {
-    /// As the zip calls it.
+    /// The file's path in the zip.
     pub name: String,
-    /// What it is used as.
+    /// The file's role.
     pub role: Role,
-    /// Its lines, at the places where the zip's file has them.
+    /// The lines for the installer, with the same line numbers as in the zip's file.
     pub text: String,
 }
 
-/// What a file of requirements does.
+/// The role of a requirement file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It names what is to be installed.
+    /// The file names packages to install.
     Requirements,
-    /// It names versions of what is installed for other reasons.
+    /// The file limits the versions of packages that other files or packages require.
     Constraints,
 }
 
 /// Why a line is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// `-e`.
+    /// An editable requirement: `-e`.
     Editable,
     /// A file or folder in place of a package.
     Local(String),
-    /// A place for the value of a variable.
+    /// A `${`, in whose place an installer would put a variable's value.
     Variable,
     /// A requirement file at a URL.
     Remote,
@@ -55,17 +56,17 @@ pub enum Refusal {
     Missing(String),
     /// A requirement file outside the zip.
     Outside(String),
-    /// A requirement file by a path of Windows.
+    /// A requirement file whose path has a backslash.
     Backslash(String),
-    /// A host of which certificates are not checked.
+    /// `--trusted-host`, a host whose certificates are not checked.
     TrustedHost,
-    /// Several options, of which not all are the installer's.
+    /// Several options in one line.
     Several,
-    /// A character that some take for the end of a line.
+    /// A control character, which some programs take for the end of a line.
     Control(char),
-    /// An option in a list of requirements.
+    /// An entry of a list that is not one requirement.
     NotARequirement,
-    /// An option that is none of a requirement file's, or that only builds have.
+    /// An option that requirement files do not have, or that only builds use.
     Option(String),
 }
 
@@ -73,32 +74,37 @@ impl Display for Refusal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Editable => f.write_str(
-                "an editable requirement has a project built, which runs its code; modules of the zip can be imported as they are, \
-                 so leave it out, and list what the project itself needs",
+                "an editable requirement builds a project, which runs the project's code; modules of the zip can be \
+                 imported as they are, so leave the line out, and list the packages that the project itself needs",
             ),
             Self::Local(what) => write!(
                 f,
-                "{what:?} is a file or folder, and only packages of an index or at an http or https URL are installed; modules of \
-                 the zip can be imported as they are"
+                "{what:?} is a file or folder, and only packages of an index or at an http or https URL are installed; \
+                 modules of the zip can be imported as they are"
             ),
-            Self::Variable => f.write_str("`${` would be replaced by a variable of the service; write the value itself"),
+            Self::Variable => {
+                f.write_str("`${` would be replaced by a variable of the service; write the value itself")
+            }
             Self::Remote => f.write_str("the requirement file is at a URL; put it into the zip"),
             Self::Missing(name) => write!(f, "the zip has no file {name:?}"),
             Self::Outside(name) => write!(f, "{name:?} is outside the zip"),
             Self::Backslash(name) => write!(f, "{name:?} has a backslash; write {:?}", name.replace('\\', "/")),
             Self::TrustedHost => f.write_str(
-                "`--trusted-host` would have certificates not checked, and the service decides on that; leave it out",
+                "`--trusted-host` would turn the check of certificates off, which only the service may do; leave the \
+                 option out",
             ),
             Self::Several => f.write_str("there are several options in one line; give each a line of its own"),
-            Self::Control(c) => write!(f, "there is a control character ({}); save it as plain text", c.escape_unicode()),
+            Self::Control(c) => {
+                write!(f, "there is a control character ({}); save the file as plain text", c.escape_unicode())
+            }
             Self::NotARequirement => f.write_str("this is not one requirement"),
-            Self::Option(name) => write!(f, "the option {name:?} is not known; leave it out"),
+            Self::Option(name) => write!(f, "the option {name:?} is not known; leave the option out"),
         }
     }
 }
 
 impl Requirements {
-    /// Nothing is to be installed.
+    /// Whether there is nothing to install.
     pub fn is_empty(&self) -> bool {
         let mut lines =
             self.files.iter().filter(|file| file.role == Role::Requirements).flat_map(|file| file.text.lines());
@@ -106,7 +112,7 @@ impl Requirements {
     }
 }
 
-/// A line as it was understood.
+/// A parsed line.
 enum Line {
     Nothing,
     Kept(String),
@@ -116,7 +122,7 @@ enum Line {
     Other(Role, String),
 }
 
-/// Those of a file and of those that it names.
+/// The requirements of the file `first` and of all files that `first` names, directly or through other files.
 pub(super) fn of_files(
     read: &dyn Fn(&str) -> Result<String, DependencyError>,
     is_there: &dyn Fn(&str) -> bool,
@@ -149,7 +155,7 @@ pub(super) fn of_files(
             match line {
                 Line::Nothing => {}
                 Line::Kept(line) | Line::NoBinary(line) => {
-                    // In the place of the lines before it that say nothing to an installer.
+                    // Empty lines take the place of lines that say nothing to an installer, so that line numbers stay.
                     text.extend(std::iter::repeat_n('\n', number - 1 - lines));
                     text.extend([&line, "\n"]);
                     lines = number;
@@ -171,7 +177,7 @@ pub(super) fn of_files(
     Ok(found)
 }
 
-/// Those that are listed one by one in a file of another form.
+/// The requirements that a file of another format lists one by one.
 pub(super) fn of_list(file: &str, listed: &[&str]) -> Result<Requirements, DependencyError> {
     let mut text = String::new();
     for (index, requirement) in listed.iter().enumerate() {
@@ -189,12 +195,12 @@ pub(super) fn of_list(file: &str, listed: &[&str]) -> Result<Requirements, Depen
     Ok(Requirements { files: vec![file], ..Requirements::default() })
 }
 
-/// What was exported from a lock.
+/// The requirements in the text that was exported from a lock.
 pub fn of_export(text: &str) -> Result<Requirements, DependencyError> {
     of_files(&|_| Ok(text.to_owned()), &|_| false, "uv.lock")
 }
 
-/// Lines with what continues them, without comments, by the number of their first.
+/// Joins each line with the lines that continue the line, removes comments, and gives the number of each first line.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut is_open = false;
@@ -216,7 +222,7 @@ fn understood(line: &str) -> Result<Line, Refusal> {
     if let Some(c) = line.chars().find(is_control) {
         return Err(Refusal::Control(c));
     }
-    // A backslash that is still there continues nothing.
+    // A backslash at the end of the text continues no line.
     let line = line.trim().trim_end_matches('\\').trim_end();
     if line.contains("${") {
         return Err(Refusal::Variable);
@@ -235,23 +241,23 @@ fn understood(line: &str) -> Result<Line, Refusal> {
     }
 }
 
-/// Options with which another file is meant.
+/// Options that name another requirement file.
 const FILES: [(&str, Role); 4] = [
     ("--requirements", Role::Requirements),
     ("--requirement", Role::Requirements),
     ("--constraints", Role::Constraints),
     ("--constraint", Role::Constraints),
 ];
-/// Options that have a place of packages as their value.
+/// Options whose value is a place of packages.
 const PLACES: [&str; 5] = ["--index-url", "--extra-index-url", "--find-links", "-i", "-f"];
 
-/// Other options that an installer of packages needs to know.
+/// Other options that an installer gets.
 const KEPT: [&str; 2] = ["--no-index", "--only-binary"];
-/// Options of pip's that mean nothing here.
+/// Options of pip that have no meaning here, and are dropped.
 const WITHOUT_MEANING: [&str; 3] = ["--prefer-binary", "--use-feature", "--disable-pip-version-check"];
 
 fn option(line: &str) -> Result<Line, Refusal> {
-    // Short ones may stand right before their values.
+    // The value may follow a short option without a space.
     let is_short = !line.starts_with("--");
     let end = if is_short {
         line.len().min(2)
@@ -287,7 +293,7 @@ fn option(line: &str) -> Result<Line, Refusal> {
     }
 }
 
-/// Whether it is a URL of another machine.
+/// Whether a place is a URL of another machine.
 fn is_remote(place: &str) -> bool {
     let scheme = place.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     let is_word =
@@ -295,7 +301,7 @@ fn is_remote(place: &str) -> bool {
     scheme.is_some_and(|scheme| is_word(&scheme) && !scheme.split('+').any(|part| part == "file"))
 }
 
-/// Of a requirement, the file or folder that it is or names, if it does.
+/// The local file or folder that a requirement is or names, if any.
 fn requirement(line: &str) -> Option<String> {
     const ARCHIVES: [&str; 8] = [".whl", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst"];
     let after_name = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "._-".contains(c)).trim_start();
@@ -315,7 +321,7 @@ fn requirement(line: &str) -> Option<String> {
     (is_path && !is_remote(&word)).then_some(word)
 }
 
-/// A path beside a file's; None when it leads out of the folder that both are in.
+/// The path of `target` as seen from the folder of `file`. None when the path leads out of the package.
 fn beside(file: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = file.split('/').collect();
     parts.pop();

@@ -1,4 +1,4 @@
-//! What a package has and probably does not mean. [`of`] is the list: a new kind is a line there.
+//! Warnings about content of a package that is probably a mistake. [`of`] lists all kinds.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Program, dependencies, detect, handler};
 
-/// Files of the root that name dependencies in forms which are not read, in lower case.
+/// Files in the zip's root that name dependencies in formats that are not read, in lower case.
 const NOT_READ: [&str; 18] = [
     "pipfile",
     "pipfile.lock",
@@ -28,7 +28,7 @@ const NOT_READ: [&str; 18] = [
     "requirements-dev.lock",
 ];
 
-/// A text for people on each.
+/// The warnings about the package in `root`, as texts for the uploader.
 pub(super) fn of(root: &Path, program: &Program) -> io::Result<Vec<String>> {
     let mut warnings = Vec::new();
     if let Program::Python { entry, .. } = program {
@@ -69,8 +69,8 @@ fn dependency_files(root: &Path) -> io::Result<Vec<String>> {
         if has("requirements.txt") && is_standard {
             warnings.push("the dependencies of pyproject.toml are not read, as there is a requirements.txt".to_owned());
         } else if is_poetry && !is_standard && !has("requirements.txt") {
-            let about = "pyproject.toml has dependencies for Poetry only, which are not read; list them in `dependencies` of \
-                         `[project]`, or in a requirements.txt";
+            let about = "pyproject.toml has dependencies for Poetry only, which are not read; list them in \
+                         `dependencies` of `[project]`, or in a requirements.txt";
             warnings.push(about.to_owned());
         }
     }

@@ -1,4 +1,5 @@
-//! Unpacks a hostile zip: refuses, never skips; counts what is really read, never what a header says.
+//! Unpacks a zip that may be hostile. A bad entry is never skipped: the whole zip is refused. Sizes count the bytes
+//! that are really read, never a header's claim.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -19,16 +20,17 @@ const TYPE_FILE: u32 = 0o100_000;
 const TYPE_FOLDER: u32 = 0o040_000;
 const EXECUTABLE: u32 = 0o111;
 
-/// What was unpacked.
+/// The result of unpacking a zip.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    /// How many bytes the files have.
+    /// The size of all files, in bytes.
     pub(super) size: u64,
-    /// The name of the single top-level folder that was left out.
+    /// The name of the single top-level folder that was stripped, if any.
     pub(super) stripped: Option<String>,
 }
 
-/// Writes all files of the zip below `folder`; a single top-level folder is left out.
+/// Writes all files of the zip below `folder`, without a single top-level folder. `max_size` limits the content, in
+/// bytes.
 pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unpacked, PackageError> {
     let mut zip = BufReader::new(zip);
     check_directory(&mut zip)?;
@@ -51,7 +53,7 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unp
                 let mode = if executable { 0o755 } else { 0o644 };
                 let mut file =
                     File::options().write(true).create_new(true).mode(mode).open(&path).map_err(PackageError::Io)?;
-                // Whatever our umask is: the function's user is another than ours.
+                // The mode must not depend on the service's umask: a function runs as another user.
                 file.set_permissions(Permissions::from_mode(mode)).map_err(PackageError::Io)?;
                 let copied = copy(&mut data.take(left + 1), &mut file, entry)?;
                 left = left.checked_sub(copied).ok_or(PackageError::TooLarge { limit: max_size })?;
@@ -61,8 +63,8 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unp
     Ok(Unpacked { size: max_size - left, stripped })
 }
 
-/// Reads the archive's directory once without keeping it: `ZipArchive` takes memory for all that there is, and when a
-/// directory turns out to be broken, goes on to search for another one. What it takes for broken is refused here.
+/// Reads the archive's directory once without keeping the entries. `ZipArchive` takes memory for all entries, and
+/// searches for another directory when a directory is broken. Here a broken directory is refused.
 fn check_directory(zip: &mut BufReader<&mut File>) -> Result<(), PackageError> {
     let mut directory = ZipIterable::try_new(zip, Config::default()).map_err(not_a_zip)?;
     if directory.len() > MAX_ENTRIES {
@@ -71,14 +73,14 @@ fn check_directory(zip: &mut BufReader<&mut File>) -> Result<(), PackageError> {
     for entry in directory.files().map_err(not_a_zip)? {
         let entry = entry.map_err(not_a_zip)?;
         if entry.header_start() >= entry.central_header_start() {
-            return Err(PackageError::NotAZip("an entry is said to stand behind the directory".to_owned()));
+            return Err(PackageError::NotAZip("an entry's header stands behind the directory".to_owned()));
         }
     }
     Ok(())
 }
 
 struct Entry {
-    /// Checked, and relative to the package's root.
+    /// The checked path, relative to the package's root.
     path: String,
     kind: Kind,
 }
@@ -94,7 +96,7 @@ impl Entry {
     }
 }
 
-/// All entries that count, checked against each other.
+/// All entries that are not ignored, checked against each other.
 fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<(Vec<Entry>, Option<String>), PackageError> {
     let mut listed = Vec::new();
     for index in 0..archive.len() {
@@ -103,7 +105,7 @@ fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<(Vec<Entry>, O
         let is_folder = name.ends_with('/');
         let path = match EntryPath::parse(entry.name_raw()) {
             Ok(path) => path,
-            // `./` is how some tools name the root itself.
+            // Some tools name the root itself `./`.
             Err(InvalidPath::Empty) if is_folder => continue,
             Err(reason) => return Err(PackageError::Path { name, reason }),
         };
@@ -128,7 +130,8 @@ fn list(archive: &mut ZipArchive<BufReader<&mut File>>) -> Result<(Vec<Entry>, O
     Ok((check_against_each_other(listed)?, stripped))
 }
 
-/// When all is in one folder, as zips of repositories have it, that folder is the root. Returns the folder's name.
+/// Strips the folder that holds all entries, as in zips of repositories, and returns the folder's name. None when there
+/// is no such folder.
 fn strip_single_folder(listed: &mut Vec<(EntryPath, Kind)>) -> Option<String> {
     let first = listed.first().map(|(path, _)| path.first().to_owned())?;
     let inside = |(path, kind): &(EntryPath, Kind)| {
@@ -151,7 +154,7 @@ fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>
         is_entry: bool,
     }
     let mut seen: HashMap<String, Seen> = HashMap::new();
-    // A few long names can have very many folders, none of them an entry of its own.
+    // A few long names can have very many folders, none of which has an entry of its own.
     let mut folders = 0;
     let mut entries = Vec::with_capacity(listed.len());
     for (entry_path, kind) in listed {
@@ -182,7 +185,7 @@ fn check_against_each_other(listed: Vec<(EntryPath, Kind)>) -> Result<Vec<Entry>
 }
 
 fn make_folder(path: &Path) -> Result<(), PackageError> {
-    // Names were checked against each other, and `folder` was empty: whatever stands here is a folder of ours.
+    // Names were checked against each other, and `folder` was empty: only this module can have made a folder here.
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
         .map_err(PackageError::Io)

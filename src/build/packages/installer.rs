@@ -1,4 +1,4 @@
-//! The image that installs Python packages: the runtime image, and uv.
+//! Makes the installer image, which installs Python packages: the runtime image with uv.
 
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -15,15 +15,17 @@ use crate::docker::{BuildSpec, DockerError, label};
 use crate::domain::Language;
 use crate::resources::clock;
 
-/// The file of a build context that holds what was fetched.
+/// The file of a build context that holds the fetched tree.
 const TREE: &str = "tree.tar";
-/// Downloading uv takes a few seconds.
+/// The time limit for making the installer image. Downloading uv takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
-/// Another platform on this Docker may have another base image: it makes its own again once a day at most.
+/// How old another installer image must be to be removed. Another platform on this Docker may have another base image,
+/// and has to make its installer image again once a day at most.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 impl Packages {
-    /// The image that installs packages, made at first need, and where the interpreter looks for them.
+    /// The name of the installer image, which is made on first need, and the folder in which the interpreter looks for
+    /// packages.
     pub(super) async fn installer(&self, job: &Job<'_>) -> Result<(String, String), BuildError> {
         let hash = hash_of(&[job.runtime, PYTHON, UV]);
         let image = format!("{}-runtime/python-installer:{hash}", self.settings.image_prefix);
@@ -62,7 +64,7 @@ impl Packages {
             (label::CREATED, created.to_string()),
             (label::SITE, site.to_owned()),
         ];
-        // The label first, so that what a crash leaves bears the label as well.
+        // The label is the first step, so that the leftovers of a crash bear the label as well.
         let text =
             format!("FROM {}\nLABEL {}={}\nADD {TREE} /\n", job.runtime, label::LANGUAGE, Language::Python.as_str());
         tokio::fs::write(context.path().join("Dockerfile"), text).await?;
@@ -78,12 +80,13 @@ impl Packages {
         };
         build_image(&self.docker, &spec, LIMIT, job.stop).await?;
         if let Err(error) = self.remove_old_installers(&image).await {
-            tracing::warn!(%error, "failed to remove what installed Python packages before");
+            tracing::warn!(%error, "failed to remove old installer images");
         }
         Ok((image, site.to_owned()))
     }
 
-    /// Those of earlier runtime images, which would stay for them.
+    /// Removes the installer images of earlier runtime images: an installer image keeps Docker from removing the
+    /// runtime image below.
     async fn remove_old_installers(&self, current: &str) -> Result<(), DockerError> {
         let now = clock::unix_time();
         let named = format!("reference={}-runtime/python-installer", self.settings.image_prefix);
@@ -99,7 +102,7 @@ impl Packages {
     }
 }
 
-/// A path that means the same in a Dockerfile and to a shell.
+/// Whether a path means the same in a Dockerfile and in a shell.
 fn is_plain_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte))
 }

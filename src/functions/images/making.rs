@@ -1,4 +1,4 @@
-//! From a zip to an image, in its turn: nothing is unpacked before.
+//! Makes an image from a zip. Nothing is unpacked before the build's turn.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,35 +11,37 @@ use crate::build::{BuildError, Built, CODE_FOLDER, Place, Source, Turn};
 use crate::docker::LiveLog;
 use crate::domain::{FunctionName, Language, VersionId};
 
-/// What an image is to be made for.
+/// The version that an image is made for.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// Which version.
+    /// The version's id.
     pub id: VersionId,
-    /// The function's.
+    /// The function's name.
     pub name: FunctionName,
-    /// The word of who knows; None to find out.
+    /// The program's language; None to detect the language.
     pub language: Option<Language>,
-    /// Unix seconds.
+    /// When the version was created, in Unix seconds.
     pub created_at: u64,
-    /// What the zip's content had when an image was made of it before; that much it may have, whatever the limit is now.
+    /// How many bytes the zip's content had when an image was made from the zip before; None for a new version. The
+    /// content may have as many bytes again, whatever the limit is now.
     pub unpacked_size: Option<u64>,
 }
 
 impl Images {
-    /// A place among the builds, where there is one.
+    /// Takes a place among the builds. Fails with [`BuildError::QueueFull`] when there is none.
     pub fn enter(&self) -> Result<Place, BuildError> {
         self.builder.enter()
     }
 
-    /// Waits for the turn of who has this place. Only then is anything unpacked, so that is when there must be room for it.
+    /// Waits for the turn of the build that has this place, and then checks that the disks have room: nothing is
+    /// unpacked before the turn.
     pub async fn turn(&self, place: &Place, stop: &CancellationToken) -> Result<Turn, ImageError> {
         let turn = self.builder.turn(place, stop).await?;
         self.room.check().await?;
         Ok(turn)
     }
 
-    /// Makes an image of a zip; on error none is left. What is unpacked for it is gone again when this returns.
+    /// Makes an image from a zip. An error leaves no image. The unpacked files are removed when this function returns.
     pub async fn make(
         &self,
         turn: &Turn,

@@ -43,7 +43,8 @@ fn what_tools_write_is_kept() {
 
 #[test]
 fn comments_go_and_lines_that_continue_become_one() {
-    let exported = "six==1.16.0 ; python_version >= \"3.8\" \\\n    --hash=sha256:8a \\\n    --hash=sha256:8b\n    # via x\nattrs  # a\n";
+    let exported = "six==1.16.0 ; \
+        python_version >= \"3.8\" \\\n    --hash=sha256:8a \\\n    --hash=sha256:8b\n    # via x\nattrs  # a\n";
     let expected = "six==1.16.0 ; python_version >= \"3.8\"     --hash=sha256:8a     --hash=sha256:8b\n\n\n\nattrs\n";
     assert_eq!(text_of(exported), expected);
     assert_eq!(text_of("# ${HOME}\nsix # ${HOME}\nx@https://e.org/a#b"), "\nsix\nx@https://e.org/a#b\n");
