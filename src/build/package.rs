@@ -7,6 +7,7 @@ mod detect;
 mod handler;
 mod modules;
 mod path;
+mod refusal;
 mod requirements;
 mod warnings;
 mod zip;
@@ -17,9 +18,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
-pub use dependencies::{Dependencies, DependencyError};
+pub use dependencies::Dependencies;
 pub use detect::{DetectError, Program};
 pub use path::InvalidPath;
+pub use refusal::{DependencyError, Refusal};
 pub use requirements::{RequirementFile, Requirements, Role, of_export};
 
 use crate::domain::Language;

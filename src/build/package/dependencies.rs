@@ -1,21 +1,16 @@
 //! Reads a Python program's dependencies from the first file in the root that lists any. Installs nothing.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
-use thiserror::Error;
-
-use super::requirements::{self, Refusal, Requirements};
+use super::refusal::DependencyError;
+use super::requirements::{self, Requirements};
 
 /// How long a requirement file or `pyproject.toml` may be, in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 /// How long a lock, which lists the hashes of each package's files, may be, in bytes.
 pub(super) const MAX_LOCK: u64 = 8 << 20;
-/// How much text all requirement files may have together, in bytes.
-pub(super) const MAX_TOTAL: usize = 8 << 20;
-/// How many requirement files a program may have.
-pub(super) const MAX_FILES: usize = 100;
 
 /// The dependencies to install for a program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,59 +24,6 @@ pub enum Dependencies {
         /// The text of the lock's `pyproject.toml`.
         project: String,
     },
-}
-
-/// Why dependencies are not installed.
-#[derive(Debug, Error)]
-pub enum DependencyError {
-    /// A line, or an entry of a list, is refused.
-    #[error("{file}, {place}: {reason}")]
-    Refused {
-        /// The file's path in the zip.
-        file: String,
-        /// The line's number, or the dependency's number in a list.
-        place: String,
-        /// Why the line is refused.
-        reason: Refusal,
-    },
-    /// A file is neither UTF-8 nor UTF-16.
-    #[error("{file} is not text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8")]
-    Encoding {
-        /// The file's name.
-        file: String,
-    },
-    /// A file is too large.
-    #[error("{file} has more than {limit} bytes")]
-    TooLarge {
-        /// The file's name.
-        file: String,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// There are too many requirement files.
-    #[error("requirements.txt and the files that it names are more than {MAX_FILES} files")]
-    TooMany,
-    /// The requirement files are too large together.
-    #[error("requirements.txt and the files that it names have more than {MAX_TOTAL} bytes together")]
-    TooLargeTogether,
-    /// A dependency comes from a folder: a package of an index would be installed in its place.
-    #[error(
-        "pyproject.toml: `[tool.uv.sources]` takes {0:?} from a folder or from the workspace, and only packages of \
-         an index are installed; modules of the zip can be imported as they are, so leave {0:?} out of `dependencies`"
-    )]
-    LocalSource(String),
-    /// The `pyproject.toml` is not TOML, or does not follow the standard.
-    #[error("pyproject.toml: {0}")]
-    Project(String),
-    /// The dependencies are dynamic: only a build backend, which is not run, knows the dependencies.
-    #[error(
-        "pyproject.toml: `dependencies` is among `dynamic`, so that only the project's build backend, which is not \
-         run, knows the dependencies; list them in `dependencies`, or in a requirements.txt"
-    )]
-    Dynamic,
-    /// A file of the package could not be read.
-    #[error("failed to read the package")]
-    Io(#[from] io::Error),
 }
 
 /// Finds the dependencies of the program in `root`. None when there is nothing to install.

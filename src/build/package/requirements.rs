@@ -3,9 +3,7 @@
 //! An installer gets only text that this module understands: one requirement or option a line, no comments, no lines
 //! that continue, no names of other files. The installer interprets what a line says about packages.
 
-use std::fmt::{self, Display, Formatter};
-
-use super::dependencies::{DependencyError, MAX_FILES, MAX_TOTAL};
+use super::refusal::{DependencyError, MAX_FILES, MAX_TOTAL, Refusal};
 
 /// A complete set of requirement files: the set has each file that another file of the set names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,68 +37,6 @@ pub enum Role {
     Requirements,
     /// The file limits the versions of packages that other files or packages require.
     Constraints,
-}
-
-/// Why a line is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// An editable requirement: `-e`.
-    Editable,
-    /// A file or folder in place of a package.
-    Local(String),
-    /// A `${`, in whose place an installer would put a variable's value.
-    Variable,
-    /// A requirement file at a URL.
-    Remote,
-    /// A requirement file that the zip does not have.
-    Missing(String),
-    /// A requirement file outside the zip.
-    Outside(String),
-    /// A requirement file whose path has a backslash.
-    Backslash(String),
-    /// `--trusted-host`, a host whose certificates are not checked.
-    TrustedHost,
-    /// Several options in one line.
-    Several,
-    /// A control character, which some programs take for the end of a line.
-    Control(char),
-    /// An entry of a list that is not one requirement.
-    NotARequirement,
-    /// An option that requirement files do not have, or that only builds use.
-    Option(String),
-}
-
-impl Display for Refusal {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Editable => f.write_str(
-                "an editable requirement builds a project, which runs the project's code; modules of the zip can be \
-                 imported as they are, so leave the line out, and list the packages that the project itself needs",
-            ),
-            Self::Local(what) => write!(
-                f,
-                "{what:?} is a file or folder, and only packages of an index or at an http or https URL are installed; \
-                 modules of the zip can be imported as they are"
-            ),
-            Self::Variable => {
-                f.write_str("`${` would be replaced by a variable of the service; write the value itself")
-            }
-            Self::Remote => f.write_str("the requirement file is at a URL; put it into the zip"),
-            Self::Missing(name) => write!(f, "the zip has no file {name:?}"),
-            Self::Outside(name) => write!(f, "{name:?} is outside the zip"),
-            Self::Backslash(name) => write!(f, "{name:?} has a backslash; write {:?}", name.replace('\\', "/")),
-            Self::TrustedHost => f.write_str(
-                "`--trusted-host` would turn the check of certificates off, which only the service may do; leave the \
-                 option out",
-            ),
-            Self::Several => f.write_str("there are several options in one line; give each a line of its own"),
-            Self::Control(c) => {
-                write!(f, "there is a control character ({}); save the file as plain text", c.escape_unicode())
-            }
-            Self::NotARequirement => f.write_str("this is not one requirement"),
-            Self::Option(name) => write!(f, "the option {name:?} is not known; leave the option out"),
-        }
-    }
 }
 
 impl Requirements {
