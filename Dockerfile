@@ -1,4 +1,4 @@
-# The service itself. It needs the Docker socket of the machine: see "In a container" in the README.
+# The service itself. It needs the Docker socket of the machine: see "In a container" in docs/operations.md.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 ARG RUN_IMAGE=debian:bookworm-slim
 

@@ -40,7 +40,7 @@ pub struct Store {
 pub enum StoreError {
     /// It is no database of ours, or a damaged one.
     #[error(
-        "{path} is damaged or not a database of this platform; restore a backup in its place (README, \"Backup\"), or move it \
+        "{path} is damaged or not a database of this platform; restore a backup in its place (docs/operations.md, \"Backup\"), or move it \
          away with its -wal and -shm files to start with no functions"
     )]
     Damaged {

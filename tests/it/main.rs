@@ -16,6 +16,7 @@ mod conformance;
 mod console;
 mod crash;
 mod dependencies;
+mod docs;
 mod durability;
 mod engine;
 mod faults;

@@ -7,7 +7,7 @@ const LONGEST: usize = 400;
 const WIDEST: usize = 120;
 
 /// All files below a folder of this repository, with their text.
-fn sources(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<PathBuf> = vec![root.join(folder)];
     let mut found = Vec::new();
