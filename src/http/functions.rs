@@ -132,9 +132,10 @@ pub(super) enum BuildResponses {
 
 /// Submit
 ///
-/// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
-/// send the request again: it makes one function, even if its client leaves, and is answered with what it came to then. With `accept: text/event-stream` the answer is a stream of events: `log` for each
-/// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
+/// Builds a function from a zip with Python or Go code, and answers when the function can be executed. With an
+/// `Idempotency-Key`, a client can send the request again: the service makes one function, even if the client
+/// leaves, and gives the same answer. With `accept: text/event-stream` the answer is a stream of events: `log` for
+/// each line that the build prints, and in the end `deployed`, with the JSON of the plain answer, or `problem`.
 #[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
     params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
