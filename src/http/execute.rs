@@ -86,7 +86,7 @@ pub(super) struct ExecutionBody {
     outcome: String,
     /// The exit status, where there is one.
     exit_code: Option<i32>,
-    /// Why it is not `ok`.
+    /// Why the outcome is not `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<String>,
@@ -110,9 +110,9 @@ impl IntoResponses for ExecutionResponses {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let schema = |name| Content::new(Some(Ref::from_schema_name(name)));
         let answers = [
-            ("200", "It ended with exit status 0"),
-            ("500", "It failed, as `outcome` says; or a problem of the service: `internal`, `start_failed`"),
-            ("504", "It did not end within DOCKER_RUN_TIMEOUT"),
+            ("200", "The function ended with exit status 0"),
+            ("500", "The function failed, as `outcome` says; or the service did: `internal`, `start_failed`"),
+            ("504", "The function did not end within its time limit"),
         ];
         let answer = |(status, about): (&str, &str)| {
             let executed =
@@ -127,7 +127,7 @@ impl IntoResponses for ExecutionResponses {
     }
 }
 
-/// It was accepted and will be executed.
+/// An accepted invocation, which will be executed.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Accepted {
@@ -142,10 +142,10 @@ pub(super) struct Accepted {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum QueuedResponses {
-    /// It is on disk and will be executed, as `prefer: respond-async` asked for; `location` shows it.
+    /// The invocation is on disk and will be executed, as `prefer: respond-async` asks; `location` has its address.
     #[response(status = 202)]
     Accepted(#[to_schema] Accepted),
-    /// It was cancelled while it was waited for: `invocation_cancelled`.
+    /// The invocation was cancelled while the client waited: `invocation_cancelled`.
     #[response(status = 409, content_type = "application/problem+json")]
     Cancelled(ProblemBody<'static>),
     /// The `Idempotency-Key` came with another request: `idempotency_key_reused`.

@@ -24,10 +24,10 @@ use crate::functions::Function;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Submitted {
-    /// By which it is executed.
+    /// The id by which clients execute the function.
     #[schema(format = Uuid)]
     function_id: String,
-    /// Of its image in Docker.
+    /// The id of the function's image in Docker.
     #[schema(example = "sha256:...")]
     image_id: String,
     /// For people.
@@ -43,10 +43,10 @@ pub(super) struct Submitted {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Function)]
 pub(super) struct FunctionBody {
-    /// By which it is executed.
+    /// The id by which clients execute the function.
     #[schema(format = Uuid)]
     function_id: String,
-    /// Of its image in Docker.
+    /// The id of the function's image in Docker.
     #[schema(example = "sha256:...")]
     image_id: String,
     /// `python` or `golang`.
@@ -132,14 +132,15 @@ pub(super) enum BuildResponses {
 
 /// Submit
 ///
-/// Takes a zip with Python or Go code, builds it, and answers when it can be executed. An `Idempotency-Key` makes it safe to
-/// send the request again: it makes one function, even if its client leaves, and is answered with what it came to then. With `accept: text/event-stream` the answer is a stream of events: `log` for each
-/// line that the build prints, and in the end `deployed`, with what is answered otherwise, or `problem`.
+/// Builds a function from a zip with Python or Go code, and answers when the function can be executed. With an
+/// `Idempotency-Key`, a client can send the request again: the service makes one function, even if the client
+/// leaves, and gives the same answer. With `accept: text/event-stream` the answer is a stream of events: `log` for
+/// each line that the build prints, and in the end `deployed`, with the JSON of the plain answer, or `problem`.
 #[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
     params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "It can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The function can be executed", content((Submitted = "application/json"), (String = "text/event-stream"))),
         AnyRoute, WithBody, BuildResponses, SettingsResponses))]
 pub(super) async fn submit(
     Extract(state): Extract<State>,
@@ -189,11 +190,11 @@ pub(super) async fn list(Extract(state): Extract<State>) -> Json<Vec<FunctionBod
 pub(super) struct Instances {
     #[schema(format = Uuid)]
     function_id: String,
-    /// Those that come up.
+    /// Instances that start.
     starting: usize,
-    /// Those that wait, warm.
+    /// Warm instances that wait for an invocation.
     idle: usize,
-    /// Those that run it.
+    /// Instances that run an invocation.
     busy: usize,
 }
 
@@ -201,7 +202,7 @@ pub(super) struct Instances {
 ///
 /// Of each function that has any.
 #[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
-    responses((status = 200, body = Vec<Instances>, description = "Those there are"), AnyRoute))]
+    responses((status = 200, body = Vec<Instances>, description = "Counts of instances by function"), AnyRoute))]
 pub(super) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
     let counts = state.pool.counts_by_function().into_iter();
     let shown = |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances {
@@ -229,7 +230,7 @@ pub(super) async fn show(
 ///
 /// Executions under way end by themselves; then its containers and its image go.
 #[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", operation_id = "deleteFunction", params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Deleted, description = "It is gone"), AnyRoute, FunctionResponses))]
+    responses((status = 200, body = Deleted, description = "The function is deleted"), AnyRoute, FunctionResponses))]
 pub(super) async fn delete(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

@@ -130,7 +130,7 @@ enum InvocationResponses {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum CancelResponses {
-    /// It has ended, or is not asynchronous: `invocation_ended`.
+    /// The invocation has ended, or is not asynchronous: `invocation_ended`.
     #[response(status = 409, content_type = "application/problem+json")]
     Ended(ProblemBody<'static>),
 }
@@ -189,7 +189,7 @@ pub(super) async fn show(
 /// with the invocation, without its input and output. One that is queued is waited for; of one that has ended, what is kept is shown.
 #[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, description = "What it writes", content((String = "text/event-stream"))), AnyRoute, InvocationResponses))]
+    responses((status = 200, description = "The invocation's output", content((String = "text/event-stream"))), AnyRoute, InvocationResponses))]
 pub(super) async fn events(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -206,7 +206,7 @@ pub(super) async fn events(
 /// Cancel an asynchronous invocation
 #[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations", operation_id = "cancelInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, body = Cancelled, description = "It will not run, or runs no more"), AnyRoute, InvocationResponses, CancelResponses))]
+    responses((status = 200, body = Cancelled, description = "The invocation is cancelled"), AnyRoute, InvocationResponses, CancelResponses))]
 pub(super) async fn cancel(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

@@ -29,10 +29,10 @@ const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a 
 pub(super) struct Updated {
     #[schema(format = Uuid)]
     function_id: String,
-    /// Of its image in Docker.
+    /// The id of the version's image in Docker.
     #[schema(example = "sha256:...")]
     image_id: String,
-    /// Which it runs.
+    /// The number of the version that the function runs.
     version: u32,
     /// For people.
     message: String,
@@ -57,15 +57,15 @@ pub(super) struct Configured {
 pub(super) struct Version {
     /// Its number, from 1 on.
     version: u32,
-    /// The function runs it.
+    /// Whether the function runs this version.
     is_current: bool,
     /// `python` or `golang`.
     language: &'static str,
     /// Unix seconds.
     created_at: u64,
-    /// Of its zip.
+    /// The size of the version's zip, in bytes.
     zip_bytes: u64,
-    /// Of its zip, hexadecimal.
+    /// The SHA-256 of the version's zip, in hexadecimal.
     zip_sha256: String,
 }
 
@@ -109,7 +109,7 @@ enum RollbackResponses {
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "It is run", content((Updated = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The function runs the version", content((Updated = "application/json"), (String = "text/event-stream"))),
         AnyRoute, FunctionResponses, WithBody, BuildResponses, SettingsResponses))]
 pub(super) async fn update(
     Extract(state): Extract<State>,
@@ -136,7 +136,7 @@ pub(super) async fn update(
 /// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
 #[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions", operation_id = "rollBackFunction",
     params(("id" = Uuid, Path, description = "The function's id"), RollbackQuery),
-    responses((status = 200, body = Updated, description = "It is run"), AnyRoute, BuildResponses, RollbackResponses))]
+    responses((status = 200, body = Updated, description = "The function runs the version"), AnyRoute, BuildResponses, RollbackResponses))]
 pub(super) async fn roll_back(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -152,7 +152,7 @@ pub(super) async fn roll_back(
 /// Those that are kept, the last first.
 #[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions", operation_id = "listVersions",
     params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = Vec<Version>, description = "Its versions"), AnyRoute, FunctionResponses))]
+    responses((status = 200, body = Vec<Version>, description = "The function's versions"), AnyRoute, FunctionResponses))]
 pub(super) async fn list(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
@@ -174,7 +174,7 @@ pub(super) async fn list(
 /// Settings
 #[utoipa::path(get, path = "/api/functions/{id}/settings", tag = "functions", operation_id = "getFunctionSettings",
     params(("id" = Uuid, Path, description = "The function's id")),
-    responses((status = 200, body = ShownSettings, description = "What it has of its own"), AnyRoute, FunctionResponses))]
+    responses((status = 200, body = ShownSettings, description = "The function's own settings"), AnyRoute, FunctionResponses))]
 pub(super) async fn settings(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
