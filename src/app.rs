@@ -47,7 +47,8 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
-/// Where REQUIRE_ISOLATION is set: how long Docker may not answer, and how long runtime images and a look into them may take.
+/// Where REQUIRE_ISOLATION is set: how long Docker may not answer, and how long runtime images and a look into them may
+/// take.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(10);
 const CHECK_LIMIT: Duration = Duration::from_secs(40 * 60);
 
@@ -109,7 +110,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         let names: Vec<&str> = config.builds.environment.iter().map(|(name, _)| name.as_str()).collect();
         tracing::warn!(
             variables = names.join(", "),
-            "PYTHON_ALLOW_SOURCE_BUILDS is true: code of packages that are built from source sees the variables of BUILD_ENV"
+            "PYTHON_ALLOW_SOURCE_BUILDS is true: code of packages that are built from source sees the variables of \
+             BUILD_ENV"
         );
     }
     let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
@@ -170,7 +172,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         () = reconciled.cancelled() => {}
         // Requests do not wait for a Docker that does not answer; it is done when it does again.
         () = health.clone().in_trouble() => {}
-        () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left is removed"),
+        () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left \
+                                                             is removed"),
         () = stop.cancelled() => {}
     }
     let refusal =
@@ -197,7 +200,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {
         tracing::warn!(
             address = %config.http.host,
-            "ANYONE WHO REACHES THIS ADDRESS CAN RUN CODE HERE AND DELETE FUNCTIONS: set API_TOKEN, or SERVER_HOST to 127.0.0.1"
+            "ANYONE WHO REACHES THIS ADDRESS CAN RUN CODE HERE AND DELETE FUNCTIONS: set API_TOKEN, or SERVER_HOST to \
+             127.0.0.1"
         );
     }
     if refusal.is_none() {
@@ -234,7 +238,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     Ok(())
 }
 
-/// Why the service must not serve where REQUIRE_ISOLATION is set. Waits until that is known; meanwhile nothing is served.
+/// Why the service must not serve where REQUIRE_ISOLATION is set. Waits until that is known; meanwhile nothing is
+/// served.
 async fn incomplete(
     isolation: &Isolation,
     checked: CancellationToken,
@@ -255,7 +260,8 @@ async fn incomplete(
     tokio::select! {
         () = checked.cancelled() => {}
         () = in_lasting_trouble => return Some("REQUIRE_ISOLATION is true, but Docker does not answer".to_owned()),
-        () = time::sleep(CHECK_LIMIT) => return Some("REQUIRE_ISOLATION is true, but it could not be checked in time".to_owned()),
+        () = time::sleep(CHECK_LIMIT) => return Some("REQUIRE_ISOLATION is true, but it could not be checked in \
+                                                      time".to_owned()),
         () = stop.cancelled() => return None,
     }
     let missing = isolation.missing();
@@ -313,13 +319,15 @@ impl Preparation {
             time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
             health.wait().await;
             if let Err(error) = self.reconcile().await {
-                tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying again later");
+                tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying \
+                                                        again later");
             }
             self.check(&mut unchecked, stop).await;
         }
     }
 
-    /// Makes runtime images ahead of need, and looks into a container of each. What could not be looked at stays in `unchecked`.
+    /// Makes runtime images ahead of need, and looks into a container of each. What could not be looked at stays in
+    /// `unchecked`.
     async fn check(&self, unchecked: &mut Vec<Language>, stop: &CancellationToken) {
         for language in std::mem::take(unchecked) {
             let checked = match self.builder.prepare(language, stop).await {

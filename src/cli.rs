@@ -42,8 +42,9 @@ Examples:
   youtube-serverless ls --json | jq -r '.[].name'
   source <(youtube-serverless completions bash)
 
-The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own; 124 after a timeout, 137 when it ran out of memory, 128 and the signal's number
-when it was killed, and 125 when the platform could not run it. Other commands end with 0, or 125 when the platform said no.";
+The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own; 124 after a timeout, 137 when
+it ran out of memory, 128 and the signal's number when it was killed, and 125 when the platform could not run
+it. Other commands end with 0, or 125 when the platform said no.";
 
 /// Which platform is asked.
 #[derive(Debug, Args)]
@@ -138,7 +139,8 @@ pub enum Local {
 }
 
 impl Arguments {
-    /// Does what is asked of a platform elsewhere, and returns with which status to end; or says what is asked of this one.
+    /// Does what is asked of a platform elsewhere, and returns with which status to end; or says what is asked of this
+    /// one.
     pub fn run(self) -> Result<ExitCode, Local> {
         let remote = self.remote;
         let done = match self.command {

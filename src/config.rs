@@ -4,9 +4,10 @@
 
 mod environment;
 mod parse;
+mod reader;
 mod uids;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use parse::{
     parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
     parse_rate, parse_repository, parse_runtime, parse_token,
 };
+use reader::{Reader, SIZE};
+
 pub use parse::{parse_duration, parse_size, whole_millis};
 pub use uids::Uids;
 
@@ -334,8 +337,8 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
     Ok(vars)
 }
 
-/// How long an export to a collector of traces may take, where the environment of this process names one by OpenTelemetry's own
-/// variables. What the others mean is the
+/// How long an export to a collector of traces may take, where the environment of this process names one by
+/// OpenTelemetry's own variables. What the others mean is the
 /// library's, which reads them where it needs them: that is why they do not count in a `.env`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn collector_limit() -> Option<Duration> {
@@ -350,7 +353,6 @@ pub fn collector_limit() -> Option<Duration> {
     is_wanted.then(|| Duration::from_millis(limit.unwrap_or(10_000)))
 }
 
-const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
 const FILE: &str = "a size from 1 byte to 999MB, such as 10MB; the database takes no larger zip";
 /// SQLite takes a billion bytes in a value, and in a row with what else stands there.
 pub const MAX_FILE: u64 = 999_000_000;
@@ -361,50 +363,6 @@ pub const MIN_MEMORY: u64 = 16_000_000;
 const CPUS: &str = "a number of processors from 0.01, such as 0.5";
 const OUTPUT: &str = "a size of at most 64MB, such as 1MB";
 const MAX_OUTPUT: u64 = 64_000_000;
-
-/// Looks variables up and remembers which there are.
-struct Reader {
-    vars: HashMap<String, String>,
-    known: BTreeSet<&'static str>,
-}
-
-impl Reader {
-    fn new(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let vars = vars.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        Self { vars, known: BTreeSet::new() }
-    }
-
-    fn read<T>(
-        &mut self,
-        variable: &'static str,
-        default: T,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        self.known.insert(variable);
-        let Some(value) = self.vars.get(variable) else { return Ok(default) };
-        parse(value).ok_or_else(|| ConfigError {
-            variable: variable.to_owned(),
-            value: if variable == "API_TOKEN" { "(not shown)".to_owned() } else { value.clone() },
-            expected: expected.to_owned(),
-        })
-    }
-
-    fn duration(&mut self, variable: &'static str, seconds: u64) -> Result<Duration, ConfigError> {
-        let expected = "a duration above zero such as 10s, 500ms, 5m, or a number of seconds";
-        self.read(variable, Duration::from_secs(seconds), expected, parse_duration)
-    }
-
-    fn size(&mut self, variable: &'static str, bytes: u64) -> Result<u64, ConfigError> {
-        self.read(variable, bytes, SIZE, parse_size)
-    }
-
-    fn count(&mut self, variable: &'static str, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
-        self.read(variable, default, &format!("a whole number from {least} to {most}"), |text| {
-            text.parse().ok().filter(|count| (least..=most).contains(count))
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests;

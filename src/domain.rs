@@ -94,7 +94,8 @@ pub struct UnknownFunction(pub FunctionId);
 
 /// There is no such version.
 #[derive(Debug, Error)]
-#[error("there is no version {} of function {}; GET /api/functions/{}/versions lists those there are", .0.number, .0.function, .0.function)]
+#[error("there is no version {} of function {}; GET /api/functions/{}/versions lists those there \
+         are", .0.number, .0.function, .0.function)]
 pub struct UnknownVersion(pub VersionId);
 
 /// There is no function of this name.

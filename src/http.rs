@@ -2,26 +2,17 @@
 
 mod body;
 mod connection;
-mod console;
 mod cross_site;
-mod events;
 mod exchange;
-mod execute;
-mod follow;
-mod functions;
-mod health;
 mod idempotency;
-mod invocations;
-mod metrics;
 mod openapi;
 mod problem;
 mod rate;
 mod request;
+mod routes;
 mod server;
-mod settings;
+mod sse;
 mod stream;
-mod upload;
-mod versions;
 
 use std::sync::Arc;
 
@@ -31,8 +22,11 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::ComponentsBuilder;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
+
+use routes::{console, deployments, executions, follow, functions, health, invocations, metrics, settings, versions};
 
 pub use server::{ServeError, serve};
 
@@ -91,24 +85,26 @@ const MULTIPART_OVERHEAD: u64 = 1 << 20;
 pub fn router(state: State) -> Router {
     let max_upload = usize::try_from(state.settings.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
     let limiter = rate::Limiter::new(state.settings.rate_limit);
-    let (routes, document) = OpenApiRouter::with_openapi(openapi::head())
-        .routes(routes!(functions::submit).layer(DefaultBodyLimit::max(max_upload)))
+    // An execution's answer, which the routes' own collection does not see.
+    let components = ComponentsBuilder::new().schema_from::<executions::ExecutionBody>();
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::head(components))
+        .routes(routes!(deployments::submit).layer(DefaultBodyLimit::max(max_upload)))
         .routes(
-            routes!(execute::by_query, execute::by_body)
+            routes!(executions::by_query, executions::by_body)
                 .layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY))
-                .layer(from_fn(execute::without_head)),
+                .layer(from_fn(executions::without_head)),
         )
-        .routes(routes!(execute::by_name).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(executions::by_name).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(functions::list))
         .routes(routes!(functions::show, functions::delete))
-        .routes(routes!(versions::update).layer(DefaultBodyLimit::max(max_upload)))
-        .routes(routes!(versions::configure).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
-        .routes(routes!(versions::settings))
+        .routes(routes!(deployments::update).layer(DefaultBodyLimit::max(max_upload)))
+        .routes(routes!(settings::configure).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(settings::settings))
         .routes(routes!(versions::list))
-        .routes(routes!(versions::roll_back))
+        .routes(routes!(deployments::roll_back))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show, invocations::cancel))
-        .routes(routes!(invocations::events))
+        .routes(routes!(follow::events))
         .routes(routes!(functions::instances))
         .routes(routes!(openapi::document))
         .routes(routes!(metrics::show))
@@ -125,7 +121,7 @@ pub fn router(state: State) -> Router {
         .route("/console-api.js", get(console::api))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
-        .layer(from_fn(body::with_plain_encoding))
+        .layer(from_fn(body::json::with_plain_encoding))
         // A client that never ends its request must not hold a handler for ever.
         .layer(from_fn_with_state(request::BodyBudget::new(&state), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), cross_site::with_own_site))

@@ -17,8 +17,8 @@
 //!
 //! `src/runtimes` holds what goes into images: the bootstraps and the programs that download packages.
 //!
-//! `docs/architecture.md` has the direction of imports, a submit and an execution step by step, the invariants, the tasks
-//! and the threads.
+//! `docs/architecture.md` has the direction of imports, a submit and an execution step by step, the invariants, the
+//! tasks and the threads.
 
 pub mod app;
 pub mod build;

@@ -1,4 +1,5 @@
-//! The program: a client of a platform, or the service itself, which reads its settings, listens and serves until a signal.
+//! The program: a client of a platform, or the service itself, which reads its settings, listens and serves until a
+//! signal.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What outlives a restart: functions, their zips and build logs, in one SQLite file of DATA_DIR. The only place with SQL.
+//! What outlives a restart: functions, their zips and build logs, in one SQLite file of DATA_DIR. The only place with
+//! SQL.
 //!
 //! What a call here has written is on disk when it returns: every commit is synced (WAL, `synchronous = FULL`).
 
@@ -40,7 +41,8 @@ pub struct Store {
 pub enum StoreError {
     /// It is no database of ours, or a damaged one.
     #[error(
-        "{path} is damaged or not a database of this platform; restore a backup in its place (docs/operations.md, \"Backup\"), or move it \
+        "{path} is damaged or not a database of this platform; restore a backup in its place (docs/operations.md, \
+         \"Backup\"), or move it \
          away with its -wal and -shm files to start with no functions"
     )]
     Damaged {
@@ -63,7 +65,8 @@ pub enum StoreError {
     },
     /// A later version of this program has changed its form.
     #[error(
-        "{path} was written by a newer version of this program (schema {schema}); run that version, or restore a backup made by this one"
+        "{path} was written by a newer version of this program (schema {schema}); run that version, or restore a \
+         backup made by this one"
     )]
     Newer {
         /// The file.
@@ -86,7 +89,8 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens or makes the database in `data_dir`, which no other process may serve from, and brings it to the current form.
+    /// Opens or makes the database in `data_dir`, which no other process may serve from, and brings it to the current
+    /// form.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(FILE_NAME);
         // What can't be written is SQLite's to say.
@@ -169,7 +173,8 @@ impl Store {
     }
 }
 
-/// Makes the file where there is none, for nobody else to read: it holds functions' secrets. SQLite takes an empty file for a new one.
+/// Makes the file where there is none, for nobody else to read: it holds functions' secrets. SQLite takes an empty file
+/// for a new one.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))

@@ -1,6 +1,7 @@
 //! The log: lines on stderr. And traces, where a collector is set: spans of each request and of what it waits for.
 //!
-//! Spans of the log are at level info, those of traces at debug: so lines stay short, and without a collector traces cost nothing.
+//! Spans of the log are at level info, those of traces at debug: so lines stay short, and without a collector traces
+//! cost nothing.
 
 mod collector;
 pub mod metrics;
@@ -44,7 +45,8 @@ pub fn start(level: Level, format: LogFormat, collector: Option<&Collector>) {
 /// The span of a request in its trace, which is the client's where it sent a `traceparent`.
 pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
     let name = format_args!("{method} {route}");
-    let span = tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method, http.route = route);
+    let span = tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method,
+        http.route = route);
     if !span.is_disabled() {
         let parent = global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers))

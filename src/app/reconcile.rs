@@ -1,4 +1,5 @@
-//! Brings Docker and what we know into agreement: what nothing owns goes, what is gone is noted. Touches nothing of others.
+//! Brings Docker and what we know into agreement: what nothing owns goes, what is gone is noted. Touches nothing of
+//! others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,12 +35,14 @@ pub(super) async fn run(
 ) -> Result<(), ReconcileError> {
     let ours = format!("{}={}", label::PLATFORM, platform.id());
     let this_run = format!("{}={}", label::RUN, platform.run());
-    // The steps of a build under way look like what an earlier run left. Where builds go on without a pause, that stays for now.
+    // The steps of a build under way look like what an earlier run left. Where builds go on without a pause, that stays
+    // for now.
     if let Some(_paused) = builder.pause().await {
         remove_containers(docker, &[&ours], Some(&this_run)).await?;
     }
     // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
-    // So do the versions' images as they are before the lists: a list says nothing about an image that is made again after the list.
+    // So do the versions' images as they are before the lists: a list says nothing about an image that is made again
+    // after the list.
     let versions: HashMap<VersionId, (Arc<Version>, Image, u64)> = registry
         .list()
         .iter()

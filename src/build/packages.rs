@@ -1,21 +1,23 @@
 //! Images with installed Python packages or downloaded Go modules, which functions are built upon. Each image is made
 //! once per content, and removed with the last function that is built upon the image.
 
+mod digest;
 mod installer;
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::io::{self, BufRead, BufReader, BufWriter, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use sha2::{Digest, Sha256};
 use tokio::sync::MutexGuard as MutexHeld;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+
+use digest::hash_of;
 
 use super::BuildError;
 use super::request::{self, Request};
@@ -390,24 +392,4 @@ impl Packages {
 async fn aside<T: Send + 'static>(make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BuildError> {
     let made = tokio::task::spawn_blocking(make).await;
     Ok(made.map_err(io::Error::other)??)
-}
-
-/// A hasher that feeds the data of [`Hash`] implementations to SHA-256.
-struct Digested(Sha256);
-
-impl Hasher for Digested {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// No caller asks for a hash of 64 bits.
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
-fn hash_of(what: &impl Hash) -> String {
-    let mut digested = Digested(Sha256::new());
-    what.hash(&mut digested);
-    format!("{:.32x}", digested.0.finalize())
 }

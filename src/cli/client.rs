@@ -64,7 +64,8 @@ impl Client {
         self.answer(request.send(body))
     }
 
-    /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's data.
+    /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's
+    /// data.
     pub(super) fn send_for_events(
         &self,
         (method, path): (Method, &str),

@@ -1,7 +1,7 @@
 //! A connection on which a failed write does not hide the answer.
 //!
-//! A service that refuses a large upload answers before all of it is there, and may close the connection while the rest is
-//! still being written. The answer is here by then: ureq is told that the rest has left, and reads it.
+//! A service that refuses a large upload answers before all of it is there, and may close the connection while the rest
+//! is still being written. The answer is here by then: ureq is told that the rest has left, and reads it.
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};

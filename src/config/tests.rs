@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn from(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {

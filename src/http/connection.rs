@@ -115,8 +115,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Ends our side, and reads what still arrives. A connection that is closed with bytes unread is reset, and a client that is
-/// still writing would see that instead of its answer.
+/// Ends our side, and reads what still arrives. A connection that is closed with bytes unread is reset, and a client
+/// that is still writing would see that instead of its answer.
 async fn linger(mut stream: Stream, limit: Duration, stop: &CancellationToken) {
     if stream.shutdown().await.is_err() {
         return;

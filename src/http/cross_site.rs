@@ -1,8 +1,8 @@
 //! Keeps web pages of others from using a visitor's browser to reach a service on that visitor's machine or network.
 //!
-//! Browsers say where a request comes from (`Sec-Fetch-Site`, `Origin`), other clients do not and are let through. A page
-//! can also have its own name resolve to this machine; then the name in `Host` is not one of ours. A page knows no token,
-//! so with API_TOKEN set the name does not matter.
+//! Browsers say where a request comes from (`Sec-Fetch-Site`, `Origin`), other clients do not and are let through. A
+//! page can also have its own name resolve to this machine; then the name in `Host` is not one of ours. A page knows no
+//! token, so with API_TOKEN set the name does not matter.
 
 use std::net::IpAddr;
 

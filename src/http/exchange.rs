@@ -1,7 +1,9 @@
-//! What a connection is at: whether a request is open, how long the client may be silent, and what of a body nobody reads.
+//! What a connection is at: whether a request is open, how long the client may be silent, and what of a body nobody
+//! reads.
 //!
-//! A request is open from the call of its handler until the last byte of its response has left. Three sides tell: the service
-//! that hyper calls, the two bodies, and the connection's own stream. The connection's task reads it after each step of hyper's.
+//! A request is open from the call of its handler until the last byte of its response has left. Three sides tell: the
+//! service that hyper calls, the two bodies, and the connection's own stream. The connection's task reads it after each
+//! step of hyper's.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -112,8 +114,8 @@ impl Exchange {
         self.state().has_given_up
     }
 
-    /// Notes what came. With the first bytes of a head the time for that head begins; the first request has its time already.
-    /// Empty lines before a head are no part of the head (RFC 9112, 2.2).
+    /// Notes what came. With the first bytes of a head the time for that head begins; the first request has its time
+    /// already. Empty lines before a head are no part of the head (RFC 9112, 2.2).
     pub(super) fn came(&self, bytes: &[u8]) {
         let mut state = self.state();
         let is_of_head = bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -134,7 +136,8 @@ impl Exchange {
         }
     }
 
-    /// Reads on in a body that nobody reads, and says by when something must have come. None while a handler is at work.
+    /// Reads on in a body that nobody reads, and says by when something must have come. None while a handler is at
+    /// work.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Option<Instant> {
         let mut state = self.state();
         if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -163,7 +166,8 @@ impl Exchange {
         state.deadline = None;
     }
 
-    /// Notes that a handler has answered, and returns whether the connection is closed after that: then nothing more is read here.
+    /// Notes that a handler has answered, and returns whether the connection is closed after that: then nothing more is
+    /// read here.
     fn answer(&self, is_closing: bool) -> bool {
         let mut state = self.state();
         let is_long = state.leftover.as_ref().is_some_and(|leftover| leftover.body.size_hint().lower() > MAX_DRAINED);

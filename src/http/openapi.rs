@@ -16,7 +16,7 @@ const TOKEN: &str = "token";
 
 /// The document, written once.
 #[derive(Clone, Debug)]
-pub(super) struct Document(Bytes);
+pub(in crate::http) struct Document(Bytes);
 
 impl From<OpenApi> for Document {
     fn from(document: OpenApi) -> Self {
@@ -25,19 +25,16 @@ impl From<OpenApi> for Document {
 }
 
 /// What stands above the routes.
-pub(super) fn head() -> OpenApi {
-    let about = "Post a zip with Python or Go code; it becomes a container image and runs on demand. Errors are RFC 9457 \
+pub(in crate::http) fn head(components: ComponentsBuilder) -> OpenApi {
+    let about = "Post a zip with Python or Go code; it becomes a container image and runs on demand. Errors are RFC \
+                 9457 \
                  problems; every response has an `x-request-id`.";
     let info = InfoBuilder::new().title("YouTube Serverless Platform").version(env!("CARGO_PKG_VERSION"));
     let license = LicenseBuilder::new().name("MIT").identifier(Some("MIT"));
     let info = info.description(Some(about)).license(Some(license.build()));
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     // Named by the answers below, which the routes' own collection does not see.
-    let components = ComponentsBuilder::new()
-        .security_scheme(TOKEN, token)
-        .schema_from::<ProblemBody<'_>>()
-        .schema_from::<super::execute::ExecutionBody>()
-        .build();
+    let components = components.security_scheme(TOKEN, token).schema_from::<ProblemBody<'_>>().build();
     OpenApiBuilder::new()
         .info(info.build())
         .components(Some(components))
@@ -51,7 +48,7 @@ pub(super) fn head() -> OpenApi {
 /// What any route may answer.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum AnyRoute {
+pub(in crate::http) enum AnyRoute {
     /// The request is not valid: `invalid_request`.
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody<'static>),
@@ -84,7 +81,7 @@ pub(super) enum AnyRoute {
 /// What probes may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum Probe {
+pub(in crate::http) enum Probe {
     /// The path does not take the method: `method_not_allowed`.
     #[response(status = 405, content_type = "application/problem+json")]
     Method(ProblemBody<'static>),
@@ -93,7 +90,7 @@ pub(super) enum Probe {
 /// What routes of one function may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum FunctionResponses {
+pub(in crate::http) enum FunctionResponses {
     /// There is no such function: `function_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
@@ -102,7 +99,7 @@ pub(super) enum FunctionResponses {
 /// What routes with a body may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum WithBody {
+pub(in crate::http) enum WithBody {
     /// A limit is passed, which `detail` names: `too_large`.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody<'static>),
@@ -111,11 +108,23 @@ pub(super) enum WithBody {
     MediaType(ProblemBody<'static>),
 }
 
+/// What a request with settings may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(in crate::http) enum SettingsResponses {
+    /// The request is not valid: `invalid_request`, or `invalid_archive`; or a setting is out of its range, or a
+    /// variable can't be one: `invalid_settings`.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(ProblemBody<'static>),
+}
+
 /// This document
 ///
 /// The OpenAPI description of this service.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "service", operation_id = "getDescription",
     responses((status = 200, description = "An OpenAPI 3.1 document", body = Object), AnyRoute))]
-pub(super) async fn document(Extension(document): Extension<Document>) -> ([(HeaderName, &'static str); 1], Bytes) {
+pub(in crate::http) async fn document(
+    Extension(document): Extension<Document>,
+) -> ([(HeaderName, &'static str); 1], Bytes) {
     ([(CONTENT_TYPE, "application/json")], document.0)
 }

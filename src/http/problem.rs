@@ -18,7 +18,8 @@ use crate::domain::InvocationId;
 /// Seconds after which a client that was turned away should try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-const NOT_HTTP: &str = "the request is not valid HTTP/1.1: check its method, its URL (quotes, spaces, `<`, `>` and backticks are sent as \
+const NOT_HTTP: &str = "the request is not valid HTTP/1.1: check its method, its URL (quotes, spaces, `<`, `>` and \
+                        backticks are sent as \
                         %22, %20, %3C, %3E and %60), its header fields and its length";
 
 /// An error on its way to the client. [`finish`] gives it its form.
@@ -116,7 +117,8 @@ impl Problem {
     /// A container of the function does not come up, though Docker answers.
     fn start_failed(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "a function's container does not start");
-        let detail = "the function's container does not start; the service's log says why under this requestId. Where the log blames \
+        let detail = "the function's container does not start; the service's log says why under this requestId. Where \
+                      the log blames \
                       the image, submit the function again";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "start_failed", detail)
     }

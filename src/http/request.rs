@@ -20,8 +20,8 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::State;
-use super::console::is_console;
 use super::problem::{self, Problem};
+use super::routes::console::is_console;
 use crate::resources::budget::{Budget, BudgetShare};
 use crate::telemetry::{self, metrics};
 
@@ -50,9 +50,11 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
         metrics::request(method.as_str(), &path, status);
         telemetry::answered(&traced, status, &id);
         if is_probe {
-            tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+            tracing::debug!(http.method = %method, http.route = path, http.status = status, duration_ms,
+                "request answered");
         } else {
-            tracing::info!(http.method = %method, http.route = path, http.status = status, duration_ms, "request answered");
+            tracing::info!(http.method = %method, http.route = path, http.status = status, duration_ms,
+                "request answered");
         }
         let value = HeaderValue::from_str(&id).expect("an id is visible ASCII");
         response.headers_mut().insert(REQUEST_ID, value);

@@ -71,8 +71,8 @@ pub async fn serve(
     time::timeout(limit, all).await.map_err(|_| ServeError(limit))
 }
 
-/// How many connections may be open; more wait in the kernel. Each takes a descriptor, and Docker's pipes need some, too.
-/// Raises this process's soft limit on descriptors, as what it starts takes few and by their number.
+/// How many connections may be open; more wait in the kernel. Each takes a descriptor, and Docker's pipes need some,
+/// too. Raises this process's soft limit on descriptors, as what it starts takes few and by their number.
 fn most_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);

@@ -1,7 +1,7 @@
 //! A connection's bytes on their way from and to hyper.
 //!
-//! What hyper's parser refuses it answers itself, with a status and an empty body, and has no hook for it. It does so only while
-//! no request is open: what is written then is such a refusal, and goes out as a problem instead.
+//! What hyper's parser refuses it answers itself, with a status and an empty body, and has no hook for it. It does so
+//! only while no request is open: what is written then is such a refusal, and goes out as a problem instead.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn a_refusal_of_hypers_becomes_a_problem() {
         let said = refusal(
-            "HTTP/1.0 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n",
+            "HTTP/1.0 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: \
+             now\r\n\r\n",
         );
         let said = std::str::from_utf8(&said).unwrap();
         let (head, body) = said.split_once("\r\n\r\n").unwrap();

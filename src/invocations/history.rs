@@ -133,8 +133,8 @@ impl History {
         }
     }
 
-    /// A function's invocations with their numbers, the last first, without input and output. Those that could not be written
-    /// down yet come first, by the numbers that they will get.
+    /// A function's invocations with their numbers, the last first, without input and output. Those that could not be
+    /// written down yet come first, by the numbers that they will get.
     pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
@@ -150,7 +150,8 @@ impl History {
     /// Writes down what is pending, now.
     pub async fn flush(self: &Arc<Self>) -> Result<(), StoreError> {
         let this = Arc::clone(self);
-        // A task of its own: what was taken to be written down is others', too, and must not go with a caller that leaves.
+        // A task of its own: what was taken to be written down is others', too, and must not go with a caller that
+        // leaves.
         tokio::spawn(async move { this.flush_now().await }).await.expect("writing down does not panic")
     }
 

@@ -177,8 +177,8 @@ impl Invoker {
         Ok(invocation)
     }
 
-    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for. Without its
-    /// input, that is to be checked afterwards.
+    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for.
+    /// Without its input, that is to be checked afterwards.
     pub async fn prepare(
         &self,
         id: FunctionId,
@@ -192,7 +192,8 @@ impl Invoker {
             input.map_or(Ok(()), |input| input.check(&function.settings))?;
             let span = tracing::debug_span!("queue", function.id = %id);
             match self.lease(&function, wait).instrument(span).await {
-                // What has come after it is in the registry before it is retired, and so is its absence. It keeps its place in line.
+                // What has come after it is in the registry before it is retired, and so is its absence. It keeps its
+                // place in line.
                 Err(InvokeError::Acquire(AcquireError::Retired)) => wait.is_admitted = true,
                 Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),
@@ -206,7 +207,8 @@ impl Invoker {
         }
     }
 
-    /// Sees to it that an instance of what is to be a function waits for work; waits for that as long as `patience`, or QUEUE_TIMEOUT.
+    /// Sees to it that an instance of what is to be a function waits for work; waits for that as long as `patience`, or
+    /// QUEUE_TIMEOUT.
     pub async fn warm(&self, next: &Arc<Function>, patience: Option<Duration>) -> Result<(), InvokeError> {
         let wait = Wait { since: Instant::now(), is_admitted: true, patience, is_background: false };
         self.lease(next, wait).await.map(Lease::release)
@@ -250,7 +252,8 @@ impl Invoker {
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
-        let span = tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number, invocation.id = %id);
+        let span = tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number,
+            invocation.id = %id);
         let end = lease.invoke(&request, limit, output).instrument(span).await;
         let (stdout, stderr) = output.end();
         let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
@@ -298,7 +301,8 @@ mod tests {
             let error = ImageError::from(BuildError::Failed { log: log.to_owned() });
             Failure::from(&InvokeError::Image(Arc::new(error)))
         };
-        let down = "error: Failed to fetch: `https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection refused";
+        let down = "error: Failed to fetch: `https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection \
+                    refused";
         assert_eq!(failed(down), Failure::Transient(Cause::Service));
         let down = "go: example.org/m@v1.0.0: Get \"https://proxy\": dial tcp: lookup proxy: no such host";
         assert_eq!(failed(down), Failure::Transient(Cause::Service));

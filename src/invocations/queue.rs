@@ -1,12 +1,14 @@
-//! Executions that are on disk before they begin: asynchronous ones, and those with an `Idempotency-Key`, which run once.
+//! Executions that are on disk before they begin: asynchronous ones, and those with an `Idempotency-Key`, which run
+//! once.
 //!
 //! ```text
 //! accept, execute ──> queued ──> running ──> an outcome
 //!                      │ └── cancel ──┴──> cancelled
 //!                      └── taken back: the client learns that the execution did not begin
 //! ```
-//! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was running when the
-//! service went away is known at the next start as lost, and is never run twice. The runs themselves are in `run`.
+//! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was
+//! running when the service went away is known at the next start as lost, and is never run twice. The runs themselves
+//! are in `run`.
 
 mod error;
 mod order;
@@ -42,7 +44,8 @@ use error::Hindrance;
 pub use error::{AcceptError, CancelError};
 use order::Queue;
 
-/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written down.
+/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written
+/// down.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Accepts, runs and cancels invocations.
@@ -89,7 +92,8 @@ struct QueueState {
 type End = Result<(), Hindrance>;
 
 impl InvocationQueue {
-    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is cancelled;
+    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is
+    /// cancelled;
     /// `end` ends those that run.
     pub fn new(
         parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<DiskSpace>, Health),
@@ -137,9 +141,9 @@ impl InvocationQueue {
         accepted.await?.map(|(id, _)| id)
     }
 
-    /// Executes once for all requests with a key, and returns the invocation as it ended. The invocation waits for an instance as an
-    /// execution without a key does; an invocation that can't begin is taken back, so that the key is free again. When all callers
-    /// leave, the invocation goes on.
+    /// Executes once for all requests with a key, and returns the invocation as it ended. The invocation waits for an
+    /// instance as an execution without a key does; an invocation that can't begin is taken back, so that the key is
+    /// free again. When all callers leave, the invocation goes on.
     pub async fn execute(
         self: &Arc<Self>,
         id: FunctionId,
@@ -180,7 +184,8 @@ impl InvocationQueue {
         key: Option<IdempotencyKey>,
         promised: bool,
     ) -> Result<(InvocationId, oneshot::Receiver<End>), AcceptError> {
-        // Invocations that ended before this one come before it in the history, too. A failed flush is the history's matter.
+        // Invocations that ended before this one come before it in the history, too. A failed flush is the history's
+        // matter.
         let _ = self.history.flush().await;
         let _settling = match &key {
             Some(_) => Some(self.settling.lock().await),
@@ -239,8 +244,8 @@ impl InvocationQueue {
         Ok((id, end))
     }
 
-    /// Cancels an invocation that waits or runs. On return the invocation does not begin any more, and its container is on its way
-    /// out.
+    /// Cancels an invocation that waits or runs. On return the invocation does not begin any more, and its container is
+    /// on its way out.
     pub async fn cancel(self: &Arc<Self>, id: InvocationId) -> Result<(), CancelError> {
         let this = Arc::clone(self);
         // A task of its own: an invocation that is cancelled on disk must not run on because the caller has left.

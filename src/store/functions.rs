@@ -22,7 +22,8 @@ impl Store {
             let mut transaction = self.pool.begin().await?;
             let functions = sqlx::query("SELECT * FROM functions ORDER BY number").fetch_all(&mut *transaction).await?;
             let versions = sqlx::query(
-                "SELECT versions.*, (SELECT max(number) FROM versions AS last WHERE last.function_id = id) AS last_version \
+                "SELECT versions.*, (SELECT max(number) FROM versions AS last WHERE last.function_id = id) AS \
+                 last_version \
                  FROM versions JOIN functions ON function_id = id AND versions.number IN (version, former)",
             );
             let versions = versions.fetch_all(&mut *transaction).await?;
@@ -62,8 +63,8 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
-    /// Brings a function to another state, with a version that is new if there is one, and forgets versions that are too old.
-    /// False when the function or that version was deleted.
+    /// Brings a function to another state, with a version that is new if there is one, and forgets versions that are
+    /// too old. False when the function or that version was deleted.
     pub async fn update(
         &self,
         update: &Update<'_>,

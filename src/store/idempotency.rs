@@ -26,8 +26,8 @@ impl Store {
         pruned.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new one. An
-    /// invocation that is not `promised` may be taken back.
+    /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new
+    /// one. An invocation that is not `promised` may be taken back.
     pub async fn queue_invocation(
         &self,
         record: &InvocationRecord,
@@ -102,7 +102,8 @@ pub(super) async fn remember(
     let result =
         deployed.map(|deployed| serde_json::to_string(deployed).expect("texts and numbers can be written as JSON"));
     let insert = sqlx::query(
-        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, result, invocation_id) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, result, invocation_id) VALUES (?, \
+         ?, ?, ?, ?, ?)",
     );
     let insert = insert.bind(operation).bind(&key.key).bind(&key.request_sha256).bind(created_at.cast_signed());
     insert.bind(result).bind(invocation).execute(connection).await.map(drop)

@@ -10,7 +10,8 @@ use crate::domain::invocation::state;
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Page};
 
 impl Store {
-    /// Writes down invocations and how often functions were executed, together. What belongs to a deleted function is left out.
+    /// Writes down invocations and how often functions were executed, together. What belongs to a deleted function is
+    /// left out.
     pub async fn insert_invocations(
         &self,
         records: &[InvocationRecord],
@@ -34,10 +35,12 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
-    /// Writes down how an invocation that was written down before goes on or ended, if it still stands as `from`. False if not.
+    /// Writes down how an invocation that was written down before goes on or ended, if it still stands as `from`. False
+    /// if not.
     pub async fn update_invocation(&self, record: &InvocationRecord, from: &str) -> Result<bool, StoreError> {
         let updated = sqlx::query(
-            "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, truncated = ?, queued_us = ?, \
+            "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, \
+             truncated = ?, queued_us = ?, \
              duration_us = ?, cpu_us = ?, peak_memory = ?, stdout = ?, stderr = ? WHERE id = ? AND outcome = ?",
         )
         .bind(&record.outcome)
@@ -70,7 +73,8 @@ impl Store {
     /// A function's invocations with their numbers, the last first, without input and output.
     pub async fn invocations(&self, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, truncated, queued_us, \
+            "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, \
+             truncated, queued_us, \
              duration_us, cpu_us, peak_memory, x'' AS input, x'' AS stdout, x'' AS stderr FROM invocations \
              WHERE function_id = ? AND number < ? AND (? IS NULL OR outcome = ?) ORDER BY number DESC LIMIT ?",
         )
@@ -93,7 +97,8 @@ impl Store {
         Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
     }
 
-    /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become lost.
+    /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become
+    /// lost.
     pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";
         let lost = sqlx::query(
@@ -102,7 +107,8 @@ impl Store {
         let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
         let queued = sqlx::query(
-            "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND outcome = ? \
+            "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND \
+             outcome = ? \
              ORDER BY number",
         );
         let queued = queued.bind(state::QUEUED).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
@@ -122,15 +128,16 @@ impl Store {
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such invocation.
+    /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such
+    /// invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let delete = sqlx::query("DELETE FROM invocations WHERE id = ? AND outcome = ? AND promised = 0");
         let deleted = delete.bind(id.to_string()).bind(state::QUEUED).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 
-    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or came before the last `most`. False
-    /// when there are no more of them. Those that a key stands for stay as long as the key.
+    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
+    /// `most`. False when there are no more of them. Those that a key stands for stay as long as the key.
     pub async fn prune_invocations(&self, before: u64, most: u64) -> Result<bool, StoreError> {
         const MAY_GO: &str = "outcome NOT IN ('queued', 'running') AND NOT EXISTS \
                               (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
@@ -160,9 +167,11 @@ const BAD_ROW: &str = "an invocation's row has values that can't be";
 /// Returns how many rows were written: none when the function is not there.
 pub(super) async fn insert(connection: &mut SqliteConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, truncated, \
+        "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, \
+         truncated, \
          queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
-         SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO NOTHING",
+         SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO \
+         NOTHING",
     )
     .bind(record.id.to_string())
     .bind(record.version)

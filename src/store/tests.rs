@@ -122,7 +122,8 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     let function = record("old");
     let image_id = image('0');
     sqlx::query(
-        "INSERT INTO functions (id, name, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, image_size, state)
+        "INSERT INTO functions (id, name, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, \
+         image_size, state)
          VALUES (?, 'old', 'python', 'main.py', 1700000000, 3, ?, 9, ?, 7, 'ready')",
     )
     .bind(function.id.to_string())
@@ -222,7 +223,8 @@ async fn what_is_no_database_of_ours_is_refused_with_words() {
     std::fs::remove_file(&file).unwrap();
 
     let store = Store::open(dir.path()).await.unwrap();
-    let migration = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', 1, x'00', 0)";
+    let migration = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES \
+                     (99, 'later', 1, x'00', 0)";
     sqlx::query(migration).execute(&store.pool).await.unwrap();
     store.close().await;
     let error = Store::open(dir.path()).await.unwrap_err();

@@ -30,7 +30,8 @@ impl Store {
         let set = async {
             let mut transaction = self.pool.begin().await?;
             let image = sqlx::query(
-                "UPDATE versions SET image_id = ?, image_size = ?, state = 'ready' WHERE function_id = ? AND number = ?",
+                "UPDATE versions SET image_id = ?, image_size = ?, state = 'ready' WHERE function_id = ? AND number = \
+                 ?",
             )
             .bind(image.id.as_str())
             .bind(image.size.cast_signed());
@@ -66,7 +67,8 @@ pub(super) async fn insert(
 ) -> Result<(), sqlx::Error> {
     let id = id.to_string();
     sqlx::query(
-        "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, \
+        "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, \
+         image_id, \
          image_size, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready')",
     )
     .bind(&id)
@@ -87,7 +89,8 @@ pub(super) async fn insert(
     log.bind(&id).bind(version.number).bind(package.build_log).execute(connection).await.map(drop)
 }
 
-/// Forgets the versions before the last few, but for the one that is run and the one before it; only those two have images.
+/// Forgets the versions before the last few, but for the one that is run and the one before it; only those two have
+/// images.
 pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>) -> Result<(), sqlx::Error> {
     let id = update.id.to_string();
     let others = "function_id = ?1 AND number <> ?2 AND number IS NOT ?3";

@@ -1,5 +1,5 @@
-//! Where traces go: an OpenTelemetry collector, by OTLP over HTTP with protobuf. All is set by the standard OTEL_* variables, which
-//! the library reads itself, from the real environment.
+//! Where traces go: an OpenTelemetry collector, by OTLP over HTTP with protobuf. All is set by the standard OTEL_*
+//! variables, which the library reads itself, from the real environment.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
-//! What Prometheus can scrape: counters and histograms are kept where things happen, gauges are read when somebody asks.
+//! What Prometheus can scrape: counters and histograms are kept where things happen, gauges are read when somebody
+//! asks.
 //!
-//! Names follow <https://prometheus.io/docs/practices/naming/>. The labels are few: outcomes, states, routes, docker's commands,
-//! and functions, of which only the first 500 have a series of their own.
+//! Names follow <https://prometheus.io/docs/practices/naming/>. The labels are few: outcomes, states, routes, docker's
+//! commands, and functions, of which only the first 500 have a series of their own.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -79,7 +80,8 @@ pub fn start() {
     });
 }
 
-/// Folds what was recorded into its buckets. To be called now and then, whether or not anybody asks: until then each sample is kept.
+/// Folds what was recorded into its buckets. To be called now and then, whether or not anybody asks: until then each
+/// sample is kept.
 pub fn upkeep() {
     if let Some(Some((handle, _))) = RECORDER.get() {
         handle.run_upkeep();

@@ -52,7 +52,7 @@ fn things_stay_in_their_place() {
     assert_only_in("sqlx::", &["src/store"]);
     assert_only_in("process::Command", &["src/docker/command.rs"]);
     assert_only_in("std::env::", &["src/config.rs", "src/config/"]);
-    assert_only_in("UNIX_EPOCH", &["src/resources/clock.rs", "src/docker/container.rs", "src/http/health.rs"]);
+    assert_only_in("UNIX_EPOCH", &["src/resources/clock.rs", "src/docker/container.rs", "src/http/routes/health.rs"]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub fn is_reserved(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with("LD_") || name.starts_with("PYTHON")
 }
 
-/// Whether a function's own settings may have a variable that is reserved otherwise: many Python projects set this one, and the
-/// variable changes nothing, as output is line-buffered anyway.
+/// Whether a function's own settings may have a variable that is reserved otherwise: many Python projects set this one,
+/// and the variable changes nothing, as output is line-buffered anyway.
 pub fn is_settable(name: &str) -> bool {
     name == "PYTHONUNBUFFERED"
 }

@@ -4,9 +4,6 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
-use super::super::body::BodyError;
-use super::super::request::BodyTimeout;
-use super::super::upload::UploadError;
 use super::{Problem, chain};
 use crate::build::BuildError;
 use crate::build::package::{DependencyError, DetectError, PackageError};
@@ -15,6 +12,9 @@ use crate::docker::{Cause, Failure};
 use crate::domain::settings::SettingsError;
 use crate::domain::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 use crate::functions::images::ImageError;
+use crate::http::body::json::BodyError;
+use crate::http::body::upload::UploadError;
+use crate::http::request::BodyTimeout;
 use crate::invocations::input::InputError;
 use crate::invocations::invoke::InvokeError;
 use crate::invocations::queue::{AcceptError, CancelError};
@@ -205,7 +205,8 @@ fn image(error: &ImageError) -> Problem {
     }
 }
 
-/// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's fault.
+/// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's
+/// fault.
 fn rebuilt_at(error: &ImageError) -> Problem {
     let problem = image(error);
     let others = [StatusCode::NOT_FOUND, StatusCode::TOO_MANY_REQUESTS];

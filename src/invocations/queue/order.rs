@@ -129,8 +129,8 @@ impl Queue {
         Some(entry)
     }
 
-    /// Has the invocations of an invocation's function wait, longer each time; then one of them is tried. True when they were not
-    /// held.
+    /// Has the invocations of an invocation's function wait, longer each time; then one of them is tried. True when
+    /// they were not held.
     pub(super) fn hold(&mut self, entry: Entry, now: Instant) -> bool {
         let was_held = self.held.contains_key(&entry.function);
         let new = || Hold { until: now, pauses: retry::pauses(), tried: Some(entry.number) };
@@ -142,8 +142,9 @@ impl Queue {
         !was_held
     }
 
-    /// Ends the try of an invocation, whatever the try came to, so that another invocation of the function may be tried. True when
-    /// the function was held and none of its invocations is left, so that the function is held no more.
+    /// Ends the try of an invocation, whatever the try came to, so that another invocation of the function may be
+    /// tried. True when the function was held and none of its invocations is left, so that the function is held no
+    /// more.
     pub(super) fn end_try(&mut self, entry: Entry) -> bool {
         let Some(hold) = self.held.get_mut(&entry.function) else { return false };
         hold.tried.take_if(|&mut tried| tried == entry.number);

@@ -90,7 +90,8 @@ impl InvocationQueue {
         let (began_at, is_background) = (Instant::now(), permit.is_some());
         let begun = tokio::select! {
             begun = self.execute_now(entry, is_background) => begun,
-            // The container goes with the dropped future. The outcome was written down by the cancellation, or by the end.
+            // The container goes with the dropped future. The outcome was written down by the cancellation, or by the
+            // end.
             () = token.cancelled() => Ok(()),
         };
         // Other invocations have their turn while the cause is looked into.
@@ -153,7 +154,8 @@ impl InvocationQueue {
         Ok(())
     }
 
-    /// An invocation that is to begin, and the only copy of its input, where that can be read. None where nothing is to begin.
+    /// An invocation that is to begin, and the only copy of its input, where that can be read. None where nothing is to
+    /// begin.
     async fn load(&self, id: InvocationId) -> Result<Option<(InvocationRecord, Option<Input>)>, Hindrance> {
         let mut record = match self.store.invocation(id).await.map_err(Arc::new)? {
             Some(record) if record.outcome == state::QUEUED => record,
@@ -204,8 +206,8 @@ impl InvocationQueue {
         }
     }
 
-    /// Takes an invocation back that a client waits for. An invocation whose clients have left, or that was promised, goes on in the
-    /// background.
+    /// Takes an invocation back that a client waits for. An invocation whose clients have left, or that was promised,
+    /// goes on in the background.
     async fn take_back(self: &Arc<Self>, entry: Entry, hindrance: Hindrance) {
         let _settling = self.settling.lock().await;
         let is_refused = matches!(hindrance, Hindrance::Invoke(InvokeError::Acquire(AcquireError::QueueFull { .. })));

@@ -7,13 +7,13 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::Probe;
-use super::{State, request};
+use crate::http::openapi::Probe;
+use crate::http::{State, request};
 
 /// How the service is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
-pub(super) struct Body {
+pub(in crate::http) struct Body {
     /// `ok` or `unavailable`.
     status: &'static str,
     /// Now.
@@ -32,9 +32,10 @@ pub(super) struct Body {
 ///
 /// Whether functions can be executed now. Needs no token.
 #[utoipa::path(get, path = "/health", tag = "service", operation_id = "getReadiness", security(()),
-    responses((status = 200, body = Body, description = "They can"), (status = 503, body = Body, description = "They can't"),
+    responses((status = 200, body = Body, description = "They can"), (status = 503, body = Body,
+        description = "They can't"),
         Probe))]
-pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
+pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
     let mut isolation = state.isolation.missing();
     // Where there is a token, what is missing is for those only who have it.
     if !isolation.is_empty() && !request::is_authorized(&state, &headers) {
@@ -53,7 +54,7 @@ pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) ->
 /// Whether the process lives. Needs no token.
 #[utoipa::path(get, path = "/health/live", tag = "service", operation_id = "getLiveness", security(()),
     responses((status = 200, body = Body, description = "It does"), Probe))]
-pub(super) async fn live() -> Json<Body> {
+pub(in crate::http) async fn live() -> Json<Body> {
     Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new() })
 }
 

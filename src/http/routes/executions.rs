@@ -15,18 +15,18 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use super::body::{BodyError, JsonBody};
-use super::openapi::{AnyRoute, FunctionResponses, WithBody};
-use super::problem::{Problem, ProblemBody, status_of};
-use super::{State, idempotency};
 use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, invocation::state};
+use crate::http::body::json::{BodyError, JsonBody};
+use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
+use crate::http::problem::{Problem, ProblemBody, status_of};
+use crate::http::{State, idempotency};
 use crate::invocations::input::{Input, Object};
 use crate::sandbox::pool::Start;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(super) struct ByQuery {
+pub(in crate::http) struct ByQuery {
     /// The function's id.
     #[param(format = Uuid)]
     function_id: String,
@@ -36,7 +36,7 @@ pub(super) struct ByQuery {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Execution)]
-pub(super) struct ByBody {
+pub(in crate::http) struct ByBody {
     /// The function's id.
     #[schema(format = Uuid)]
     function_id: String,
@@ -47,7 +47,7 @@ pub(super) struct ByBody {
 /// The input of a function.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(super) struct FunctionInput(Option<Object>);
+pub(in crate::http) struct FunctionInput(Option<Object>);
 
 impl PartialSchema for FunctionInput {
     fn schema() -> RefOr<Schema> {
@@ -62,8 +62,10 @@ fn input_schema() -> RefOr<Schema> {
 }
 
 fn input_object() -> ObjectBuilder {
-    let about = "Each key reaches the function as an environment variable with its name in upper case, `-` and `.` as `_`; \
-                 all of it arrives on stdin as JSON, too. Some names are reserved; at most 64 KiB a value, 1 MiB in all.";
+    let about = "Each key reaches the function as an environment variable with its name in upper case, `-` and `.` as \
+                 `_`; \
+                 all of it arrives on stdin as JSON, too. Some names are reserved; at most 64 KiB a value, 1 MiB in \
+                 all.";
     let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_.-][A-Za-z0-9_.-]*$"));
     // Said, though it is the default: generators take an object without properties for an empty one.
     let any = AdditionalProperties::<Schema>::FreeForm(true);
@@ -73,7 +75,8 @@ fn input_object() -> ObjectBuilder {
 /// How an execution went.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ExecutionBody {
+#[schema(as = Executed)]
+pub(in crate::http) struct ExecutionBody {
     /// Stdout.
     output: String,
     /// That of the response: 200 for `ok`, 504 for `timeout`, else 500.
@@ -115,8 +118,7 @@ impl IntoResponses for ExecutionResponses {
             ("504", "The function did not end within its time limit"),
         ];
         let answer = |(status, about): (&str, &str)| {
-            let executed =
-                ResponseBuilder::new().description(about).content("application/json", schema("ExecutionBody"));
+            let executed = ResponseBuilder::new().description(about).content("application/json", schema("Executed"));
             let response = match status {
                 "500" => executed.content("application/problem+json", schema("Problem")),
                 _ => executed,
@@ -130,7 +132,7 @@ impl IntoResponses for ExecutionResponses {
 /// An accepted invocation, which will be executed.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Accepted {
+pub(in crate::http) struct Accepted {
     /// Where it is shown: `/api/invocations/ID`, as in `location`.
     #[schema(format = Uuid)]
     invocation_id: String,
@@ -154,7 +156,7 @@ enum QueuedResponses {
 }
 
 /// Turns HEAD away: a request that may be sent ahead of another must execute nothing.
-pub(super) async fn without_head(request: Request, next: Next) -> Response {
+pub(in crate::http) async fn without_head(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
         Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         _ => next.run(request).await,
@@ -174,7 +176,7 @@ pub(super) async fn without_head(request: Request, next: Next) -> Response {
     params(ByQuery),
     responses(AnyRoute, FunctionResponses, ExecutionResponses)
 )]
-pub(super) async fn by_query(
+pub(in crate::http) async fn by_query(
     Extract(state): Extract<State>,
     query: Result<Query<ByQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -184,15 +186,16 @@ pub(super) async fn by_query(
 /// Execute
 ///
 /// Runs the function in a process of its own and answers when it has ended. A function that fails is a result. With
-/// `prefer: respond-async` the answer is 202 as soon as the execution is on disk. An `Idempotency-Key` makes it safe to send
-/// the request again: it is executed once, even if its client leaves.
+/// `prefer: respond-async` the answer is 202 as soon as the execution is on disk. An `Idempotency-Key` makes it safe to
+/// send the request again: it is executed once, even if its client leaves.
 #[utoipa::path(post, path = "/api/execute", tag = "executions", operation_id = "executeFunction", request_body = ByBody,
     params(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "1 to 255 visible characters; kept for a day"),
     ),
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
-pub(super) async fn by_body(
+pub(in crate::http) async fn by_body(
     Extract(state): Extract<State>,
     headers: HeaderMap,
     body: Result<JsonBody<ByBody>, BodyError>,
@@ -204,17 +207,18 @@ pub(super) async fn by_body(
 
 /// Execute by name
 ///
-/// As `POST /api/execute`, for the function of this name or id; the body is its input. Of several functions of one name the one
-/// that was submitted last is meant.
+/// As `POST /api/execute`, for the function of this name or id; the body is its input. Of several functions of one name
+/// the one that was submitted last is meant.
 #[utoipa::path(post, path = "/api/functions/{name-or-id}/invoke", tag = "executions", operation_id = "invokeFunction",
     request_body(content = Option<FunctionInput>, description = "The input; may be left out"),
     params(
         ("name-or-id" = String, Path, description = "The function's name, or its id"),
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "1 to 255 visible characters; kept for a day"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "1 to 255 visible characters; kept for a day"),
     ),
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
-pub(super) async fn by_name(
+pub(in crate::http) async fn by_name(
     Extract(state): Extract<State>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
@@ -318,7 +322,7 @@ fn answer(executed: ExecutionBody) -> Response {
 }
 
 /// The stream as text; a cut in the middle of a character leaves that character out.
-pub(super) fn text(bytes: &[u8], truncated: bool) -> String {
+pub(in crate::http) fn text(bytes: &[u8], truncated: bool) -> String {
     let whole = match std::str::from_utf8(bytes) {
         Err(error) if truncated && error.error_len().is_none() => &bytes[..error.valid_up_to()],
         Ok(_) | Err(_) => bytes,
@@ -327,7 +331,7 @@ pub(super) fn text(bytes: &[u8], truncated: bool) -> String {
 }
 
 /// With the resolution of a microsecond.
-pub(super) fn milliseconds(duration: Duration) -> f64 {
+pub(in crate::http) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 

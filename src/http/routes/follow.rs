@@ -2,18 +2,23 @@
 
 use std::collections::VecDeque;
 
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State as Extract};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response, Sse};
 use futures_util::stream;
 
-use super::State;
-use super::events::with_comments;
-use super::invocations::summary;
-use crate::domain::{InvocationId, InvocationRecord, invocation::state};
+use super::invocations::{InvocationResponses, summary};
+use crate::domain::invocation::state;
+use crate::domain::{InvocationId, InvocationRecord, UnknownInvocation};
+use crate::http::State;
+use crate::http::openapi::AnyRoute;
+use crate::http::problem::Problem;
+use crate::http::sse::with_comments;
 use crate::sandbox::output::{OutputReader, Stream};
 
 /// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
-pub(super) fn events(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> Response {
+fn following(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> Response {
     let following = Following {
         state,
         id,
@@ -25,6 +30,28 @@ pub(super) fn events(state: State, id: InvocationId, onlooker: Option<OutputRead
     };
     let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
     Sse::new(with_comments(events)).into_response()
+}
+
+/// Follow an invocation
+///
+/// A stream of events: `stdout` and `stderr` with what it writes, as JSON strings, from its beginning on and as it
+/// comes; in the end `ended` with the invocation, without its input and output. One that is queued is waited for; of
+/// one that has ended, what is kept is shown.
+#[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
+    params(("id" = Uuid, Path, description = "The invocation's id")),
+    responses((status = 200, description = "The invocation's output", content((String = "text/event-stream"))),
+        AnyRoute, InvocationResponses))]
+pub(in crate::http) async fn events(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id: InvocationId = id?.parse()?;
+    // One that runs synchronously is not written down before it ends.
+    let onlooker = state.live.subscribe(id);
+    if onlooker.is_none() {
+        state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    }
+    Ok(following(state, id, onlooker))
 }
 
 struct Following {

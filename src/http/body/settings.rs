@@ -16,7 +16,7 @@ use crate::domain::{FunctionName, InvalidName};
 /// What a function has of its own. Null is the platform's.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Settings)]
-pub(super) struct ShownSettings {
+pub(in crate::http) struct ShownSettings {
     /// Of a container, in bytes.
     memory: Option<u64>,
     /// Of a container, in processors.
@@ -44,7 +44,7 @@ impl From<&Settings> for ShownSettings {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Change)]
-pub(super) struct ChangeBody {
+pub(in crate::http) struct ChangeBody {
     /// Another name.
     #[schema(
         nullable = false,
@@ -73,7 +73,7 @@ pub(super) struct ChangeBody {
 
 /// A setting that is not of the form expected.
 #[derive(Debug, Error)]
-pub(super) enum SettingError {
+pub(in crate::http) enum SettingError {
     #[error("`memory` is no size above zero such as \"256MB\", or a number of bytes")]
     Memory,
     #[error("`cpus` is no number of processors such as 0.5")]
@@ -88,7 +88,7 @@ pub(super) enum SettingError {
 
 impl ChangeBody {
     /// The name to give, and the change of the settings.
-    pub(super) fn parse(self) -> Result<(Option<FunctionName>, Change), ParseError> {
+    pub(in crate::http) fn parse(self) -> Result<(Option<FunctionName>, Change), ParseError> {
         let name = self.name.map(|name| name.parse()).transpose()?;
         let memory = self.memory.map(|value| setting(&value, parse_size, SettingError::Memory)).transpose()?;
         let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
@@ -104,7 +104,7 @@ impl ChangeBody {
 
 /// Why a change can't be read.
 #[derive(Debug, Error)]
-pub(super) enum ParseError {
+pub(in crate::http) enum ParseError {
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error(transparent)]
@@ -112,10 +112,10 @@ pub(super) enum ParseError {
 }
 
 /// The form fields of settings.
-pub(super) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment", "secrets"];
+pub(in crate::http) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment", "secrets"];
 
 /// Notes what a form field with the name of a setting has.
-pub(super) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
+pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
     match field {
         "memory" => change.memory = Some(Some(parse_size(text).ok_or(SettingError::Memory)?)),
         "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
@@ -186,7 +186,8 @@ fn cpus_schema() -> RefOr<Schema> {
 }
 
 fn timeout_schema() -> RefOr<Schema> {
-    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; above zero, at most MAX_FUNCTION_TIMEOUT.";
+    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; above zero, at most \
+                 MAX_FUNCTION_TIMEOUT.";
     limit_schema(Type::Number, 0.0, about)
 }
 

@@ -21,7 +21,7 @@ const MAX_VARIABLES: usize = 512 << 10;
 
 /// Why an upload is refused.
 #[derive(Debug, Error)]
-pub(super) enum UploadError {
+pub(in crate::http) enum UploadError {
     #[error("the multipart body is malformed")]
     Multipart(#[from] MultipartError),
     #[error("the file in the form field `code` is larger than the limit of {limit} bytes (MAX_FILE_SIZE)")]
@@ -30,7 +30,8 @@ pub(super) enum UploadError {
     Missing,
     #[error("the form has the field `{0}` twice")]
     Twice(&'static str),
-    #[error("the form has an unknown field {0:?}; there are `code`, `name`, `language`, {fields}", fields = settings::FIELDS.join(", "))]
+    #[error("the form has an unknown field {0:?}; there are `code`, `name`, `language`, \
+             {fields}", fields = settings::FIELDS.join(", "))]
     Unknown(String),
     #[error("the form field `{0}` is not a text of at most {1} bytes in UTF-8")]
     NotText(&'static str, usize),
@@ -45,7 +46,11 @@ pub(super) enum UploadError {
 }
 
 /// Reads the whole form; the file goes to `scratch`.
-pub(super) async fn receive(mut form: Multipart, scratch: &Scratch, max_file_size: u64) -> Result<Upload, UploadError> {
+pub(in crate::http) async fn receive(
+    mut form: Multipart,
+    scratch: &Scratch,
+    max_file_size: u64,
+) -> Result<Upload, UploadError> {
     let (mut zip, mut file_name, mut name, mut language) = (None, None, None, None);
     let (mut settings, mut fields) = (Change::default(), Vec::new());
     while let Some(field) = form.next_field().await? {

@@ -4,20 +4,19 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
-use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::execute::{milliseconds, text};
-use super::openapi::{AnyRoute, FunctionResponses};
-use super::problem::{Problem, ProblemBody, status_of};
-use super::{State, follow};
+use super::executions::{milliseconds, text};
 use crate::domain::{
     FunctionId, InvocationId, InvocationRecord, Page, UnknownFunction, UnknownInvocation, invocation::state,
 };
+use crate::http::State;
+use crate::http::openapi::{AnyRoute, FunctionResponses};
+use crate::http::problem::{Problem, ProblemBody, status_of};
 
 /// As many as are listed at once.
 const MAX_LIMIT: u32 = 500;
@@ -28,14 +27,15 @@ const OUTCOMES: [&str; 9] =
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = InvocationSummary)]
-pub(super) struct Summary {
+pub(in crate::http) struct Summary {
     #[schema(format = Uuid)]
     invocation_id: String,
     #[schema(format = Uuid)]
     function_id: String,
     /// The version of the function that it ran; null before it began.
     version: Option<u32>,
-    /// `queued` or `running` for an asynchronous one; `cancelled` when its client left or took it back; else an outcome.
+    /// `queued` or `running` for an asynchronous one; `cancelled` when its client left or took it back; else an
+    /// outcome.
     outcome: String,
     /// When it was asked for, in Unix seconds.
     created_at: u64,
@@ -64,7 +64,7 @@ pub(super) struct Summary {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Invocation)]
-pub(super) struct InvocationBody {
+pub(in crate::http) struct InvocationBody {
     #[serde(flatten)]
     summary: Summary,
     /// Null when it was too long to be kept.
@@ -87,7 +87,7 @@ fn input_schema() -> RefOr<Schema> {
 /// A part of a function's history, the last invocation first.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct History {
+pub(in crate::http) struct History {
     invocations: Vec<Summary>,
     /// For the next part. Absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ pub(super) struct History {
 
 /// An invocation that will not end by itself any more.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Cancelled {
+pub(in crate::http) struct Cancelled {
     /// For people.
     message: String,
 }
@@ -105,7 +105,7 @@ pub(super) struct Cancelled {
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(super) struct HistoryQuery {
+pub(in crate::http) struct HistoryQuery {
     /// As many as are wanted at most.
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
@@ -120,7 +120,7 @@ pub(super) struct HistoryQuery {
 /// What routes of one invocation may answer, too.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum InvocationResponses {
+pub(in crate::http) enum InvocationResponses {
     /// There is no such invocation, or it was forgotten: `invocation_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
@@ -139,7 +139,7 @@ enum CancelResponses {
 #[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
     params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
     responses((status = 200, body = History, description = "A part of it"), AnyRoute, FunctionResponses))]
-pub(super) async fn list(
+pub(in crate::http) async fn list(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
     part: Result<Query<HistoryQuery>, QueryRejection>,
@@ -172,7 +172,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations", operation_id = "getInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, body = InvocationBody, description = "The invocation"), AnyRoute, InvocationResponses))]
-pub(super) async fn show(
+pub(in crate::http) async fn show(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<InvocationBody>, Problem> {
@@ -183,31 +183,12 @@ pub(super) async fn show(
     Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }))
 }
 
-/// Follow an invocation
-///
-/// A stream of events: `stdout` and `stderr` with what it writes, as JSON strings, from its beginning on and as it comes; in the end `ended`
-/// with the invocation, without its input and output. One that is queued is waited for; of one that has ended, what is kept is shown.
-#[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
-    params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, description = "The invocation's output", content((String = "text/event-stream"))), AnyRoute, InvocationResponses))]
-pub(super) async fn events(
-    Extract(state): Extract<State>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let id: InvocationId = id?.parse()?;
-    // One that runs synchronously is not written down before it ends.
-    let onlooker = state.live.subscribe(id);
-    if onlooker.is_none() {
-        state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-    }
-    Ok(follow::events(state, id, onlooker))
-}
-
 /// Cancel an asynchronous invocation
 #[utoipa::path(delete, path = "/api/invocations/{id}", tag = "invocations", operation_id = "cancelInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
-    responses((status = 200, body = Cancelled, description = "The invocation is cancelled"), AnyRoute, InvocationResponses, CancelResponses))]
-pub(super) async fn cancel(
+    responses((status = 200, body = Cancelled, description = "The invocation is cancelled"), AnyRoute,
+        InvocationResponses, CancelResponses))]
+pub(in crate::http) async fn cancel(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Cancelled>, Problem> {
@@ -216,7 +197,7 @@ pub(super) async fn cancel(
     Ok(Json(Cancelled { message: format!("Invocation {id} cancelled") }))
 }
 
-pub(super) fn summary(record: &InvocationRecord) -> Summary {
+pub(in crate::http) fn summary(record: &InvocationRecord) -> Summary {
     let has_ended = ![state::QUEUED, state::RUNNING, state::CANCELLED].contains(&record.outcome.as_str());
     Summary {
         invocation_id: record.id.to_string(),

@@ -1,0 +1,294 @@
+//! Handlers that submit, update and roll back a function, with the stream of a build's lines.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::Json;
+use axum::extract::multipart::MultipartRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Multipart, Path, Query, State as Extract};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_LENGTH;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response, Sse};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+use crate::deployments::Upload;
+use crate::docker::LiveLog;
+use crate::domain::{Deployed, FunctionId, UnknownFunction};
+use crate::http::body::upload::{self, UploadError};
+use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithBody};
+use crate::http::problem::{Problem, ProblemBody};
+use crate::http::request::RequestId;
+use crate::http::{MULTIPART_OVERHEAD, State, idempotency, sse};
+
+/// A function that was deployed.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Submitted {
+    /// The id by which clients execute the function.
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// The id of the function's image in Docker.
+    #[schema(example = "sha256:...")]
+    image_id: String,
+    /// For people.
+    message: String,
+    /// What the zip has and probably does not mean, for people; absent when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, example = json!(["Pipfile is not read"]))]
+    warnings: Vec<String>,
+}
+
+/// A function that runs another version from now on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Updated {
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// The id of the version's image in Docker.
+    #[schema(example = "sha256:...")]
+    image_id: String,
+    /// The number of the version that the function runs.
+    version: u32,
+    /// For people.
+    message: String,
+    /// What the zip has and probably does not mean, for people; absent when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, example = json!(["Pipfile is not read"]))]
+    warnings: Vec<String>,
+}
+
+/// The form of a submit.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(in crate::http) struct Submission {
+    /// The zip.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    code: Vec<u8>,
+    /// 1 to 63 of letters, digits, `.`, `_`, `-` and space; default: made of the file's name.
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"
+    )]
+    name: Option<String>,
+    /// Settles what the zip leaves open.
+    #[schema(nullable = false, value_type = Option<LanguageName>)]
+    language: Option<String>,
+    /// Of a container, such as `64MB`: at least 16 MB, at most MAX_FUNCTION_MEMORY; default: DOCKER_MEMORY_LIMIT.
+    #[schema(nullable = false, example = "64MB")]
+    memory: Option<String>,
+    /// Of a container, in processors; at most MAX_FUNCTION_CPUS; default: DOCKER_CPU_LIMIT.
+    #[schema(nullable = false, example = "0.5")]
+    cpus: Option<String>,
+    /// Of one invocation, such as `10s`; at most MAX_FUNCTION_TIMEOUT; default: DOCKER_RUN_TIMEOUT.
+    #[schema(nullable = false, example = "10s")]
+    timeout: Option<String>,
+    /// A JSON object: variables for every invocation, unless its input has one of the name.
+    #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
+    environment: Option<String>,
+    /// A JSON object: the same, but never shown, and not for an input to replace.
+    #[schema(nullable = false, example = "{\"API_KEY\": \"abc\"}")]
+    secrets: Option<String>,
+}
+
+/// A language that functions can be written in.
+#[derive(ToSchema)]
+#[schema(as = Language, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum LanguageName {
+    Python,
+    Golang,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct RollbackQuery {
+    /// The number of a version that is kept; default: the one that was run before.
+    #[param(nullable = false, minimum = 1)]
+    version: Option<u32>,
+}
+
+/// What a build may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(in crate::http) enum BuildResponses {
+    /// A request with the same `Idempotency-Key` is being carried out: `in_progress`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    InProgress(ProblemBody<'static>),
+    /// No language was found (`language_not_detected`), the code does not build (`build_failed`), or the
+    /// `Idempotency-Key` came with another request (`idempotency_key_reused`).
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unbuildable(ProblemBody<'static>),
+    /// The build took longer than DOCKER_BUILD_TIMEOUT: `build_timeout`.
+    #[response(status = 504, content_type = "application/problem+json")]
+    BuildTimeout(ProblemBody<'static>),
+}
+
+/// What a rollback may answer, too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+enum RollbackResponses {
+    /// There is no such function, or no such version of it: `version_not_found`.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody<'static>),
+    /// There was no version before this one: `no_former_version`.
+    #[response(status = 409, content_type = "application/problem+json")]
+    NoFormer(ProblemBody<'static>),
+}
+
+/// Submit
+///
+/// Builds a function from a zip with Python or Go code, and answers when the function can be executed. With an
+/// `Idempotency-Key`, a client can send the request again: the service makes one function, even if the client
+/// leaves, and gives the same answer. With `accept: text/event-stream` the answer is a stream of events: `log` for
+/// each line that the build prints, and in the end `deployed`, with the JSON of the plain answer, or `problem`.
+#[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
+    params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+        description = "1 to 255 visible characters; kept for a day")),
+    request_body(content = Submission, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The function can be executed", content((Submitted = "application/json"),
+            (String = "text/event-stream"))),
+        AnyRoute, WithBody, BuildResponses, SettingsResponses))]
+pub(in crate::http) async fn submit(
+    Extract(state): Extract<State>,
+    headers: HeaderMap,
+    Extension(request_id): Extension<RequestId>,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Response, Problem> {
+    let key = idempotency::key(&headers)?;
+    let upload = Upload { key, ..receive(&state, &headers, form).await? };
+    if sse::are_wanted(&headers) {
+        return Ok(of_deployment(&state, None, upload, request_id));
+    }
+    Ok(Json(submitted(state.deployer.deploy(upload).await?)).into_response())
+}
+
+/// Update
+///
+/// Builds another version and runs it from then on: when it is built and an instance of it waits, it takes the place of
+/// the one before at one moment. Until then, and when anything fails, the function stays as it was. `name` and settings
+/// may be changed with it. As with a submit, the answer can be a stream of events.
+#[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", operation_id = "updateFunction",
+    params(("id" = Uuid, Path, description = "The function's id"),
+        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "1 to 255 visible characters; kept for a day")),
+    request_body(content = Submission, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The function runs the version", content((Updated = "application/json"),
+            (String = "text/event-stream"))),
+        AnyRoute, FunctionResponses, WithBody, BuildResponses, SettingsResponses))]
+pub(in crate::http) async fn update(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    Extension(request_id): Extension<RequestId>,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Response, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let key = idempotency::key(&headers)?;
+    // A request that was carried out has its answer, whatever has become of its function.
+    if key.is_none() {
+        state.registry.get(id).ok_or(UnknownFunction(id))?;
+    }
+    let upload = Upload { key, ..receive(&state, &headers, form).await? };
+    if sse::are_wanted(&headers) {
+        return Ok(of_deployment(&state, Some(id), upload, request_id));
+    }
+    Ok(Json(updated(state.deployer.update(id, upload).await?)).into_response())
+}
+
+/// Roll back
+///
+/// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
+#[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions", operation_id = "rollBackFunction",
+    params(("id" = Uuid, Path, description = "The function's id"), RollbackQuery),
+    responses((status = 200, body = Updated, description = "The function runs the version"), AnyRoute, BuildResponses,
+        RollbackResponses))]
+pub(in crate::http) async fn roll_back(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+    target: Result<Query<RollbackQuery>, QueryRejection>,
+) -> Result<Json<Updated>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let Query(target) = target.map_err(|error| Problem::invalid_request(error.body_text()))?;
+    Ok(Json(updated(state.deployer.roll_back(id, target.version).await?)))
+}
+
+/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, a
+/// deployment without a key ends.
+pub(in crate::http) fn of_deployment(
+    state: &State,
+    id: Option<FunctionId>,
+    upload: Upload,
+    request_id: RequestId,
+) -> Response {
+    let (live, mut lines) = LiveLog::channel();
+    let deployer = Arc::clone(&state.deployer);
+    let mut deployment = Box::pin(async move {
+        let upload = Upload { live: Some(live), ..upload };
+        match id {
+            Some(id) => deployer.update(id, upload).await,
+            None => deployer.deploy(upload).await,
+        }
+    });
+    let mut ended = None;
+    let events = stream::poll_fn(move |cx| {
+        if ended.is_none()
+            && let Poll::Ready(done) = deployment.as_mut().poll(cx)
+        {
+            ended = Some(Some(done));
+        }
+        match lines.poll_recv(cx) {
+            Poll::Ready(Some(line)) => return Poll::Ready(Some(Event::default().event("log").data(line))),
+            // All that the build has printed comes before its end, which drops the sender.
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => {}
+        }
+        match ended.as_mut() {
+            None => Poll::Pending,
+            Some(done) => Poll::Ready(done.take().map(|done| match done {
+                Ok(deployed) => {
+                    let body = match id {
+                        Some(_) => serde_json::to_string(&updated(deployed)),
+                        None => serde_json::to_string(&submitted(deployed)),
+                    };
+                    let body = body.expect("texts and numbers can be written as JSON");
+                    Event::default().event("deployed").data(body)
+                }
+                Err(error) => Event::default().event("problem").data(Problem::from(error).to_json(&request_id.0)),
+            })),
+        }
+    });
+    Sse::new(sse::with_comments(events)).into_response()
+}
+
+/// Receives the form of a submit or an update, where there is room for it.
+pub(in crate::http) async fn receive(
+    state: &State,
+    headers: &HeaderMap,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Upload, Problem> {
+    let limit = state.settings.max_file_size;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
+        return Err(UploadError::TooLarge { limit }.into());
+    }
+    state.deployer.check_room().await?;
+    Ok(upload::receive(form?, &state.scratch, limit).await?)
+}
+
+pub(in crate::http) fn submitted(deployed: Deployed) -> Submitted {
+    let message = format!("Function '{}' deployed successfully", deployed.name);
+    let Deployed { function_id, image_id, warnings, .. } = deployed;
+    Submitted { function_id, image_id, message, warnings }
+}
+
+pub(in crate::http) fn updated(Deployed { function_id, image_id, version, name, warnings }: Deployed) -> Updated {
+    Updated { function_id, image_id, version, message: format!("Function '{name}' runs version {version}"), warnings }
+}

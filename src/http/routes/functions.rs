@@ -1,0 +1,122 @@
+//! Handlers that submit, list, show and delete functions.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State as Extract};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{FunctionId, UnknownFunction};
+use crate::functions::Function;
+use crate::http::State;
+use crate::http::openapi::{AnyRoute, FunctionResponses};
+use crate::http::problem::Problem;
+
+/// A function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Function)]
+pub(in crate::http) struct FunctionBody {
+    /// The id by which clients execute the function.
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// The id of the function's image in Docker.
+    #[schema(example = "sha256:...")]
+    image_id: String,
+    /// `python` or `golang`.
+    language: &'static str,
+    /// Unix seconds.
+    created_at: u64,
+    /// Unix seconds; absent until the first execution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    last_executed: Option<u64>,
+    /// Not unique.
+    name: String,
+    /// The number of the version that is run.
+    version: u32,
+}
+
+/// A function that is gone.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Deleted {
+    /// For people.
+    message: String,
+}
+
+/// List
+#[utoipa::path(get, path = "/api/functions", tag = "functions", operation_id = "listFunctions",
+    responses((status = 200, body = Vec<FunctionBody>, description = "All functions"), AnyRoute))]
+pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Json<Vec<FunctionBody>> {
+    Json(state.registry.list().iter().map(|function| shown(function)).collect())
+}
+
+/// The instances of a function.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Instances {
+    #[schema(format = Uuid)]
+    function_id: String,
+    /// Instances that start.
+    starting: usize,
+    /// Warm instances that wait for an invocation.
+    idle: usize,
+    /// Instances that run an invocation.
+    busy: usize,
+}
+
+/// Instances
+///
+/// Of each function that has any.
+#[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
+    responses((status = 200, body = Vec<Instances>, description = "Counts of instances by function"), AnyRoute))]
+pub(in crate::http) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
+    let counts = state.pool.counts_by_function().into_iter();
+    let shown = |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances {
+        function_id: id.to_string(),
+        starting,
+        idle,
+        busy,
+    };
+    Json(counts.map(shown).collect())
+}
+
+/// Show
+#[utoipa::path(get, path = "/api/functions/{id}", tag = "functions", operation_id = "getFunction", params(("id" = Uuid,
+    Path, description = "The function's id")),
+    responses((status = 200, body = FunctionBody, description = "The function"), AnyRoute, FunctionResponses))]
+pub(in crate::http) async fn show(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<FunctionBody>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    Ok(Json(shown(&function)))
+}
+
+/// Delete
+///
+/// Executions under way end by themselves; then its containers and its image go.
+#[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", operation_id = "deleteFunction",
+    params(("id" = Uuid, Path, description = "The function's id")),
+    responses((status = 200, body = Deleted, description = "The function is deleted"), AnyRoute, FunctionResponses))]
+pub(in crate::http) async fn delete(
+    Extract(state): Extract<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Deleted>, Problem> {
+    let id: FunctionId = id?.parse()?;
+    state.deployer.delete(id).await?;
+    Ok(Json(Deleted { message: format!("Function {id} deleted successfully") }))
+}
+
+pub(in crate::http) fn shown(function: &Function) -> FunctionBody {
+    FunctionBody {
+        function_id: function.id.to_string(),
+        image_id: function.version.image().id.as_str().to_owned(),
+        language: function.version.language.as_str(),
+        created_at: function.created_at,
+        last_executed: function.executions().last,
+        name: function.name.to_string(),
+        version: function.version.id.number,
+    }
+}
