@@ -32,7 +32,7 @@ pub struct Arguments {
 
 const AFTER_HELP: &str = "\
 Examples:
-  youtube-serverless                              serve; all settings are environment variables, see .env.example
+  youtube-serverless                              serve, configured by environment variables: see docs/configuration.md
   youtube-serverless deploy ./hello               make a function of a folder
   youtube-serverless invoke hello -i '{\"name\": \"John\"}'
   youtube-serverless logs -f hello                what its invocations came to, as they end

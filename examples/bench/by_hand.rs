@@ -27,7 +27,8 @@ impl ByHand {
             return Ok(Self { image, entrypoint: &["--entrypoint=python3"], arguments: &["main.py"], host });
         }
         let binary = dir.join("function");
-        let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \"$id:/function\" \"$2\"; docker rm \"$id\"";
+        let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \
+                      \"$id:/function\" \"$2\"; docker rm \"$id\"";
         let copied =
             Command::new("sh").args(["-c", script, "sh", &image]).arg(&binary).stdout(Stdio::null()).status()?;
         ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
@@ -42,7 +43,8 @@ impl ByHand {
 
     /// The same container as ours, with the program in it and nothing of the platform.
     pub(crate) fn docker_run(&self) -> Result<Duration> {
-        let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges --log-driver=none \
+        let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges \
+                       --log-driver=none \
                        --user=70000:70000 --memory=128000000 --memory-swap=128000000 --cpus=1 --pids-limit=64 \
                        --ulimit=nofile=1024:1024 --ulimit=core=0:0 --oom-score-adj=500 --env=NAME=John \
                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=64000000";

@@ -56,7 +56,8 @@ async fn many(report: &mut Report) -> Result<()> {
     }
     let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
     report.note(format!(
-        "with {FUNCTIONS} functions: {start:.0?} from the start of the process until it is healthy, GET /api/functions p50 {p50:.1?}, p99 {p99:.1?}"
+        "with {FUNCTIONS} functions: {start:.0?} from the start of the process until it is healthy, GET /api/functions \
+         p50 {p50:.1?}, p99 {p99:.1?}"
     ));
     service.stop()
 }
@@ -109,7 +110,8 @@ async fn warm(report: &mut Report, dir: &std::path::Path, language: &str, soak: 
     let containers = service.containers(&function)?;
     let (client, container) = service.memory_per_instance(&function)?;
     report.note(format!(
-        "{language}: {alone} container for one client, {containers} after the load; of each idle one {client:.1} MB private in the \
+        "{language}: {alone} container for one client, {containers} after the load; of each idle one {client:.1} MB \
+         private in the \
          docker client and {container:.1} MB in the container; RSS of the service {:.1} MB",
         service.rss()?
     ));
@@ -167,7 +169,8 @@ async fn fairness(service: &Service, loaded: &Function, language: &str) -> Resul
     let (seconds, longest) = (LOAD.as_secs(), percentile(&mut times, 100));
     service.delete(&other).await?;
     Ok(format!(
-        "while 32 clients had {load} executions of one function in {seconds} s, one client of another had {count}: p50 {p50:.1?}, \
+        "while 32 clients had {load} executions of one function in {seconds} s, one client of another had {count}: p50 \
+         {p50:.1?}, \
          p99 {p99:.1?}, longest {longest:.1?}"
     ))
 }

@@ -60,7 +60,8 @@ impl Report {
     fn plot(&self) -> Result<String> {
         let height = 24 * self.rows.len() + 20;
         let mut svg = format!(
-            "<svg xmlns='http://www.w3.org/2000/svg' width='820' height='{height}' font-family='sans-serif' font-size='13'>"
+            "<svg xmlns='http://www.w3.org/2000/svg' width='820' height='{height}' font-family='sans-serif' \
+             font-size='13'>"
         );
         for (index, (language, what, ms)) in self.rows.iter().enumerate() {
             let (y, width) = (24 * index + 10, ((ms / 0.1).log10() / 5.0 * 400.0).clamp(1.0, 400.0));

@@ -135,7 +135,8 @@ impl Service {
             processes += docker(&["top", name])?.lines().count() - 1;
         }
         Ok(format!(
-            "service {:.1} MB and {descriptors} descriptors, docker client {client:.1} MB, container {container:.1} MB, {} containers \
+            "service {:.1} MB and {descriptors} descriptors, docker client {client:.1} MB, container {container:.1} \
+             MB, {} containers \
              with {processes} processes",
             self.rss()?,
             names.len()

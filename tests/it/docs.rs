@@ -1,71 +1,125 @@
-//! The documents: links lead somewhere, and every variable and route is described.
+//! The documentation: links lead somewhere, and what the program has stands in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::tidy::sources;
+const LONGEST_LINE: usize = 120;
 
-const WIDEST: usize = 120;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// All documents, by their path from the repository's root.
-fn documents() -> Vec<(String, String)> {
-    let mut names: Vec<String> = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into();
+/// All documents, by their path in this repository.
+fn documents() -> BTreeMap<PathBuf, String> {
+    let mut names: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        names.extend(name.ends_with(".md").then(|| format!("docs/{name}")));
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            names.push(path.strip_prefix(root()).unwrap().to_owned());
+        }
     }
-    names.into_iter().map(|name| (name.clone(), read(&name))).collect()
+    names.into_iter().map(|name| (name.clone(), read(name.to_str().unwrap()))).collect()
 }
 
-/// The lines outside code blocks.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+/// The lines outside code fences, with their numbers.
+fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut is_code = false;
-    text.lines().enumerate().filter(move |(_, line)| {
-        let is_fence = line.trim_start().starts_with("```");
-        is_code ^= is_fence;
-        !is_code && !is_fence
-    })
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            lines.push((index + 1, line));
+        }
+    }
+    assert!(!is_code, "a code fence is not closed");
+    lines
 }
 
-/// The anchors of a document's headings, by GitHub's rules.
+/// The anchors of a document, as GitHub makes them of headings.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = prose(text).filter_map(|(_, line)| line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')));
-    let anchor = |heading: &str| {
-        let kept = heading.trim().to_lowercase();
-        kept.chars()
-            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
-            .map(|c| if c == ' ' { '-' } else { c })
-            .collect()
-    };
-    headings.map(anchor).collect()
+    let mut seen = BTreeMap::new();
+    let mut anchors = BTreeSet::new();
+    for (_, line) in prose(text) {
+        let title = line.trim_start_matches('#');
+        if !line.starts_with('#') || !title.starts_with(' ') {
+            continue;
+        }
+        let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let anchor = kept.collect::<String>().to_lowercase().replace(' ', "-");
+        let n_before = seen.entry(anchor.clone()).or_insert(0);
+        anchors.insert(if *n_before == 0 { anchor } else { format!("{anchor}-{n_before}") });
+        *n_before += 1;
+    }
+    anchors
+}
+
+/// The targets of the links and pictures in a line.
+fn links(line: &str) -> Vec<&str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target).collect()
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => assert!(plain.pop(), "{} leaves the repository", path.display()),
+            Component::CurDir => {}
+            _ => plain.push(component),
+        }
+    }
+    plain
+}
+
+/// The names of the variables of `.env.example`.
+fn variables_of_example() -> BTreeSet<String> {
+    let text = read(".env.example");
+    let named = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    named.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The routes that the description of the API is made of: `GET /health` and so on.
+fn routes() -> BTreeSet<String> {
+    let mut routes = BTreeSet::new();
+    let folders = ["src/http", "src/http/routes"].map(|folder| fs::read_dir(root().join(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if !path.is_file() {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        for description in source.split("#[utoipa::path(").skip(1) {
+            let (method, rest) = description.split_once(',').unwrap();
+            let path = rest.split_once("path = \"").unwrap().1.split_once('"').unwrap().0;
+            routes.insert(format!("{} {path}", method.trim().to_uppercase()));
+        }
+    }
+    assert!(routes.contains("GET /health"), "{routes:?}");
+    routes
 }
 
 #[test]
 fn links_lead_somewhere() {
-    for (name, text) in documents() {
-        for (number, line) in prose(&text) {
-            for link in line.split("](").skip(1) {
-                let link = link.split(')').next().unwrap();
-                if link.starts_with("http") {
+    let documents = documents();
+    for (name, text) in &documents {
+        for (number, line) in prose(text) {
+            for link in links(line) {
+                if link.contains("://") || link.starts_with("mailto:") {
                     continue;
                 }
-                let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-                let place = format!("{name}:{}: {link}", number + 1);
-                let beside = root().join(Path::new(&name).parent().unwrap());
-                let target = if path.is_empty() { root().join(&name) } else { beside.join(path) };
-                assert!(target.exists(), "{place} leads nowhere");
-                if !anchor.is_empty() {
-                    let text = fs::read_to_string(&target).unwrap();
-                    assert!(anchors(&text).contains(anchor), "{place} has no such heading");
+                let place = format!("{}:{number}: {link}", name.display());
+                let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+                let target = if file.is_empty() { name.clone() } else { plain(&name.with_file_name(file)) };
+                assert!(root().join(&target).exists(), "{place}: there is no {}", target.display());
+                if let Some(anchor) = anchor {
+                    let headings = documents.get(&target).map(|text| anchors(text)).unwrap_or_default();
+                    assert!(headings.contains(anchor), "{place}: no such heading; there are {headings:?}");
                 }
             }
         }
@@ -73,47 +127,35 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn each_variable_is_in_both_lists() {
-    let example = read(".env.example");
-    let known: BTreeSet<&str> = example
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| Some(line.split_once('=')?.0))
-        .collect();
+fn each_variable_is_documented() {
     let text = read("docs/configuration.md");
-    let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(1));
-    let names = rows.flat_map(|names| names.split(", ")).map(str::trim);
-    let described: BTreeSet<&str> = names.filter(|name| !["variable", "---"].contains(name)).collect();
-    assert_eq!(described, known, "docs/configuration.md on the left, .env.example on the right");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| row.split_once('`'));
+    let documented: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(documented, variables_of_example(), "the table of docs/configuration.md, and .env.example");
 }
 
 #[test]
-fn each_route_is_described() {
+fn each_route_is_documented() {
     let text = read("docs/api.md");
-    let mut count = 0;
-    for (name, source) in sources("src/http") {
-        for route in source.split("utoipa::path(").skip(1) {
-            let words: Vec<&str> = route.split(['(', ',', '"']).map(str::trim).collect();
-            let method = words[0].to_uppercase();
-            let path = route.split("path = \"").nth(1).unwrap().split('"').next().unwrap();
-            // A parameter may have a shorter name in the text.
-            let pieces: Vec<&str> = path.split('{').collect();
-            let is_described = text.lines().any(|line| {
-                line.contains(&method)
-                    && pieces.iter().all(|piece| line.contains(piece.split('}').next_back().unwrap()))
-            });
-            assert!(is_described, "docs/api.md lacks {method} {path} of {name}");
-            count += 1;
-        }
-    }
-    assert!(count > 15, "{count} routes were found");
+    let headings: BTreeSet<String> =
+        text.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).map(str::to_owned).collect();
+    assert_eq!(headings, routes(), "the headings of docs/api.md, and the routes of src/http");
 }
 
 #[test]
-fn lines_are_short() {
+fn no_line_of_prose_is_too_long() {
     for (name, text) in documents() {
-        for (number, line) in prose(&text).filter(|(_, line)| !line.starts_with('|')) {
-            assert!(line.chars().count() <= WIDEST, "{name}:{} has more than {WIDEST} columns", number + 1);
+        for (number, line) in prose(&text) {
+            let is_free = line.starts_with('|') || line.contains("](") || line.contains("://");
+            let n_columns = line.chars().count();
+            assert!(is_free || n_columns <= LONGEST_LINE, "{}:{number} has {n_columns} columns", name.display());
         }
     }
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let text = "# `GET /health`\n## What's in it?\n```sh\n# not a heading\n```\n## What's in it?\n#none\n";
+    let expected = ["get-health", "whats-in-it", "whats-in-it-1"].map(str::to_owned);
+    assert_eq!(anchors(text), BTreeSet::from(expected));
 }
