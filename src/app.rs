@@ -1,4 +1,4 @@
-//! Builds every component once, and stops them in order. The only place that sees all of the configuration.
+//! Builds every part once, and stops all parts in order. No other file sees the whole configuration.
 
 mod reconcile;
 
@@ -36,31 +36,31 @@ use crate::store::Store;
 use crate::telemetry::metrics;
 use reconcile::ReconcileError;
 
-/// What all requests may hold together of what has arrived and is not yet taken, in bytes.
+/// The memory for all request bodies and waiting inputs together, in bytes.
 const MAX_REQUESTS: u64 = 256 << 20;
 
-/// After the grace for requests: how long removing what is left may take.
+/// The time limit for the removal of containers and files, after the grace for requests.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
-/// At the end: how long removing the images of deleted functions may take.
+/// The time limit for the removal of deleted functions' images, at the end.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
-/// Where REQUIRE_ISOLATION is set: how long Docker may not answer, and how long runtime images and a look into them may
-/// take.
+/// The time limit for the check of the isolation, where REQUIRE_ISOLATION is set: for Docker's answer, the runtime
+/// images and a look into a container of each.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(10);
 const CHECK_LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// A build whose service was killed goes on for a while: what it leaves comes late.
+/// A build goes on for a while when the service is killed: the build's leftovers come late.
 const RECONCILE_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
-/// Images may be pruned by others at any time.
+/// An operator may prune images at any time.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(10 * 60);
 
-/// Serves on `listener` until `stop` is cancelled; then everything is wound up: no container of ours is left.
+/// Serves on `listener` until the cancellation of `stop`, and then removes all containers of this run.
 ///
 /// # Errors
-/// When DATA_DIR can't be had, or when something could not be wound up in time.
+/// DATA_DIR can't be used, or the end takes too long.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::start();
     let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
@@ -75,7 +75,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let tasks = TaskTracker::new();
     let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
     let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
-    // Cancelled once the grace for requests is over: what still runs then is ended.
+    // Cancelled at the end of the grace for requests: invocations that still run are ended.
     let end = CancellationToken::new();
     let limits = (config.sandbox.clone(), config.pool.clone(), config.uids);
     let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
@@ -170,7 +170,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     tasks.spawn(preparation.run(health.clone(), end.clone()));
     tokio::select! {
         () = reconciled.cancelled() => {}
-        // Requests do not wait for a Docker that does not answer; it is done when it does again.
+        // Requests do not wait for a Docker that does not answer. The work is done when Docker answers again.
         () = health.clone().in_trouble() => {}
         () = time::sleep(RECONCILE_LIMIT) => tracing::warn!("Docker is slow: serving before what an earlier run left \
                                                              is removed"),
@@ -178,7 +178,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     }
     let refusal =
         if config.sandbox.required { incomplete(&isolation, checked, health.clone(), &stop).await } else { None };
-    // Outlives all that executes.
+    // The history outlives all invocations.
     let ended = CancellationToken::new();
     let keeper = tokio::spawn(Arc::clone(&history).run(ended.clone()));
     let settings = Arc::new(config.http.clone());
@@ -208,7 +208,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         tasks.spawn(Arc::clone(&deferred).run());
         tracing::info!(address = %listener.local_addr()?, platform.id = %platform.id(), "serving");
         let served = http::serve(listener, http::router(state), &config.http, &stop);
-        // Those that nobody waits for have as long as those that somebody does.
+        // Background invocations have the same grace as invocations that a client waits for.
         let deferred = async {
             stop.cancelled().await;
             time::timeout(config.http.shutdown_timeout, deferred.idle()).await
@@ -221,7 +221,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
             tracing::warn!("asynchronous executions still ran and are lost");
         }
     }
-    // What goes on by itself ends with it.
+    // Upkeep and monitors end with this cancellation.
     stop.cancel();
     end.cancel();
     tasks.close();
@@ -229,7 +229,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     ended.cancel();
     keeper.await.context("the keeper of the history died")?;
     store.close().await;
-    // Nothing was served, so what is left to look for may wait for the next start.
+    // The service has served no request, so leftovers may wait for the next start.
     refusal.map_or(Ok(()), |refusal| Err(anyhow::anyhow!(refusal)))?;
     time::timeout(REMOVAL_LIMIT, images.finish_removals()).await.unwrap_or(());
     wound_up.context("containers or builds could not be ended in time")?;
@@ -238,8 +238,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     Ok(())
 }
 
-/// Why the service must not serve where REQUIRE_ISOLATION is set. Waits until that is known; meanwhile nothing is
-/// served.
+/// The reason why the service must not serve, where REQUIRE_ISOLATION is set. Waits for the check; meanwhile no request
+/// is served.
 async fn incomplete(
     isolation: &Isolation,
     checked: CancellationToken,
@@ -250,7 +250,7 @@ async fn incomplete(
     let in_lasting_trouble = async {
         loop {
             health.clone().in_trouble().await;
-            // One answer may come late while a runtime image is built.
+            // Docker's answer may come late while a runtime image is built.
             time::sleep(TROUBLE_LIMIT).await;
             if health.trouble().is_some() {
                 return;
@@ -269,7 +269,7 @@ async fn incomplete(
         .then(|| format!("REQUIRE_ISOLATION is true, but isolation is not complete: {}", missing.join("; ")))
 }
 
-/// What is done as soon as Docker answers.
+/// The work that is done as soon as Docker answers.
 struct Preparation {
     docker: Docker,
     platform: Arc<Platform>,
@@ -279,9 +279,9 @@ struct Preparation {
     images: Arc<Images>,
     room: Arc<DiskSpace>,
     isolation: Arc<Isolation>,
-    /// Cancelled when Docker and what we know agree.
+    /// Cancelled when Docker and the registry agree.
     reconciled: CancellationToken,
-    /// Cancelled when the isolation was looked at.
+    /// Cancelled after the check of the isolation.
     checked: CancellationToken,
 }
 
@@ -293,7 +293,7 @@ impl Preparation {
         }
     }
 
-    /// Reconciles, makes the runtime images ahead of need, and reconciles again from time to time.
+    /// Reconciles, builds the runtime images ahead of need, and reconciles again from time to time.
     async fn prepare(&self, health: &Health, stop: &CancellationToken) {
         let retries = Retries::new("what earlier runs left in Docker can't be looked for", health.clone());
         let mut retry = retries.begin();
@@ -303,7 +303,7 @@ impl Preparation {
         }
         retry.done();
         self.reconciled.cancel();
-        // The limit may be lower than at the last run.
+        // IMAGE_CACHE_LIMIT may be lower than at the last run.
         self.images.trim_later();
         if let Err(error) = self.room.find_docker(&self.docker).await {
             tracing::warn!(%error, "failed to find Docker's disk: how full it is stays unknown");
@@ -326,7 +326,7 @@ impl Preparation {
         }
     }
 
-    /// Makes runtime images ahead of need, and looks into a container of each. What could not be looked at stays in
+    /// Builds runtime images ahead of need, and looks into a container of each. A language without a look stays in
     /// `unchecked`.
     async fn check(&self, unchecked: &mut Vec<Language>, stop: &CancellationToken) {
         for language in std::mem::take(unchecked) {

@@ -19,7 +19,7 @@ pub use invocation::{InvocationRecord, Open, Page};
 pub use outcome::{Outcome, signal_name};
 pub use version::{Image, VersionRecord};
 
-/// Makes an id of its own type, which is a UUID in its hyphenated form: that is what clients were given.
+/// Defines a type for one kind of id. An id is a UUID in its hyphenated form, which is the form that clients know.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $(#[$error_doc:meta])* $error:ident, $what:literal) => {
         $(#[$doc])*
@@ -75,9 +75,9 @@ id!(
 /// Identifies a version of a function: what was built of one zip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId {
-    /// Whose.
+    /// The function's id.
     pub function: FunctionId,
-    /// From 1 on, in the order in which they were posted. Not all were built.
+    /// The version's number: from 1 on, in the order of the requests. A failed build leaves a gap.
     pub number: u32,
 }
 
@@ -108,14 +108,15 @@ pub struct UnknownName(pub String);
 #[error("no invocation with id {0}; it may have been forgotten after INVOCATION_RETENTION, or with its function")]
 pub struct UnknownInvocation(pub InvocationId);
 
-/// What a person calls a function: 1 to 63 of letters, digits, `.`, `_`, `-` and space. Not unique.
+/// A function's name: 1 to 63 of letters, digits, `.`, `_`, `-` and space. Several functions may share a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName(String);
 
 const MAX_NAME_LENGTH: usize = 63;
 
 impl FunctionName {
-    /// Makes a name of a file's name: without `.zip`, without what a name can't hold, `function` if nothing is left.
+    /// Makes a name of a file's name: without `.zip` and without the characters that a name can't have. The name is
+    /// `function` when no character is left.
     pub fn from_file_name(file_name: &str) -> Self {
         let base = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
         let stem = match base.len().checked_sub(4) {
@@ -180,10 +181,10 @@ pub enum Language {
 }
 
 impl Language {
-    /// All of them.
+    /// All languages.
     pub const ALL: [Self; 2] = [Self::Python, Self::Go];
 
-    /// The word for it in the API.
+    /// The language's name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",

@@ -1,7 +1,6 @@
-//! What outlives a restart: functions, their zips and build logs, in one SQLite file of DATA_DIR. The only place with
-//! SQL.
+//! Functions, zips, build logs and invocations on disk: one SQLite file in DATA_DIR. No other folder has SQL.
 //!
-//! What a call here has written is on disk when it returns: every commit is synced (WAL, `synchronous = FULL`).
+//! A call that returns has written to disk: every commit is synced (WAL, `synchronous = FULL`).
 
 mod functions;
 mod idempotency;
@@ -23,10 +22,10 @@ use crate::resources::disk;
 /// The file's name in DATA_DIR.
 pub const FILE_NAME: &str = "store.db";
 
-/// How long to wait for another process that has the file, which can only be a backup or a person's `sqlite3`.
+/// The wait for another process that has the file, which can only be a backup or an operator's `sqlite3`.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// With less than this free, in bytes, an I/O error is taken for a full disk.
+/// With less than this free, in bytes, an I/O error means a full disk.
 const ALMOST_NOTHING: u64 = 1 << 20;
 
 /// The database. One connection: all writes are short, and there is one process.
@@ -36,10 +35,10 @@ pub struct Store {
     path: PathBuf,
 }
 
-/// Why something could not be stored or read.
+/// The reason why the store can't read or write.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// It is no database of ours, or a damaged one.
+    /// The file is no database of this platform, or a damaged database.
     #[error(
         "{path} is damaged or not a database of this platform; restore a backup in its place (docs/operations.md, \
          \"Backup\"), or move it \
@@ -48,22 +47,22 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// SQLite's reason.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// This user or this disk does not let us write.
+    /// The user or the disk does not let this process write.
     #[error(
         "{path} can't be opened and written to; DATA_DIR must be on a disk and of a user that let this process write"
     )]
     ReadOnly {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// SQLite's reason.
         #[source]
         source: sqlx::Error,
     },
-    /// A later version of this program has changed its form.
+    /// A later version of this program has changed the schema.
     #[error(
         "{path} was written by a newer version of this program (schema {schema}); run that version, or restore a \
          backup made by this one"
@@ -71,31 +70,31 @@ pub enum StoreError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its schema's number.
+        /// The number of the file's schema.
         schema: i64,
     },
-    /// No room left.
+    /// The disk is full.
     #[error("the disk of DATA_DIR is full")]
     Full(#[source] sqlx::Error),
-    /// A backup goes to a new file only.
+    /// The backup's file exists. A backup goes to a new file only.
     #[error("{0} exists; give the backup a name of its own")]
     Exists(PathBuf),
-    /// There is nothing to back up.
+    /// There is no database to back up.
     #[error("there is no {0}; DATA_DIR must be that of the service")]
     Missing(PathBuf),
-    /// Anything else.
+    /// Another error of SQLite.
     #[error("failed to use the database")]
     Other(#[source] sqlx::Error),
 }
 
 impl Store {
-    /// Opens or makes the database in `data_dir`, which no other process may serve from, and brings it to the current
-    /// form.
+    /// Opens or makes the database in `data_dir`, and brings the schema to the current form. No other process may serve
+    /// from the folder.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(FILE_NAME);
-        // What can't be written is SQLite's to say.
+        // SQLite says better why a file can't be written.
         let _ = keep_private(&path);
-        // SQLite makes those like the file, but takes what a crash has left as it is.
+        // SQLite makes these files like the database, but takes files that a crash has left as the files are.
         for beside in ["-wal", "-shm"] {
             let beside = data_dir.join(format!("{FILE_NAME}{beside}"));
             let _ = std::fs::set_permissions(&beside, Permissions::from_mode(0o600));
@@ -104,16 +103,17 @@ impl Store {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            // What was a secret must not stay in pages that are free, where that costs nothing.
+            // A removed secret must not stay in free pages, where that costs nothing.
             .pragma("secure_delete", "FAST")
             .foreign_keys(true);
         let store = Self::connect(path, options).await?;
         let migrated = sqlx::migrate!("src/store/migrations").run(&store.pool).await;
         migrated.map_err(|error| store.migration(error))?;
-        // Migrations that are done write nothing, so a file that can't be written would show only at a submit.
+        // Migrations that are done write nothing: without this a read-only file would show only at a submit.
         let written = sqlx::query("UPDATE functions SET name = name WHERE number < 0").execute(&store.pool).await;
         written.map_err(|error| store.failed(error))?;
-        // Of the small table only: the zips may be gigabytes, and a function whose zip is damaged still executes.
+        // The check reads the small table only: zips may be gigabytes, and a function with a damaged zip still
+        // executes.
         let check = sqlx::query_scalar::<Sqlite, String>("PRAGMA quick_check(functions)");
         match check.fetch_all(&store.pool).await.map_err(|error| store.failed(error))?.as_slice() {
             [ok] if ok == "ok" => Ok(store),
@@ -121,7 +121,7 @@ impl Store {
         }
     }
 
-    /// Copies the whole database, as it is at one moment, to `file`; the service may run meanwhile.
+    /// Copies one moment's state of the whole database to `file`. The service may run meanwhile.
     pub async fn backup(data_dir: &Path, file: &Path) -> Result<(), StoreError> {
         let path = data_dir.join(FILE_NAME);
         if !path.exists() {
@@ -131,7 +131,7 @@ impl Store {
             return Err(StoreError::Exists(file.to_owned()));
         }
         let store = Self::connect(path.clone(), options(&path)).await?;
-        // Made beside and renamed, so that a file of that name is a whole backup.
+        // The draft is renamed when the draft is whole, so that a file of that name is a whole backup.
         let draft = file.with_added_extension("part");
         let _ = std::fs::remove_file(&draft);
         keep_private(&draft).map_err(|error| StoreError::Other(error.into()))?;
@@ -173,8 +173,8 @@ impl Store {
     }
 }
 
-/// Makes the file where there is none, for nobody else to read: it holds functions' secrets. SQLite takes an empty file
-/// for a new one.
+/// Makes the file where there is none. Only this user may read the file, which has functions' secrets. SQLite takes an
+/// empty file for a new database.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
@@ -184,13 +184,13 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_LIMIT).disable_statement_logging()
 }
 
-/// By SQLite's primary result codes, <https://sqlite.org/rescode.html>.
+/// Classifies by SQLite's primary result codes, <https://sqlite.org/rescode.html>.
 fn classify(path: &Path, error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
     match code.map(|code| code & 0xff) {
         Some(8 | 14) => StoreError::ReadOnly { path: path.to_owned(), source: error },
         Some(11 | 26) => StoreError::Damaged { path: path.to_owned(), source: error.into() },
-        // Also an I/O error: it is what a full disk gives when the log's index can't grow.
+        // An I/O error, too, may mean a full disk: the log's index can't grow.
         Some(13) => StoreError::Full(error),
         Some(10) if disk::free(path).is_ok_and(|free| free < ALMOST_NOTHING) => StoreError::Full(error),
         _ => StoreError::Other(error),

@@ -1,4 +1,4 @@
-//! The log: lines on stderr. And traces, where a collector is set: spans of each request and of what it waits for.
+//! The log: lines on stderr. And traces, where a collector is set: spans of each request and of its parts.
 //!
 //! Spans of the log are at level info, those of traces at debug: so lines stay short, and without a collector traces
 //! cost nothing.
@@ -20,7 +20,7 @@ use crate::config::LogFormat;
 
 pub use collector::{Collector, CollectorError};
 
-/// Starts it. To be called once.
+/// Starts the log, and the traces where a collector is set. The program calls this once.
 pub fn start(level: Level, format: LogFormat, collector: Option<&Collector>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
@@ -31,7 +31,7 @@ pub fn start(level: Level, format: LogFormat, collector: Option<&Collector>) {
         let traced = filter::filter_fn(|metadata| {
             let level = *metadata.level();
             let is_traced = if metadata.is_span() { level == Level::DEBUG } else { level <= Level::WARN };
-            // What the exporter itself has to say is for the log.
+            // The exporter's own messages go to the log.
             is_traced && metadata.target().starts_with("youtube_serverless")
         });
         let traced = traced.with_max_level_hint(LevelFilter::DEBUG);
@@ -42,7 +42,7 @@ pub fn start(level: Level, format: LogFormat, collector: Option<&Collector>) {
     tracing_subscriber::registry().with(lines.with_filter(LevelFilter::from_level(level))).with(traces).init();
 }
 
-/// The span of a request in its trace, which is the client's where it sent a `traceparent`.
+/// The span of a request in its trace. A client's `traceparent` decides on the trace.
 pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
     let name = format_args!("{method} {route}");
     let span = tracing::debug_span!("http", otel.name = %name, otel.kind = "server", http.request.method = method,
@@ -51,13 +51,13 @@ pub fn request(method: &str, route: &str, headers: &http::HeaderMap) -> Span {
         let parent = global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers))
         });
-        // Only a span that has begun already can't be given one.
+        // Only a span that has begun already takes no parent.
         let _ = span.set_parent(parent);
     }
     span
 }
 
-/// A future for a task of its own that goes on in the trace and in the log's span of its caller.
+/// Wraps a future for a task of its own, which goes on in the caller's trace and span of the log.
 pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
     future.in_current_span().with_current_context()
 }

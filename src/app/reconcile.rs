@@ -1,5 +1,5 @@
-//! Brings Docker and what we know into agreement: what nothing owns goes, what is gone is noted. Touches nothing of
-//! others.
+//! Brings Docker and the registry into agreement: containers and images without an owner are removed, and images that
+//! are gone are noted. Containers and images of other platforms are never touched.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::domain::{Image, VersionId};
 use crate::functions::{Registry, Version};
 use crate::store::{Store, StoreError};
 
-/// Why it could not be done.
+/// The reason for a failed reconciliation.
 #[derive(Debug, Error)]
 pub(super) enum ReconcileError {
-    /// A matter of Docker.
+    /// Docker failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// A matter of the database.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Removes the containers of earlier runs, which can only be crashed ones, and images that no function has; notes which
-/// functions have none.
+/// Removes the containers of earlier runs, which have crashed, and images without a function. Notes the functions whose
+/// images are gone.
 pub(super) async fn run(
     docker: &Docker,
     platform: &Platform,
@@ -35,8 +35,8 @@ pub(super) async fn run(
 ) -> Result<(), ReconcileError> {
     let ours = format!("{}={}", label::PLATFORM, platform.id());
     let this_run = format!("{}={}", label::RUN, platform.run());
-    // The steps of a build under way look like what an earlier run left. Where builds go on without a pause, that stays
-    // for now.
+    // The steps of a build under way look like leftovers of an earlier run. Where builds go on without a pause,
+    // leftovers stay for now.
     if let Some(_paused) = builder.pause().await {
         remove_containers(docker, &[&ours], Some(&this_run)).await?;
     }
@@ -55,16 +55,17 @@ pub(super) async fn run(
     let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
     let mut there = HashSet::new();
     for image in all {
-        // Under another name it is a person's: labels are inherited.
+        // An image with another name is an operator's own, as labels are inherited.
         let Some(id) = builder.version_of(&image.repository, &image.tag) else { continue };
         match versions.get(&id) {
             Some((_, known, _)) if known.id.as_str() == image.id => drop(there.insert(id)),
-            // Of a submit that has come meanwhile.
+            // The image of a submit that came meanwhile.
             _ if of_this_run.contains(image.id.as_str()) => {}
             _ => {
                 tracing::info!(image.name = image.repository, "removing an image that no function needs");
                 match docker.remove_image_only(&format!("{}:{}", image.repository, image.tag)).await {
-                    // By a build whose service was killed, which goes on for a while: it goes next time.
+                    // A build of a killed service goes on for a while and uses the image: the next look removes the
+                    // image.
                     Err(error) if error.is_in_use() => {}
                     other => other?,
                 }
@@ -99,7 +100,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Removes the containers of this run: for the end, when none should be there.
+/// Removes the containers of this run, at the end, when no container should be left.
 pub(super) async fn at_end(docker: &Docker, platform: &Platform) -> Result<(), DockerError> {
     remove_containers(docker, &[&format!("{}={}", label::RUN, platform.run())], None).await
 }
@@ -108,7 +109,7 @@ async fn remove_containers(docker: &Docker, labels: &[&str], without: Option<&st
     for name in docker.containers(labels, without).await? {
         tracing::warn!(container.name = name, "removing a container that was left");
         match docker.remove_container(&name).await {
-            // By a build that ends just now, say.
+            // A build that ends just now may use the container.
             Err(error) if error.is_already_in_progress() => {}
             other => drop(other?),
         }

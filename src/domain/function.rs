@@ -3,60 +3,60 @@
 use super::settings::Settings;
 use super::{FunctionId, FunctionName, VersionRecord};
 
-/// All that is remembered of a function, but for its zips and build logs.
+/// A function's row: all that the store keeps of the function except zips and build logs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Its id.
+    /// The function's id.
     pub id: FunctionId,
-    /// Its name.
+    /// The function's name.
     pub name: FunctionName,
-    /// Unix seconds.
+    /// The time of the submit, in Unix seconds.
     pub created_at: u64,
-    /// How often and when it was executed.
+    /// The function's count of executions and the time of the last.
     pub executions: Executions,
-    /// What its owner has set.
+    /// The function's own settings.
     pub settings: Settings,
-    /// What is run.
+    /// The version that runs.
     pub version: VersionRecord,
-    /// What was run before.
+    /// The version that ran before, which a rollback runs again.
     pub previous: Option<VersionRecord>,
-    /// The number of the last version that was made.
+    /// The highest version number so far.
     pub last_version: u32,
 }
 
-/// How often and when a function was executed.
+/// The count of a function's executions, and the time of the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Executions {
-    /// How often.
+    /// The number of executions.
     pub count: u64,
-    /// When last, in Unix seconds.
+    /// The time of the last execution, in Unix seconds; None before the first.
     pub last: Option<u64>,
 }
 
-/// A zip that was built.
+/// A zip from which an image was built.
 #[derive(Clone, Copy, Debug)]
 pub struct Package<'a> {
-    /// The zip.
+    /// The zip's bytes.
     pub zip: &'a [u8],
-    /// What the steps of its build printed.
+    /// The output of the build's steps.
     pub build_log: &'a str,
-    /// What its author probably does not mean, for people.
+    /// Warnings for the author: parts of the zip that probably do not do what the author means.
     pub warnings: &'a [String],
 }
 
-/// A function as it is to stand from now on.
+/// The next state of a function, as an update, a rollback or a change of settings makes it.
 #[derive(Clone, Debug)]
 pub struct Update<'a> {
-    /// Which function.
+    /// The function's id.
     pub id: FunctionId,
-    /// Its name.
+    /// The function's name.
     pub name: &'a FunctionName,
-    /// Its settings.
+    /// The function's settings.
     pub settings: &'a Settings,
-    /// The number of the version that is run.
+    /// The number of the version that runs.
     pub version: u32,
-    /// The number of the one before it.
+    /// The number of the version that ran before.
     pub previous: Option<u32>,
-    /// How many of the last versions are kept.
+    /// The number of versions that the store keeps (MAX_FUNCTION_VERSIONS).
     pub max_versions: u32,
 }

@@ -4,54 +4,54 @@ use serde::{Deserialize, Serialize};
 
 use super::InvocationId;
 
-/// What a client calls a request, to send it again without having it carried out again.
+/// A client's name for a request. The service carries out a request with a known key only once.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
-    /// The client's word.
+    /// The value of the `Idempotency-Key` header.
     pub key: String,
-    /// Of what was asked for, hexadecimal.
+    /// The SHA-256 of the request, in hexadecimal digits.
     pub request_sha256: String,
 }
 
-/// The answer to a submit or an update, whatever the function is by now.
+/// The answer to a submit or an update. Later changes of the function do not change the answer.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployed {
     /// The function's id.
     pub function_id: String,
-    /// Docker's id of the image that was built.
+    /// Docker's id of the new image.
     pub image_id: String,
-    /// The number of the version that was made.
+    /// The number of the new version.
     pub version: u32,
     /// The function's name at that time.
     pub name: String,
-    /// What the zip has and its author probably does not mean, for people.
+    /// Warnings for the author: parts of the zip that probably do not do what the author means.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// What is known of a key.
+/// The store's knowledge of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known<T> {
-    /// Nothing.
+    /// No request had the key.
     New,
-    /// The same request came before, and came to this.
+    /// The same request had the key, and this is its result.
     Same(T),
-    /// Another request bore it.
+    /// Another request had the key.
     Other,
 }
 
-/// What became of an invocation that was to be queued.
+/// The result of queueing an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
-    /// It is.
+    /// The invocation is queued.
     Now,
-    /// Its key says that it was before, as this one.
+    /// The same request was queued before, as this invocation.
     Before(InvocationId),
-    /// Its key is another request's.
+    /// Another request had the key.
     OtherRequest,
-    /// Its function is not there.
+    /// There is no such function.
     NoFunction,
-    /// It is a new one, for which there was no room.
+    /// The queue is full (ASYNC_QUEUE_LIMIT).
     NoRoom,
 }

@@ -4,59 +4,59 @@ use std::time::Duration;
 
 use super::{FunctionId, InvocationId};
 
-/// How an invocation stands that has not ended; those of ended ones are [`super::Outcome`]'s.
+/// The states of an invocation that are no [`super::Outcome`].
 pub mod state {
-    /// It waits for its turn.
+    /// The invocation waits for its turn.
     pub const QUEUED: &str = "queued";
-    /// It has its instance, or had it when the service went away.
+    /// The invocation has its instance, or had an instance when the service went away.
     pub const RUNNING: &str = "running";
-    /// It was taken back.
+    /// The client has cancelled the invocation, or has left.
     pub const CANCELLED: &str = "cancelled";
-    /// Nobody knows how it ended.
+    /// The end of the invocation is unknown.
     pub const LOST: &str = "lost";
 }
 
-/// All that is kept of an invocation.
+/// An invocation's row in the history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InvocationRecord {
-    /// Its id.
+    /// The invocation's id.
     pub id: InvocationId,
-    /// Of which function.
+    /// The id of the function.
     pub function_id: FunctionId,
-    /// With which version of it; None before it began.
+    /// The number of the version that ran; None before the beginning.
     pub version: Option<u32>,
-    /// An outcome, or one of [`state`].
+    /// The name of an outcome, or one of [`state`].
     pub outcome: String,
-    /// When it was asked for, in Unix milliseconds.
+    /// The time of the request, in Unix milliseconds.
     pub created_at: u64,
-    /// When it began, in Unix milliseconds; None before that.
+    /// The time of the beginning, in Unix milliseconds; None before that.
     pub executed_at: Option<u64>,
-    /// The exit status, when there was one.
+    /// The exit status, where there is one.
     pub exit_code: Option<i32>,
-    /// Why it is not `ok`.
+    /// The reason for an outcome other than `ok`, for people.
     pub error: Option<String>,
-    /// `warm` or `cold`; None before it began.
+    /// `warm` or `cold`; None before the beginning.
     pub start: Option<String>,
-    /// Its output was longer than what its client got.
+    /// Whether a stream was longer than the part that the client got.
     pub truncated: bool,
-    /// The time it waited for an instance.
+    /// The wait for an instance.
     pub queued: Option<Duration>,
-    /// The time it ran.
+    /// The run time.
     pub duration: Option<Duration>,
-    /// The processor time it took.
+    /// The processor time.
     pub cpu: Option<Duration>,
-    /// Its largest resident set in bytes.
+    /// The largest resident set, in bytes.
     pub peak_memory: Option<u64>,
-    /// JSON, cut at what is kept.
+    /// The input as JSON, up to INVOCATION_OUTPUT_SIZE.
     pub input: Vec<u8>,
-    /// What it wrote to stdout, cut at what is kept.
+    /// The beginning of stdout, up to INVOCATION_OUTPUT_SIZE.
     pub stdout: Vec<u8>,
-    /// What it wrote to stderr, cut at what is kept.
+    /// The beginning of stderr, up to INVOCATION_OUTPUT_SIZE.
     pub stderr: Vec<u8>,
 }
 
 impl InvocationRecord {
-    /// One that was just asked for.
+    /// The row of a new invocation, with a new id.
     pub fn queued(function_id: FunctionId, created_at: u64, input: Vec<u8>) -> Self {
         Self {
             id: InvocationId::random(),
@@ -83,25 +83,25 @@ impl InvocationRecord {
 /// An invocation that waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Its id.
+    /// The invocation's id.
     pub id: InvocationId,
-    /// Of which function.
+    /// The id of the function.
     pub function_id: FunctionId,
-    /// How often the invocation could not begin for what may be its function's own fault.
+    /// The number of tries that failed for a reason that may be the function's own fault.
     pub tries: u32,
-    /// When the invocation is tried again, in Unix milliseconds.
+    /// The time of the next try, in Unix milliseconds.
     pub retry_at: Option<u64>,
 }
 
-/// Which invocations are asked for.
+/// A client's choice of invocations in a function's history.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
-    /// Of which function.
+    /// The id of the function.
     pub function_id: FunctionId,
-    /// Only those that came before this one, by its number.
+    /// The number of an invocation: only earlier invocations are meant.
     pub before: Option<u64>,
-    /// Only those with this outcome.
+    /// An outcome: only invocations with that outcome are meant.
     pub outcome: Option<&'a str>,
-    /// At most so many.
+    /// The largest number of invocations.
     pub limit: u32,
 }

@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
-/// How an execution ended.
+/// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With exit status 0.
+    /// The function's process ended with exit status 0.
     Ok,
-    /// With this exit status.
+    /// The function's process ended with this exit status.
     Exit(i32),
-    /// Killed by this signal.
+    /// This signal killed the function's process.
     Signal(i32),
-    /// The kernel's OOM killer acted in its container, whose limit in bytes this is.
+    /// The kernel's OOM killer acted in the container.
     OutOfMemory {
-        /// The function's own, or DOCKER_MEMORY_LIMIT.
+        /// The container's memory limit in bytes: the function's own, or DOCKER_MEMORY_LIMIT.
         limit: u64,
-        /// The exit status, when the function's own process got to one.
+        /// The exit status, where the function's own process has one.
         exit_code: Option<i32>,
     },
-    /// Ended by us after this time.
+    /// The platform ended the invocation after this time.
     Timeout(Duration),
-    /// The container or Docker went away under it.
+    /// The container or Docker went away during the invocation.
     Lost,
 }
 
 impl Outcome {
-    /// The contract's word for it.
+    /// The outcome's name in the API, in metrics and in the history.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -47,7 +47,7 @@ impl Outcome {
         }
     }
 
-    /// Why it is not `ok`, for people.
+    /// The reason for an outcome other than `ok`, for people.
     pub fn error(&self) -> Option<String> {
         match self {
             Self::Ok => None,

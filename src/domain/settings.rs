@@ -1,4 +1,4 @@
-//! What a function may have of its own: limits, environment, secrets. Pure.
+//! A function's own settings: limits, environment, secrets. Pure.
 
 pub mod variable;
 
@@ -9,78 +9,79 @@ use thiserror::Error;
 
 use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
 
-/// What is kept of both, environment and secrets, names included, in bytes: a new process must be able to take it.
+/// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
+/// all variables.
 const MAX_VARIABLES: usize = 256 << 10;
-/// As many variables as there may be of both.
+/// The largest number of variables and secrets together.
 const MAX_COUNT: usize = 1000;
 
-/// A function's own settings. What is None is the platform's.
+/// A function's own settings. In place of None the operator's configuration counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// Of a container, in bytes.
+    /// The container's memory limit, in bytes.
     pub memory: Option<u64>,
-    /// Of a container, in processors.
+    /// The container's share of processors.
     pub cpus: Option<f64>,
-    /// Of one invocation.
+    /// The time limit of one invocation.
     pub timeout: Option<Duration>,
-    /// Variables for every invocation, unless its input has one of the name.
+    /// Variables for every invocation. An input's variable of the same name goes first.
     pub environment: BTreeMap<String, String>,
-    /// The same, but never shown, and not for an input to replace.
+    /// Variables that no answer shows and no input replaces.
     pub secrets: BTreeMap<String, Secret>,
 }
 
-/// What is to be set; what is None or not named stays, what is `Some(None)` is taken away.
+/// A change of settings. A setting that is None or has no name here stays; `Some(None)` removes a setting.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
-    /// In bytes.
+    /// The memory limit, in bytes.
     pub memory: Option<Option<u64>>,
-    /// In processors.
+    /// The share of processors.
     pub cpus: Option<Option<f64>>,
-    /// Of one invocation.
+    /// The time limit of one invocation.
     pub timeout: Option<Option<Duration>>,
-    /// By name.
+    /// Variables by name.
     pub environment: BTreeMap<String, Option<String>>,
-    /// By name.
+    /// Secrets by name.
     pub secrets: BTreeMap<String, Option<Secret>>,
 }
 
-/// Why settings are refused.
+/// The reason to refuse settings.
 #[derive(Debug, Error, PartialEq)]
 pub enum SettingsError {
-    /// Out of range.
+    /// The memory limit is out of range.
     #[error("`memory` is {0} bytes; it can be {MIN_MEMORY} to {1} (MAX_FUNCTION_MEMORY)")]
     Memory(u64, u64),
-    /// Out of range.
+    /// The share of processors is out of range.
     #[error("`cpus` is {0}; it can be 0.01 to {1} (MAX_FUNCTION_CPUS)")]
     Cpus(f64, f64),
-    /// Out of range.
+    /// The time limit is out of range.
     #[error("`timeout` is {0:?}; it can be up to {1:?} (MAX_FUNCTION_TIMEOUT)")]
     Timeout(Duration, Duration),
-    /// No variable can have it.
+    /// No variable can have this name.
     #[error("{0:?} can't be the name of an environment variable; use letters, digits and `_`, not a digit first")]
     Name(String),
-    /// The variable is ours or the runtime's.
+    /// The variable belongs to the platform or to the language's runtime.
     #[error("the environment variable {0} is reserved; use another name")]
     Reserved(String),
-    /// It can't stand in an environment.
+    /// The value can't stand in an environment.
     #[error("the value of {0} holds a NUL character")]
     Nul(String),
-    /// Over the limit.
+    /// A value is over the limit.
     #[error("the value of {0} has {1} bytes; the limit is {max}", max = variable::MAX_VALUE)]
     TooLarge(String, usize),
-    /// All of them are over the limit.
+    /// All variables and secrets together are over the limit.
     #[error("environment and secrets have {0} bytes together; the limit is {MAX_VARIABLES}")]
     TooMuch(usize),
-    /// There are more than may be.
+    /// There are too many variables and secrets.
     #[error("environment and secrets have {0} variables together; the limit is {MAX_COUNT}")]
     TooMany(usize),
-    /// A name is one or the other.
+    /// One name is both a variable and a secret.
     #[error("{0} stands in `environment` and in `secrets`; take it out of one of them, by null")]
     Both(String),
 }
 
 impl Settings {
-    /// These with a change, which is checked.
+    /// These settings with a change. Fails when the result is out of the operator's limits.
     pub fn with(&self, change: Change, limits: &Functions) -> Result<Self, SettingsError> {
         let memory = change.memory.unwrap_or(self.memory);
         if let Some(memory) =
@@ -113,7 +114,7 @@ impl Settings {
         Ok(Self { memory, cpus, timeout, environment, secrets })
     }
 
-    /// An environment with these added; what it has itself goes before these, but not before secrets.
+    /// Adds these variables to an environment. The environment's own values go first, except over secrets.
     pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
         environment.retain(|(name, _)| !self.secrets.contains_key(name));
         let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();

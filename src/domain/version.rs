@@ -2,34 +2,34 @@
 
 use super::{ImageId, Language};
 
-/// All that is remembered of a version, but for its zip and its build log.
+/// A version's row: all that the store keeps of the version except its zip and its build log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VersionRecord {
-    /// From 1 on, in the order in which they were posted.
+    /// The version's number: from 1 on, in the order of the submits.
     pub number: u32,
-    /// Its language.
+    /// The version's language.
     pub language: Language,
-    /// The file that is run; None for a compiled program.
+    /// The file that the interpreter runs; None for a compiled program.
     pub entry: Option<String>,
-    /// Unix seconds.
+    /// The time of the submit or update, in Unix seconds.
     pub created_at: u64,
-    /// Of its zip, in bytes.
+    /// The size of the zip, in bytes.
     pub zip_size: u64,
-    /// Of its zip, hexadecimal.
+    /// The SHA-256 of the zip, in hexadecimal digits.
     pub zip_sha256: String,
-    /// Of the zip's content, in bytes.
+    /// The size of the zip's content, in bytes.
     pub unpacked_size: u64,
-    /// What it runs from.
+    /// The image that instances are made of.
     pub image: Image,
 }
 
-/// An image: a cache of what can be built from the zip.
+/// A version's image, which is a cache: a build from the zip makes the image again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Docker's id of it.
+    /// Docker's id of the image.
     pub id: ImageId,
-    /// What it takes beside what all functions of its language share, in bytes.
+    /// The image's size in bytes, without the layers that all functions of its language share.
     pub size: u64,
-    /// It was there when last looked for.
+    /// Whether Docker had the image at the last look.
     pub present: bool,
 }

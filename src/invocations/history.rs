@@ -1,4 +1,4 @@
-//! What invocations came to: written down in batches off their way, kept for a time, read by page.
+//! The history of invocations: rows written in batches beside the invocations, kept for a time, and read by page.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use crate::resources::clock;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics;
 
-/// A crash forgets at most this much of synchronous executions.
+/// A crash loses the history of at most this much time, of synchronous executions.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How often what is too old is looked for.
+/// The time between two looks for rows that are too old.
 const PRUNE_PERIOD: Duration = Duration::from_secs(60);
-/// How long a request with an `Idempotency-Key` can be sent again.
+/// The time for which the service knows an `Idempotency-Key`.
 const KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// What may wait to be written down, in bytes of input and output. Who comes with more waits, too.
+/// The limit on records that wait for the store, in bytes of input and output. Beyond the limit invocations wait.
 const MAX_PENDING: usize = 32 << 20;
-/// What a record takes beside its input and output, in bytes.
+/// The size of a record without its input and output, in bytes.
 const RECORD: usize = 512;
 
-/// Keeps invocations and how often functions were executed.
+/// Keeps invocations, and the functions' counts of executions.
 #[derive(Debug)]
 pub struct History {
     registry: Arc<Registry>,
     store: Store,
     settings: config::History,
     pending: Mutex<Pending>,
-    /// Held while a batch is written down; has what could not be written yet of how often functions were executed.
+    /// Held while a batch is written. The counts of executions in here wait for a store that takes rows again.
     flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
 }
 
-/// An invocation under way. Dropped, as it is when its client leaves, what is known of it is kept.
+/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves.
 #[must_use]
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
@@ -46,7 +46,7 @@ pub struct PendingRecord<'a> {
 }
 
 impl PendingRecord<'_> {
-    /// What is known of it.
+    /// The record so far.
     pub fn record(&mut self) -> &mut InvocationRecord {
         &mut self.record
     }
@@ -69,7 +69,7 @@ struct Pending {
 }
 
 impl Pending {
-    /// As the store would list them, where the first of them got this number.
+    /// The pending records as the store would list the rows, when the first row gets this number.
     fn page(&self, page: Page<'_>, first: u64) -> Vec<(u64, InvocationRecord)> {
         let is_meant = |record: &InvocationRecord| {
             record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
@@ -87,30 +87,30 @@ impl Pending {
 }
 
 impl History {
-    /// Nothing is pending.
+    /// Whether no record is pending.
     pub fn new(registry: Arc<Registry>, store: Store, settings: config::History) -> Arc<Self> {
         Arc::new(Self { registry, store, settings, pending: Mutex::default(), flushing: Default::default() })
     }
 
-    /// What is kept of an output.
+    /// The part of an output that the history keeps.
     pub fn cut<'a>(&self, output: &'a [u8]) -> &'a [u8] {
         &output[..output.len().min(usize::try_from(self.settings.max_output).unwrap_or(usize::MAX))]
     }
 
-    /// What is kept of an input: all or, as half of a JSON text is none, nothing.
+    /// The part of an input that the history keeps: all, or nothing, as half a JSON text is no JSON.
     pub fn keep_input(&self, input: &[u8]) -> Vec<u8> {
         if input.len() as u64 <= self.settings.max_output { input.to_vec() } else { Vec::new() }
     }
 
-    /// Begins to note an invocation, which counts as cancelled until something else is known.
+    /// Begins the record of an invocation. The invocation counts as cancelled until another outcome is known.
     pub fn begin(&self, record: InvocationRecord) -> PendingRecord<'_> {
         PendingRecord { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
     }
 
-    /// Waits while too much is yet to be written down.
+    /// Waits while too many bytes are pending.
     pub async fn apply_backpressure(self: &Arc<Self>) {
         if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
-            // A disk that takes nothing must not take the service's memory: the oldest go.
+            // A disk that takes no rows must not take the service's memory: the oldest records go.
             let mut pending = self.pending();
             let half = pending.records.len() / 2;
             let dropped: usize = pending.records.drain(..half).map(|record| size_of(&record)).sum();
@@ -119,12 +119,12 @@ impl History {
         }
     }
 
-    /// An invocation, also one that could not be written down yet.
+    /// The record of an invocation, pending or in the store.
     pub async fn get(self: &Arc<Self>, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocation(id).await;
         }
-        // While this is held nothing goes from there to the store.
+        // While this lock is held, no record moves from the pending ones to the store.
         let _flushing = self.flushing.lock().await;
         let pending = self.pending().records.iter().find(|record| record.id == id).cloned();
         match pending {
@@ -133,8 +133,8 @@ impl History {
         }
     }
 
-    /// A function's invocations with their numbers, the last first, without input and output. Those that could not be
-    /// written down yet come first, by the numbers that they will get.
+    /// A function's invocations with their numbers, the last first, without input and output. Pending records come
+    /// first, by the numbers that the rows will get.
     pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
@@ -147,11 +147,11 @@ impl History {
         Ok(found)
     }
 
-    /// Writes down what is pending, now.
+    /// Writes all pending records now.
     pub async fn flush(self: &Arc<Self>) -> Result<(), StoreError> {
         let this = Arc::clone(self);
-        // A task of its own: what was taken to be written down is others', too, and must not go with a caller that
-        // leaves.
+        // A task of its own: the records of a batch belong to other invocations, too, and must not go with a caller
+        // that leaves.
         tokio::spawn(async move { this.flush_now().await }).await.expect("writing down does not panic")
     }
 
@@ -176,7 +176,7 @@ impl History {
         written
     }
 
-    /// Writes and prunes from time to time until `stop` is cancelled, and then writes once more.
+    /// Writes and prunes again and again until the cancellation of `stop`, and then writes once more.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut is_failing = false;
         let mut prune_at = Instant::now();

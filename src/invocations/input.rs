@@ -1,4 +1,4 @@
-//! The input of an execution: JSON in, environment and stdin out.
+//! The input of an invocation: from JSON to environment variables and stdin.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,30 +19,30 @@ pub struct Input {
     share: Option<BudgetShare>,
 }
 
-/// Why an input is refused.
+/// The reason to refuse an input.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InputError {
-    /// No name for an environment variable can be made of the key.
+    /// The key makes no name of an environment variable.
     #[error(
         "input key {0:?} can't become an environment variable; use letters, digits, `_`, `-` and `.`, not a digit first"
     )]
     Key(String),
-    /// Two keys make one variable.
+    /// Two keys make the same variable.
     #[error("input keys {0:?} and {1:?} both become the environment variable {2}; rename one")]
     Twice(String, String, String),
-    /// The variable is ours or the runtime's.
+    /// The variable belongs to the platform or to the language's runtime.
     #[error("input key {0:?} would set {1}, which is reserved; rename it")]
     Reserved(String, String),
-    /// A string with half a surrogate pair.
+    /// A string has half a surrogate pair.
     #[error("the value of input key {0:?} is not a valid JSON string")]
     NotText(String),
-    /// It can't stand in an environment.
+    /// The value can't stand in an environment.
     #[error("the value of input key {0:?} holds a NUL character")]
     Nul(String),
-    /// The variable is the function's own, and not for others to set.
+    /// The variable is a secret of the function, which no input replaces.
     #[error("the input would set {0}, which is a secret of the function; rename its key")]
     Secret(String),
-    /// Over the limit.
+    /// A value, or the whole input, is over the limit.
     #[error("the value of input key {0:?} has {1} bytes; the limit is {MAX_VALUE}")]
     TooLarge(String, usize),
 }
@@ -72,14 +72,14 @@ impl Input {
         Ok(Self { environment, stdin: object.into_json().into_bytes(), share: None })
     }
 
-    /// Has the input count in a request's share of memory, until an invocation takes the input.
+    /// Counts the input in a request's share of memory, until an invocation takes the input.
     pub fn within(self, mut share: BudgetShare) -> Result<Self, BudgetExceeded> {
         let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
         share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
         Ok(Self { share: Some(share), ..self })
     }
 
-    /// Refuses what would replace a secret of the function.
+    /// Refuses an input that would replace a secret of the function.
     pub fn check(&self, settings: &Settings) -> Result<(), InputError> {
         match self.environment.iter().find(|(name, _)| settings.secrets.contains_key(name)) {
             Some((name, _)) => Err(InputError::Secret(name.clone())),
@@ -97,13 +97,13 @@ impl Input {
         (self.stdin, self.share)
     }
 
-    /// Environment variables, and what stands on stdin.
+    /// The environment variables, and the content of stdin.
     pub fn into_parts(self) -> (Vec<(String, String)>, Vec<u8>) {
         (self.environment, self.stdin)
     }
 }
 
-/// A JSON object as it was sent, with keys in their order and twice where they were.
+/// A JSON object as the client sent the object: keys in their order, and repeated keys repeated.
 #[derive(Debug, Default)]
 pub struct Object(Vec<(String, Box<RawValue>)>);
 
@@ -150,7 +150,7 @@ fn variable(key: &str) -> Option<String> {
     is_name(&name).then_some(name)
 }
 
-/// The value as it stands in the environment; None for a string that is none.
+/// The value's text in the environment; None for a string that is no text.
 fn text_of(json: &str) -> Option<String> {
     match json.as_bytes()[0] {
         b'"' => serde_json::from_str(json).ok(),
@@ -160,7 +160,7 @@ fn text_of(json: &str) -> Option<String> {
     }
 }
 
-/// Valid JSON without the white space between its tokens; all else stays to the letter, numbers above all.
+/// Valid JSON without the white space between tokens. All tokens stay to the letter, numbers above all.
 fn compact(json: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     let is_kept = |c: &char| {

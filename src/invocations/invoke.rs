@@ -25,7 +25,7 @@ use crate::telemetry::metrics;
 use super::input::{Input, InputError};
 use super::outcome;
 
-/// How often an image is made again for one execution, when somebody removes it again and again.
+/// The number of rebuilds of an image for one execution, when an operator removes the image again and again.
 const IMAGE_TRIES: u32 = 2;
 
 /// Executes functions.
@@ -41,46 +41,46 @@ pub struct Invoker {
     memory_limit: u64,
 }
 
-/// What an execution came to. That the function failed is a result, too.
+/// An invocation's receipt and output. A function that failed has a receipt, too.
 #[derive(Debug)]
 pub struct Invocation {
-    /// Its id.
+    /// The invocation's id.
     pub id: InvocationId,
-    /// Unix milliseconds of its start.
+    /// The time of the beginning, in Unix milliseconds.
     pub executed_at: u64,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it wrote to stdout.
+    /// The output on stdout, up to MAX_OUTPUT_SIZE.
     pub stdout: Bytes,
-    /// What it wrote to stderr.
+    /// The output on stderr, up to MAX_OUTPUT_SIZE.
     pub stderr: Bytes,
-    /// One of the two was longer than what was kept.
+    /// Whether one of the two streams was longer.
     pub truncated: bool,
-    /// How it came by its instance.
+    /// Whether the instance was warm or was started for the invocation.
     pub start: Start,
-    /// The time it waited for an instance.
+    /// The wait for an instance.
     pub queued: Duration,
-    /// The time it ran.
+    /// The run time.
     pub duration: Duration,
-    /// The processor time it took; None when nobody lived to tell.
+    /// The processor time; None where the container is gone.
     pub cpu: Option<Duration>,
-    /// Its largest resident set in bytes; None when nobody lived to tell.
+    /// The largest resident set in bytes; None where the container is gone.
     pub peak_memory: Option<u64>,
 }
 
-/// Why there was no execution.
+/// The reason for no execution.
 #[derive(Clone, Debug, Error)]
 pub enum InvokeError {
-    /// No such function.
+    /// There is no such function.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
-    /// Its input can't be the function's.
+    /// The function does not take the input.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// Its image was gone, and could not be made again.
+    /// The function's image is gone, and the rebuild failed.
     #[error(transparent)]
     Image(#[from] Arc<ImageError>),
-    /// No instance for it.
+    /// The pool has no instance for the invocation.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
 }
@@ -92,7 +92,7 @@ impl From<&InvokeError> for Failure {
             InvokeError::Input(_) => Self::Permanent,
             InvokeError::Image(error) if error.is_for_want_of_connection() => Self::Transient(Cause::Service),
             InvokeError::Image(error) => match Self::from(&**error) {
-                // The zip was good once: it is the platform's limits that have changed.
+                // The zip was good once: the operator's limits have changed.
                 Self::Permanent => Self::Suspect,
                 failure => failure,
             },
@@ -121,7 +121,7 @@ impl Ready {
         self.lease.release();
     }
 
-    /// The record of an invocation that begins on it.
+    /// The record of an invocation that begins on this instance.
     pub fn begin(&self, record: InvocationRecord) -> InvocationRecord {
         InvocationRecord {
             executed_at: Some(clock::unix_millis()),
@@ -134,7 +134,7 @@ impl Ready {
 }
 
 impl Invocation {
-    /// Completes its record; `cut` is what is kept of an output.
+    /// Completes the invocation's record. `cut` gives the part of an output that the history keeps.
     pub fn complete<'a>(&'a self, record: &mut InvocationRecord, cut: impl Fn(&'a [u8]) -> &'a [u8]) {
         record.outcome = self.outcome.name().to_owned();
         record.exit_code = self.outcome.exit_code();
@@ -161,11 +161,11 @@ impl Invoker {
         Self { registry, images, pool, history, live, limits, memory_limit }
     }
 
-    /// Runs a function once, and notes what it came to. Dropped, it ends the function, wherever that is.
+    /// Runs a function once, and keeps the record. A drop ends the invocation at any point.
     pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
         let created_at = clock::unix_millis();
         let ready = self.prepare(id, Some(&input), false).await?;
-        // Only now: who waits for an instance holds no copy of the input.
+        // Only now: a request that waits for an instance holds no copy of the input.
         let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
         let running = self.begin(record.id);
         let mut note = self.history.begin(ready.begin(record));
@@ -177,8 +177,8 @@ impl Invoker {
         Ok(invocation)
     }
 
-    /// Gets an instance for a function as it then stands. In the background it comes after all that clients wait for.
-    /// Without its input, that is to be checked afterwards.
+    /// Gets an instance for a function in its current state. Background invocations come after all that clients wait
+    /// for. Without `input` the caller checks the input afterwards.
     pub async fn prepare(
         &self,
         id: FunctionId,
@@ -192,12 +192,12 @@ impl Invoker {
             input.map_or(Ok(()), |input| input.check(&function.settings))?;
             let span = tracing::debug_span!("queue", function.id = %id);
             match self.lease(&function, wait).instrument(span).await {
-                // What has come after it is in the registry before it is retired, and so is its absence. It keeps its
-                // place in line.
+                // The registry has the function's next state, or the deletion, before the retirement. The request keeps
+                // its place in line.
                 Err(InvokeError::Acquire(AcquireError::Retired)) => wait.is_admitted = true,
                 Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),
-                // Replaced in the moment in which it was granted; given back, it ends.
+                // The function changed at the moment of the grant. The instance ends when the lease is given back.
                 Ok(lease) if function.is_retired() => {
                     lease.release();
                     wait.is_admitted = true;
@@ -207,19 +207,21 @@ impl Invoker {
         }
     }
 
-    /// Sees to it that an instance of what is to be a function waits for work; waits for that as long as `patience`, or
+    /// Starts an instance of a function's next state, and waits for the start for as long as `patience`, or
     /// QUEUE_TIMEOUT.
     pub async fn warm(&self, next: &Arc<Function>, patience: Option<Duration>) -> Result<(), InvokeError> {
         let wait = Wait { since: Instant::now(), is_admitted: true, patience, is_background: false };
         self.lease(next, wait).await.map(Lease::release)
     }
 
-    /// Begins to show an invocation to who looks on. To be dropped when what it came to is written down.
+    /// Begins to show a running invocation to readers of its output. The caller drops the result when the outcome is
+    /// written down.
     pub fn begin(&self, id: InvocationId) -> Running<'_> {
         self.live.begin(id, self.limits.max_output_size)
     }
 
-    /// Tells those who look on that an invocation has ended without having run, or all of them that some may be gone.
+    /// Tells the waiting readers that an invocation has ended without a run, or all readers that invocations may be
+    /// gone.
     pub fn tell(&self, id: Option<InvocationId>) {
         match id {
             Some(id) => self.live.tell(id),
@@ -227,15 +229,15 @@ impl Invoker {
         }
     }
 
-    /// What an invocation has written so far, if it runs.
+    /// The output of a running invocation so far; None when the invocation does not run.
     pub fn snapshot(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
         self.live.snapshot(id)
     }
 
-    /// Runs a function on the instance that it got. Dropped, it ends both.
+    /// Runs a function on an instance. A drop ends both.
     pub async fn run(&self, ready: Ready, id: InvocationId, input: Input, output: &Output) -> Invocation {
         let Ready { function, lease, queued } = ready;
-        // Its settings may have changed meanwhile, with the same instances.
+        // The function's settings may have changed since, with the same instances.
         let function =
             self.registry.get(function.id).filter(|now| now.revision == function.revision).unwrap_or(function);
         let start = lease.start();
@@ -268,7 +270,7 @@ impl Invoker {
         Invocation { id, executed_at, outcome, stdout, stderr, truncated, start, queued, duration, cpu, peak_memory }
     }
 
-    /// An instance, for which the image is made again first when it is gone.
+    /// An instance. An image that is gone is built again first.
     async fn lease(&self, function: &Arc<Function>, wait: Wait) -> Result<Lease, InvokeError> {
         let mut tries = 0..IMAGE_TRIES;
         loop {
@@ -278,7 +280,7 @@ impl Invoker {
             }
             match self.pool.acquire(function, wait).await {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
-                    // Noted once, by the first of those who waited for this start.
+                    // The first of the requests that wait for this start notes the loss, once.
                     StartError::NoImage(image) => drop(function.version.mark_missing(image)),
                     StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
                         return Err(AcquireError::Start(error).into());

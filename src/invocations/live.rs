@@ -1,4 +1,4 @@
-//! Which invocations run now, and what they write. Who waits for one to begin or to end is told, and need not ask.
+//! The invocations that run now, and their output. A reader that waits for a beginning or an end is notified.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::sandbox::output::{Output, OutputReader};
 #[derive(Debug, Default)]
 pub struct RunningInvocations {
     running: Mutex<HashMap<InvocationId, Arc<Output>>>,
-    /// Those that somebody waits for.
+    /// The invocations that a reader waits for.
     awaited: Mutex<HashMap<InvocationId, watch::Sender<()>>>,
 }
 
-/// Who waits for an invocation to go on.
+/// A reader's wait for news of an invocation.
 #[must_use]
 #[derive(Debug)]
 pub struct Waiting {
@@ -27,9 +27,9 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Returns once the invocation has begun or ended since this was last called.
+    /// Returns once the invocation has begun or ended since the last call.
     pub async fn changed(&mut self) {
-        // The sender goes with the last of those who wait.
+        // The sender goes with the last wait.
         let _ = self.changes.changed().await;
     }
 }
@@ -37,14 +37,14 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut awaited = self.live.awaited();
-        // This one is still counted.
+        // This wait still counts.
         if awaited.get(&self.id).is_some_and(|changes| changes.receiver_count() <= 1) {
             awaited.remove(&self.id);
         }
     }
 }
 
-/// An invocation, for as long as it can be looked at here. To be dropped when what it came to is known elsewhere.
+/// A running invocation that readers can find. The owner drops this when the outcome is written down.
 #[must_use]
 #[derive(Debug)]
 pub struct Running<'a> {
@@ -54,7 +54,7 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// What it writes.
+    /// The invocation's output.
     pub fn output(&self) -> &Output {
         &self.output
     }
@@ -69,7 +69,7 @@ impl Drop for Running<'_> {
 }
 
 impl RunningInvocations {
-    /// Begins to show an invocation, of which so many bytes of each stream are kept.
+    /// Begins to show an invocation, with the limit on each stream in bytes.
     pub fn begin(&self, id: InvocationId, output_cap: u32) -> Running<'_> {
         let output = Output::new(output_cap as usize);
         self.lock().insert(id, Arc::clone(&output));
@@ -77,30 +77,30 @@ impl RunningInvocations {
         Running { live: self, id, output }
     }
 
-    /// What an invocation has written so far, if it runs: stdout and stderr.
+    /// The stdout and stderr of a running invocation so far; None when the invocation does not run.
     pub fn snapshot(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
         self.lock().get(&id).map(|output| output.snapshot())
     }
 
-    /// Looks at an invocation, if it runs.
+    /// A reader of a running invocation's output; None when the invocation does not run.
     pub fn subscribe(&self, id: InvocationId) -> Option<OutputReader> {
         self.lock().get(&id).map(|output| OutputReader::new(Arc::clone(output)))
     }
 
-    /// Waits for an invocation to begin or to end. What happens after this call is not missed.
+    /// A wait for the beginning or the end of an invocation. No news after this call is missed.
     pub fn wait_for(self: &Arc<Self>, id: InvocationId) -> Waiting {
         let changes = self.awaited().entry(id).or_default().subscribe();
         Waiting { live: Arc::clone(self), id, changes }
     }
 
-    /// Tells those who wait for an invocation that there is something new.
+    /// Notifies the readers that wait for an invocation.
     pub fn tell(&self, id: InvocationId) {
         if let Some(changes) = self.awaited().get(&id) {
             changes.send_replace(());
         }
     }
 
-    /// Tells all who wait, as when a function goes with its invocations.
+    /// Notifies all waiting readers, as when a function's deletion removes its invocations.
     pub fn tell_all(&self) {
         self.awaited().values().for_each(|changes| changes.send_replace(()));
     }

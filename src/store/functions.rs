@@ -35,7 +35,7 @@ impl Store {
         functions.iter().map(|row| record(row, &versions, &variables).ok_or_else(damaged)).collect()
     }
 
-    /// Remembers a new function, and the key of the request that it came by.
+    /// Writes down a new function, and the key of the function's submit.
     pub async fn insert(
         &self,
         record: &Record,
@@ -63,8 +63,8 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
-    /// Brings a function to another state, with a version that is new if there is one, and forgets versions that are
-    /// too old. False when the function or that version was deleted.
+    /// Writes down a function's next state, with the new version if there is one, and removes versions over the limit.
+    /// False when the function or the version is gone.
     pub async fn update(
         &self,
         update: &Update<'_>,
@@ -91,7 +91,7 @@ impl Store {
                 let deployed = deployed(id.clone(), version, update.name, package);
                 remember(&mut transaction, "submit", key, version.created_at * 1000, (Some(&deployed), None)).await?;
             }
-            // A function at a version that is not there would be a damaged one.
+            // A function without its version would be damaged.
             let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = ? AND number = ?");
             let there: i64 = there.bind(&id).bind(update.version).fetch_one(&mut *transaction).await?;
             if there == 0 {
@@ -105,7 +105,7 @@ impl Store {
         updated.await.map_err(|error| self.failed(error))
     }
 
-    /// Forgets a function. False when there is none.
+    /// Removes a function. False when there is no such function.
     pub async fn delete(&self, id: FunctionId) -> Result<bool, StoreError> {
         let deleted = sqlx::query("DELETE FROM functions WHERE id = ?").bind(id.to_string()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
@@ -143,7 +143,7 @@ fn by_function(rows: Vec<SqliteRow>) -> Result<HashMap<String, Vec<SqliteRow>>, 
     Ok(by_function)
 }
 
-/// None when a value is not what we wrote.
+/// None when a value has a form that this program does not write.
 fn record(
     row: &SqliteRow,
     versions: &HashMap<String, Vec<SqliteRow>>,

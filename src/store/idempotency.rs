@@ -1,4 +1,4 @@
-//! Requests that may be sent twice and are carried out once, as rows.
+//! Idempotency keys as rows.
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -16,7 +16,7 @@ impl Store {
         self.known(row.as_ref(), key, |row| serde_json::from_str(row.try_get("result").ok()?).ok())
     }
 
-    /// Forgets keys from before this time, in Unix milliseconds, but for those of invocations that have not ended.
+    /// Removes keys from before this time, in Unix milliseconds, except keys of invocations that have not ended.
     pub async fn prune_keys(&self, before: u64) -> Result<(), StoreError> {
         let pruned = sqlx::query(
             "DELETE FROM idempotency_keys WHERE created_at < ? AND NOT EXISTS \

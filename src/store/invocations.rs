@@ -10,8 +10,8 @@ use crate::domain::invocation::state;
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Page};
 
 impl Store {
-    /// Writes down invocations and how often functions were executed, together. What belongs to a deleted function is
-    /// left out.
+    /// Writes down invocations and the functions' counts of executions, together. Rows of deleted functions are left
+    /// out.
     pub async fn insert_invocations(
         &self,
         records: &[InvocationRecord],
@@ -35,8 +35,7 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
-    /// Writes down how an invocation that was written down before goes on or ended, if it still stands as `from`. False
-    /// if not.
+    /// Writes down the next state of an invocation whose state is `from`. False when the invocation has another state.
     pub async fn update_invocation(&self, record: &InvocationRecord, from: &str) -> Result<bool, StoreError> {
         let updated = sqlx::query(
             "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, \
@@ -62,7 +61,7 @@ impl Store {
         Ok(updated.rows_affected() > 0)
     }
 
-    /// An invocation. None when there is none of this id.
+    /// An invocation. None when there is no invocation of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
         let row =
             sqlx::query("SELECT * FROM invocations WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
@@ -136,8 +135,8 @@ impl Store {
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 
-    /// Forgets some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
-    /// `most`. False when there are no more of them. Those that a key stands for stay as long as the key.
+    /// Removes some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
+    /// `most`. False when no such invocation is left. An invocation with a key stays as long as the key.
     pub async fn prune_invocations(&self, before: u64, most: u64) -> Result<bool, StoreError> {
         const MAY_GO: &str = "outcome NOT IN ('queued', 'running') AND NOT EXISTS \
                               (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
@@ -146,7 +145,7 @@ impl Store {
                 sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool).await?;
             let cutoff = last.unwrap_or_default().saturating_sub(most.cast_signed());
             let mut pruned = 0;
-            // Each by its own index, so that a look at what need not go costs nothing.
+            // Each condition has its own index, so that rows which stay cost no time.
             for (condition, value) in [("created_at < ?", before.cast_signed()), ("number <= ?", cutoff)] {
                 let chosen =
                     format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
@@ -160,11 +159,11 @@ impl Store {
     }
 }
 
-/// So that nobody waits long for the connection.
+/// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
 
-/// Returns how many rows were written: none when the function is not there.
+/// Returns the number of written rows: 0 when there is no such function.
 pub(super) async fn insert(connection: &mut SqliteConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, \
@@ -199,7 +198,7 @@ fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// None when a value is not what we wrote.
+/// None when a value has a form that this program does not write.
 fn open(row: &SqliteRow) -> Option<Open> {
     Some(Open {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
@@ -209,7 +208,7 @@ fn open(row: &SqliteRow) -> Option<Open> {
     })
 }
 
-/// None when a value is not what we wrote.
+/// None when a value has a form that this program does not write.
 fn record(row: &SqliteRow) -> Option<InvocationRecord> {
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
     let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));

@@ -7,7 +7,7 @@ use super::{Store, StoreError};
 use crate::domain::{FunctionId, Image, ImageId, Package, Update, VersionId, VersionRecord};
 
 impl Store {
-    /// A function's versions, the last first. None of a function that is not there.
+    /// A function's versions, the last first. Empty when there is no such function.
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
         let rows =
             sqlx::query("SELECT * FROM versions WHERE function_id = ? ORDER BY number DESC").bind(id.to_string());
@@ -24,7 +24,7 @@ impl Store {
         zip.map_err(|error| self.failed(error))
     }
 
-    /// Remembers the image that was built for a version anew. False when the version is gone.
+    /// Writes down the rebuilt image of a version. False when the version is gone.
     pub async fn set_image(&self, id: VersionId, image: &Image, build_log: &str) -> Result<bool, StoreError> {
         let function = id.function.to_string();
         let set = async {
@@ -45,7 +45,7 @@ impl Store {
         set.await.map_err(|error| self.failed(error))
     }
 
-    /// Remembers that these versions' images are gone.
+    /// Writes down that the images of these versions are gone.
     pub async fn mark_images_missing(&self, ids: &[VersionId]) -> Result<(), StoreError> {
         let lost = async {
             let mut transaction = self.pool.begin().await?;
@@ -89,8 +89,8 @@ pub(super) async fn insert(
     log.bind(&id).bind(version.number).bind(package.build_log).execute(connection).await.map(drop)
 }
 
-/// Forgets the versions before the last few, but for the one that is run and the one before it; only those two have
-/// images.
+/// Removes the versions before the last few, except the version that runs and the previous version. Only those two
+/// versions have images.
 pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>) -> Result<(), sqlx::Error> {
     let id = update.id.to_string();
     let others = "function_id = ?1 AND number <> ?2 AND number IS NOT ?3";
@@ -103,7 +103,7 @@ pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>
     old.bind(update.max_versions).execute(connection).await.map(drop)
 }
 
-/// None when a value is not what we wrote.
+/// None when a value has a form that this program does not write.
 pub(super) fn record(row: &SqliteRow) -> Option<VersionRecord> {
     let text = |column: &str| row.try_get::<String, _>(column).ok();
     let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);

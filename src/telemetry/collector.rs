@@ -1,5 +1,5 @@
-//! Where traces go: an OpenTelemetry collector, by OTLP over HTTP with protobuf. All is set by the standard OTEL_*
-//! variables, which the library reads itself, from the real environment.
+//! The export of traces to an OpenTelemetry collector, by OTLP over HTTP with protobuf. The library itself reads the
+//! standard OTEL_* variables from the real environment.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 use ureq::Agent;
 
-/// For what is left at the end.
+/// The time limit of the last export, at the end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-/// Of an answer, which nobody reads.
+/// The largest answer of a collector, in bytes. The service does not read the content.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// A collector that spans are sent to, in batches by a thread of its own.
+/// A collector. A thread of its own sends spans in batches.
 #[derive(Debug)]
 pub struct Collector(SdkTracerProvider);
 
-/// Why there is none.
+/// The reason for no collector.
 #[derive(Debug, Error)]
 #[error("the OTEL_* variables do not name a collector of traces (OTLP over HTTP) that can be used")]
 pub struct CollectorError(#[from] ExporterBuildError);
 
 impl Collector {
-    /// That of the OTEL_* variables; an export may take as long as `limit`, answer included.
+    /// The collector of the OTEL_* variables. `limit` bounds an export with its answer.
     pub fn from_environment(limit: Duration) -> Result<Self, CollectorError> {
         let config = Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false);
         let exporter = SpanExporter::builder().with_http().with_http_client(Client(config.build().into())).build()?;
@@ -42,7 +42,7 @@ impl Collector {
         &self.0
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     pub fn stop(&self) {
         if let Err(error) = self.0.shutdown_with_timeout(SHUTDOWN_LIMIT) {
             tracing::warn!(%error, "the last traces could not be sent");
@@ -50,7 +50,7 @@ impl Collector {
     }
 }
 
-/// What is sent is of this service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES has another name for it.
+/// The resource of all spans: this service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES gives another name.
 fn resource() -> Resource {
     let found = Resource::builder().build();
     let name = found.get(&Key::new("service.name")).map(|name| name.to_string());
@@ -65,7 +65,7 @@ struct Client(Agent);
 
 #[async_trait::async_trait]
 impl HttpClient for Client {
-    /// Blocks the thread that exports, which has nothing else to do.
+    /// Blocks the exporter's thread, which has no other work.
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, mut body) = self.0.run(request.map(|body| body.to_vec()))?.into_parts();
         let body = body.with_config().limit(MAX_ANSWER).read_to_vec()?;

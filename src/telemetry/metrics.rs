@@ -1,5 +1,4 @@
-//! What Prometheus can scrape: counters and histograms are kept where things happen, gauges are read when somebody
-//! asks.
+//! Metrics for Prometheus. Counters and histograms are kept at each event; gauges are read at a scrape.
 //!
 //! Names follow <https://prometheus.io/docs/practices/naming/>. The labels are few: outcomes, states, routes, docker's
 //! commands, and functions, of which only the first 500 have a series of their own.
@@ -15,9 +14,9 @@ use parking_lot::Mutex;
 
 use crate::domain::FunctionId;
 
-/// So many functions have a series of their own until the next start; the others share one.
+/// The number of functions with a series of their own until the next start. All other functions share a series.
 const MAX_FUNCTIONS: usize = 500;
-/// The function of those that share a series.
+/// The function label of the shared series.
 const OTHER: &str = "other";
 
 const INVOCATIONS: &str = "youtube_serverless_invocations_total";
@@ -33,29 +32,29 @@ const DOCKER_DURATION: &str = "youtube_serverless_docker_command_duration_second
 const DOCKER_ERRORS: &str = "youtube_serverless_docker_command_errors_total";
 const REQUESTS: &str = "youtube_serverless_http_requests_total";
 
-/// From half a millisecond, which is what a fresh process takes, to the time limit.
+/// Buckets from half a millisecond, the time of a fresh process, to the time limit.
 const EXECUTION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
-/// From a look at an image to a build from nothing.
+/// Buckets from a look at an image to a build from nothing.
 const DOCKER_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
 static RECORDER: OnceLock<Option<(PrometheusHandle, Collector)>> = OnceLock::new();
 static SEEN: Mutex<Option<HashSet<FunctionId>>> = Mutex::new(None);
 
-/// What is read when somebody asks.
+/// The gauges, read at a scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
-    /// Instances that come up, wait, run and go.
+    /// The number of instances by phase.
     pub instances: [(&'static str, usize); 4],
-    /// Synchronous executions that wait for an instance.
+    /// The number of synchronous executions that wait for an instance.
     pub waiting: usize,
-    /// Asynchronous executions that wait for their turn.
+    /// The number of asynchronous executions that wait for their turn.
     pub deferred: usize,
-    /// Functions there are.
+    /// The number of functions.
     pub functions: usize,
 }
 
-/// Begins to record. Once for a process; later calls do nothing.
+/// Begins to record, once in a process. Later calls do nothing.
 pub fn start() {
     RECORDER.get_or_init(|| {
         let builder = PrometheusBuilder::new()
@@ -80,15 +79,14 @@ pub fn start() {
     });
 }
 
-/// Folds what was recorded into its buckets. To be called now and then, whether or not anybody asks: until then each
-/// sample is kept.
+/// Folds samples into their buckets. The history's task calls this now and then, as each sample takes memory until then.
 pub fn upkeep() {
     if let Some(Some((handle, _))) = RECORDER.get() {
         handle.run_upkeep();
     }
 }
 
-/// All of it in Prometheus' text format.
+/// All metrics in Prometheus' text format.
 pub fn render(gauges: Gauges) -> String {
     for (state, count) in gauges.instances {
         gauge!(INSTANCES, "state" => state).set(count as f64);
@@ -116,7 +114,7 @@ pub fn invocation(function: FunctionId, outcome: &'static str, duration: Duratio
     }
 }
 
-/// Notes a build and what it came to: `built`, `failed`, `timeout`, `cancelled` or `error`.
+/// Notes a build with its result: `built`, `failed`, `timeout`, `cancelled` or `error`.
 pub fn build(result: &'static str, duration: Duration) {
     counter!(BUILDS, "result" => result).increment(1);
     histogram!(BUILD_DURATION).record(duration);

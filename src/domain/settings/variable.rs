@@ -1,4 +1,4 @@
-//! Rules for environment variables, whoever sets them.
+//! Rules for environment variables of inputs and settings.
 
 /// Largest value, in bytes.
 pub const MAX_VALUE: usize = 64 << 10;
@@ -9,7 +9,7 @@ pub fn is_name(name: &str) -> bool {
     starts_well && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether it is ours or the runtime's.
+/// Whether the variable belongs to the platform or to the language's runtime.
 pub fn is_reserved(name: &str) -> bool {
     const NAMES: [&str; 11] = [
         "PATH",

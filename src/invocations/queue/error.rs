@@ -11,42 +11,42 @@ use crate::invocations::invoke::InvokeError;
 use crate::resources::disk::LowDisk;
 use crate::store::StoreError;
 
-/// Why one is not accepted.
+/// The reason not to accept an invocation.
 #[derive(Debug, Error)]
 pub enum AcceptError {
-    /// No such function.
+    /// There is no such function.
     #[error(transparent)]
     Unknown(#[from] UnknownFunction),
-    /// Its input can't be the function's.
+    /// The function does not take the input.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// There are as many as may be.
+    /// The queue is full (ASYNC_QUEUE_LIMIT).
     #[error("{0} asynchronous executions wait already (ASYNC_QUEUE_LIMIT); try again later")]
     Full(usize),
-    /// The key was used before, for something else.
+    /// Another request had the key.
     #[error("this Idempotency-Key came with another request; use a new one")]
     OtherRequest,
-    /// There is too little room to keep what it would come to.
+    /// A disk has too little room for the invocation's result.
     #[error(transparent)]
     LowDisk(#[from] LowDisk),
-    /// The execution could not begin, and was taken back.
+    /// The invocation could not begin, and was taken back.
     #[error(transparent)]
     Invoke(#[from] InvokeError),
     /// The function was deleted while the client waited.
     #[error(transparent)]
     Gone(#[from] UnknownInvocation),
-    /// It could not be written down.
+    /// The store did not take the invocation.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The execution's state could not be written down.
+    /// The store did not take the invocation's new state.
     #[error("failed to write down an execution; send the request again with its key")]
     Unsettled(#[source] Arc<StoreError>),
-    /// The task died.
+    /// The task panicked or was aborted.
     #[error("the acceptance died")]
     Died(#[from] tokio::task::JoinError),
 }
 
-/// Why an invocation can't begin, for all clients that wait for it.
+/// The reason why an invocation can't begin, for all clients that wait for the invocation.
 #[derive(Clone, Debug, Error)]
 pub(super) enum Hindrance {
     /// The invocation gets no instance.
@@ -75,19 +75,19 @@ impl From<Hindrance> for AcceptError {
     }
 }
 
-/// Why one is not cancelled.
+/// The reason not to cancel an invocation.
 #[derive(Debug, Error)]
 pub enum CancelError {
-    /// There is none of this id.
+    /// There is no invocation of this id.
     #[error(transparent)]
     Unknown(#[from] UnknownInvocation),
-    /// It has ended.
+    /// The invocation has ended.
     #[error("invocation {0} can't be cancelled: it is not asynchronous, or has ended with {1:?}")]
     Ended(InvocationId, String),
-    /// That could not be written down.
+    /// The store did not take the cancellation.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The task died.
+    /// The task panicked or was aborted.
     #[error("the cancellation died")]
     Died(#[from] tokio::task::JoinError),
 }
