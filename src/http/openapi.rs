@@ -1,4 +1,4 @@
-//! The OpenAPI document: collected from the routes, so that it has every one of them and no other.
+//! The OpenAPI document, which is collected from the routes: the document has every route and no other.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -24,7 +24,7 @@ impl From<OpenApi> for Document {
     }
 }
 
-/// What stands above the routes.
+/// The parts of the document beside the routes.
 pub(in crate::http) fn head(components: ComponentsBuilder) -> OpenApi {
     let about = "Post a zip with Python or Go code; it becomes a container image and runs on demand. Errors are RFC \
                  9457 \
@@ -45,17 +45,17 @@ pub(in crate::http) fn head(components: ComponentsBuilder) -> OpenApi {
         .build()
 }
 
-/// What any route may answer.
+/// The answers of any route.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum AnyRoute {
     /// The request is not valid: `invalid_request`.
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody<'static>),
-    /// API_TOKEN is set, and the request lacks it: `unauthorized`.
+    /// API_TOKEN is set, and the request lacks the token: `unauthorized`.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(ProblemBody<'static>),
-    /// A browser sent it for a page of another site: `cross_site`.
+    /// A browser sent the request for a page of another site: `cross_site`.
     #[response(status = 403, content_type = "application/problem+json")]
     CrossSite(ProblemBody<'static>),
     /// The path does not take the method: `method_not_allowed`.
@@ -78,7 +78,7 @@ pub(in crate::http) enum AnyRoute {
     Full(ProblemBody<'static>),
 }
 
-/// What probes may answer, too.
+/// The further answers of probes.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum Probe {
@@ -87,7 +87,7 @@ pub(in crate::http) enum Probe {
     Method(ProblemBody<'static>),
 }
 
-/// What routes of one function may answer, too.
+/// The further answers of a route about one function.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum FunctionResponses {
@@ -96,11 +96,11 @@ pub(in crate::http) enum FunctionResponses {
     NotFound(ProblemBody<'static>),
 }
 
-/// What routes with a body may answer, too.
+/// The further answers of a route with a body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum WithBody {
-    /// A limit is passed, which `detail` names: `too_large`.
+    /// The request is over the limit that `detail` names: `too_large`.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody<'static>),
     /// The body is of another kind: `unsupported_media_type`.
@@ -108,7 +108,7 @@ pub(in crate::http) enum WithBody {
     MediaType(ProblemBody<'static>),
 }
 
-/// What a request with settings may answer, too.
+/// The further answers of a route with settings.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum SettingsResponses {

@@ -79,7 +79,8 @@ pub fn start() {
     });
 }
 
-/// Folds samples into their buckets. The history's task calls this now and then, as each sample takes memory until then.
+/// Folds samples into their buckets. The history's task calls this now and then, as each sample takes memory until
+/// then.
 pub fn upkeep() {
     if let Some(Some((handle, _))) = RECORDER.get() {
         handle.run_upkeep();

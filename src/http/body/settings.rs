@@ -13,18 +13,18 @@ use crate::config::{Secret, parse_duration, parse_size};
 use crate::domain::settings::{Change, Settings};
 use crate::domain::{FunctionName, InvalidName};
 
-/// What a function has of its own. Null is the platform's.
+/// A function's own settings. In place of null the operator's configuration counts.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Settings)]
 pub(in crate::http) struct ShownSettings {
-    /// Of a container, in bytes.
+    /// The memory limit of an instance, in bytes.
     memory: Option<u64>,
-    /// Of a container, in processors.
+    /// The processors of an instance.
     cpus: Option<f64>,
-    /// Of one invocation, such as `10s`.
+    /// The time limit of an invocation, such as `10s`.
     timeout: Option<String>,
     environment: BTreeMap<String, String>,
-    /// Their names. Nobody is shown more.
+    /// The names of the secrets. No answer shows a value.
     secrets: Vec<String>,
 }
 
@@ -40,12 +40,12 @@ impl From<&Settings> for ShownSettings {
     }
 }
 
-/// What is to change. What is not named stays; what is null becomes the platform's, or goes.
+/// A change. A setting that is absent stays. Null removes a setting, so that the operator's configuration counts.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Change)]
 pub(in crate::http) struct ChangeBody {
-    /// Another name.
+    /// The function's new name.
     #[schema(
         nullable = false,
         min_length = 1,
@@ -71,7 +71,7 @@ pub(in crate::http) struct ChangeBody {
     secrets: Option<Box<RawValue>>,
 }
 
-/// A setting that is not of the form expected.
+/// A setting in a form that is not known.
 #[derive(Debug, Error)]
 pub(in crate::http) enum SettingError {
     #[error("`memory` is no size above zero such as \"256MB\", or a number of bytes")]
@@ -87,7 +87,7 @@ pub(in crate::http) enum SettingError {
 }
 
 impl ChangeBody {
-    /// The name to give, and the change of the settings.
+    /// The new name, and the change of the settings.
     pub(in crate::http) fn parse(self) -> Result<(Option<FunctionName>, Change), ParseError> {
         let name = self.name.map(|name| name.parse()).transpose()?;
         let memory = self.memory.map(|value| setting(&value, parse_size, SettingError::Memory)).transpose()?;
@@ -102,7 +102,7 @@ impl ChangeBody {
     }
 }
 
-/// Why a change can't be read.
+/// The reason why a change can't be read.
 #[derive(Debug, Error)]
 pub(in crate::http) enum ParseError {
     #[error(transparent)]
@@ -114,7 +114,7 @@ pub(in crate::http) enum ParseError {
 /// The form fields of settings.
 pub(in crate::http) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment", "secrets"];
 
-/// Notes what a form field with the name of a setting has.
+/// Takes the text of a form field that has the name of a setting.
 pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
     match field {
         "memory" => change.memory = Some(Some(parse_size(text).ok_or(SettingError::Memory)?)),
@@ -130,7 +130,7 @@ fn cpus(text: &str) -> Option<f64> {
     text.parse().ok().filter(|cpus: &f64| cpus.is_finite())
 }
 
-/// None for null; else the value of a text or a number.
+/// The value of a text or a number; None for null.
 fn setting<T>(
     value: &Value,
     parse: impl Fn(&str) -> Option<T>,
@@ -148,7 +148,7 @@ fn setting<T>(
     }
 }
 
-/// Says nothing of what it can't read: it may be a secret.
+/// The error has no word of the text, which may be a secret.
 fn variables<T>(
     field: &'static str,
     json: &str,
@@ -170,7 +170,7 @@ fn variables<T>(
     object.into_iter().map(variable).collect()
 }
 
-/// Null counts as a value here: `Some`, unlike what is absent.
+/// Null counts as a value here: `Some`, unlike an absent field.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -191,7 +191,7 @@ fn timeout_schema() -> RefOr<Schema> {
     limit_schema(Type::Number, 0.0, about)
 }
 
-/// Greatest values are settings of the service, and no part of a description of all services.
+/// Greatest values are the operator's configuration, and no part of a description of all services.
 fn limit_schema(number: Type, least: f64, about: &str) -> RefOr<Schema> {
     let types = SchemaType::from_iter([number, Type::String, Type::Null]);
     ObjectBuilder::new().schema_type(types).minimum(Some(least)).description(Some(about)).into()

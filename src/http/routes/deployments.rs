@@ -34,9 +34,9 @@ pub(in crate::http) struct Submitted {
     /// The id of the function's image in Docker.
     #[schema(example = "sha256:...")]
     image_id: String,
-    /// For people.
+    /// A sentence for people.
     message: String,
-    /// What the zip has and probably does not mean, for people; absent when there is none.
+    /// Warnings for the author: parts of the zip that probably do not do what the author means. Absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, example = json!(["Pipfile is not read"]))]
     warnings: Vec<String>,
@@ -53,9 +53,9 @@ pub(in crate::http) struct Updated {
     image_id: String,
     /// The number of the version that the function runs.
     version: u32,
-    /// For people.
+    /// A sentence for people.
     message: String,
-    /// What the zip has and probably does not mean, for people; absent when there is none.
+    /// Warnings for the author: parts of the zip that probably do not do what the author means. Absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, example = json!(["Pipfile is not read"]))]
     warnings: Vec<String>,
@@ -65,10 +65,11 @@ pub(in crate::http) struct Updated {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) struct Submission {
-    /// The zip.
+    /// The zip with the function's code.
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     code: Vec<u8>,
-    /// 1 to 63 of letters, digits, `.`, `_`, `-` and space; default: made of the file's name.
+    /// The function's name: 1 to 63 of letters, digits, `.`, `_`, `-` and space. The default follows from the file's
+    /// name.
     #[schema(
         nullable = false,
         min_length = 1,
@@ -76,22 +77,23 @@ pub(in crate::http) struct Submission {
         pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"
     )]
     name: Option<String>,
-    /// Settles what the zip leaves open.
+    /// The language, for a zip that fits two languages.
     #[schema(nullable = false, value_type = Option<LanguageName>)]
     language: Option<String>,
-    /// Of a container, such as `64MB`: at least 16 MB, at most MAX_FUNCTION_MEMORY; default: DOCKER_MEMORY_LIMIT.
+    /// The memory limit of an instance, such as `64MB`: at least 16 MB, at most MAX_FUNCTION_MEMORY. The default is
+    /// DOCKER_MEMORY_LIMIT.
     #[schema(nullable = false, example = "64MB")]
     memory: Option<String>,
-    /// Of a container, in processors; at most MAX_FUNCTION_CPUS; default: DOCKER_CPU_LIMIT.
+    /// The processors of an instance, at most MAX_FUNCTION_CPUS. The default is DOCKER_CPU_LIMIT.
     #[schema(nullable = false, example = "0.5")]
     cpus: Option<String>,
-    /// Of one invocation, such as `10s`; at most MAX_FUNCTION_TIMEOUT; default: DOCKER_RUN_TIMEOUT.
+    /// The time limit of an invocation, such as `10s`, at most MAX_FUNCTION_TIMEOUT. The default is DOCKER_RUN_TIMEOUT.
     #[schema(nullable = false, example = "10s")]
     timeout: Option<String>,
-    /// A JSON object: variables for every invocation, unless its input has one of the name.
+    /// A JSON object with variables for every invocation. An input's variable of the same name goes first.
     #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
     environment: Option<String>,
-    /// A JSON object: the same, but never shown, and not for an input to replace.
+    /// A JSON object with variables that no answer shows and no input replaces.
     #[schema(nullable = false, example = "{\"API_KEY\": \"abc\"}")]
     secrets: Option<String>,
 }
@@ -108,16 +110,16 @@ enum LanguageName {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct RollbackQuery {
-    /// The number of a version that is kept; default: the one that was run before.
+    /// The number of a version that the platform keeps. The default is the version that ran before.
     #[param(nullable = false, minimum = 1)]
     version: Option<u32>,
 }
 
-/// What a build may answer, too.
+/// The further answers of a route that builds.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum BuildResponses {
-    /// A request with the same `Idempotency-Key` is being carried out: `in_progress`.
+    /// A request with the same `Idempotency-Key` is under way: `in_progress`.
     #[response(status = 409, content_type = "application/problem+json")]
     InProgress(ProblemBody<'static>),
     /// No language was found (`language_not_detected`), the code does not build (`build_failed`), or the
@@ -129,14 +131,14 @@ pub(in crate::http) enum BuildResponses {
     BuildTimeout(ProblemBody<'static>),
 }
 
-/// What a rollback may answer, too.
+/// The further answers of a rollback.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum RollbackResponses {
-    /// There is no such function, or no such version of it: `version_not_found`.
+    /// There is no such function, or the function has no such version: `version_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
-    /// There was no version before this one: `no_former_version`.
+    /// The function has no earlier version: `no_former_version`.
     #[response(status = 409, content_type = "application/problem+json")]
     NoFormer(ProblemBody<'static>),
 }
@@ -171,9 +173,9 @@ pub(in crate::http) async fn submit(
 
 /// Update
 ///
-/// Builds another version and runs it from then on: when it is built and an instance of it waits, it takes the place of
-/// the one before at one moment. Until then, and when anything fails, the function stays as it was. `name` and settings
-/// may be changed with it. As with a submit, the answer can be a stream of events.
+/// Builds another version. The version takes the place of the earlier version at one moment, when an instance of the
+/// new version waits. Until then, and when a step fails, the function stays as it was. `name` and settings may change
+/// with the version. As with a submit, the answer can be a stream of events.
 #[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", operation_id = "updateFunction",
     params(("id" = Uuid, Path, description = "The function's id"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
@@ -205,7 +207,7 @@ pub(in crate::http) async fn update(
 
 /// Roll back
 ///
-/// Runs a version again that was run before. It takes the place of the one after at one moment, as with an update.
+/// Runs an earlier version again. The version takes the place of the current version at one moment, as with an update.
 #[utoipa::path(post, path = "/api/functions/{id}/rollback", tag = "functions", operation_id = "rollBackFunction",
     params(("id" = Uuid, Path, description = "The function's id"), RollbackQuery),
     responses((status = 200, body = Updated, description = "The function runs the version"), AnyRoute, BuildResponses,
@@ -220,8 +222,8 @@ pub(in crate::http) async fn roll_back(
     Ok(Json(updated(state.deployer.roll_back(id, target.version).await?)))
 }
 
-/// Deploys a new function, or updates that of the id, and tells of the build as it goes. When the client leaves, a
-/// deployment without a key ends.
+/// Deploys a new function, or updates the function of this id, and streams the build's lines. A deployment without a
+/// key ends when the client leaves.
 pub(in crate::http) fn of_deployment(
     state: &State,
     id: Option<FunctionId>,
@@ -268,7 +270,7 @@ pub(in crate::http) fn of_deployment(
     Sse::new(sse::with_comments(events)).into_response()
 }
 
-/// Receives the form of a submit or an update, where there is room for it.
+/// Receives the form of a submit or an update, where the disks have room.
 pub(in crate::http) async fn receive(
     state: &State,
     headers: &HeaderMap,

@@ -32,7 +32,7 @@ pub(in crate::http) struct ByQuery {
     function_id: String,
 }
 
-/// What to execute.
+/// A function and its input.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Execution)]
@@ -72,16 +72,16 @@ fn input_object() -> ObjectBuilder {
     ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(any)).description(Some(about))
 }
 
-/// How an execution went.
+/// The receipt and the output of an execution.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Executed)]
 pub(in crate::http) struct ExecutionBody {
-    /// Stdout.
+    /// The output on stdout.
     output: String,
-    /// That of the response: 200 for `ok`, 504 for `timeout`, else 500.
+    /// The response's own status: 200 for `ok`, 504 for `timeout`, else 500.
     status_code: u16,
-    /// Unix seconds.
+    /// The time of the beginning, in Unix seconds.
     executed_at: u64,
     #[schema(format = Uuid)]
     invocation_id: String,
@@ -89,24 +89,24 @@ pub(in crate::http) struct ExecutionBody {
     outcome: String,
     /// The exit status, where there is one.
     exit_code: Option<i32>,
-    /// Why the outcome is not `ok`.
+    /// The reason for an outcome other than `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<String>,
     stderr: String,
-    /// A stream had more than MAX_OUTPUT_SIZE.
+    /// Whether a stream had more than MAX_OUTPUT_SIZE.
     truncated: bool,
     /// `warm` or `cold`.
     start: String,
-    /// The wait for a container.
+    /// The wait for an instance, in milliseconds.
     queued_ms: f64,
     duration_ms: f64,
-    /// Processor time.
+    /// The processor time, in milliseconds.
     cpu_ms: Option<f64>,
     peak_memory_bytes: Option<u64>,
 }
 
-/// What became of the function, or a problem.
+/// The receipt of an execution, or a problem.
 struct ExecutionResponses;
 
 impl IntoResponses for ExecutionResponses {
@@ -133,14 +133,14 @@ impl IntoResponses for ExecutionResponses {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Accepted {
-    /// Where it is shown: `/api/invocations/ID`, as in `location`.
+    /// The id at which `/api/invocations/ID` shows the invocation, as in `location`.
     #[schema(format = Uuid)]
     invocation_id: String,
-    /// `queued`; with an `Idempotency-Key` that came before, what has become of it meanwhile.
+    /// `queued`, or the current state where the `Idempotency-Key` is known.
     outcome: String,
 }
 
-/// What an execution may answer that bears an `Idempotency-Key` or need not be waited for, too.
+/// The further answers of an execution with an `Idempotency-Key` or without waiting.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum QueuedResponses {
@@ -155,7 +155,7 @@ enum QueuedResponses {
     KeyReused(ProblemBody<'static>),
 }
 
-/// Turns HEAD away: a request that may be sent ahead of another must execute nothing.
+/// Refuses HEAD: a request that a client may send ahead of another must execute no function.
 pub(in crate::http) async fn without_head(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
         Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
@@ -185,9 +185,10 @@ pub(in crate::http) async fn by_query(
 
 /// Execute
 ///
-/// Runs the function in a process of its own and answers when it has ended. A function that fails is a result. With
-/// `prefer: respond-async` the answer is 202 as soon as the execution is on disk. An `Idempotency-Key` makes it safe to
-/// send the request again: it is executed once, even if its client leaves.
+/// Runs the function in a process of its own, and answers at the end of the process. A function that fails has a
+/// result, too. With `prefer: respond-async` the answer is 202 as soon as the execution is on disk. With an
+/// `Idempotency-Key` a client can send the request again: the service executes the function once, even if the client
+/// leaves.
 #[utoipa::path(post, path = "/api/execute", tag = "executions", operation_id = "executeFunction", request_body = ByBody,
     params(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
@@ -207,8 +208,8 @@ pub(in crate::http) async fn by_body(
 
 /// Execute by name
 ///
-/// As `POST /api/execute`, for the function of this name or id; the body is its input. Of several functions of one name
-/// the one that was submitted last is meant.
+/// As `POST /api/execute`, for the function of this name or id. The body is the input. A name that several functions
+/// share means the function that was submitted last.
 #[utoipa::path(post, path = "/api/functions/{name-or-id}/invoke", tag = "executions", operation_id = "invokeFunction",
     request_body(content = Option<FunctionInput>, description = "The input; may be left out"),
     params(
@@ -233,7 +234,8 @@ pub(in crate::http) async fn by_name(
     execute_or_defer(&state, id, &name, input.unwrap_or_default(), &headers).await
 }
 
-/// `function` is what the client calls it: a key stands for a request as it was sent, whatever a name means later.
+/// `function` is the client's name for the function: a key stands for the request as the client sent the request, as a
+/// name may mean another function later.
 async fn execute_or_defer(
     state: &State,
     id: FunctionId,
@@ -267,7 +269,7 @@ async fn execute_or_defer(
     Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
 }
 
-/// RFC 7240: tokens parted by commas, in one field or several.
+/// Whether the client does not wait. By RFC 7240 commas separate tokens, in one field or several.
 fn prefers_async(headers: &HeaderMap) -> bool {
     let fields = headers.get_all("prefer").iter().filter_map(|field| field.to_str().ok());
     fields.flat_map(|field| field.split(',')).any(|token| token.trim().eq_ignore_ascii_case("respond-async"))
@@ -321,7 +323,7 @@ fn answer(executed: ExecutionBody) -> Response {
     (status, [("server-timing", timing)], Json(executed)).into_response()
 }
 
-/// The stream as text; a cut in the middle of a character leaves that character out.
+/// The stream as text. A cut in the middle of a character removes the character.
 pub(in crate::http) fn text(bytes: &[u8], truncated: bool) -> String {
     let whole = match std::str::from_utf8(bytes) {
         Err(error) if truncated && error.error_len().is_none() => &bytes[..error.valid_up_to()],
@@ -330,7 +332,7 @@ pub(in crate::http) fn text(bytes: &[u8], truncated: bool) -> String {
     String::from_utf8_lossy(whole).into_owned()
 }
 
-/// With the resolution of a microsecond.
+/// Milliseconds, with the resolution of a microsecond.
 pub(in crate::http) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }

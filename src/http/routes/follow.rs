@@ -1,4 +1,4 @@
-//! An invocation as it goes, as server-sent events.
+//! The handler that streams an invocation's output as server-sent events.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ use crate::http::problem::Problem;
 use crate::http::sse::with_comments;
 use crate::sandbox::output::{OutputReader, Stream};
 
-/// Tells what an invocation writes, and what it came to. `onlooker` looks at it, if it runs.
+/// Streams an invocation's output, and the invocation at its end. `onlooker` reads the output of a running invocation.
 fn following(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> Response {
     let following = Following {
         state,
@@ -34,9 +34,9 @@ fn following(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> 
 
 /// Follow an invocation
 ///
-/// A stream of events: `stdout` and `stderr` with what it writes, as JSON strings, from its beginning on and as it
-/// comes; in the end `ended` with the invocation, without its input and output. One that is queued is waited for; of
-/// one that has ended, what is kept is shown.
+/// A stream of events: `stdout` and `stderr` have the output as JSON strings, from the beginning on and without delay;
+/// in the end `ended` has the invocation, without its input and output. The stream waits for a queued invocation. For
+/// an invocation that has ended, the stream shows the output in the history.
 #[utoipa::path(get, path = "/api/invocations/{id}/events", tag = "invocations", operation_id = "followInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, description = "The invocation's output", content((String = "text/event-stream"))),
@@ -58,17 +58,17 @@ struct Following {
     state: State,
     id: InvocationId,
     onlooker: Option<OutputReader>,
-    /// Of stdout and of stderr.
+    /// The unfinished texts of stdout and stderr.
     texts: (Text, Text),
-    /// Not yet told.
+    /// The events that are not sent yet.
     events: VecDeque<Event>,
-    /// Something of what it wrote.
+    /// Whether an event with output was sent.
     has_told: bool,
     is_over: bool,
 }
 
 impl Following {
-    /// None when all is told, or when the service stops before there is anything to tell.
+    /// The next event. None at the end, or when the service stops before the beginning.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -88,7 +88,7 @@ impl Following {
         }
     }
 
-    /// Waits until it runs, and looks at it, or until it has ended without that.
+    /// Waits until the invocation runs, and reads its output; or until the invocation has ended without a reader.
     async fn begin(&mut self) -> Option<()> {
         // Before it is looked: what happens in between is told.
         let mut waiting = self.state.live.wait_for(self.id);
@@ -152,7 +152,7 @@ impl Following {
     }
 }
 
-/// Bytes that become text piece by piece: a character that is not whole waits for its rest.
+/// Bytes that become text piece by piece. An incomplete character waits for its rest.
 #[derive(Debug, Default)]
 struct Text {
     rest: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Handlers that submit, list, show and delete functions.
+//! Handlers that list, show and delete functions, and list instances.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -25,22 +25,22 @@ pub(in crate::http) struct FunctionBody {
     image_id: String,
     /// `python` or `golang`.
     language: &'static str,
-    /// Unix seconds.
+    /// The time of the submit, in Unix seconds.
     created_at: u64,
-    /// Unix seconds; absent until the first execution.
+    /// The time of the last execution, in Unix seconds. Absent until the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     last_executed: Option<u64>,
-    /// Not unique.
+    /// The function's name, which other functions may share.
     name: String,
-    /// The number of the version that is run.
+    /// The number of the version that runs.
     version: u32,
 }
 
-/// A function that is gone.
+/// A deleted function.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Deleted {
-    /// For people.
+    /// A sentence for people.
     message: String,
 }
 
@@ -67,7 +67,7 @@ pub(in crate::http) struct Instances {
 
 /// Instances
 ///
-/// Of each function that has any.
+/// The number of instances of each function that has any.
 #[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
     responses((status = 200, body = Vec<Instances>, description = "Counts of instances by function"), AnyRoute))]
 pub(in crate::http) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
@@ -96,7 +96,7 @@ pub(in crate::http) async fn show(
 
 /// Delete
 ///
-/// Executions under way end by themselves; then its containers and its image go.
+/// Executions under way go on to their end. Then the function's containers and image are removed.
 #[utoipa::path(delete, path = "/api/functions/{id}", tag = "functions", operation_id = "deleteFunction",
     params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = Deleted, description = "The function is deleted"), AnyRoute, FunctionResponses))]

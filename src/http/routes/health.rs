@@ -10,20 +10,20 @@ use utoipa::ToSchema;
 use crate::http::openapi::Probe;
 use crate::http::{State, request};
 
-/// How the service is.
+/// The state of the service.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
 pub(in crate::http) struct Body {
     /// `ok` or `unavailable`.
     status: &'static str,
-    /// Now.
+    /// The current time.
     #[schema(example = "2023-01-16T12:34:56Z")]
     time: String,
-    /// Why functions can't be executed now.
+    /// The reason why functions can't be executed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<String>,
-    /// What Docker was asked for to isolate functions and does not give.
+    /// The parts of the isolation that Docker does not give.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     isolation: Vec<String>,
 }
@@ -32,8 +32,8 @@ pub(in crate::http) struct Body {
 ///
 /// Whether functions can be executed now. Needs no token.
 #[utoipa::path(get, path = "/health", tag = "service", operation_id = "getReadiness", security(()),
-    responses((status = 200, body = Body, description = "They can"), (status = 503, body = Body,
-        description = "They can't"),
+    responses((status = 200, body = Body, description = "Functions can be executed"), (status = 503, body = Body,
+        description = "Functions can't be executed"),
         Probe))]
 pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
     let mut isolation = state.isolation.missing();
@@ -53,7 +53,7 @@ pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: Head
 ///
 /// Whether the process lives. Needs no token.
 #[utoipa::path(get, path = "/health/live", tag = "service", operation_id = "getLiveness", security(()),
-    responses((status = 200, body = Body, description = "It does"), Probe))]
+    responses((status = 200, body = Body, description = "The process lives"), Probe))]
 pub(in crate::http) async fn live() -> Json<Body> {
     Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new() })
 }

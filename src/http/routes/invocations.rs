@@ -18,7 +18,7 @@ use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody, status_of};
 
-/// As many as are listed at once.
+/// The largest number of invocations in an answer.
 const MAX_LIMIT: u32 = 500;
 const OUTCOMES: [&str; 9] =
     [state::QUEUED, state::RUNNING, state::CANCELLED, state::LOST, "ok", "exit", "signal", "out_of_memory", "timeout"];
@@ -32,18 +32,18 @@ pub(in crate::http) struct Summary {
     invocation_id: String,
     #[schema(format = Uuid)]
     function_id: String,
-    /// The version of the function that it ran; null before it began.
+    /// The number of the version that ran; null before the beginning.
     version: Option<u32>,
-    /// `queued` or `running` for an asynchronous one; `cancelled` when its client left or took it back; else an
-    /// outcome.
+    /// `queued` or `running` for an asynchronous invocation; `cancelled` when the client left or cancelled the
+    /// invocation; else an outcome.
     outcome: String,
-    /// When it was asked for, in Unix seconds.
+    /// The time of the request, in Unix seconds.
     created_at: u64,
-    /// When it began, in Unix seconds.
+    /// The time of the beginning, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     executed_at: Option<u64>,
-    /// The status of a synchronous answer. Absent until it has ended.
+    /// The HTTP status of a synchronous answer. Absent until the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     status_code: Option<u16>,
@@ -67,12 +67,12 @@ pub(in crate::http) struct Summary {
 pub(in crate::http) struct InvocationBody {
     #[serde(flatten)]
     summary: Summary,
-    /// Null when it was too long to be kept.
+    /// The input; null when the input was too long for the history.
     #[schema(schema_with = input_schema)]
     input: Option<Box<RawValue>>,
-    /// Stdout, as far as it is kept.
+    /// The part of stdout that the history has.
     output: String,
-    /// Stderr, as far as it is kept.
+    /// The part of stderr that the history has.
     stderr: String,
 }
 
@@ -89,16 +89,16 @@ fn input_schema() -> RefOr<Schema> {
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct History {
     invocations: Vec<Summary>,
-    /// For the next part. Absent when there is none.
+    /// The cursor of the next part. Absent in the last part.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next_cursor: Option<String>,
 }
 
-/// An invocation that will not end by itself any more.
+/// A cancelled invocation.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Cancelled {
-    /// For people.
+    /// A sentence for people.
     message: String,
 }
 
@@ -106,27 +106,27 @@ pub(in crate::http) struct Cancelled {
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct HistoryQuery {
-    /// As many as are wanted at most.
+    /// The largest number of invocations in the answer.
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
-    /// The `nextCursor` of the part before.
+    /// The `nextCursor` of the previous part.
     #[param(nullable = false, pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
-    /// Only those with this outcome.
+    /// An outcome: the answer has only invocations with this outcome.
     #[param(nullable = false, pattern = "^(queued|running|cancelled|lost|ok|exit|signal|out_of_memory|timeout)$")]
     outcome: Option<String>,
 }
 
-/// What routes of one invocation may answer, too.
+/// The further answers of a route about one invocation.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum InvocationResponses {
-    /// There is no such invocation, or it was forgotten: `invocation_not_found`.
+    /// There is no such invocation, or the history does not have the invocation any more: `invocation_not_found`.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemBody<'static>),
 }
 
-/// What cancelling may answer, too.
+/// The further answers of a cancellation.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
 enum CancelResponses {
@@ -138,7 +138,7 @@ enum CancelResponses {
 /// A function's history
 #[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
     params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
-    responses((status = 200, body = History, description = "A part of it"), AnyRoute, FunctionResponses))]
+    responses((status = 200, body = History, description = "A part of the history"), AnyRoute, FunctionResponses))]
 pub(in crate::http) async fn list(
     Extract(state): Extract<State>,
     id: Result<Path<String>, PathRejection>,

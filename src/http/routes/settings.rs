@@ -19,7 +19,7 @@ const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a 
                             `environment` and \
                             `secrets` (objects), and nothing else";
 
-/// A function with all that its owner has set.
+/// A function with its own settings.
 #[derive(Serialize, ToSchema)]
 #[schema(as = FunctionWithSettings)]
 pub(in crate::http) struct Configured {
@@ -44,8 +44,8 @@ pub(in crate::http) async fn settings(
 
 /// Configure
 ///
-/// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): what is not named stays,
-/// what is null goes. With other limits an instance waits before they take effect.
+/// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): a setting that is absent
+/// stays, and null removes a setting. Other limits take effect when an instance with these limits waits.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", operation_id = "configureFunction",
     params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,

@@ -1,4 +1,4 @@
-//! Handlers that change a function: another version, other settings.
+//! The handler that lists a function's versions.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -15,13 +15,13 @@ use crate::http::problem::Problem;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Version {
-    /// Its number, from 1 on.
+    /// The version's number, from 1 on.
     version: u32,
     /// Whether the function runs this version.
     is_current: bool,
     /// `python` or `golang`.
     language: &'static str,
-    /// Unix seconds.
+    /// The time of the submit or update, in Unix seconds.
     created_at: u64,
     /// The size of the version's zip, in bytes.
     zip_bytes: u64,
@@ -31,7 +31,7 @@ pub(in crate::http) struct Version {
 
 /// List versions
 ///
-/// Those that are kept, the last first.
+/// The versions that the platform keeps, the last first.
 #[utoipa::path(get, path = "/api/functions/{id}/versions", tag = "functions", operation_id = "listVersions",
     params(("id" = Uuid, Path, description = "The function's id")),
     responses((status = 200, body = Vec<Version>, description = "The function's versions"), AnyRoute,
