@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, part};
 use super::{EX_PLATFORM, output};
-use crate::domain::signal_name;
+use crate::domain::{exit_status, signal_name};
 
 pub(super) fn run(
     client: &Client,
@@ -42,14 +42,8 @@ pub(super) fn run(
 /// The exit status that tells what an execution came to, as a shell would.
 pub(super) fn status_of(execution: &Value) -> u8 {
     let exit_code = execution["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
-    match execution["outcome"].as_str().unwrap_or_default() {
-        "ok" => 0,
-        "exit" => exit_code.unwrap_or(1),
-        "timeout" => 124,
-        "out_of_memory" => 137,
-        "signal" => 128 + signal(execution["error"].as_str().unwrap_or_default()),
-        _ => EX_PLATFORM,
-    }
+    let signal = signal(execution["error"].as_str().unwrap_or_default());
+    exit_status(execution["outcome"].as_str().unwrap_or_default(), exit_code, signal).unwrap_or(EX_PLATFORM)
 }
 
 /// Its number, from its name in the text.

@@ -1,4 +1,4 @@
-//! How an invocation ended.
+//! How an invocation ended: the one place for the outcome's name, HTTP status and exit status.
 
 use std::time::Duration;
 
@@ -61,6 +61,28 @@ impl Outcome {
             )),
             Self::Lost => Some("the function's container or Docker went away under it".to_owned()),
         }
+    }
+}
+
+/// The HTTP status of an execution's answer, by the name of its outcome: the contract's.
+pub fn http_status(outcome: &str) -> u16 {
+    match outcome {
+        "ok" => 200,
+        "timeout" => 504,
+        _ => 500,
+    }
+}
+
+/// The exit status of the command line for an outcome's name, as a shell has the statuses; None where the platform
+/// failed.
+pub fn exit_status(outcome: &str, exit_code: Option<u8>, signal: u8) -> Option<u8> {
+    match outcome {
+        "ok" => Some(0),
+        "exit" => Some(exit_code.unwrap_or(1)),
+        "timeout" => Some(124),
+        "out_of_memory" => Some(137),
+        "signal" => Some(128 + signal),
+        _ => None,
     }
 }
 

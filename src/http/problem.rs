@@ -247,12 +247,3 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
-
-/// The status of an execution with this outcome, which its body repeats.
-pub(super) fn status_of(outcome: &str) -> StatusCode {
-    match outcome {
-        "ok" => StatusCode::OK,
-        "timeout" => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}

@@ -1,15 +1,15 @@
-//! Answers that come bit by bit, as server-sent events.
+//! Answers that are streams of server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
-use axum::response::sse::Event;
-use futures_util::stream;
-use tokio::time;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use futures_util::{Stream, StreamExt};
 
-/// With nothing to say for as long, a comment is sent: proxies cut what is silent.
+/// After a silence this long the answer has a comment, as proxies cut silent connections.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Whether a client asks for events.
@@ -19,18 +19,10 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// Breaks the silence between events.
-pub(super) fn with_comments(
-    events: impl stream::Stream<Item = Event> + Send + 'static,
-) -> impl stream::Stream<Item = Result<Event, Infallible>> {
-    use futures_util::StreamExt;
-    stream::unfold(Box::pin(events), |mut events| async {
-        let event = match time::timeout(SILENCE, events.next()).await {
-            Ok(event) => event?,
-            Err(_) => Event::default().comment("still at it"),
-        };
-        Some((Ok(event), events))
-    })
+/// An answer that streams events, with a comment in each long silence.
+pub(super) fn answer(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let keep_alive = KeepAlive::new().interval(SILENCE).text("still at it");
+    Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::extract::{Extension, Multipart, Path, Query, State as Extract};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::sse::Event;
-use axum::response::{IntoResponse, Response, Sse};
+use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
@@ -267,7 +267,7 @@ pub(in crate::http) fn of_deployment(
             })),
         }
     });
-    Sse::new(sse::with_comments(events)).into_response()
+    sse::answer(events)
 }
 
 /// Receives the form of a submit or an update, where the disks have room.

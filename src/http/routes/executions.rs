@@ -15,10 +15,12 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, invocation::state};
+use crate::domain::{
+    FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, http_status, invocation::state,
+};
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
-use crate::http::problem::{Problem, ProblemBody, status_of};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::http::{State, idempotency};
 use crate::invocations::input::{Input, Object};
 use crate::sandbox::pool::Start;
@@ -282,7 +284,7 @@ async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response
     span.record("invocation.id", tracing::field::display(invocation.id));
     Ok(answer(ExecutionBody {
         output: text(&invocation.stdout, invocation.truncated),
-        status_code: status_of(invocation.outcome.name()).as_u16(),
+        status_code: http_status(invocation.outcome.name()),
         executed_at: invocation.executed_at / 1000,
         invocation_id: invocation.id.to_string(),
         outcome: invocation.outcome.name().to_owned(),
@@ -301,7 +303,7 @@ async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response
 fn executed(record: &InvocationRecord) -> ExecutionBody {
     ExecutionBody {
         output: text(&record.stdout, record.truncated),
-        status_code: status_of(&record.outcome).as_u16(),
+        status_code: http_status(&record.outcome),
         executed_at: record.executed_at.unwrap_or(record.created_at) / 1000,
         invocation_id: record.id.to_string(),
         outcome: record.outcome.clone(),
@@ -318,7 +320,7 @@ fn executed(record: &InvocationRecord) -> ExecutionBody {
 }
 
 fn answer(executed: ExecutionBody) -> Response {
-    let status = status_of(&executed.outcome);
+    let status = StatusCode::from_u16(executed.status_code).expect("an outcome has an HTTP status");
     let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);
     (status, [("server-timing", timing)], Json(executed)).into_response()
 }

@@ -4,17 +4,16 @@ use std::collections::VecDeque;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
+use axum::response::Response;
 use axum::response::sse::Event;
-use axum::response::{IntoResponse, Response, Sse};
 use futures_util::stream;
 
 use super::invocations::{InvocationResponses, summary};
 use crate::domain::invocation::state;
 use crate::domain::{InvocationId, InvocationRecord, UnknownInvocation};
-use crate::http::State;
 use crate::http::openapi::AnyRoute;
 use crate::http::problem::Problem;
-use crate::http::sse::with_comments;
+use crate::http::{State, sse};
 use crate::sandbox::output::{OutputReader, Stream};
 
 /// Streams an invocation's output, and the invocation at its end. `onlooker` reads the output of a running invocation.
@@ -29,7 +28,7 @@ fn following(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> 
         is_over: false,
     };
     let events = stream::unfold(following, |mut following| async { Some((following.next().await?, following)) });
-    Sse::new(with_comments(events)).into_response()
+    sse::answer(events)
 }
 
 /// Follow an invocation

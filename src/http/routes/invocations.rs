@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::AdditionalProperties;
@@ -12,11 +11,12 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::executions::{milliseconds, text};
 use crate::domain::{
-    FunctionId, InvocationId, InvocationRecord, Page, UnknownFunction, UnknownInvocation, invocation::state,
+    FunctionId, InvocationId, InvocationRecord, Page, UnknownFunction, UnknownInvocation, http_status,
+    invocation::state,
 };
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
-use crate::http::problem::{Problem, ProblemBody, status_of};
+use crate::http::problem::{Problem, ProblemBody};
 
 /// The largest number of invocations in an answer.
 const MAX_LIMIT: u32 = 500;
@@ -206,7 +206,7 @@ pub(in crate::http) fn summary(record: &InvocationRecord) -> Summary {
         outcome: record.outcome.clone(),
         created_at: record.created_at / 1000,
         executed_at: record.executed_at.map(|at| at / 1000),
-        status_code: has_ended.then(|| StatusCode::as_u16(&status_of(&record.outcome))),
+        status_code: has_ended.then(|| http_status(&record.outcome)),
         exit_code: record.exit_code,
         error: record.error.clone(),
         truncated: record.truncated,
