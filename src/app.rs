@@ -181,7 +181,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     // The history outlives all invocations.
     let ended = CancellationToken::new();
     let keeper = tokio::spawn(Arc::clone(&history).run(ended.clone()));
-    let settings = Arc::new(config.http.clone());
+    let http = Arc::new(config.http.clone());
     let state = http::State {
         pool: pool.clone(),
         invoker,
@@ -194,7 +194,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         isolation,
         scratch,
         budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
-        settings,
+        config: http,
         stop: stop.clone(),
     };
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {

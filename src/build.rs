@@ -52,7 +52,7 @@ pub struct Builder {
     runtimes: Arc<Runtimes>,
     platform: Arc<Platform>,
     packages: Arc<Packages>,
-    settings: Builds,
+    config: Builds,
     turns: Turns,
     /// Whether builds or removals left images in Docker that are to be removed in a moment without builds.
     has_leftovers: Arc<AtomicBool>,
@@ -137,14 +137,14 @@ impl Builder {
         docker: Docker,
         runtimes: Arc<Runtimes>,
         platform: Arc<Platform>,
-        settings: Builds,
+        config: Builds,
         scratch: Scratch,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let packages = Packages::new(docker.clone(), Arc::clone(&platform), settings.clone(), scratch, tasks.clone());
-        let (turns, has_leftovers) = (Turns::new(&settings), Arc::default());
-        Self { docker, runtimes, platform, packages, settings, turns, has_leftovers, tasks, stop }
+        let packages = Packages::new(docker.clone(), Arc::clone(&platform), config.clone(), scratch, tasks.clone());
+        let (turns, has_leftovers) = (Turns::new(&config), Arc::default());
+        Self { docker, runtimes, platform, packages, config, turns, has_leftovers, tasks, stop }
     }
 
     /// Whether Docker answers, by the latest requests to Docker.
@@ -189,7 +189,7 @@ impl Builder {
     fn image_name(&self, VersionId { function, number }: VersionId) -> String {
         // The tag of version 1 has no number: the images from before there were versions keep their names.
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-        format!("{}/{function}:{}{suffix}", self.settings.image_prefix, self.platform.id())
+        format!("{}/{function}:{}{suffix}", self.config.image_prefix, self.platform.id())
     }
 
     /// The version that an image of this name belongs to. None for a name that this platform does not give.
@@ -238,7 +238,7 @@ impl Builder {
             RuntimeError::Docker { source: DockerError::Cancelled, .. } => BuildError::Cancelled,
             error => BuildError::Runtime(error),
         })?;
-        let deadline = Instant::now() + self.settings.timeout;
+        let deadline = Instant::now() + self.config.timeout;
         let mut job = Job { runtime: &runtime, live: source.live, deadline, stop };
         let packages = self.fetch(source.program, &mut job).await?;
         let deadline = job.deadline;
@@ -268,11 +268,11 @@ impl Builder {
             limit: deadline.saturating_duration_since(Instant::now()),
             // Packages and modules were downloaded before, so that the build needs no network.
             network: BuildNetwork::None,
-            limits: Some((self.settings.memory, self.settings.cpus)),
-            buildkit: self.settings.buildkit,
+            limits: Some((self.config.memory, self.config.cpus)),
+            buildkit: self.config.buildkit,
             live: source.live,
         };
-        let (image, said) = build_image(&self.docker, &spec, self.settings.timeout, stop).await?;
+        let (image, said) = build_image(&self.docker, &spec, self.config.timeout, stop).await?;
         let log = packages.map_or(said.clone(), |packages| format!("{}\n{said}", packages.log).trim().to_owned());
         let shared = match language {
             Language::Python => {

@@ -1,4 +1,4 @@
-//! All settings: read once, checked, handed out in parts. The only reader of the environment.
+//! The operator's configuration: read once, checked, handed out in parts. No other file reads the environment.
 //!
 //! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
 
@@ -34,7 +34,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Everything that can be set, as it was at the start.
+/// The whole configuration, as at the start.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// For the HTTP server.
@@ -61,7 +61,7 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Settings of the HTTP server.
+/// Configuration of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// SERVER_HOST.
@@ -84,12 +84,12 @@ pub struct Http {
     pub rate_limit: Option<RateLimit>,
 }
 
-/// How often a client may come.
+/// A limit on a client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many requests, at once or spread.
+    /// The number of requests, at once or spread.
     pub requests: NonZeroU32,
-    /// In which time.
+    /// The time in which the requests may come.
     pub period: Duration,
 }
 
@@ -103,7 +103,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Settings of builds.
+/// Configuration of builds.
 #[derive(Clone, Debug)]
 pub struct Builds {
     /// DOCKER_IMAGE_PREFIX: functions' images are named PREFIX/ID, runtime images PREFIX-runtime/LANGUAGE.
@@ -140,12 +140,12 @@ pub struct Builds {
     pub min_free_disk: u64,
 }
 
-/// What downloads can reach.
+/// The network of downloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildNetwork {
-    /// What Docker gives to a container.
+    /// The network that Docker gives to a container.
     Default,
-    /// Nothing.
+    /// No network.
     None,
 }
 
@@ -166,7 +166,7 @@ pub struct Sandbox {
     pub required: bool,
 }
 
-/// What a function may have of its own at most.
+/// The operator's limits on functions' own settings.
 #[derive(Clone, Debug)]
 pub struct Functions {
     /// MAX_FUNCTION_MEMORY of a container, in bytes; never less than what functions have by default.
@@ -200,7 +200,7 @@ pub struct Pool {
     pub max_invocations: u32,
 }
 
-/// Settings of what is kept of invocations.
+/// Configuration of the history.
 #[derive(Clone, Debug)]
 pub struct History {
     /// INVOCATION_RETENTION: for how long.
@@ -211,7 +211,7 @@ pub struct History {
     pub max_output: u64,
 }
 
-/// A variable whose value is of no use.
+/// A variable with a value in a wrong form.
 #[derive(Debug, Error)]
 #[error("{variable} is {value:?}; expected {expected}")]
 pub struct ConfigError {
@@ -224,7 +224,7 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Reads the settings from pairs of name and value. An empty value counts as none.
+    /// Reads the configuration from pairs of name and value. An empty value counts as no value.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         Self::from_reader(&mut Reader::new(vars))
     }

@@ -69,7 +69,7 @@ pub struct State {
     /// What requests may hold in memory.
     pub budget: Arc<Budget>,
     /// Limits of requests.
-    pub settings: Arc<config::Http>,
+    pub config: Arc<config::Http>,
     /// Cancelled when nothing is begun any more.
     pub stop: CancellationToken,
 }
@@ -83,8 +83,8 @@ const MULTIPART_OVERHEAD: u64 = 1 << 20;
 
 /// All routes.
 pub fn router(state: State) -> Router {
-    let max_upload = usize::try_from(state.settings.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
-    let limiter = rate::Limiter::new(state.settings.rate_limit);
+    let max_upload = usize::try_from(state.config.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
+    let limiter = rate::Limiter::new(state.config.rate_limit);
     // An execution's answer, which the routes' own collection does not see.
     let components = ComponentsBuilder::new().schema_from::<executions::ExecutionBody>();
     let (routes, document) = OpenApiRouter::with_openapi(openapi::head(components))

@@ -1,4 +1,4 @@
-//! The program: a client of a platform, or the service itself, which reads its settings, listens and serves until a
+//! The program: a client of a platform, or the service itself, which reads its configuration, listens and serves until a
 //! signal.
 
 use std::io;

@@ -44,7 +44,7 @@ const GO_MODULES: &str = "/opt/youtube-serverless/modules";
 pub(super) struct Packages {
     docker: Docker,
     platform: Arc<Platform>,
-    settings: Builds,
+    config: Builds,
     /// Holds the build contexts.
     scratch: Scratch,
     mask: Mask,
@@ -118,15 +118,15 @@ impl Packages {
     pub(super) fn new(
         docker: Docker,
         platform: Arc<Platform>,
-        settings: Builds,
+        config: Builds,
         scratch: Scratch,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let mask = Mask::new(settings.environment.iter().map(|(_, value)| value));
+        let mask = Mask::new(config.environment.iter().map(|(_, value)| value));
         Arc::new(Self {
             docker,
             platform,
-            settings,
+            config,
             scratch,
             mask,
             installer: Default::default(),
@@ -144,10 +144,10 @@ impl Packages {
     ) -> Result<Option<Held>, BuildError> {
         let is_index = |name: &str| name.starts_with("PIP_") || name.starts_with("UV_");
         let wanted = Arc::new(wanted.clone());
-        let parts = (PYTHON, UV, self.settings.allow_source_builds, Arc::clone(&wanted));
+        let parts = (PYTHON, UV, self.config.allow_source_builds, Arc::clone(&wanted));
         let image = self.image(Language::Python, parts, is_index, job).await?;
         let making = self.making(&image);
-        let _making = job.lock(&making, self.settings.timeout).await?;
+        let _making = job.lock(&making, self.config.timeout).await?;
         let mut held = self.hold(image);
         if let Some(place) = self.docker.label(&held.image, label::SITE).await.map_err(BuildError::Docker)? {
             held.place = place;
@@ -164,16 +164,16 @@ impl Packages {
         if requirements.is_empty() {
             return Ok(None);
         }
-        if let Some(place) = requirements.source_builds.clone().filter(|_| !self.settings.allow_source_builds) {
+        if let Some(place) = requirements.source_builds.clone().filter(|_| !self.config.allow_source_builds) {
             return Err(BuildError::SourceBuild(place));
         }
-        if self.settings.network == BuildNetwork::None {
+        if self.config.network == BuildNetwork::None {
             return Err(BuildError::NoNetwork);
         }
         let request = Request::Install {
-            environment: self.settings.environment.clone(),
+            environment: self.config.environment.clone(),
             requirements,
-            source_builds: self.settings.allow_source_builds,
+            source_builds: self.config.allow_source_builds,
         };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
         held.place = site;
@@ -186,13 +186,13 @@ impl Packages {
         let parts = (GO, Arc::clone(&files));
         let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job).await?;
         let making = self.making(&image);
-        let _making = job.lock(&making, self.settings.timeout).await?;
+        let _making = job.lock(&making, self.config.timeout).await?;
         let mut held = self.hold(image);
         held.place = GO_MODULES.to_owned();
         if self.docker.image(&held.image).await.map_err(BuildError::Docker)?.is_some() {
             return Ok(held);
         }
-        let environment = self.settings.environment.clone();
+        let environment = self.config.environment.clone();
         let input = aside(move || request::go(&environment, &files)).await?;
         self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
     }
@@ -215,7 +215,7 @@ impl Packages {
     /// Removes all images with packages or modules that no function's image is built upon.
     pub(super) async fn remove_all_unused(&self) -> Result<(), DockerError> {
         let (ours, label) = (self.ours(), format!("label={}", label::PACKAGES));
-        let prefix = format!("{}-packages/", self.settings.image_prefix);
+        let prefix = format!("{}-packages/", self.config.image_prefix);
         for image in self.docker.images(&["dangling=false", &ours, &label]).await? {
             if image.repository.starts_with(&prefix) {
                 self.remove_unused(&format!("{}:{}", image.repository, image.tag)).await?;
@@ -239,12 +239,12 @@ impl Packages {
         // Each platform on this Docker has package images of its own, because a platform knows only its own functions
         // when it removes unused images.
         let mut parts = vec![self.platform.id().to_string(), job.runtime.to_owned()];
-        for (name, Secret(value)) in self.settings.environment.iter().filter(|(name, _)| counts(name)) {
+        for (name, Secret(value)) in self.config.environment.iter().filter(|(name, _)| counts(name)) {
             parts.extend([name.clone(), value.clone()]);
         }
         // The content may have megabytes, and no other task must wait for the hash.
         let hash = aside(move || Ok(hash_of(&(content, parts)))).await?;
-        Ok(format!("{}-packages/{}:{hash}", self.settings.image_prefix, language.as_str()))
+        Ok(format!("{}-packages/{}:{hash}", self.config.image_prefix, language.as_str()))
     }
 
     /// Exports the requirements from a lock.
@@ -282,7 +282,7 @@ impl Packages {
         input: Vec<u8>,
         job: &Job<'_>,
     ) -> Result<Held, BuildError> {
-        let from_docker = |error| BuildError::from_docker(error, self.settings.timeout);
+        let from_docker = |error| BuildError::from_docker(error, self.config.timeout);
         let labels = [
             (label::PLATFORM, self.platform.id().to_string()),
             (label::RUN, self.platform.run().to_string()),
@@ -302,7 +302,7 @@ impl Packages {
             tree::copy(&mut from, BufWriter::with_capacity(1 << 20, filler.start()?), &place)
         };
         let filled = async {
-            let reach = (self.settings.network, self.settings.allow_source_builds);
+            let reach = (self.config.network, self.config.allow_source_builds);
             let fetched = self.run(image, program, input, reach, job, take).await?;
             if !fetched.is_done {
                 return Err(self.failed(fetched));
@@ -345,22 +345,22 @@ impl Packages {
             labels: &labels,
             program,
             network,
-            memory: self.settings.memory,
-            cpus: self.settings.cpus,
-            runtime: self.settings.runtime.as_deref(),
+            memory: self.config.memory,
+            cpus: self.config.cpus,
+            runtime: self.config.runtime.as_deref(),
             exec,
             limit: job.left(),
             live: job.live,
             mask: &self.mask,
         };
         let done = self.docker.download(&spec, input, take, job.stop).await;
-        done.map_err(|error| BuildError::from_docker(error, self.settings.timeout))
+        done.map_err(|error| BuildError::from_docker(error, self.config.timeout))
     }
 
     fn failed<T>(&self, fetched: Downloaded<T>) -> BuildError {
         let mut log = fetched.log;
         let lacks_wheel = log.contains("ource distributions") || log.contains("Wheels are required");
-        if lacks_wheel && !self.settings.allow_source_builds {
+        if lacks_wheel && !self.config.allow_source_builds {
             log.push_str(
                 "\n(A package without a wheel for this Python is refused: PYTHON_ALLOW_SOURCE_BUILDS is false.)",
             );

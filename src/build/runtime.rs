@@ -55,7 +55,7 @@ const GO: Files = &[
 #[derive(Debug)]
 pub struct Runtimes {
     docker: Docker,
-    settings: Builds,
+    config: Builds,
     uids: Uids,
     /// Holds the build contexts.
     scratch: Scratch,
@@ -94,9 +94,9 @@ pub enum RuntimeError {
 
 impl Runtimes {
     /// Takes the configuration. No image is built yet.
-    pub fn new(docker: Docker, settings: Builds, uids: Uids, scratch: Scratch) -> Arc<Self> {
+    pub fn new(docker: Docker, config: Builds, uids: Uids, scratch: Scratch) -> Arc<Self> {
         let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
-        Arc::new(Self { docker, settings, uids, scratch, building })
+        Arc::new(Self { docker, config, uids, scratch, building })
     }
 
     /// Returns the name of the language's runtime image, and builds the image where Docker does not have it yet.
@@ -128,7 +128,7 @@ impl Runtimes {
             limit: BUILD_LIMIT,
             network: BuildNetwork::Default,
             limits: None,
-            buildkit: self.settings.buildkit,
+            buildkit: self.config.buildkit,
             live: None,
         };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
@@ -169,8 +169,8 @@ impl Runtimes {
     /// The base image of a language, and the files that go on top of the base image.
     fn sources(&self, language: Language) -> (&String, Vec<(&'static str, String)>) {
         let (base, files) = match language {
-            Language::Python => (&self.settings.python_image, PYTHON),
-            Language::Go => (&self.settings.go_image, GO),
+            Language::Python => (&self.config.python_image, PYTHON),
+            Language::Go => (&self.config.go_image, GO),
         };
         // The files get the range of user ids, so that a program finds a name for the user that runs the program.
         let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
@@ -187,7 +187,7 @@ impl Runtimes {
     }
 
     fn repository(&self, language: Language) -> String {
-        format!("{}-runtime/{}", self.settings.image_prefix, language.as_str())
+        format!("{}-runtime/{}", self.config.image_prefix, language.as_str())
     }
 
     fn tag(&self, language: Language, base: &str, files: &[(&str, String)]) -> String {

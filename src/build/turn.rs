@@ -85,15 +85,15 @@ impl Drop for Turn {
 }
 
 impl Turns {
-    pub(super) fn new(settings: &Builds) -> Self {
-        let (most, queue_limit) = (settings.max_concurrent, settings.queue_limit);
+    pub(super) fn new(config: &Builds) -> Self {
+        let (most, queue_limit) = (config.max_concurrent, config.queue_limit);
         let semaphore = |permits: u32| Arc::new(Semaphore::new(permits as usize));
         Self {
             building: semaphore(most),
             places: semaphore(most.saturating_add(queue_limit)),
             most,
             queue_limit,
-            patience: settings.timeout,
+            patience: config.timeout,
         }
     }
 

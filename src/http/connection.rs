@@ -34,8 +34,8 @@ pub(super) struct Limits {
 }
 
 impl From<&config::Http> for Limits {
-    fn from(settings: &config::Http) -> Self {
-        Self { read: settings.read_timeout, write: settings.write_timeout }
+    fn from(config: &config::Http) -> Self {
+        Self { read: config.read_timeout, write: config.write_timeout }
     }
 }
 

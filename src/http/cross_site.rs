@@ -21,7 +21,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Turns away what a page of another site has sent.
 pub(super) async fn with_own_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let names = (state.settings.api_token.is_none()).then_some(state.settings.allowed_hosts.as_slice());
+    let names = (state.config.api_token.is_none()).then_some(state.config.allowed_hosts.as_slice());
     match foreign(request.headers(), names) {
         // A link from elsewhere may lead to the page.
         Some(detail) if !is_probe(&request) && !is_link(&request) => Problem::cross_site(detail).into_response(),

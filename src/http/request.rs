@@ -84,7 +84,7 @@ pub(super) async fn with_token(Extract(state): Extract<State>, request: Request,
 
 /// Whether a request bears the token, or needs none.
 pub(super) fn is_authorized(state: &State, headers: &HeaderMap) -> bool {
-    state.settings.api_token.as_ref().is_none_or(|token| bears(headers, &token.0))
+    state.config.api_token.as_ref().is_none_or(|token| bears(headers, &token.0))
 }
 
 /// Health probes are answered to all: they tell little and do nothing.
@@ -122,7 +122,7 @@ pub(super) struct BodyBudget {
 
 impl BodyBudget {
     pub(super) fn new(state: &State) -> Self {
-        Self { limit: state.settings.read_timeout, budget: Arc::clone(&state.budget) }
+        Self { limit: state.config.read_timeout, budget: Arc::clone(&state.budget) }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct ServeError(Duration);
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    settings: &config::Http,
+    config: &config::Http,
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
     let mut connections = JoinSet::new();
@@ -50,7 +50,7 @@ pub async fn serve(
         match stream {
             Ok((stream, client)) => {
                 let service = Extension(Client(client.ip())).layer(router.clone());
-                let served = connection::serve(stream, service, settings.into(), stop.clone());
+                let served = connection::serve(stream, service, config.into(), stop.clone());
                 connections.spawn(async move {
                     served.await;
                     drop(permit);
@@ -65,7 +65,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let limit = settings.shutdown_timeout;
+    let limit = config.shutdown_timeout;
     // Dropping the set cuts what is still there: a request's future is dropped, and ends what it had started.
     let all = async { while connections.join_next().await.is_some() {} };
     time::timeout(limit, all).await.map_err(|_| ServeError(limit))

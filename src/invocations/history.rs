@@ -31,7 +31,7 @@ const RECORD: usize = 512;
 pub struct History {
     registry: Arc<Registry>,
     store: Store,
-    settings: config::History,
+    config: config::History,
     pending: Mutex<Pending>,
     /// Held while a batch is written. The counts of executions in here wait for a store that takes rows again.
     flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
@@ -88,18 +88,18 @@ impl Pending {
 
 impl History {
     /// Whether no record is pending.
-    pub fn new(registry: Arc<Registry>, store: Store, settings: config::History) -> Arc<Self> {
-        Arc::new(Self { registry, store, settings, pending: Mutex::default(), flushing: Default::default() })
+    pub fn new(registry: Arc<Registry>, store: Store, config: config::History) -> Arc<Self> {
+        Arc::new(Self { registry, store, config, pending: Mutex::default(), flushing: Default::default() })
     }
 
     /// The part of an output that the history keeps.
     pub fn cut<'a>(&self, output: &'a [u8]) -> &'a [u8] {
-        &output[..output.len().min(usize::try_from(self.settings.max_output).unwrap_or(usize::MAX))]
+        &output[..output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX))]
     }
 
     /// The part of an input that the history keeps: all, or nothing, as half a JSON text is no JSON.
     pub fn keep_input(&self, input: &[u8]) -> Vec<u8> {
-        if input.len() as u64 <= self.settings.max_output { input.to_vec() } else { Vec::new() }
+        if input.len() as u64 <= self.config.max_output { input.to_vec() } else { Vec::new() }
     }
 
     /// Begins the record of an invocation. The invocation counts as cancelled until another outcome is known.
@@ -210,7 +210,7 @@ impl History {
         let before =
             |age: Duration| u64::try_from(clock::unix_time().saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
         self.store.prune_keys(before(KEY_RETENTION)).await?;
-        while self.store.prune_invocations(before(self.settings.retention), self.settings.max_invocations).await? {
+        while self.store.prune_invocations(before(self.config.retention), self.config.max_invocations).await? {
             tokio::task::yield_now().await;
         }
         Ok(())

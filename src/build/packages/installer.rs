@@ -28,24 +28,24 @@ impl Packages {
     /// packages.
     pub(super) async fn installer(&self, job: &Job<'_>) -> Result<(String, String), BuildError> {
         let hash = hash_of(&[job.runtime, PYTHON, UV]);
-        let image = format!("{}-runtime/python-installer:{hash}", self.settings.image_prefix);
-        let _one = job.lock(&self.installer, self.settings.timeout).await?;
+        let image = format!("{}-runtime/python-installer:{hash}", self.config.image_prefix);
+        let _one = job.lock(&self.installer, self.config.timeout).await?;
         if let Some(site) = self.docker.label(&image, label::SITE).await.map_err(BuildError::Docker)? {
             return Ok((image, site));
         }
-        if self.settings.network == BuildNetwork::None {
+        if self.config.network == BuildNetwork::None {
             return Err(BuildError::NoNetwork);
         }
         tracing::info!(image, "making the image that installs Python packages");
         let context = self.scratch.folder().await?;
         let job = Job { live: None, deadline: Instant::now() + LIMIT, ..*job };
-        let request = Request::Tool { environment: self.settings.environment.clone(), uv: UV };
+        let request = Request::Tool { environment: self.config.environment.clone(), uv: UV };
         let program = ["python3", "-I", "-S", "-c", PYTHON];
         let tree = context.path().join(TREE);
         let take =
             move |from: &mut dyn Read| tree::copy(from, BufWriter::new(File::create(tree)?), "opt/youtube-serverless");
         let fetched =
-            self.run(job.runtime, &program, request.input()?, (self.settings.network, false), &job, take).await?;
+            self.run(job.runtime, &program, request.input()?, (self.config.network, false), &job, take).await?;
         if !fetched.is_done {
             let (language, base) = (Language::Python, job.runtime.to_owned());
             return Err(BuildError::Runtime(RuntimeError::Step { language, base, log: fetched.log }));
@@ -75,7 +75,7 @@ impl Packages {
             limit: job.left(),
             network: BuildNetwork::None,
             limits: None,
-            buildkit: self.settings.buildkit,
+            buildkit: self.config.buildkit,
             live: None,
         };
         build_image(&self.docker, &spec, LIMIT, job.stop).await?;
@@ -89,7 +89,7 @@ impl Packages {
     /// runtime image below.
     async fn remove_old_installers(&self, current: &str) -> Result<(), DockerError> {
         let now = clock::unix_time();
-        let named = format!("reference={}-runtime/python-installer", self.settings.image_prefix);
+        let named = format!("reference={}-runtime/python-installer", self.config.image_prefix);
         for image in self.docker.images(&[&named, &format!("label={}", label::SITE)]).await? {
             let name = format!("{}:{}", image.repository, image.tag);
             let created = self.docker.label(&name, label::CREATED).await?.unwrap_or_default();

@@ -276,7 +276,7 @@ pub(in crate::http) async fn receive(
     headers: &HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Upload, Problem> {
-    let limit = state.settings.max_file_size;
+    let limit = state.config.max_file_size;
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit + MULTIPART_OVERHEAD) {
         return Err(UploadError::TooLarge { limit }.into());
