@@ -17,7 +17,7 @@ use clap_complete::Shell;
 
 use client::Client;
 
-/// A platform of yours could not be asked, or said no. As in `docker run`.
+/// The exit status where the platform does not answer or refuses, as of `docker run`.
 const EX_PLATFORM: u8 = 125;
 
 /// YouTube Serverless Platform: post a zip with Python or Go code, run it on demand over HTTP.
@@ -35,9 +35,9 @@ Examples:
   youtube-serverless                              serve, configured by environment variables: see docs/configuration.md
   youtube-serverless deploy ./hello               make a function of a folder
   youtube-serverless invoke hello -i '{\"name\": \"John\"}'
-  youtube-serverless logs -f hello                what its invocations came to, as they end
+  youtube-serverless logs -f hello                the function's invocations, as the invocations end
   youtube-serverless logs -f $(youtube-serverless invoke --async hello)
-                                                  what one prints, as it prints it
+                                                  the output of an invocation, without delay
   youtube-serverless deploy ./hello --update hello && youtube-serverless rollback hello
   youtube-serverless ls --json | jq -r '.[].name'
   source <(youtube-serverless completions bash)
@@ -46,7 +46,7 @@ The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own;
 it ran out of memory, 128 and the signal's number when it was killed, and 125 when the platform could not run
 it. Other commands end with 0, or 125 when the platform said no.";
 
-/// Which platform is asked.
+/// The platform that a command calls.
 #[derive(Debug, Args)]
 struct Remote {
     /// The platform's address.
@@ -55,45 +55,46 @@ struct Remote {
     /// The platform's API_TOKEN.
     #[arg(long, global = true, env = "API_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Print JSON, as the API has it, and nothing else.
+    /// Print the API's JSON, and nothing else.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT; this is what no command means.
+    /// Serve until SIGTERM or SIGINT. The program does the same without a command.
     Serve,
-    /// Copy all that is to be kept to a new file. The service may run meanwhile; DATA_DIR must be its own.
+    /// Copy all functions and their history to a new file. The service may run meanwhile; DATA_DIR must be the
+    /// service's.
     Backup {
         /// The new file.
         file: PathBuf,
     },
-    /// Make a function of a folder, or of a zip. What .gitignore names is left out of a folder.
+    /// Make a function of a folder or a zip. Files that .gitignore names are left out.
     Deploy {
         /// The folder or the zip.
         path: PathBuf,
-        /// The function's name; default: the folder's or the file's.
+        /// The function's name. The default is the name of the folder or the zip.
         #[arg(long)]
         name: Option<String>,
-        /// python or golang, where both are in it.
+        /// python or golang, for code that fits both.
         #[arg(long)]
         language: Option<String>,
-        /// Make it the next version of this function, by its id or a name that only one has, instead of a new function.
+        /// Update this function instead: an id, or a name that only one function has.
         #[arg(long, value_name = "FUNCTION")]
         update: Option<String>,
     },
-    /// Run a version again that a function had before.
+    /// Run an earlier version of a function again.
     Rollback {
-        /// Its id, or a name that only one function has.
+        /// The function's id, or a name that only one function has.
         function: String,
-        /// Which version; default: the one that was run before.
+        /// The number of the version. The default is the version that ran before.
         #[arg(long)]
         version: Option<u32>,
     },
-    /// Run a function once: prints its stdout and stderr, and ends as it did.
+    /// Run a function once: print its stdout and stderr, and end with its exit status.
     Invoke {
-        /// Its name or id.
+        /// The function's name or id.
         function: String,
         /// The input, a JSON object; `-` reads it from stdin.
         #[arg(short, long, default_value = "{}")]
@@ -102,39 +103,39 @@ enum Command {
         #[arg(long = "async")]
         is_async: bool,
     },
-    /// Show what a function's invocations came to, and what they printed; or what one invocation prints.
+    /// Show the invocations of a function with their output, or the output of one invocation.
     Logs {
         /// The function's name or id, or an invocation's id.
         #[arg(value_name = "FUNCTION|INVOCATION")]
         of: String,
-        /// Go on with those that end from now on. One invocation is followed as it prints, to its end.
+        /// Go on with invocations that end later. The output of one invocation is shown without delay, to its end.
         #[arg(short, long)]
         follow: bool,
-        /// As many of the last as are shown first.
+        /// The number of invocations to begin with.
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: u32,
     },
     /// List the functions.
     Ls,
-    /// Delete functions, with all that is kept of them.
+    /// Delete functions with their versions and history.
     Rm {
-        /// Their ids, or names that only one function has.
+        /// The functions' ids, or names that only one function has.
         #[arg(required = true)]
         functions: Vec<String>,
     },
-    /// Print what a shell needs to complete this command's arguments.
+    /// Print a script by which a shell completes this command's arguments.
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: Shell,
     },
 }
 
-/// What the arguments ask of this machine; all else is done.
+/// The commands that need this machine's data. All other commands are calls of a platform.
 #[derive(Debug)]
 pub enum Local {
-    /// To serve.
+    /// Serve.
     Serve,
-    /// To copy all data to this file.
+    /// Copy all data to this file.
     Backup(PathBuf),
 }
 

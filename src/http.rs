@@ -1,4 +1,4 @@
-//! The HTTP API. The only tree that names axum; handlers extract, call one use case and convert.
+//! The HTTP API. No other folder names axum. A handler extracts, calls one use case and converts.
 
 mod body;
 mod connection;
@@ -43,34 +43,34 @@ use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
 use crate::sandbox::pool::Pool;
 
-/// What handlers work with.
+/// The parts of the service that handlers call.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Executes.
+    /// Executes functions for waiting clients.
     pub invoker: Arc<Invoker>,
-    /// Executes what nobody waits for.
+    /// Executes functions in the background, and once for a key.
     pub deferred: Arc<InvocationQueue>,
-    /// Knows what invocations came to.
+    /// Has the records of invocations.
     pub history: Arc<History>,
-    /// Shows invocations that run.
+    /// Has the output of running invocations.
     pub live: Arc<RunningInvocations>,
-    /// Submits, changes and deletes.
+    /// Submits, changes and deletes functions.
     pub deployer: Arc<Deployer>,
-    /// Lists.
+    /// Lists functions.
     pub registry: Arc<Registry>,
-    /// Knows how many instances there are.
+    /// Counts instances.
     pub pool: Pool,
     /// Knows whether Docker answers.
     pub health: Health,
-    /// Knows what Docker does not give.
+    /// Knows the parts of the isolation that Docker does not give.
     pub isolation: Arc<Isolation>,
-    /// Has the files of uploads.
+    /// Has the temporary files of uploads.
     pub scratch: Scratch,
-    /// What requests may hold in memory.
+    /// Bounds the memory of requests.
     pub budget: Arc<Budget>,
-    /// Limits of requests.
+    /// The operator's limits of requests.
     pub config: Arc<config::Http>,
-    /// Cancelled when nothing is begun any more.
+    /// Cancelled when the service begins no more work.
     pub stop: CancellationToken,
 }
 
@@ -78,7 +78,7 @@ pub struct State {
 const MAX_HEAD: usize = 32 << 10;
 /// Largest body of an execution, in bytes.
 const MAX_EXECUTE_BODY: usize = 1 << 20;
-/// What a multipart body may have beside the zip itself.
+/// The largest part of a multipart body beside the zip, in bytes.
 const MULTIPART_OVERHEAD: u64 = 1 << 20;
 
 /// All routes.
@@ -112,9 +112,9 @@ pub fn router(state: State) -> Router {
         .routes(routes!(health::live))
         .split_for_parts();
     let document = openapi::Document::from(document);
-    // From the innermost to the outermost.
+    // Layers stand from the innermost to the outermost.
     routes
-        // A page for people is no part of the API's description.
+        // The console is a page for people, and no part of the API's description.
         .route("/", get(console::page))
         .route("/console.css", get(console::style))
         .route("/console.js", get(console::script))
@@ -125,12 +125,12 @@ pub fn router(state: State) -> Router {
         // A client that never ends its request must not hold a handler for ever.
         .layer(from_fn_with_state(request::BodyBudget::new(&state), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), cross_site::with_own_site))
-        // Before anything of the request is read, and before a token can be tried.
+        // The rate counts before the body is read, and before a client can try a token.
         .layer(from_fn_with_state(state.clone(), request::with_token))
         .layer(from_fn_with_state(limiter, rate::with_rate))
-        // A bug in a handler is an answer like any other.
+        // A panic in a handler becomes an answer like any other.
         .layer(CatchPanicLayer::custom(problem::panicked))
-        // Sees every answer: gives it its id and its log line, and errors their form.
+        // This layer sees every answer: the answer gets its id and its log line, and an error its form.
         .layer(from_fn(request::with_id))
         .with_state(state)
 }

@@ -1,5 +1,5 @@
-//! The program: a client of a platform, or the service itself, which reads its configuration, listens and serves until a
-//! signal.
+//! The program: a client of a platform, or the service itself. The service reads its configuration, listens, and serves
+//! until a signal.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ use youtube_serverless::config::{self, Config};
 use youtube_serverless::store::Store;
 use youtube_serverless::telemetry::{self, Collector};
 
-/// As in sysexits.h: the configuration is at fault, so a restart won't help.
+/// The exit status for a wrong configuration, as in sysexits.h: a restart does not help.
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file)))
         }
     };
-    // Who is told twice to stop does not wait for this.
+    // A second signal ends the process without this wait.
     if let (Some(collector), Ok(())) = (collector, &done) {
         collector.stop();
     }
@@ -56,10 +56,10 @@ async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(Store::backup(&config.data_dir, file).await?)
 }
 
-/// Most threads for work that blocks. What needs one more waits.
+/// The largest number of threads for blocking work. Further work waits.
 const BLOCKING_THREADS: usize = 32;
 
-/// The threads that the service runs on, see the crate's documentation.
+/// The service's threads, see docs/architecture.md.
 fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build()
 }

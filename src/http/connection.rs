@@ -21,9 +21,9 @@ use super::rate::Client;
 use super::stream::Stream;
 use crate::config;
 
-/// After silence, and while the service stops, what still arrives is read for this long.
+/// The time for which the service still reads from a connection that the service closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// For what is thrown away, in bytes.
+/// The buffer for bytes that are thrown away, in bytes.
 const BUFFER: usize = 16 << 10;
 
 /// The time limits of connections.
@@ -39,14 +39,14 @@ impl From<&config::Http> for Limits {
     }
 }
 
-/// How hyper's part of a connection ends.
+/// The end of hyper's part of a connection.
 enum End {
     Done(hyper::Result<()>),
     /// The client was silent for too long.
     Silence,
 }
 
-/// Serves a client until it leaves, is silent for too long, or the service stops.
+/// Serves a client until the client leaves or is silent for too long, or the service stops.
 pub(super) async fn serve(
     stream: TcpStream,
     service: AddExtension<Router, Client>,
@@ -60,7 +60,7 @@ pub(super) async fn serve(
     let stream = Stream::new(stream, limits.write, exchange.clone());
     let attended = Attended { service, exchange: exchange.clone() };
     let mut connection = http1::Builder::new()
-        // The exchange knows better: a connection may be idle for longer than a head may take.
+        // The exchange has the time limits: a connection may be idle for longer than a head may take.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), attended);
@@ -77,7 +77,7 @@ pub(super) async fn serve(
                 return Poll::Ready(End::Done(result));
             }
             let Some(deadline) = exchange.poll(cx) else { return Poll::Pending };
-            // One that fires too early is set again: so it need not be set with every request.
+            // A timer that fires too early is set again, so that not each request sets the timer.
             while timer.deadline() > deadline || timer.as_mut().poll(cx).is_ready() {
                 if deadline <= Instant::now() {
                     return Poll::Ready(End::Silence);
@@ -108,15 +108,15 @@ pub(super) async fn serve(
         None => stream.has_refused(),
     };
     if is_refused || (exchange.is_unread() && matches!(end, End::Done(Ok(())))) {
-        // A client that was silent, or sent more than is read, has had its time.
+        // A silent client, and a client that sent more than the service reads, has had its time.
         let has_had_time = matches!(end, End::Silence) || exchange.has_given_up();
         let limit = if has_had_time { LAST_WORDS } else { limits.read };
         linger(stream, limit, &stop).await;
     }
 }
 
-/// Ends our side, and reads what still arrives. A connection that is closed with bytes unread is reset, and a client
-/// that is still writing would see that instead of its answer.
+/// Closes the service's side, and reads the bytes that still arrive. The kernel resets a connection that is closed with
+/// unread bytes, and a client that is still writing would see the reset instead of the answer.
 async fn linger(mut stream: Stream, limit: Duration, stop: &CancellationToken) {
     if stream.shutdown().await.is_err() {
         return;

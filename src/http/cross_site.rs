@@ -1,8 +1,8 @@
-//! Keeps web pages of others from using a visitor's browser to reach a service on that visitor's machine or network.
+//! Keeps web pages of other sites from reaching the service through a visitor's browser.
 //!
-//! Browsers say where a request comes from (`Sec-Fetch-Site`, `Origin`), other clients do not and are let through. A
-//! page can also have its own name resolve to this machine; then the name in `Host` is not one of ours. A page knows no
-//! token, so with API_TOKEN set the name does not matter.
+//! A browser says where a request comes from (`Sec-Fetch-Site`, `Origin`). Other clients say nothing, and their
+//! requests pass. A page can also have its own name resolve to this machine; then `Host` has a name that is not in
+//! ALLOWED_HOSTS. A page knows no token, so with API_TOKEN set the name does not matter.
 
 use std::net::IpAddr;
 
@@ -19,23 +19,23 @@ use super::request::is_probe;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Turns away what a page of another site has sent.
+/// Refuses requests of other sites' pages.
 pub(super) async fn with_own_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     let names = (state.config.api_token.is_none()).then_some(state.config.allowed_hosts.as_slice());
     match foreign(request.headers(), names) {
-        // A link from elsewhere may lead to the page.
+        // A link on another site may lead to the console.
         Some(detail) if !is_probe(&request) && !is_link(&request) => Problem::cross_site(detail).into_response(),
         Some(_) | None => next.run(request).await,
     }
 }
 
-/// Whether a person has followed a link to the console.
+/// Whether the request follows a link to the console.
 fn is_link(request: &Request) -> bool {
     let mode = request.headers().get("sec-fetch-mode");
     request.uri().path() == "/" && request.method() == Method::GET && mode.is_some_and(|mode| mode == "navigate")
 }
 
-/// Why a request is not from a page of our own. `names` are those of this service; None when they don't matter.
+/// The reason why a request is another site's. `names` are the service's own; None where names don't matter.
 fn foreign(headers: &HeaderMap, names: Option<&[String]>) -> Option<String> {
     let text =
         |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -1,9 +1,9 @@
-//! What a connection is at: whether a request is open, how long the client may be silent, and what of a body nobody
-//! reads.
+//! The state of a connection: whether a request is open, how long the client may be silent, and the rest of an unread
+//! body.
 //!
-//! A request is open from the call of its handler until the last byte of its response has left. Three sides tell: the
-//! service that hyper calls, the two bodies, and the connection's own stream. The connection's task reads it after each
-//! step of hyper's.
+//! A request is open from the call of its handler until the last byte of its response has left. Three sides write the
+//! state: the service that hyper calls, the two bodies, and the connection's own stream. The connection's task reads
+//! the state after each step of hyper.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,12 +20,12 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
-/// Of a refused request's body, as much is read and thrown away, in bytes.
+/// The part of a refused request's body that the service reads and throws away, in bytes.
 pub(super) const MAX_DRAINED: u64 = 64 << 20;
-/// A connection without a request is closed after this. Above the 60 s that proxies keep theirs.
+/// The time limit of a connection without a request, above the 60 s for which proxies keep connections.
 const MAX_IDLE: Duration = Duration::from_secs(75);
 
-/// Shared by all sides of one connection.
+/// The state, which all sides of one connection share.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange(Arc<Mutex<State>>);
 
@@ -33,28 +33,28 @@ pub(super) struct Exchange(Arc<Mutex<State>>);
 struct State {
     /// SERVER_READ_TIMEOUT.
     limit: Duration,
-    /// A handler was called, and its response has not left.
+    /// Whether a request is open: a handler was called, and the response has not left.
     is_open: bool,
-    /// The response is in hyper's hands: with the next flush it has left.
+    /// Whether hyper has the whole response, which leaves with the next flush.
     is_answered: bool,
-    /// The response says that the connection is closed after it.
+    /// Whether the connection is closed after the response.
     is_closing: bool,
-    /// There was a request before.
+    /// Whether the connection has had a request.
     has_served: bool,
-    /// A part of the next request's head is here.
+    /// Whether a part of the next request's head has arrived.
     has_begun: bool,
-    /// By which a head must be here. None while a request is open.
+    /// The deadline of a whole head. None while a request is open.
     deadline: Option<Instant>,
     leftover: Option<Leftover>,
-    /// Of a body not all was read.
+    /// Whether a body was left unread.
     is_unread: bool,
-    /// That was more than is read, or came too slowly.
+    /// Whether an unread body was too long or too slow.
     has_given_up: bool,
-    /// Of the connection's task.
+    /// Wakes the connection's task.
     waker: Option<Waker>,
 }
 
-/// A body that nobody reads any more.
+/// A body without a reader.
 #[derive(Debug)]
 struct Leftover {
     body: Incoming,
@@ -63,7 +63,7 @@ struct Leftover {
 }
 
 impl Exchange {
-    /// Of a connection that was just accepted.
+    /// The state of a new connection.
     pub(super) fn new(limit: Duration) -> Self {
         let state = State {
             limit,
@@ -85,7 +85,7 @@ impl Exchange {
         self.0.lock()
     }
 
-    /// Whether what hyper writes now belongs to a request's response.
+    /// Whether hyper's bytes belong to a request's response.
     pub(super) fn is_open(&self) -> bool {
         self.state().is_open
     }
@@ -95,7 +95,7 @@ impl Exchange {
         self.state().has_begun
     }
 
-    /// Has a body that nobody reads end within `limit`.
+    /// Begins the time limit of an unread body.
     pub(super) fn hurry(&self, limit: Duration) {
         let mut state = self.state();
         state.limit = state.limit.min(limit);
@@ -104,12 +104,12 @@ impl Exchange {
         }
     }
 
-    /// Whether there may be bytes that nobody has read.
+    /// Whether the connection may have unread bytes.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
     }
 
-    /// Whether a body was left in the middle: no more is read then.
+    /// Whether the service gave up an unread body, and reads no more.
     pub(super) fn has_given_up(&self) -> bool {
         self.state().has_given_up
     }
@@ -127,7 +127,7 @@ impl Exchange {
         }
     }
 
-    /// Notes that all that hyper had to write has left.
+    /// Notes that all of hyper's bytes have left.
     pub(super) fn flushed(&self) {
         let mut state = self.state();
         if state.is_open && state.is_answered {
@@ -136,8 +136,7 @@ impl Exchange {
         }
     }
 
-    /// Reads on in a body that nobody reads, and says by when something must have come. None while a handler is at
-    /// work.
+    /// Reads on in an unread body, and returns the deadline for the client's next bytes. None while a handler works.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Option<Instant> {
         let mut state = self.state();
         if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -145,7 +144,7 @@ impl Exchange {
         }
         let Some(mut leftover) = state.leftover.take() else { return state.deadline };
         drop(state);
-        // Not under the lock: hyper wakes by it.
+        // Without the lock, as this wakes hyper.
         let is_read = leftover.poll(cx).is_ready();
         let deadline = leftover.deadline;
         let mut state = self.state();
@@ -166,8 +165,8 @@ impl Exchange {
         state.deadline = None;
     }
 
-    /// Notes that a handler has answered, and returns whether the connection is closed after that: then nothing more is
-    /// read here.
+    /// Notes a handler's answer. Returns whether the connection is closed after the answer, so that no more is read
+    /// here.
     fn answer(&self, is_closing: bool) -> bool {
         let mut state = self.state();
         let is_long = state.leftover.as_ref().is_some_and(|leftover| leftover.body.size_hint().lower() > MAX_DRAINED);
@@ -183,7 +182,7 @@ impl Exchange {
     /// Takes a body that its handler has left.
     fn leave(&self, body: Incoming, was_asked_for: bool) {
         let mut state = self.state();
-        // A client that waits for 100 has sent nothing yet, and may not do so once it has its answer.
+        // A client that waits for the status 100 has sent no body, and need not send a body after the answer.
         state.is_closing |= !was_asked_for;
         if state.is_closing {
             state.is_unread = true;
@@ -201,7 +200,7 @@ impl Exchange {
 }
 
 impl State {
-    /// Begins the time until the next request, once there is nothing more of the last.
+    /// Begins the time limit until the next request, at the end of the last request's body.
     fn rest(&mut self) {
         if !self.is_open && self.leftover.is_none() {
             self.deadline = Some(Instant::now() + MAX_IDLE);
@@ -210,7 +209,7 @@ impl State {
 }
 
 impl Leftover {
-    /// Ready at its end, or when it is more than is read.
+    /// Ready at the body's end, or when the body is too long.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.drained <= MAX_DRAINED {
             match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -260,10 +259,10 @@ fn says_close(headers: &HeaderMap) -> bool {
     values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
-/// A request's body. What its handler leaves of it goes to the connection.
+/// A request's body. The connection gets the rest that the handler leaves.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// None once all of it is here.
+    /// None once the whole body has arrived.
     body: Option<Incoming>,
     was_asked_for: bool,
     exchange: Exchange,
@@ -300,7 +299,7 @@ impl Drop for Received {
     }
 }
 
-/// A response's body. Once hyper drops it, hyper has all of it.
+/// A response's body. Hyper has the whole body when hyper drops this.
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,

@@ -1,4 +1,5 @@
-//! The request header `Idempotency-Key`, by which a request can be sent again and is carried out once.
+//! The header `Idempotency-Key`: a client can send a request with a key again, and the service carries out the request
+//! once.
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -8,7 +9,7 @@ use super::problem::Problem;
 const HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 
-/// The request's key. An error when it has one that is none.
+/// The request's key. An error for a key in a wrong form.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
     let is_key = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -19,7 +20,7 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// The SHA-256 of what was asked for, hexadecimal; parts can't be mistaken for one another.
+/// The SHA-256 of a request's parts, in hexadecimal digits. Other parts never give the same bytes.
 pub(super) fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

@@ -15,14 +15,14 @@ use utoipa::ToSchema;
 use super::MAX_HEAD;
 use crate::domain::InvocationId;
 
-/// Seconds after which a client that was turned away should try again.
+/// The time after which a refused client should try again, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 const NOT_HTTP: &str = "the request is not valid HTTP/1.1: check its method, its URL (quotes, spaces, `<`, `>` and \
                         backticks are sent as \
                         %22, %20, %3C, %3E and %60), its header fields and its length";
 
-/// An error on its way to the client. [`finish`] gives it its form.
+/// An error on its way to the client. [`finish`] gives the error its form.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -58,7 +58,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "cross_site", detail)
     }
 
-    /// What the parser can't read.
+    /// A request that the HTTP parser can't read.
     pub(super) fn unreadable(status: StatusCode) -> Self {
         match status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
@@ -72,7 +72,7 @@ impl Problem {
         }
     }
 
-    /// The encoding is the client's word.
+    /// A body in an encoding that the service does not know.
     pub(super) fn encoded(encoding: &str) -> Self {
         let encoding: String = encoding.chars().take(64).collect();
         let detail = format!(
@@ -107,14 +107,14 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "invocation_cancelled", format!("invocation {id} was cancelled"))
     }
 
-    /// Ours: the chain of causes goes to the log, here and nowhere else.
+    /// A fault of the service. The chain of causes goes to the log here, and nowhere else.
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "request failed");
         let detail = "something went wrong inside the service; its log has more under this requestId";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    /// A container of the function does not come up, though Docker answers.
+    /// An instance does not start, though Docker answers.
     fn start_failed(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "a function's container does not start");
         let detail = "the function's container does not start; the service's log says why under this requestId. Where \
@@ -143,25 +143,25 @@ impl Problem {
     }
 }
 
-/// An error, as RFC 9457 has it.
+/// An error in the form of RFC 9457.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub(super) struct ProblemBody<'a> {
-    /// That of the response.
+    /// The response's status.
     #[schema(example = 404)]
     pub(super) status: u16,
     /// The status in words.
     #[schema(example = "Not Found")]
     pub(super) title: &'a str,
-    /// What is wrong, for programs.
+    /// The kind of error, for programs.
     #[schema(example = "function_not_found")]
     pub(super) code: &'a str,
-    /// What is wrong, on which input, and what to do, for people.
+    /// The error, its input and a remedy, for people.
     pub(super) detail: &'a str,
-    /// By which the service's log has more.
+    /// The id under which the service's log has more.
     pub(super) request_id: &'a str,
-    /// The end of what the compiler or the installer said.
+    /// The end of the compiler's or the installer's output.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) build_log: Option<&'a str>,
@@ -190,7 +190,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives every error its form, those of the framework included, which have none of ours yet.
+/// Gives every error its form, also the errors of the framework.
 pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
@@ -209,7 +209,7 @@ pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
     }
     if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)
     {
-        // The rest of the request is not read, so no other can follow on this connection: the client should know.
+        // The rest of the request stays unread, so no other request can follow on this connection. The header says so.
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::UNAUTHORIZED {
@@ -231,12 +231,12 @@ fn framework(status: StatusCode) -> Problem {
     }
 }
 
-/// For paths that there are not.
+/// The answer to a path that does not exist.
 pub(super) async fn unknown_route(uri: Uri) -> Problem {
     Problem::unknown_path(uri.path())
 }
 
-/// For handlers that panicked.
+/// The answer of a handler that panicked.
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let error = anyhow::anyhow!("a handler panicked: {}", text.unwrap_or("no text"));

@@ -1,4 +1,4 @@
-//! Limits how often one client may come. Off unless RATE_LIMIT is set.
+//! The limit on each client's requests (RATE_LIMIT).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::problem::Problem;
 use super::request::is_probe;
 use crate::config::RateLimit;
 
-/// How often clients that were not seen for a while are struck off the clients.
+/// The time between two removals of clients that sent no request for a while.
 const CLEAN_UP_PERIOD: Duration = Duration::from_secs(10);
 
-/// The other end of a connection.
+/// The address of a connection's client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client(pub(super) IpAddr);
 
@@ -41,7 +41,7 @@ impl Limiter {
         Self(limit.map(clients).map(Arc::new))
     }
 
-    /// How many seconds too early a client comes; None when it may.
+    /// The seconds after which the client may send a request; None for now.
     fn retry_after(&self, client: IpAddr) -> Option<u64> {
         let clients = self.0.as_ref()?;
         let mut cleaned_up = clients.cleaned_up.lock();
@@ -69,7 +69,7 @@ fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-/// Turns away who comes too often; health probes are let through.
+/// Refuses a client over its limit. Health probes pass.
 pub(super) async fn with_rate(
     Extract(limiter): Extract<Limiter>,
     Extension(client): Extension<Client>,

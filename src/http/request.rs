@@ -1,4 +1,4 @@
-//! What every request goes through: its id and log line, its token, its deadline.
+//! The layers of every request: its id and log line, its token, its deadline.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -65,7 +65,7 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
     .await
 }
 
-/// The client's own id, when it is one that can stand in a log.
+/// The client's own id for the request, where the id can stand in a log.
 fn sent_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let valid =
@@ -73,7 +73,7 @@ fn sent_id(headers: &HeaderMap) -> Option<String> {
     valid.then(|| id.to_owned())
 }
 
-/// Turns away who lacks the token, when there is one; health probes need none.
+/// Refuses a request without the token, where API_TOKEN is set. Health probes need no token.
 pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     if is_probe(&request) || is_console(request.uri()) || is_authorized(&state, request.headers()) {
         next.run(request).await
@@ -82,12 +82,12 @@ pub(super) async fn with_token(Extract(state): Extract<State>, request: Request,
     }
 }
 
-/// Whether a request bears the token, or needs none.
+/// Whether a request has the token, or needs no token.
 pub(super) fn is_authorized(state: &State, headers: &HeaderMap) -> bool {
     state.config.api_token.as_ref().is_none_or(|token| bears(headers, &token.0))
 }
 
-/// Health probes are answered to all: they tell little and do nothing.
+/// Health probes get an answer without a token, as the answer tells little and changes nothing.
 pub(super) fn is_probe(request: &Request) -> bool {
     matches!(request.uri().path(), "/health" | "/health/live")
 }
@@ -111,12 +111,12 @@ pub(super) async fn with_deadline(Extract(arrivals): Extract<BodyBudget>, reques
     next.run(request.map(|body| Body::new(ArrivingBody { body, sleep, share }))).await
 }
 
-/// How bodies may arrive.
+/// The limits on the arrival of bodies.
 #[derive(Clone, Debug)]
 pub(super) struct BodyBudget {
-    /// In which time, each.
+    /// The time limit of each body.
     limit: Duration,
-    /// A client that stalls holds what of its body has come, in memory or on disk.
+    /// The memory for bodies. A client that stalls holds the arrived part of its body.
     budget: Arc<Budget>,
 }
 

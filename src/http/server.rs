@@ -18,17 +18,17 @@ use super::connection;
 use super::rate::Client;
 use crate::config;
 
-/// Each holds some ten kilobytes.
+/// The largest number of connections. Each connection takes some ten kilobytes.
 const MAX_CONNECTIONS: usize = 10_000;
-/// As many as are of use.
+/// The number of descriptors that the service can use.
 const DESCRIPTORS: u64 = 32_768;
 
-/// Not all connections were done when the service had to stop.
+/// Some connections were open at the end of the grace.
 #[derive(Debug, Error)]
 #[error("connections were still busy after {0:?} (SERVER_SHUTDOWN_TIMEOUT) and were cut")]
 pub struct ServeError(Duration);
 
-/// Serves until `stop` is cancelled, then lets requests under way end within SERVER_SHUTDOWN_TIMEOUT.
+/// Serves until the cancellation of `stop`. Then requests under way have SERVER_SHUTDOWN_TIMEOUT to end.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -58,7 +58,7 @@ pub async fn serve(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors: others will end.
+                // No descriptor is free until another connection ends.
                 tracing::error!(%error, "failed to accept a connection");
                 time::sleep(Duration::from_millis(200)).await;
             }
@@ -66,13 +66,13 @@ pub async fn serve(
     }
     drop(listener);
     let limit = config.shutdown_timeout;
-    // Dropping the set cuts what is still there: a request's future is dropped, and ends what it had started.
+    // The drop of the set cuts all connections: the future of a request is dropped, and ends its invocation.
     let all = async { while connections.join_next().await.is_some() {} };
     time::timeout(limit, all).await.map_err(|_| ServeError(limit))
 }
 
-/// How many connections may be open; more wait in the kernel. Each takes a descriptor, and Docker's pipes need some,
-/// too. Raises this process's soft limit on descriptors, as what it starts takes few and by their number.
+/// The number of connections that may be open; more wait in the kernel. Each connection takes a descriptor, and the
+/// docker clients' pipes take some, too. Raises this process's soft limit on descriptors.
 fn most_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);

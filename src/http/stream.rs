@@ -1,7 +1,8 @@
 //! A connection's bytes on their way from and to hyper.
 //!
-//! What hyper's parser refuses it answers itself, with a status and an empty body, and has no hook for it. It does so
-//! only while no request is open: what is written then is such a refusal, and goes out as a problem instead.
+//! Hyper answers a request that its parser refuses by itself, with a status and an empty body, and has no hook for
+//! that. Hyper does so only while no request is open. So bytes that hyper writes then are a refusal, and a problem goes
+//! out in their place.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use super::exchange::Exchange;
 use super::problem::Problem;
 use crate::telemetry::metrics;
 
-/// For requests that have none, in log and metrics.
+/// The method of a request without a method, in log and metrics.
 const NO_METHOD: &str = "(none)";
 const NO_ROUTE: &str = "(unreadable)";
 
@@ -28,7 +29,7 @@ const NO_ROUTE: &str = "(unreadable)";
 pub(super) struct Stream {
     inner: Pin<Box<TimeoutStream<TcpStream>>>,
     exchange: Exchange,
-    /// What is left to write in place of hyper's refusal.
+    /// The rest of the problem that goes out in place of hyper's refusal.
     refusal: Option<Bytes>,
 }
 
@@ -40,12 +41,12 @@ impl Stream {
         Self { inner: Box::pin(inner), exchange, refusal: None }
     }
 
-    /// Whether a request was refused here.
+    /// Whether a request was refused on this connection.
     pub(super) fn has_refused(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// Answers a request of which hyper has said nothing.
+    /// Answers a request that hyper has left without an answer.
     pub(super) async fn refuse(&mut self, problem: &Problem) -> io::Result<()> {
         let status = problem.status();
         let head = format!("HTTP/1.1 {} {}", status.as_u16(), status.canonical_reason().unwrap_or_default());
@@ -54,7 +55,7 @@ impl Stream {
         self.inner.write_all(&refusal).await
     }
 
-    /// Writes a problem with the status of hyper's `head`, and takes `length` bytes of hyper for written.
+    /// Writes a problem with the status of hyper's `head`, and counts `length` bytes of hyper as written.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, head: &[u8], length: usize) -> Poll<io::Result<usize>> {
         let refusal = self.refusal.get_or_insert_with(|| refusal(&String::from_utf8_lossy(head)));
         while refusal.has_remaining() {
@@ -75,7 +76,7 @@ fn refusal(head: &str) -> Bytes {
     response(&lines.collect::<Vec<_>>().join("\r\n"), &Problem::unreadable(status))
 }
 
-/// A whole response; its line in the log and its place among the metrics come with it.
+/// A whole response. Also writes the log line and counts the response.
 fn response(head: &str, problem: &Problem) -> Bytes {
     let id = Uuid::new_v4().to_string();
     let status = problem.status().as_u16();

@@ -1,4 +1,4 @@
-//! Bodies of requests that are JSON.
+//! JSON bodies of requests.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,11 +14,11 @@ use thiserror::Error;
 
 use crate::http::problem::Problem;
 
-/// What may stand before a text, and says which encoding of Unicode it has.
+/// The byte order marks, by encoding.
 const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF_16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// Why a body can't be taken for JSON.
+/// The reason why a body is no JSON.
 #[derive(Debug, Error)]
 pub(in crate::http) enum BodyError {
     #[error("expected a JSON body with the header `Content-Type: application/json`")]
@@ -52,13 +52,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// None for an empty body, whatever its type is said to be.
+/// None for an empty body of any type.
 impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for JsonBody<T> {
     type Rejection = BodyError;
 
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, BodyError> {
         let is_json = is_json(request.headers());
-        // Of a chunked body only its end tells whether there is any of it.
+        // Only the end of a chunked body tells whether the body is empty.
         if !is_json && request.body().size_hint().lower() > 0 {
             return Err(BodyError::MediaType);
         }
@@ -89,7 +89,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// Turns away bodies that are compressed: none is unpacked here.
+/// Refuses compressed bodies: the service unpacks no body.
 pub(in crate::http) async fn with_plain_encoding(request: Request, next: Next) -> Response {
     let has_body = !request.body().is_end_stream();
     match foreign_encoding(request.headers()).filter(|_| has_body) {
@@ -98,7 +98,7 @@ pub(in crate::http) async fn with_plain_encoding(request: Request, next: Next) -
     }
 }
 
-/// The first encoding that is none of ours.
+/// The first encoding that the service does not know.
 fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
     let values =
         headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -1,4 +1,4 @@
-//! Takes a multipart upload to a temp file, chunk by chunk. Knows no zip.
+//! Receives a multipart upload to a temporary file, chunk by chunk. This file knows no zip.
 
 use std::fs::File;
 use std::io;
@@ -14,12 +14,12 @@ use crate::domain::settings::Change;
 use crate::domain::{FunctionName, InvalidName, UnknownLanguage};
 use crate::resources::scratch::{Scratch, Temporary};
 
-/// Texts are short.
+/// The largest text of a form field, in bytes.
 const MAX_TEXT: usize = 1024;
-/// What environment or secrets may take as JSON, escapes included.
+/// The largest JSON text of environment or secrets, in bytes, escapes included.
 const MAX_VARIABLES: usize = 512 << 10;
 
-/// Why an upload is refused.
+/// The reason to refuse an upload.
 #[derive(Debug, Error)]
 pub(in crate::http) enum UploadError {
     #[error("the multipart body is malformed")]
@@ -45,7 +45,7 @@ pub(in crate::http) enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// Reads the whole form; the file goes to `scratch`.
+/// Reads the whole form. The zip goes to a file of `scratch`.
 pub(in crate::http) async fn receive(
     mut form: Multipart,
     scratch: &Scratch,

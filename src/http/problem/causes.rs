@@ -1,4 +1,4 @@
-//! Which problem an error is to the client. The only file that pairs the errors of other modules with status codes.
+//! The problem of each error. No other file pairs the errors of other modules with status codes.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -114,7 +114,7 @@ impl From<InvokeError> for Problem {
     }
 }
 
-/// What is the platform's own trouble reads alike, wherever it shows.
+/// The platform's own trouble has the same problem in all places.
 fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
     match failure {
         Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
