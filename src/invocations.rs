@@ -1,4 +1,4 @@
-//! Invocations from a request to what is written down of them.
+//! Invocations, from the request to the record in the history.
 
 pub mod failure;
 pub mod history;

@@ -1,4 +1,4 @@
-//! From a variable's text to its value; None for what is of no use.
+//! Parses a variable's text to its value. Each parser returns None when the text has a wrong form or is out of range.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-/// `10s`, `500ms`, `5m`, or a number of seconds: above zero, and at most a year.
+/// Parses a duration: `10s`, `500ms`, `5m`, or a number of seconds; above zero, and at most 366 days.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
         Err(_) => humantime::parse_duration(text).ok()?,
     };
-    // A year is as good as for ever, and leaves room to add it to any clock.
+    // A year is as good as no limit, and any clock has room for the sum of its time and a year.
     (Duration::ZERO < parsed && parsed <= Duration::from_secs(366 * 24 * 3600)).then_some(parsed)
 }
 
-/// `10MB`, `10MiB`, or a number of bytes: above zero.
+/// Parses a size in bytes: `10MB`, `10MiB`, or a number of bytes; above zero, and at most 1 PiB.
 pub fn parse_size(text: &str) -> Option<u64> {
     let bytes = text.parse::<bytesize::ByteSize>().ok()?.as_u64();
     (0 < bytes && bytes <= 1 << 50).then_some(bytes)
@@ -30,7 +30,7 @@ pub(super) fn parse_memory(text: &str) -> Option<u64> {
     parse_size(text).filter(|&bytes| bytes >= MIN_MEMORY)
 }
 
-/// Processors in thousandths: Docker takes no more than nine decimals.
+/// Rounds a number of processors to thousandths: Docker takes no more than nine decimals.
 pub fn whole_millis(cpus: f64) -> f64 {
     (cpus * 1e3).round() / 1e3
 }

@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 
 use super::{ConfigError, Reader};
 
-/// A range of user ids, all of them the platform's. Each is a group's id as well.
+/// A range of user ids that belong to the platform. Each user id is a group's id as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uids {
-    /// The lowest.
+    /// The lowest user id.
     pub first: u32,
-    /// The highest.
+    /// The highest user id.
     pub last: u32,
 }
 
@@ -19,10 +19,10 @@ impl Uids {
     /// (`SUB_UID_MIN` of login.defs). So none of them has what is from 65,536 to 99,999.
     pub(super) const DEFAULT: Self = Self { first: 70_000, last: 79_999 };
 
-    /// So many at most: the image of the Python runtime has a name for each.
+    /// The most users in a range: the image of the Python runtime has a name for each user.
     const MAX: u32 = 100_000;
 
-    /// `FIRST-LAST`, without root, nobody, and what stands for "no user" in 16 or 32 bits.
+    /// Parses `FIRST-LAST`. The range must not hold root, nobody, or the ids that mean "no user" in 16 or 32 bits.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-')?;
         let uids = Self { first: first.parse().ok()?, last: last.parse().ok()? };
@@ -30,17 +30,18 @@ impl Uids {
         (is_free && uids.first <= uids.last && uids.last - uids.first < Self::MAX).then_some(uids)
     }
 
-    /// Whether each of so many containers at a time can have one, and the container that checks the isolation another.
+    /// Whether the range has a user for each of `containers` containers at a time, and another user for the container
+    /// that checks the isolation.
     pub(super) fn suffice(self, containers: u32) -> bool {
         self.last - self.first >= containers
     }
 
-    /// Those of functions' containers.
+    /// The users of functions' containers.
     pub fn of_instances(self) -> RangeInclusive<u32> {
         self.first..=self.last - 1
     }
 
-    /// That of the container that checks the isolation.
+    /// The user of the container that checks the isolation.
     pub fn of_check(self) -> u32 {
         self.last
     }
@@ -53,7 +54,7 @@ impl std::fmt::Display for Uids {
 }
 
 impl Reader {
-    /// A range with room for so many containers at a time.
+    /// Reads a range with room for `containers` containers at a time.
     pub(super) fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
         let expected = format!(
             "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, and {} at most, \
@@ -63,7 +64,7 @@ impl Reader {
         );
         let uids =
             self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
-        // The default may be too few.
+        // The default range may be too small for DOCKER_CONTAINER_LIMIT.
         let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
         uids.suffice(containers).then_some(uids).ok_or_else(few)
     }

@@ -1,6 +1,7 @@
-//! Whose fault a failure is, and whether waiting helps: one answer for requests and for the queue. Pure.
+//! Classifies a failure: whose fault the failure is, and whether a later try can help. Requests and the queue share
+//! this classification. Pure.
 //!
-//! Docker's own errors are told apart in [`crate::docker::Failure`], as removals ask that, too.
+//! [`crate::docker::Failure`] classifies Docker's own errors, because removals need that classification, too.
 
 use crate::build::BuildError;
 use crate::build::package::{DetectError, PackageError};
@@ -64,7 +65,7 @@ impl From<&BuildError> for Failure {
             BuildError::Docker(error) => of_build(error),
             BuildError::Io(error) => error.into(),
             BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Self::Transient(Cause::Load),
-            // The code does not build, or not in time.
+            // The package does not build, or the build takes too long.
             BuildError::Failed { .. }
             | BuildError::NotMain { .. }
             | BuildError::Dependencies(_)
@@ -76,7 +77,7 @@ impl From<&BuildError> for Failure {
     }
 }
 
-/// Failures outside the steps of a Dockerfile are never the function's.
+/// Classifies a Docker error of a build. A failure outside the steps of a Dockerfile is never the function's fault.
 fn of_build(error: &DockerError) -> Failure {
     match error.into() {
         Failure::Suspect => Failure::Transient(Cause::Service),
@@ -173,7 +174,7 @@ mod tests {
             StartError::NoImage("sha256:0".to_owned()),
             StartError::Timeout,
             StartError::Docker(said("exec: \"/x\": not found")),
-            // Its own words, not the daemon's.
+            // The message is the function's own, not the daemon's.
             StartError::Docker(said("OSError: connection refused")),
         ];
         for error in of_function {

@@ -1,10 +1,10 @@
-//! How an invocation ended, decided from evidence.
+//! Decides an invocation's outcome from the evidence: exit status, signal, OOM kill or timeout.
 
 use crate::domain::Outcome;
 use crate::sandbox::instance::End;
 use crate::sandbox::protocol::Exit;
 
-/// The outcome of what exited, in a container with this memory limit in bytes.
+/// The outcome of a process that exited, in a container with a memory limit of `limit` bytes.
 fn of(exit: &Exit, limit: u64) -> Outcome {
     // As in wait(2): the low seven bits are the signal, the byte above them is the exit status.
     let signal = exit.wait_status & 0x7f;
@@ -19,7 +19,7 @@ fn of(exit: &Exit, limit: u64) -> Outcome {
     }
 }
 
-/// The outcome of what ended so, in a container with this memory limit in bytes.
+/// The outcome of an invocation that ended with `end`, in a container with a memory limit of `limit` bytes.
 pub(super) fn of_end(end: &End, limit: u64) -> Outcome {
     match end {
         End::Exited(exit) => of(exit, limit),
