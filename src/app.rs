@@ -45,7 +45,7 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 /// The time limit for the removal of deleted functions' images, at the end.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long requests wait at the start for Docker to agree with what we know. Later it goes on in the background.
+/// The wait at the start for the first reconciliation. A longer reconciliation goes on in the background.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(10);
 /// The time limit for the check of the isolation, where REQUIRE_ISOLATION is set: for Docker's answer, the runtime
 /// images and a look into a container of each.

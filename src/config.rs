@@ -190,7 +190,7 @@ pub struct Pool {
     pub max_output_size: u32,
     /// QUEUE_LIMIT: how many executions may wait for a container.
     pub queue_limit: u32,
-    /// QUEUE_TIMEOUT: how long one may wait.
+    /// QUEUE_TIMEOUT: how long an execution may wait.
     pub queue_timeout: Duration,
     /// ASYNC_QUEUE_LIMIT: how many asynchronous executions may wait.
     pub async_queue_limit: u32,
@@ -337,9 +337,9 @@ pub fn environment() -> Result<HashMap<String, String>, dotenvy::Error> {
     Ok(vars)
 }
 
-/// How long an export to a collector of traces may take, where the environment of this process names one by
-/// OpenTelemetry's own variables. What the others mean is the
-/// library's, which reads them where it needs them: that is why they do not count in a `.env`.
+/// The time limit of an export to a collector of traces, where the environment of this process names a collector by
+/// OpenTelemetry's own variables. The library reads all other variables where the library needs them, so these
+/// variables do not count in a `.env`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn collector_limit() -> Option<Duration> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
