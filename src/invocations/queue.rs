@@ -92,9 +92,8 @@ struct QueueState {
 type End = Result<(), Hindrance>;
 
 impl InvocationQueue {
-    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins once `stop` is
-    /// cancelled;
-    /// `end` ends those that run.
+    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins after the
+    /// cancellation of `stop`, and the cancellation of `end` ends the invocations that run.
     pub fn new(
         parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<DiskSpace>, Health),
         (limit, most): (u32, u32),

@@ -224,12 +224,7 @@ pub(in crate::http) async fn roll_back(
 
 /// Deploys a new function, or updates the function of this id, and streams the build's lines. A deployment without a
 /// key ends when the client leaves.
-pub(in crate::http) fn of_deployment(
-    state: &State,
-    id: Option<FunctionId>,
-    upload: Upload,
-    request_id: RequestId,
-) -> Response {
+fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_id: RequestId) -> Response {
     let (live, mut lines) = LiveLog::channel();
     let deployer = Arc::clone(&state.deployer);
     let mut deployment = Box::pin(async move {
@@ -271,7 +266,7 @@ pub(in crate::http) fn of_deployment(
 }
 
 /// Receives the form of a submit or an update, where the disks have room.
-pub(in crate::http) async fn receive(
+async fn receive(
     state: &State,
     headers: &HeaderMap,
     form: Result<Multipart, MultipartRejection>,
@@ -285,12 +280,12 @@ pub(in crate::http) async fn receive(
     Ok(upload::receive(form?, &state.scratch, limit).await?)
 }
 
-pub(in crate::http) fn submitted(deployed: Deployed) -> Submitted {
+fn submitted(deployed: Deployed) -> Submitted {
     let message = format!("Function '{}' deployed successfully", deployed.name);
     let Deployed { function_id, image_id, warnings, .. } = deployed;
     Submitted { function_id, image_id, message, warnings }
 }
 
-pub(in crate::http) fn updated(Deployed { function_id, image_id, version, name, warnings }: Deployed) -> Updated {
+fn updated(Deployed { function_id, image_id, version, name, warnings }: Deployed) -> Updated {
     Updated { function_id, image_id, version, message: format!("Function '{name}' runs version {version}"), warnings }
 }
