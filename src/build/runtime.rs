@@ -34,6 +34,14 @@ type Files = &'static [(&'static str, &'static str)];
 const PYTHON: Files = &[
     ("Dockerfile", include_str!("../runtimes/python/Dockerfile")),
     ("bootstrap.py", include_str!("../runtimes/python/bootstrap.py")),
+    ("child.py", include_str!("../runtimes/python/child.py")),
+    ("inheritance.py", include_str!("../runtimes/python/inheritance.py")),
+    ("leftovers.py", include_str!("../runtimes/python/leftovers.py")),
+    ("output.py", include_str!("../runtimes/python/output.py")),
+    ("program.py", include_str!("../runtimes/python/program.py")),
+    ("protocol.py", include_str!("../runtimes/python/protocol.py")),
+    ("relay.py", include_str!("../runtimes/python/relay.py")),
+    ("supervisor.py", include_str!("../runtimes/python/supervisor.py")),
 ];
 
 const GO: Files = &[

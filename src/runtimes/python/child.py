@@ -1,0 +1,135 @@
+"""A child runs the function's main file as `python3 main.py` does, and ends as the interpreter does."""
+import _signal
+import gc
+import os
+import sys
+import time
+
+from program import compile_main
+from protocol import read_exactly, write_all
+
+
+def take_request():
+    """Sets the environment and stdin from the request on fd 0. The child calls this just before the function."""
+    body = read_exactly(0, int.from_bytes(read_exactly(0, 4), "big"))
+    size = int.from_bytes(body[:4], "big")
+    for pair in body[4 : 4 + size].split(b"\0"):
+        name, _, value = pair.partition(b"=")
+        if name:
+            os.environb[name] = value
+        if name == b"TZ":
+            # The C library has read the supervisor's time zone.
+            time.tzset()
+    stdin = body[4 + size :]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        fits = os.write(writer, stdin) == len(stdin)
+    except BlockingIOError:
+        fits = False
+    os.close(writer)
+    if not fits:
+        # A pipe can't hold the input. A file in memory reads the same, and no process has to feed the file.
+        os.close(reader)
+        reader = os.memfd_create("stdin")
+        write_all(reader, stdin)
+        os.lseek(reader, 0, os.SEEK_SET)
+    os.dup2(reader, 0)
+    os.close(reader)
+
+
+def run(path, code, namespace):
+    """Runs the function. An exception is shown as `python3 main.py` shows it. Returns an exit status."""
+    try:
+        exec(code or compile_main(path), namespace)
+        return 0
+    except SystemExit as error:
+        return exit_status(error.code)
+    except BaseException as error:
+        failure = without_our_frames(error)
+    # The exception is no longer being handled here, so that an error in its display does not get this exception as
+    # context.
+    return show(failure)
+
+
+def without_our_frames(error):
+    traceback = error.__traceback__
+    while traceback and traceback.tb_frame.f_code.co_filename == run.__code__.co_filename:
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)
+
+
+def show(error):
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as exit:
+        return exit_status(exit.code)
+    except BaseException as second:
+        sys.stderr.write("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(second), second, without_our_frames(second).__traceback__)
+        sys.stderr.write("\nOriginal exception was:\n")
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    return -_signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+
+def exit_status(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    try:
+        sys.stderr.write(str(code) + "\n")
+    except Exception:
+        pass
+    return 1
+
+
+def wind_up(status, baseline):
+    """Ends the process in the same order as the interpreter does, but frees no memory of the interpreter.
+
+    A full finalization of the interpreter writes to most of its pages. The child shares these pages with the
+    supervisor, and each write copies a page: the copies cost more than the rest of an invocation.
+    """
+    if "threading" in sys.modules:
+        try:
+            sys.modules["threading"]._shutdown()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+    status = flush(status)
+    # The function's own modules are released, so that finalizers run and files are flushed. The objects that the
+    # supervisor made before the fork are frozen: the collector does not look at them.
+    sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
+    for name in [name for name in sys.modules if name not in baseline or name == "__main__"]:
+        del sys.modules[name]
+    gc.collect()
+    status = flush(status)
+    if status < 0:
+        _signal.signal(-status, _signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+def flush(status):
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException as error:
+            # As in the interpreter, a failed write to stdout changes the exit status.
+            if stream is sys.stdout:
+                unraisable(error, stream)
+                status = 120
+    return status
+
+
+def unraisable(error, stream):
+    try:
+        sys.stderr.write("Exception ignored in: %r\n" % (stream,))
+        sys.__excepthook__(type(error), error, None)
+    except BaseException:
+        pass

@@ -1,0 +1,66 @@
+"""Protocol v3 with the platform on stdin and stdout, see src/sandbox/protocol.rs."""
+import ctypes
+import os
+
+VERSION = 3
+PROTOCOL_IN, PROTOCOL_OUT = 0, 1
+MAX_REQUEST = 4 << 20
+READ_BYTES = 65536
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view):]
+
+
+def read_exactly(fd, size):
+    data = os.read(fd, size)
+    while len(data) < size:
+        more = os.read(fd, size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def frame(kind, *parts):
+    body = kind + b"".join(parts)
+    return len(body).to_bytes(4, "big") + body
+
+
+def microseconds(seconds):
+    return int(seconds * 1e6).to_bytes(8, "big")
+
+
+class Memory:
+    """Bytes of an invocation. Later children are copies of the supervisor, so used bytes must be overwritten."""
+
+    def __init__(self, size):
+        self.place = (ctypes.c_char * size)()
+        self.view = memoryview(self.place).cast("B")
+
+    def forget(self, size):
+        ctypes.memset(self.place, 0, size)
+
+
+def read_request(memory):
+    """Reads the next request. Returns the memory with the body of its frame, and the body's size.
+
+    Raises EOFError when the platform has closed the pipe.
+    """
+    size = int.from_bytes(read_exactly(PROTOCOL_IN, 4), "big")
+    if not 25 <= size <= MAX_REQUEST:
+        raise ValueError("a request of %d bytes" % size)
+    if size > len(memory.view):
+        # The larger memory serves this request only: otherwise each later child would have its pages, too.
+        memory = Memory(size)
+    filled = 0
+    while filled < size:
+        more = os.readv(PROTOCOL_IN, (memory.view[filled:size],))
+        if not more:
+            raise EOFError
+        filled += more
+    if memory.view[0] != ord("I"):
+        raise ValueError("a frame of kind %d" % memory.view[0])
+    return memory, size
