@@ -11,6 +11,7 @@ mod download;
 mod failure;
 pub mod health;
 mod layer;
+mod log;
 mod mask;
 pub mod platform;
 pub mod retry;
@@ -24,11 +25,12 @@ use thiserror::Error;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use build::{BuildError, BuildSpec, LiveLog};
+pub use build::{BuildError, BuildSpec};
 pub use container::{Container, ContainerState};
 pub use download::{DownloadSpec, Downloaded};
 pub use failure::{Cause, Failure};
 pub use layer::{Filler, Layer};
+pub use log::LiveLog;
 pub use mask::Mask;
 pub use run_spec::RunSpec;
 

@@ -14,9 +14,9 @@ use tokio::process::Child;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::build::{MAX_LOG, own_lines, tail};
+use super::log::{LiveLog, MAX_LOG, own_lines, tail};
 use super::run_spec::HARDENING;
-use super::{Docker, DockerError, LiveLog, Mask, command, failed};
+use super::{Docker, DockerError, Mask, command, failed};
 use crate::config::BuildNetwork;
 use crate::telemetry::metrics;
 
