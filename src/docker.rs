@@ -66,6 +66,10 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(30);
 /// The pause between two checks whether Docker answers.
 const ASK_PERIOD: Duration = Duration::from_secs(2);
 
+/// The pauses before further tries to remove a container that was not found after its client was killed. A container is
+/// never started without its client, but a busy daemon may still create the container.
+const LOOKS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
+
 /// Why a docker command failed.
 #[derive(Debug, Error)]
 pub enum DockerError {
@@ -289,6 +293,19 @@ impl Docker {
             said if is_missing(said) => Ok(false),
             _ if output.status.success() => Ok(true),
             said => Err(failed("rm", said)),
+        }
+    }
+
+    /// Removes a container whose client has ended, although the container may come late. A container that can't be
+    /// removed now is found by its labels later.
+    async fn remove_late_container(&self, name: &str) {
+        for pause in [Duration::ZERO].into_iter().chain(LOOKS) {
+            time::sleep(pause).await;
+            match self.remove_container(name).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(container.name = name, %error, "failed to remove a container"),
+            }
         }
     }
 }

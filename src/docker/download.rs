@@ -28,10 +28,6 @@ const PIDS: u32 = 512;
 const MAX_LINE: usize = 64 << 10;
 /// The longest time that a killed client's pipes may stay open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
-/// The pauses before the tries to remove a container. A container is never started without its client, but a busy
-/// daemon may still create the container: so the removal is tried again.
-pub(super) const LOOKS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 /// The docker client's exit status when the daemon did not run the container.
 const NOT_RUN: i32 = 125;
 const KILLED: i32 = 137;
@@ -176,14 +172,7 @@ impl Docker {
     /// Ends the client and then the container. A container that can't be removed now is found by its labels later.
     async fn end(&self, client: &mut Child, name: &str) {
         command::kill_and_wait(client).await;
-        for pause in LOOKS {
-            time::sleep(pause).await;
-            match self.remove_container(name).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(container.name = name, %error, "failed to remove a container"),
-            }
-        }
+        self.remove_late_container(name).await;
     }
 }
 
