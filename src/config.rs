@@ -1,11 +1,13 @@
 //! The operator's configuration: read once, checked, handed out in parts. No other file reads the environment.
 //!
-//! Every variable stands in [`Config::from_vars`] with its default, and in `.env.example`; a test compares both.
+//! `config/raw.rs` lists the variables, and [`Config::from_vars`] has their defaults. `.env.example` has both; a test
+//! compares.
 
 mod environment;
 mod parse;
-mod reader;
+mod raw;
 mod uids;
+mod variable;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +22,8 @@ use parse::{
     parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
     parse_rate, parse_repository, parse_runtime, parse_token,
 };
-use reader::{Reader, SIZE};
+use raw::Raw;
+use variable::{SIZE, var};
 
 pub use parse::{parse_duration, parse_size, whole_millis};
 pub use uids::Uids;
@@ -226,70 +229,69 @@ pub struct ConfigError {
 impl Config {
     /// Reads the configuration from pairs of name and value. An empty value counts as no value.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        Self::from_reader(&mut Reader::new(vars))
-    }
-
-    fn from_reader(vars: &mut Reader) -> Result<Self, ConfigError> {
+        let vars: HashMap<_, _> = vars.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let raw = Raw::from_vars(&vars);
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let sandbox = Sandbox {
-            memory: vars.read("DOCKER_MEMORY_LIMIT", 128_000_000, MEMORY, parse_memory)?,
-            cpus: vars.read("DOCKER_CPU_LIMIT", 1.0, CPUS, parse_cpus)?,
-            pids: vars.count("DOCKER_PIDS_LIMIT", 64, 16, 4_000_000)?,
-            tmpfs: vars.size("DOCKER_TMPFS_SIZE", 64_000_000)?,
-            runtime: vars.read("DOCKER_RUNTIME", None, "the name of a runtime such as runsc", parse_runtime)?,
-            required: vars.read("REQUIRE_ISOLATION", false, "true or false", parse)?,
+            memory: var!(raw.docker_memory_limit).read(128_000_000, MEMORY, parse_memory)?,
+            cpus: var!(raw.docker_cpu_limit).read(1.0, CPUS, parse_cpus)?,
+            pids: var!(raw.docker_pids_limit).count(64, 16, 4_000_000)?,
+            tmpfs: var!(raw.docker_tmpfs_size).size(64_000_000)?,
+            runtime: var!(raw.docker_runtime).read(None, "the name of a runtime such as runsc", parse_runtime)?,
+            required: var!(raw.require_isolation).read(false, "true or false", parse)?,
         };
-        let container_limit = vars.count("DOCKER_CONTAINER_LIMIT", 10, 1, 100_000)?;
-        let uids = vars.uids("INSTANCE_UIDS", Uids::DEFAULT, container_limit)?;
-        let run_timeout = vars.duration("DOCKER_RUN_TIMEOUT", 30)?;
+        let container_limit = var!(raw.docker_container_limit).count(10, 1, 100_000)?;
+        let uids = var!(raw.instance_uids).uids(Uids::DEFAULT, container_limit)?;
+        let run_timeout = var!(raw.docker_run_timeout).duration(30)?;
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
         let functions = Functions {
-            max_memory: vars.read("MAX_FUNCTION_MEMORY", 1_000_000_000, MEMORY, parse_memory)?.max(sandbox.memory),
-            max_cpus: vars.read("MAX_FUNCTION_CPUS", processors, CPUS, parse_cpus)?.max(sandbox.cpus),
-            max_timeout: vars.duration("MAX_FUNCTION_TIMEOUT", 900)?.max(run_timeout),
-            max_versions: vars.count("MAX_FUNCTION_VERSIONS", 10, 2, 1000)?,
+            max_memory: var!(raw.max_function_memory).read(1_000_000_000, MEMORY, parse_memory)?.max(sandbox.memory),
+            max_cpus: var!(raw.max_function_cpus).read(processors, CPUS, parse_cpus)?.max(sandbox.cpus),
+            max_timeout: var!(raw.max_function_timeout).duration(900)?.max(run_timeout),
+            max_versions: var!(raw.max_function_versions).count(10, 2, 1000)?,
         };
         Ok(Self {
             http: Http {
-                host: vars.read("SERVER_HOST", localhost, "an IP address such as 127.0.0.1", parse)?,
-                port: vars.read("SERVER_PORT", 8080, "a port from 0 to 65535", parse)?,
-                read_timeout: vars.duration("SERVER_READ_TIMEOUT", 10)?,
-                write_timeout: vars.duration("SERVER_WRITE_TIMEOUT", 10)?,
-                shutdown_timeout: vars.duration("SERVER_SHUTDOWN_TIMEOUT", 5)?,
-                max_file_size: vars.read("MAX_FILE_SIZE", 10_000_000, FILE, |text| {
-                    parse_size(text).filter(|&bytes| bytes <= MAX_FILE)
-                })?,
-                api_token: vars.read("API_TOKEN", None, "1 to 256 visible ASCII characters", parse_token)?,
-                allowed_hosts: vars.read("ALLOWED_HOSTS", Vec::new(), "host names separated by commas", parse_hosts)?,
-                rate_limit: vars.read(
-                    "RATE_LIMIT",
+                host: var!(raw.server_host).read(localhost, "an IP address such as 127.0.0.1", parse)?,
+                port: var!(raw.server_port).read(8080, "a port from 0 to 65535", parse)?,
+                read_timeout: var!(raw.server_read_timeout).duration(10)?,
+                write_timeout: var!(raw.server_write_timeout).duration(10)?,
+                shutdown_timeout: var!(raw.server_shutdown_timeout).duration(5)?,
+                max_file_size: var!(raw.max_file_size)
+                    .read(10_000_000, FILE, |text| parse_size(text).filter(|&bytes| bytes <= MAX_FILE))?,
+                api_token: var!(raw.api_token).read(None, "1 to 256 visible ASCII characters", parse_token)?,
+                allowed_hosts: var!(raw.allowed_hosts).read(
+                    Vec::new(),
+                    "host names separated by commas",
+                    parse_hosts,
+                )?,
+                rate_limit: var!(raw.rate_limit).read(
                     None,
                     "requests in a time such as 100/s, 600/m or 1000/5m",
                     parse_rate,
                 )?,
             },
             builds: Builds {
-                image_prefix: vars.read(
-                    "DOCKER_IMAGE_PREFIX",
+                image_prefix: var!(raw.docker_image_prefix).read(
                     "youtube-serverless".to_owned(),
                     "a Docker repository name: lower-case letters and digits, separated by `.`, `_`, `-` or `/`",
                     parse_repository,
                 )?,
-                python_image: vars.read("PYTHON_IMAGE", "python:3.13-slim".to_owned(), IMAGE, parse_image)?,
-                go_image: vars.read("GO_IMAGE", "golang:1.25-bookworm".to_owned(), IMAGE, parse_image)?,
-                timeout: vars.duration("DOCKER_BUILD_TIMEOUT", 300)?,
-                max_concurrent: vars.count("MAX_CONCURRENT_BUILDS", 2, 1, 1000)?,
-                queue_limit: vars.count("BUILD_QUEUE_LIMIT", 100, 0, 100_000)?,
-                max_unpacked_size: vars.size("MAX_UNPACKED_SIZE", 100_000_000)?,
-                allow_source_builds: vars.read("PYTHON_ALLOW_SOURCE_BUILDS", false, "true or false", parse)?,
-                memory: vars.read("DOCKER_BUILD_MEMORY_LIMIT", 2_000_000_000, MEMORY, parse_memory)?,
-                cpus: vars.read("DOCKER_BUILD_CPU_LIMIT", 2.0, CPUS, parse_cpus)?,
-                buildkit: vars.read("DOCKER_BUILDKIT", false, "0 or 1", parse_bit)?,
-                network: vars.read("BUILD_NETWORK", BuildNetwork::Default, "default or none", parse_network)?,
-                environment: vars.build_environment()?,
+                python_image: var!(raw.python_image).read("python:3.13-slim".to_owned(), IMAGE, parse_image)?,
+                go_image: var!(raw.go_image).read("golang:1.25-bookworm".to_owned(), IMAGE, parse_image)?,
+                timeout: var!(raw.docker_build_timeout).duration(300)?,
+                max_concurrent: var!(raw.max_concurrent_builds).count(2, 1, 1000)?,
+                queue_limit: var!(raw.build_queue_limit).count(100, 0, 100_000)?,
+                max_unpacked_size: var!(raw.max_unpacked_size).size(100_000_000)?,
+                allow_source_builds: var!(raw.python_allow_source_builds).read(false, "true or false", parse)?,
+                memory: var!(raw.docker_build_memory_limit).read(2_000_000_000, MEMORY, parse_memory)?,
+                cpus: var!(raw.docker_build_cpu_limit).read(2.0, CPUS, parse_cpus)?,
+                buildkit: var!(raw.docker_buildkit).read(false, "0 or 1", parse_bit)?,
+                network: var!(raw.build_network).read(BuildNetwork::Default, "default or none", parse_network)?,
+                environment: var!(raw.build_env).build_environment(&vars)?,
                 runtime: sandbox.runtime.clone(),
-                image_cache_limit: vars.read("IMAGE_CACHE_LIMIT", None, SIZE, |text| parse_size(text).map(Some))?,
-                min_free_disk: vars.size("MIN_FREE_DISK", 500_000_000)?,
+                image_cache_limit: var!(raw.image_cache_limit).read(None, SIZE, |text| parse_size(text).map(Some))?,
+                min_free_disk: var!(raw.min_free_disk).size(500_000_000)?,
             },
             sandbox,
             uids,
@@ -297,24 +299,24 @@ impl Config {
             pool: Pool {
                 container_limit,
                 run_timeout,
-                max_output_size: vars.read("MAX_OUTPUT_SIZE", 1_000_000, OUTPUT, |text| {
+                max_output_size: var!(raw.max_output_size).read(1_000_000, OUTPUT, |text| {
                     parse_size(text).filter(|&bytes| bytes <= MAX_OUTPUT).map(|bytes| bytes as u32)
                 })?,
-                queue_limit: vars.count("QUEUE_LIMIT", 1000, 0, 1_000_000)?,
-                queue_timeout: vars.duration("QUEUE_TIMEOUT", 10)?,
-                async_queue_limit: vars.count("ASYNC_QUEUE_LIMIT", 10_000, 0, 10_000_000)?,
-                idle_timeout: vars.duration("INSTANCE_IDLE_TIMEOUT", 300)?,
-                max_invocations: vars.count("INSTANCE_MAX_INVOCATIONS", 0, 0, u32::MAX)?,
+                queue_limit: var!(raw.queue_limit).count(1000, 0, 1_000_000)?,
+                queue_timeout: var!(raw.queue_timeout).duration(10)?,
+                async_queue_limit: var!(raw.async_queue_limit).count(10_000, 0, 10_000_000)?,
+                idle_timeout: var!(raw.instance_idle_timeout).duration(300)?,
+                max_invocations: var!(raw.instance_max_invocations).count(0, 0, u32::MAX)?,
             },
             history: History {
-                retention: vars.duration("INVOCATION_RETENTION", 7 * 24 * 3600)?,
-                max_invocations: vars.count("INVOCATION_LIMIT", 100_000, 1, u32::MAX)?.into(),
-                max_output: vars.size("INVOCATION_OUTPUT_SIZE", 64_000)?,
+                retention: var!(raw.invocation_retention).duration(7 * 24 * 3600)?,
+                max_invocations: var!(raw.invocation_limit).count(100_000, 1, u32::MAX)?.into(),
+                max_output: var!(raw.invocation_output_size).size(64_000)?,
             },
-            temp_dir_base: vars.read("TEMP_DIR_BASE", std::env::temp_dir(), "a directory", parse)?,
-            data_dir: vars.read("DATA_DIR", PathBuf::from("data"), "a directory", parse)?,
-            log_level: vars.read("LOG_LEVEL", Level::INFO, "debug, info, warn or error", parse_level)?,
-            log_format: vars.read("LOG_FORMAT", LogFormat::Text, "text or json", parse_format)?,
+            temp_dir_base: var!(raw.temp_dir_base).read(std::env::temp_dir(), "a directory", parse)?,
+            data_dir: var!(raw.data_dir).read(PathBuf::from("data"), "a directory", parse)?,
+            log_level: var!(raw.log_level).read(Level::INFO, "debug, info, warn or error", parse_level)?,
+            log_format: var!(raw.log_format).read(LogFormat::Text, "text or json", parse_format)?,
         })
     }
 }

@@ -1,7 +1,10 @@
 //! BUILD_ENV: the service's own variables that downloads see.
 
+use std::collections::HashMap;
+
 use super::parse::parse_names;
-use super::{ConfigError, Reader, Secret};
+use super::variable::Variable;
+use super::{ConfigError, Secret};
 
 /// The default of BUILD_ENV: variables for package indexes, for private Go modules and for proxies.
 const DEFAULT: [&str; 10] = [
@@ -17,14 +20,14 @@ const DEFAULT: [&str; 10] = [
     "NO_PROXY",
 ];
 
-impl Reader {
-    /// The variables that BUILD_ENV names and that are set, with their values.
-    pub(super) fn build_environment(&mut self) -> Result<Vec<(String, Secret)>, ConfigError> {
+impl Variable<'_> {
+    /// The variables that BUILD_ENV names and that are set in `vars`, with their values.
+    pub(super) fn build_environment(
+        &self,
+        vars: &HashMap<String, String>,
+    ) -> Result<Vec<(String, Secret)>, ConfigError> {
         let default = DEFAULT.map(str::to_owned).into();
-        let names = self.read("BUILD_ENV", default, "names of variables separated by commas", parse_names)?;
-        Ok(names
-            .into_iter()
-            .filter_map(|name| self.vars.get(&name).map(|value| (name, Secret(value.clone()))))
-            .collect())
+        let names = self.read(default, "names of variables separated by commas", parse_names)?;
+        Ok(names.into_iter().filter_map(|name| vars.get(&name).map(|value| (name, Secret(value.clone())))).collect())
     }
 }

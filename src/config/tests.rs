@@ -146,13 +146,20 @@ fn an_empty_value_counts_as_none() {
 }
 
 #[test]
+fn a_name_in_lower_case_is_another_name() {
+    let config = from(&[("SERVER_PORT", "1"), ("server_port", "x"), ("Log_Level", "x")]).expect("valid");
+    assert_eq!(config.http.port, 1);
+}
+
+#[test]
 fn the_example_file_lists_every_variable_with_its_default() {
     let example = dotenvy::from_read_iter(include_str!("../../.env.example").as_bytes());
     let example: Vec<(String, String)> = example.collect::<Result<_, _>>().expect("it parses");
-    let mut reader = Reader::new(example.clone());
-    let config = Config::from_reader(&mut reader).expect("its values are valid");
-    let listed: BTreeSet<&str> = example.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(listed, reader.known);
+    let config = Config::from_vars(example.clone()).expect("its values are valid");
+    let listed: BTreeSet<String> = example.into_iter().map(|(name, _)| name).collect();
+    let raw = serde_json::to_value(Raw::from_vars(&HashMap::new())).expect("its fields are texts");
+    let known: BTreeSet<String> = raw.as_object().expect("a struct").keys().map(|name| name.to_uppercase()).collect();
+    assert_eq!(listed, known);
     let mut defaults = from(&[]).expect("the defaults are valid");
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     defaults.data_dir = config.data_dir.clone();

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{ConfigError, Reader};
+use super::ConfigError;
+use super::variable::Variable;
 
 /// A range of user ids that belong to the platform. Each user id is a group's id as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +54,17 @@ impl std::fmt::Display for Uids {
     }
 }
 
-impl Reader {
+impl Variable<'_> {
     /// Reads a range with room for `containers` containers at a time.
-    pub(super) fn uids(&mut self, variable: &'static str, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
+    pub(super) fn uids(&self, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
         let expected = format!(
             "FIRST-LAST with {} users or more, one for each of DOCKER_CONTAINER_LIMIT and one beside, and {} at most, \
              without 0, 65534 and 65535",
             containers + 1,
             Uids::MAX
         );
-        let uids =
-            self.read(variable, default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
+        let uids = self.read(default, &expected, |text| Uids::parse(text).filter(|uids| uids.suffice(containers)))?;
         // The default range may be too small for DOCKER_CONTAINER_LIMIT.
-        let few = || ConfigError { variable: variable.to_owned(), value: uids.to_string(), expected };
-        uids.suffice(containers).then_some(uids).ok_or_else(few)
+        uids.suffice(containers).then_some(uids).ok_or_else(|| self.refuse(&uids.to_string(), &expected))
     }
 }

@@ -9,14 +9,12 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time;
 
-use super::{Docker, DockerError, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
+use super::{Docker, DockerError, LOOKS, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
 
 /// The most bytes that are kept of the end of stderr.
 const MAX_STDERR_TAIL: usize = 4 << 10;
 /// The longest time that the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
-/// The pauses before further tries to remove a container that was not found after its client was killed.
-const LOOKS: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// A container and its `docker run`. The holder must call [`Container::remove`] in the end.
 #[must_use]

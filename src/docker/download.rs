@@ -14,9 +14,9 @@ use tokio::process::Child;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::build::{MAX_LOG, own_lines, tail};
+use super::log::{LiveLog, MAX_LOG, own_lines, tail};
 use super::run_spec::HARDENING;
-use super::{Docker, DockerError, LiveLog, Mask, command, failed};
+use super::{Docker, DockerError, Mask, command, failed};
 use crate::config::BuildNetwork;
 use crate::telemetry::metrics;
 
@@ -28,10 +28,6 @@ const PIDS: u32 = 512;
 const MAX_LINE: usize = 64 << 10;
 /// The longest time that a killed client's pipes may stay open.
 const LEAK_LIMIT: Duration = Duration::from_secs(2);
-/// The pauses before the tries to remove a container. A container is never started without its client, but a busy
-/// daemon may still create the container: so the removal is tried again.
-pub(super) const LOOKS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 /// The docker client's exit status when the daemon did not run the container.
 const NOT_RUN: i32 = 125;
 const KILLED: i32 = 137;
@@ -176,14 +172,7 @@ impl Docker {
     /// Ends the client and then the container. A container that can't be removed now is found by its labels later.
     async fn end(&self, client: &mut Child, name: &str) {
         command::kill_and_wait(client).await;
-        for pause in LOOKS {
-            time::sleep(pause).await;
-            match self.remove_container(name).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(container.name = name, %error, "failed to remove a container"),
-            }
-        }
+        self.remove_late_container(name).await;
     }
 }
 

@@ -12,7 +12,6 @@ use tokio::process::Child;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::download::LOOKS;
 use super::{Docker, DockerError, command, failed};
 
 /// The most bytes that are read of the message of `docker cp`.
@@ -71,7 +70,7 @@ impl Layer {
             .await
             .and_then(|output| if output.status.success() { Ok(()) } else { Err(failed("create", &output.stderr)) });
         if let Err(error) = created {
-            remove(docker, &name).await;
+            docker.remove_late_container(&name).await;
             return Err(error);
         }
         let filling = Filling::default();
@@ -113,17 +112,6 @@ impl Layer {
         if let Some(mut client) = self.client() {
             command::kill_and_wait(&mut client).await;
         }
-        remove(&self.docker, &self.name).await;
-    }
-}
-
-async fn remove(docker: &Docker, name: &str) {
-    for pause in LOOKS {
-        time::sleep(pause).await;
-        match docker.remove_container(name).await {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => tracing::warn!(container.name = name, %error, "failed to remove a container"),
-        }
+        self.docker.remove_late_container(&self.name).await;
     }
 }

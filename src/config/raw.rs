@@ -1,0 +1,72 @@
+//! The values of all variables as the operator writes them.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// The list of variables: a field for each variable, with the variable's name in lower case.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(super) struct Raw {
+    pub(super) server_host: Option<String>,
+    pub(super) server_port: Option<String>,
+    pub(super) server_read_timeout: Option<String>,
+    pub(super) server_write_timeout: Option<String>,
+    pub(super) server_shutdown_timeout: Option<String>,
+    pub(super) max_file_size: Option<String>,
+    pub(super) api_token: Option<String>,
+    pub(super) allowed_hosts: Option<String>,
+    pub(super) rate_limit: Option<String>,
+    pub(super) docker_image_prefix: Option<String>,
+    pub(super) python_image: Option<String>,
+    pub(super) go_image: Option<String>,
+    pub(super) docker_build_timeout: Option<String>,
+    pub(super) max_concurrent_builds: Option<String>,
+    pub(super) build_queue_limit: Option<String>,
+    pub(super) max_unpacked_size: Option<String>,
+    pub(super) python_allow_source_builds: Option<String>,
+    pub(super) docker_build_memory_limit: Option<String>,
+    pub(super) docker_build_cpu_limit: Option<String>,
+    pub(super) docker_buildkit: Option<String>,
+    pub(super) build_network: Option<String>,
+    pub(super) build_env: Option<String>,
+    pub(super) image_cache_limit: Option<String>,
+    pub(super) min_free_disk: Option<String>,
+    pub(super) docker_memory_limit: Option<String>,
+    pub(super) docker_cpu_limit: Option<String>,
+    pub(super) docker_pids_limit: Option<String>,
+    pub(super) docker_tmpfs_size: Option<String>,
+    pub(super) instance_uids: Option<String>,
+    pub(super) docker_runtime: Option<String>,
+    pub(super) require_isolation: Option<String>,
+    pub(super) docker_container_limit: Option<String>,
+    pub(super) docker_run_timeout: Option<String>,
+    pub(super) max_output_size: Option<String>,
+    pub(super) queue_limit: Option<String>,
+    pub(super) queue_timeout: Option<String>,
+    pub(super) async_queue_limit: Option<String>,
+    pub(super) instance_idle_timeout: Option<String>,
+    pub(super) instance_max_invocations: Option<String>,
+    pub(super) max_function_memory: Option<String>,
+    pub(super) max_function_cpus: Option<String>,
+    pub(super) max_function_timeout: Option<String>,
+    pub(super) max_function_versions: Option<String>,
+    pub(super) invocation_retention: Option<String>,
+    pub(super) invocation_limit: Option<String>,
+    pub(super) invocation_output_size: Option<String>,
+    pub(super) temp_dir_base: Option<String>,
+    pub(super) data_dir: Option<String>,
+    pub(super) log_level: Option<String>,
+    pub(super) log_format: Option<String>,
+}
+
+impl Raw {
+    /// Picks the values of the listed variables. A name in lower case is not the name of a listed variable, although
+    /// `envy` ignores the case.
+    pub(super) fn from_vars(vars: &HashMap<String, String>) -> Self {
+        let is_upper = |name: &str| name.is_ascii() && !name.contains(|c: char| c.is_ascii_lowercase());
+        let upper = vars.iter().filter(|(name, _)| is_upper(name));
+        envy::from_iter(upper.map(|(name, value)| (name.clone(), value.clone())))
+            .expect("a text is a valid value of each field, and no name occurs twice")
+    }
+}

@@ -1,0 +1,57 @@
+//! One variable, and the way from its raw value to a typed value.
+
+use std::time::Duration;
+
+use super::{ConfigError, parse_duration, parse_size};
+
+pub(super) const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
+
+/// A variable with its raw value. A variable without a value has its default.
+pub(super) struct Variable<'a> {
+    /// The variable's name in lower case.
+    pub(super) name: &'static str,
+    pub(super) value: Option<&'a str>,
+}
+
+/// The [`Variable`] of a field of [`Raw`](super::raw::Raw).
+macro_rules! var {
+    ($raw:ident.$field:ident) => {
+        $crate::config::variable::Variable { name: stringify!($field), value: $raw.$field.as_deref() }
+    };
+}
+pub(super) use var;
+
+impl Variable<'_> {
+    pub(super) fn read<T>(
+        &self,
+        default: T,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let Some(value) = self.value else { return Ok(default) };
+        parse(value).ok_or_else(|| {
+            let value = if self.name == "api_token" { "(not shown)" } else { value };
+            self.refuse(value, expected)
+        })
+    }
+
+    pub(super) fn duration(&self, seconds: u64) -> Result<Duration, ConfigError> {
+        let expected = "a duration above zero such as 10s, 500ms, 5m, or a number of seconds";
+        self.read(Duration::from_secs(seconds), expected, parse_duration)
+    }
+
+    pub(super) fn size(&self, bytes: u64) -> Result<u64, ConfigError> {
+        self.read(bytes, SIZE, parse_size)
+    }
+
+    pub(super) fn count(&self, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
+        self.read(default, &format!("a whole number from {least} to {most}"), |text| {
+            text.parse().ok().filter(|count| (least..=most).contains(count))
+        })
+    }
+
+    /// The error for a value that the variable must not have.
+    pub(super) fn refuse(&self, value: &str, expected: &str) -> ConfigError {
+        ConfigError { variable: self.name.to_ascii_uppercase(), value: value.to_owned(), expected: expected.to_owned() }
+    }
+}
