@@ -20,8 +20,8 @@ use crate::docker::health::{self, Health};
 use crate::docker::platform::Platform;
 use crate::docker::retry::Retries;
 use crate::domain::Language;
-use crate::functions::Registry;
 use crate::functions::images::Images;
+use crate::functions::{Function, Registry};
 use crate::http;
 use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
@@ -68,7 +68,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let store = Store::open(&config.data_dir).await?;
     let registry = Arc::new(Registry::default());
     for record in store.functions().await? {
-        registry.insert(record.into());
+        registry.insert(Function::from(record));
     }
     let (monitor, health) = health::channel();
     let docker = Docker::new(health.clone());
@@ -77,7 +77,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
     // Cancelled at the end of the grace for requests: invocations that still run are ended.
     let end = CancellationToken::new();
-    let limits = (config.sandbox.clone(), config.pool.clone(), config.uids);
+    let limits = (config.sandbox.clone(), config.pool.clone(), config.uids, config.functions.preload);
     let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
     let builder = Builder::new(
         docker.clone(),
@@ -195,6 +195,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         scratch,
         budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
         config: http,
+        preload: config.functions.preload,
         stop: stop.clone(),
     };
     if !config.http.host.is_loopback() && config.http.api_token.is_none() {

@@ -20,7 +20,7 @@ use tracing::Level;
 
 use parse::{
     parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
-    parse_rate, parse_repository, parse_runtime, parse_token,
+    parse_preload, parse_rate, parse_repository, parse_runtime, parse_token,
 };
 use raw::Raw;
 use variable::{SIZE, var};
@@ -169,6 +169,17 @@ pub struct Sandbox {
     pub required: bool,
 }
 
+/// The most that instances of Python functions import before their first invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreloadLimit {
+    /// Nothing.
+    Off,
+    /// Modules of the standard library.
+    Stdlib,
+    /// Modules of installed packages, too.
+    Auto,
+}
+
 /// The operator's limits on functions' own settings.
 #[derive(Clone, Debug)]
 pub struct Functions {
@@ -180,6 +191,8 @@ pub struct Functions {
     pub max_timeout: Duration,
     /// MAX_FUNCTION_VERSIONS: how many of the last versions are kept.
     pub max_versions: u32,
+    /// PRELOAD: the most that functions get preloaded.
+    pub preload: PreloadLimit,
 }
 
 /// Limits of executions.
@@ -249,6 +262,7 @@ impl Config {
             max_cpus: var!(raw.max_function_cpus).read(processors, CPUS, parse_cpus)?.max(sandbox.cpus),
             max_timeout: var!(raw.max_function_timeout).duration(900)?.max(run_timeout),
             max_versions: var!(raw.max_function_versions).count(10, 2, 1000)?,
+            preload: var!(raw.preload).read(PreloadLimit::Auto, "auto, stdlib or off", parse_preload)?,
         };
         Ok(Self {
             http: Http {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
@@ -21,8 +22,8 @@ use crate::build::{BuildError, Place};
 use crate::docker::LiveLog;
 use crate::domain::settings::{Change, Settings};
 use crate::domain::{
-    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Known, Language, Package, Record, UnknownFunction,
-    VersionId, VersionRecord,
+    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Known, Language, Package, Preload, Preloaded,
+    Record, UnknownFunction, VersionId, VersionRecord,
 };
 use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
@@ -33,6 +34,9 @@ use crate::resources::scratch::Temporary;
 use crate::sandbox::pool::Pool;
 use crate::store::Store;
 use crate::{config, telemetry};
+
+/// The longest time that a submit waits for the function's first instance.
+const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Makes, changes and deletes functions.
 #[derive(Debug)]
@@ -77,12 +81,20 @@ struct Built {
     zip: Temporary<File>,
     log: String,
     warnings: Vec<String>,
+    /// How many of the warnings are of the build.
+    build_warnings: usize,
 }
 
 impl Built {
     async fn zip(&self) -> Result<Vec<u8>, DeployError> {
         let mut zip = self.zip.share()?;
         Ok(tokio::task::spawn_blocking(move || read_again(&mut zip)).await??)
+    }
+
+    /// Adds warnings of imports that cost each invocation much time.
+    fn warn_of_imports(&mut self, function: &Function) {
+        self.warnings.truncate(self.build_warnings);
+        self.warnings.extend(function.preloaded().iter().flat_map(Preloaded::warnings));
     }
 
     fn package<'a>(&'a self, zip: &'a [u8]) -> Package<'a> {
@@ -145,28 +157,54 @@ impl Deployer {
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
         let _held = self.images.pin(version);
-        let built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        let mut built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
         drop(place);
-        let created_at = built.version.created_at;
-        let (executions, version_record) = (Executions::default(), built.version.clone());
-        let record = Record {
+        let mut record = Record {
             id,
             name,
-            created_at,
-            executions,
+            created_at: built.version.created_at,
+            executions: Executions::default(),
             settings,
-            version: version_record,
+            preloaded: None,
+            version: built.version.clone(),
             previous: None,
             last_version: 1,
         };
-        self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?;
-        let function = self.registry.insert(record.into());
+        let function = Arc::new(Function::from(record.clone()));
+        let stored = async {
+            self.look(&function, stop).await?;
+            record.preloaded = function.preloaded();
+            built.warn_of_imports(&function);
+            Ok::<_, DeployError>(self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?)
+        };
+        if let Err(error) = stored.await {
+            self.pool.retire(&function);
+            return Err(error);
+        }
+        let function = self.registry.insert(function);
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
         // Start an instance, so that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
         Ok(deployed(&function, built.warnings))
+    }
+
+    /// Has the function's first instance find out what can be preloaded. A submit does without, where no container is
+    /// free or where the instance does not start.
+    async fn look(&self, function: &Arc<Function>, stop: &CancellationToken) -> Result<(), DeployError> {
+        if function.preload(self.limits.preload) == Preload::Off {
+            return Ok(());
+        }
+        tokio::select! {
+            warm = self.invoker.warm(function, Some(FIRST_LOOK_LIMIT)) => {
+                warm.unwrap_or_else(|error| {
+                    tracing::warn!(function.id = %function.id, %error, "a submit goes on without an instance");
+                });
+                Ok(())
+            }
+            () = stop.cancelled() => Err(DeployError::Image(BuildError::Cancelled.into())),
+        }
     }
 
     /// Builds a version that the caller has pinned. A caller that left by the end of the build is an error, too.
@@ -201,8 +239,8 @@ impl Deployer {
             unpacked_size: package.size,
             image: built.image,
         };
-        let warnings = package.warnings.into_iter().chain(built.warnings).collect();
-        Ok(Built { version, zip, log: built.log, warnings })
+        let warnings: Vec<String> = package.warnings.into_iter().chain(built.warnings).collect();
+        Ok(Built { version, zip, log: built.log, build_warnings: warnings.len(), warnings })
     }
 
     /// Deletes a function for good: no execution begins any more, executions under way end by themselves, then the
@@ -290,13 +328,18 @@ async fn digest(zip: &mut Temporary<File>) -> Result<String, DeployError> {
 /// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest
 /// does not reveal a secret.
 fn digest_of(settings: &Change) -> String {
-    let Change { memory, cpus, timeout, environment, secrets } = settings;
-    if (memory, cpus, timeout) == (&None, &None, &None) && environment.is_empty() && secrets.is_empty() {
+    let Change { memory, cpus, timeout, preload, environment, secrets } = settings;
+    let is_empty = (memory, cpus, timeout, preload) == (&None, &None, &None, &None);
+    if is_empty && environment.is_empty() && secrets.is_empty() {
         return String::new();
     }
     let secrets: Vec<_> = secrets.iter().map(|(name, value)| (name, value.as_ref().map(|secret| &secret.0))).collect();
     let mut hash = Sha256::new();
     hash.update(format!("{memory:?} {cpus:?} {timeout:?} {environment:?} {secrets:?}"));
+    // The digests of requests that earlier versions of this program have written down stay the same.
+    if let Some(preload) = preload {
+        hash.update(format!("{preload:?}"));
+    }
     format!(" {}", hexadecimal(hash))
 }
 

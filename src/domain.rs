@@ -4,6 +4,7 @@ mod function;
 mod idempotency;
 pub mod invocation;
 mod outcome;
+mod preload;
 pub mod settings;
 mod version;
 
@@ -17,6 +18,7 @@ pub use function::{Executions, Package, Record, Update};
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Page};
 pub use outcome::{Outcome, exit_status, http_status, signal_name};
+pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use version::{Image, VersionRecord};
 
 /// Defines a type for one kind of id. An id is a UUID in its hyphenated form, which is the form that clients know.

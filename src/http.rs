@@ -70,6 +70,8 @@ pub struct State {
     pub budget: Arc<Budget>,
     /// The operator's limits of requests.
     pub config: Arc<config::Http>,
+    /// The most that functions get preloaded.
+    pub preload: config::PreloadLimit,
     /// Cancelled when the service begins no more work.
     pub stop: CancellationToken,
 }

@@ -5,4 +5,5 @@ pub mod instance;
 pub mod isolation;
 pub mod output;
 pub mod pool;
+pub mod preload;
 pub mod protocol;

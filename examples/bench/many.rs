@@ -28,6 +28,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             name: format!("function {n}").parse()?,
             created_at: 1_700_000_000,
             executions: Executions::default(),
+            preloaded: None,
             settings: Settings::default(),
             version,
             previous: None,

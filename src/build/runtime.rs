@@ -35,13 +35,18 @@ const PYTHON: Files = &[
     ("Dockerfile", include_str!("../runtimes/python/Dockerfile")),
     ("bootstrap.py", include_str!("../runtimes/python/bootstrap.py")),
     ("child.py", include_str!("../runtimes/python/child.py")),
+    ("guard.py", include_str!("../runtimes/python/guard.py")),
+    ("imports.py", include_str!("../runtimes/python/imports.py")),
     ("inheritance.py", include_str!("../runtimes/python/inheritance.py")),
     ("leftovers.py", include_str!("../runtimes/python/leftovers.py")),
     ("output.py", include_str!("../runtimes/python/output.py")),
+    ("preload.py", include_str!("../runtimes/python/preload.py")),
     ("program.py", include_str!("../runtimes/python/program.py")),
     ("protocol.py", include_str!("../runtimes/python/protocol.py")),
     ("relay.py", include_str!("../runtimes/python/relay.py")),
+    ("seeds.py", include_str!("../runtimes/python/seeds.py")),
     ("supervisor.py", include_str!("../runtimes/python/supervisor.py")),
+    ("traces.py", include_str!("../runtimes/python/traces.py")),
 ];
 
 const GO: Files = &[
@@ -206,5 +211,25 @@ impl Runtimes {
         }
         let hash = format!("{:.16x}", hash.finalize());
         format!("{}:{hash}", self.repository(language))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is missing in the list would be missed only when a container starts.
+    #[test]
+    fn each_file_of_a_runtime_is_in_its_image() {
+        for (folder, files, other) in [("python", PYTHON, "download.py"), ("go", GO, "download.sh")] {
+            let folder = format!("{}/src/runtimes/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let found =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut found: Vec<String> = found.filter(|name| name != other).collect();
+            let mut listed: Vec<&str> = files.iter().map(|&(name, _)| name).collect();
+            found.sort();
+            listed.sort_unstable();
+            assert_eq!(found, listed);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::{BuildNetwork, LogFormat, MIN_MEMORY, RateLimit, Secret};
+use super::{BuildNetwork, LogFormat, MIN_MEMORY, PreloadLimit, RateLimit, Secret};
 
 pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
@@ -88,6 +88,15 @@ pub(super) fn parse_format(text: &str) -> Option<LogFormat> {
     match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+pub(super) fn parse_preload(text: &str) -> Option<PreloadLimit> {
+    match text {
+        "auto" => Some(PreloadLimit::Auto),
+        "stdlib" => Some(PreloadLimit::Stdlib),
+        "off" => Some(PreloadLimit::Off),
         _ => None,
     }
 }

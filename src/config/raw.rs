@@ -51,6 +51,7 @@ pub(super) struct Raw {
     pub(super) max_function_cpus: Option<String>,
     pub(super) max_function_timeout: Option<String>,
     pub(super) max_function_versions: Option<String>,
+    pub(super) preload: Option<String>,
     pub(super) invocation_retention: Option<String>,
     pub(super) invocation_limit: Option<String>,
     pub(super) invocation_output_size: Option<String>,

@@ -75,10 +75,9 @@ impl Deployer {
         let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
         // The wait for a container must not take a place from builds.
         drop(place);
-        let warnings = built.warnings.clone();
         let made = Arc::new(Version::new(id, built.version.clone()));
         let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key };
-        self.change(id, plan, stop).await.map(|function| deployed(&function, warnings))
+        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
     }
 
     /// Has the function run another of its versions from then on: `number`, or by default the version that ran before.
@@ -116,7 +115,7 @@ impl Deployer {
             () = stop.cancelled() => return Err(cancelled()),
         }
         let plan = ChangePlan { version: Some(version), ..ChangePlan::default() };
-        self.change(id, plan, stop).await.map(|function| deployed(&function, Vec::new()))
+        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
     }
 
     /// Gives a function another name or other settings.
@@ -128,7 +127,7 @@ impl Deployer {
     ) -> Result<Arc<Function>, DeployError> {
         let this = Arc::clone(self);
         let plan = ChangePlan { name, settings, ..ChangePlan::default() };
-        self.run(false, |stop| async move { this.change(id, plan, &stop).await }).await
+        self.run(false, |stop| async move { this.change(id, plan, &stop).await.map(|(function, _)| function) }).await
     }
 
     /// The versions of a function that are kept, the newest first.
@@ -140,9 +139,9 @@ impl Deployer {
     async fn change(
         &self,
         id: FunctionId,
-        to: ChangePlan,
+        mut to: ChangePlan,
         stop: &CancellationToken,
-    ) -> Result<Arc<Function>, DeployError> {
+    ) -> Result<(Arc<Function>, Vec<String>), DeployError> {
         loop {
             let current = self.function(id)?;
             let settings = current.settings.with(to.settings.clone(), &self.limits)?;
@@ -151,7 +150,10 @@ impl Deployer {
             let takes_over = next.revision != current.revision;
             let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
                 // From here on the change runs to its end, even when the caller leaves.
-                Ok(()) => self.switch(&current, &next, &to).await,
+                Ok(()) => {
+                    to.built.iter_mut().for_each(|built| built.warn_of_imports(&next));
+                    self.switch(&current, &next, &to).await
+                }
                 Err(error) => Err(error),
             };
             if takes_over {
@@ -172,7 +174,7 @@ impl Deployer {
                 version = next.version.id.number,
                 "function changed"
             );
-            return Ok(next);
+            return Ok((next, to.built.map_or_else(Vec::new, |built| built.warnings)));
         }
     }
 
@@ -218,10 +220,12 @@ impl Deployer {
         if !Arc::ptr_eq(&self.function(next.id)?, current) {
             return Ok(false);
         }
+        let preloaded = next.preloaded();
         let update = Update {
             id: next.id,
             name: &next.name,
             settings: &next.settings,
+            preloaded: preloaded.as_ref(),
             version: next.version.id.number,
             previous: next.previous.as_ref().map(|version| version.id.number),
             max_versions: self.limits.max_versions,

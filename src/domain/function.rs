@@ -1,7 +1,7 @@
 //! A function as the store keeps it.
 
 use super::settings::Settings;
-use super::{FunctionId, FunctionName, VersionRecord};
+use super::{FunctionId, FunctionName, Preloaded, VersionRecord};
 
 /// A function's row: all that the store keeps of the function except zips and build logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Record {
     pub executions: Executions,
     /// The function's own settings.
     pub settings: Settings,
+    /// What an instance has found out about preloading.
+    pub preloaded: Option<Preloaded>,
     /// The version that runs.
     pub version: VersionRecord,
     /// The version that ran before, which a rollback runs again.
@@ -53,6 +55,8 @@ pub struct Update<'a> {
     pub name: &'a FunctionName,
     /// The function's settings.
     pub settings: &'a Settings,
+    /// What an instance has found out about preloading.
+    pub preloaded: Option<&'a Preloaded>,
     /// The number of the version that runs.
     pub version: u32,
     /// The number of the version that ran before.

@@ -2,11 +2,12 @@
 
 pub mod variable;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Preload;
 use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
 
 /// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
@@ -24,6 +25,8 @@ pub struct Settings {
     pub cpus: Option<f64>,
     /// The time limit of one invocation.
     pub timeout: Option<Duration>,
+    /// The modules that an instance of a Python function imports before its first invocation.
+    pub preload: Option<Preload>,
     /// Variables for every invocation. An input's variable of the same name goes first.
     pub environment: BTreeMap<String, String>,
     /// Variables that no answer shows and no input replaces.
@@ -39,6 +42,8 @@ pub struct Change {
     pub cpus: Option<Option<f64>>,
     /// The time limit of one invocation.
     pub timeout: Option<Option<Duration>>,
+    /// The modules to preload.
+    pub preload: Option<Option<Preload>>,
     /// Variables by name.
     pub environment: BTreeMap<String, Option<String>>,
     /// Secrets by name.
@@ -111,18 +116,21 @@ impl Settings {
         if size > MAX_VARIABLES {
             return Err(SettingsError::TooMuch(size));
         }
-        Ok(Self { memory, cpus, timeout, environment, secrets })
+        let preload = change.preload.unwrap_or_else(|| self.preload.clone());
+        Ok(Self { memory, cpus, timeout, preload, environment, secrets })
     }
 
-    /// Adds these variables to an environment. The environment's own values go first, except over secrets.
-    pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
-        environment.retain(|(name, _)| !self.secrets.contains_key(name));
-        let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
-        let own = self.environment.iter().filter(|(name, _)| !given.contains(name.as_str()));
-        let own = own.chain(self.secrets.iter().map(|(name, value)| (name, &value.0)));
-        let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-        environment.extend(own);
-        environment
+    /// The function's own variables and secrets, which all its invocations have.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let secrets = self.secrets.iter().map(|(name, value)| (name, &value.0));
+        self.environment.iter().chain(secrets).map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Whether an instance of a function with `other` settings can run invocations with these settings.
+    pub fn fit_instance_of(&self, other: &Self) -> bool {
+        let Self { memory, cpus, timeout: _, preload, environment, secrets } = self;
+        (memory, cpus, preload, environment, secrets)
+            == (&other.memory, &other.cpus, &other.preload, &other.environment, &other.secrets)
     }
 }
 
@@ -170,8 +178,13 @@ fn merged<T: Clone>(
 mod tests {
     use super::*;
 
-    const LIMITS: Functions =
-        Functions { max_memory: 100_000_000, max_cpus: 2.0, max_timeout: Duration::from_secs(60), max_versions: 3 };
+    const LIMITS: Functions = Functions {
+        max_memory: 100_000_000,
+        max_cpus: 2.0,
+        max_timeout: Duration::from_secs(60),
+        max_versions: 3,
+        preload: config::PreloadLimit::Auto,
+    };
 
     fn variables<T>(pairs: &[(&str, Option<T>)]) -> BTreeMap<String, Option<T>>
     where

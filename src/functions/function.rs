@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::Version;
+use crate::config::PreloadLimit;
 use crate::domain::settings::Settings;
-use crate::domain::{Executions, FunctionId, FunctionName, Record};
+use crate::domain::{Executions, FunctionId, FunctionName, Language, Preload, Preloaded, Record};
 
 /// A function that can be executed. A `Function` never changes: each change of the function puts a successor in its
 /// place.
@@ -28,10 +29,22 @@ pub struct Function {
     /// The revision that the function's instances belong to.
     pub revision: Revision,
     shared: Arc<FunctionShared>,
+    preloading: Arc<Mutex<Preloading>>,
     retired: Arc<AtomicBool>,
 }
 
-/// A version together with the limits of a container. Each instance belongs to a revision. No two revisions of this
+/// What is known of preloading for a revision.
+#[derive(Debug)]
+enum Preloading {
+    /// No instance has found out yet.
+    Unknown,
+    /// An instance has found out.
+    Known(Preloaded),
+    /// An instance that looked for modules to preload has ended.
+    Impossible,
+}
+
+/// A version together with the settings of an instance. Each instance belongs to a revision. No two revisions of this
 /// process are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
@@ -63,6 +76,7 @@ impl From<Record> for Function {
             version: version(record.version),
             previous: record.previous.map(version),
             revision: Revision::next(record.id),
+            preloading: Arc::new(Mutex::new(record.preloaded.map_or(Preloading::Unknown, Preloading::Known))),
             shared: Arc::new(FunctionShared {
                 executions: Mutex::new(record.executions),
                 last_version: AtomicU32::new(record.last_version),
@@ -75,18 +89,17 @@ impl From<Record> for Function {
 
 impl Function {
     /// The function's successor with this name, these settings and this version; with None, the version stays. The
-    /// revision stays when the version, the memory limit and the CPU limit stay.
+    /// revision stays when the version stays and the settings fit the instances.
     pub fn successor(&self, name: FunctionName, settings: Settings, version: Option<Arc<Version>>) -> Self {
         let (mut next, mut previous) = (Arc::clone(&self.version), self.previous.clone());
         if let Some(version) = version.filter(|version| version.id != self.version.id) {
             previous = Some(std::mem::replace(&mut next, version));
         }
-        let is_same =
-            |settings: &Settings| (settings.memory, settings.cpus) == (self.settings.memory, self.settings.cpus);
-        let (revision, retired) = if next.id == self.version.id && is_same(&settings) {
-            (self.revision, Arc::clone(&self.retired))
+        let (revision, preloading, retired) = if next.id == self.version.id && settings.fit_instance_of(&self.settings)
+        {
+            (self.revision, Arc::clone(&self.preloading), Arc::clone(&self.retired))
         } else {
-            (Revision::next(self.id), Arc::default())
+            (Revision::next(self.id), Arc::new(Mutex::new(Preloading::Unknown)), Arc::default())
         };
         Self {
             id: self.id,
@@ -96,6 +109,7 @@ impl Function {
             version: next,
             previous,
             revision,
+            preloading,
             shared: Arc::clone(&self.shared),
             retired,
         }
@@ -121,6 +135,51 @@ impl Function {
     /// The state that the function shares with its predecessors and successors.
     pub fn shared(&self) -> &Arc<FunctionShared> {
         &self.shared
+    }
+
+    /// What the function gets preloaded where the operator allows no more than `limit`. Programs in Go have nothing to
+    /// preload.
+    pub fn preload(&self, limit: PreloadLimit) -> Preload {
+        match self.version.language {
+            Language::Python => self.settings.preload.as_ref().unwrap_or(&Preload::Auto).within(limit),
+            Language::Go => Preload::Off,
+        }
+    }
+
+    /// What the next instance is to preload of `wish`, with what is known of that.
+    pub fn preload_plan(&self, wish: Preload) -> (Preload, Option<Preloaded>) {
+        let asked = wish.to_string();
+        match &*self.preloading.lock() {
+            Preloading::Impossible => (Preload::Off, None),
+            Preloading::Known(found) if found.asked == asked => (wish, Some(found.clone())),
+            Preloading::Known(_) | Preloading::Unknown => (wish, None),
+        }
+    }
+
+    /// What an instance of this revision has found out about preloading.
+    pub fn preloaded(&self) -> Option<Preloaded> {
+        match &*self.preloading.lock() {
+            Preloading::Known(found) => Some(found.clone()),
+            Preloading::Unknown | Preloading::Impossible => None,
+        }
+    }
+
+    /// Notes what an instance has preloaded.
+    pub fn note_preloaded(&self, found: &Preloaded) {
+        if found.asked != Preload::Off.to_string() {
+            *self.preloading.lock() = Preloading::Known(found.clone());
+        }
+    }
+
+    /// Notes that an instance ended while the instance imported modules. With `was_known` the instance did as an
+    /// earlier instance had found out, and the next instance looks again; otherwise the next instance preloads nothing.
+    pub fn note_preload_failed(&self, was_known: bool) {
+        let mut preloading = self.preloading.lock();
+        match &*preloading {
+            Preloading::Known(_) if was_known => *preloading = Preloading::Unknown,
+            Preloading::Unknown | Preloading::Known(_) if !was_known => *preloading = Preloading::Impossible,
+            Preloading::Unknown | Preloading::Known(_) | Preloading::Impossible => {}
+        }
     }
 
     /// Whether another revision has taken the place of the function's own, or the function was deleted. A caller may

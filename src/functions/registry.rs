@@ -20,8 +20,8 @@ pub struct Registry {
 
 impl Registry {
     /// Adds a function.
-    pub fn insert(&self, function: Function) -> Arc<Function> {
-        let function = Arc::new(function);
+    pub fn insert(&self, function: impl Into<Arc<Function>>) -> Arc<Function> {
+        let function = function.into();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut functions = self.functions.write();
         functions.insert(function.id, (number, Arc::clone(&function)));
@@ -111,6 +111,7 @@ mod tests {
             name: name.parse().unwrap(),
             created_at: 1,
             executions: Executions::default(),
+            preloaded: None,
             settings: Settings::default(),
             version,
             previous: None,

@@ -30,7 +30,9 @@ impl From<&StartError> for Failure {
     fn from(error: &StartError) -> Self {
         match error {
             StartError::Docker(error) => error.into(),
-            StartError::NoImage(_) | StartError::Timeout | StartError::Protocol(_) => Self::Suspect,
+            StartError::NoImage(_) | StartError::Timeout | StartError::Protocol(_) | StartError::Preload(_) => {
+                Self::Suspect
+            }
         }
     }
 }

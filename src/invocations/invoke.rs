@@ -243,8 +243,8 @@ impl Invoker {
         let start = lease.start();
         let executed_at = clock::unix_millis();
         self.registry.executed(&function, executed_at / 1000);
-        let (environment, stdin) = input.into_parts();
-        let mut environment = function.settings.complete(environment);
+        let (mut environment, stdin) = input.into_parts();
+        environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
             ("FUNCTION_NAME".to_owned(), function.name.to_string()),
@@ -282,7 +282,7 @@ impl Invoker {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // The first of the requests that wait for this start notes the loss, once.
                     StartError::NoImage(image) => drop(function.version.mark_missing(image)),
-                    StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
+                    StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) | StartError::Preload(_) => {
                         return Err(AcquireError::Start(error).into());
                     }
                 },

@@ -18,11 +18,15 @@ use tokio::time;
 use tokio_util::task::TaskTracker;
 
 use crate::docker::{Container, Docker, DockerError, RunSpec};
+use crate::domain::{Preload, Preloaded};
 use crate::sandbox::output::{Output, Stream};
-use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request};
+use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
 
 /// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest time from the setup to a bootstrap that is ready. A bootstrap gives up on imports before that.
+const SETUP_LIMIT: Duration = Duration::from_secs(50);
 
 /// The longest time that the inspection of a container that did not start may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
@@ -67,6 +71,7 @@ impl fmt::Debug for Slot {
 pub struct Instance {
     wire: Wire,
     guard: Guard,
+    preloaded: Preloaded,
     invocations: u32,
 }
 
@@ -98,16 +103,21 @@ pub enum StartError {
     /// The program in the container does not speak the protocol.
     #[error("the container does not speak the protocol")]
     Protocol(#[source] ProtocolError),
+    /// The bootstrap died while the bootstrap imported modules, or took too long. A start that preloads less may
+    /// succeed.
+    #[error("the imports before the first invocation failed")]
+    Preload(#[source] ProtocolError),
 }
 
 impl Instance {
-    /// Runs a container and waits for the hello of its bootstrap.
+    /// Runs a container, and waits until its bootstrap has taken the setup.
     ///
     /// # Errors
     /// On an error the container is removed in the background; the slot becomes free after the removal.
     pub async fn start(
         docker: &Docker,
         spec: &RunSpec<'_>,
+        setup: &Setup,
         slot: Slot,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
@@ -115,20 +125,37 @@ impl Instance {
         let mut guard = Guard { held: Some((container, slot)), had_oom: false, tasks: tasks.clone() };
         let mut wire = Wire { stdin, stdout: BufReader::new(stdout) };
         match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
-            Ok(Ok(Event::Hello)) => Ok(Self { wire, guard, invocations: 0 }),
-            Ok(Ok(other)) => Err(StartError::Protocol(ProtocolError::Unexpected(other))),
+            Ok(Ok(Event::Hello)) => {}
+            Ok(Ok(other)) => return Err(StartError::Protocol(ProtocolError::Unexpected(other))),
             Ok(Err(ProtocolError::Io(_))) => match guard.container().stderr_tail().await {
-                error if error.is_missing_image() => Err(StartError::NoImage(spec.image.to_owned())),
-                error => Err(StartError::Docker(error)),
+                error if error.is_missing_image() => return Err(StartError::NoImage(spec.image.to_owned())),
+                error => return Err(StartError::Docker(error)),
             },
-            Ok(Err(ProtocolError::Version(_))) => Err(StartError::NoImage(spec.image.to_owned())),
-            Ok(Err(error)) => Err(StartError::Protocol(error)),
+            Ok(Err(ProtocolError::Version(_))) => return Err(StartError::NoImage(spec.image.to_owned())),
+            Ok(Err(error)) => return Err(StartError::Protocol(error)),
             // When the container does not even run, the fault is Docker's, not the container's.
             Err(_) => match time::timeout(LOOK_LIMIT, guard.container().state()).await {
-                Ok(Ok(Some(state))) if state.running => Err(StartError::Timeout),
-                _ => Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
+                Ok(Ok(Some(state))) if state.running => return Err(StartError::Timeout),
+                _ => return Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
             },
         }
+        let prepared = time::timeout(SETUP_LIMIT, wire.set_up(setup)).await;
+        match prepared.unwrap_or(Err(ProtocolError::Late(SETUP_LIMIT))) {
+            Ok((preloaded, had_oom)) => {
+                guard.had_oom = had_oom;
+                Ok(Self { wire, guard, preloaded, invocations: 0 })
+            }
+            Err(ProtocolError::Io(_)) if setup.preload.preload == Preload::Off => {
+                Err(StartError::Docker(guard.container().stderr_tail().await))
+            }
+            Err(error) if setup.preload.preload == Preload::Off => Err(StartError::Protocol(error)),
+            Err(error) => Err(StartError::Preload(error)),
+        }
+    }
+
+    /// What the instance has imported before its first invocation.
+    pub fn preloaded(&self) -> &Preloaded {
+        &self.preloaded
     }
 
     /// The number of invocations that the instance has begun.
@@ -246,6 +273,17 @@ fn keep(output: &Output, event: Event) -> Result<(), Event> {
 }
 
 impl Wire {
+    /// Sends the setup, and waits for the bootstrap. True with what was preloaded when memory ran out meanwhile.
+    async fn set_up(&mut self, setup: &Setup) -> Result<(Preloaded, bool), ProtocolError> {
+        protocol::set_up(&mut self.stdin, setup).await?;
+        match protocol::receive(&mut self.stdout, Nonce::random()).await? {
+            Event::Prepared(reply) => {
+                setup.preload.read(&reply).ok_or(ProtocolError::Unexpected(Event::Prepared(reply)))
+            }
+            other => Err(ProtocolError::Unexpected(other)),
+        }
+    }
+
     async fn exchange(&mut self, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
         protocol::send(&mut self.stdin, request).await?;
         loop {

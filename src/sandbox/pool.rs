@@ -26,6 +26,8 @@ use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
 use crate::resources::clock;
 use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::preload::Plan;
+use crate::sandbox::protocol::Setup;
 
 pub use lease::{Lease, Start};
 use policy::Step;
@@ -50,6 +52,7 @@ struct Shared {
     docker: Docker,
     platform: Arc<Platform>,
     sandbox: config::Sandbox,
+    preload: config::PreloadLimit,
     limits: config::Pool,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -102,13 +105,13 @@ impl Pool {
     pub fn new(
         docker: Docker,
         platform: Arc<Platform>,
-        config: (config::Sandbox, config::Pool, config::Uids),
+        config: (config::Sandbox, config::Pool, config::Uids, config::PreloadLimit),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (sandbox, limits, uids) = config;
+        let (sandbox, limits, uids, preload) = config;
         let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
-        Self(Arc::new(Shared { state, docker, platform, sandbox, limits, tasks, stop, wake: Notify::new() }))
+        Self(Arc::new(Shared { state, docker, platform, sandbox, preload, limits, tasks, stop, wake: Notify::new() }))
     }
 
     /// Leases an instance for one invocation: an idle instance at once, otherwise the first instance that becomes free
@@ -294,7 +297,20 @@ impl Shared {
         let sandbox = self.sandbox.with(&function.settings);
         let spec =
             RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &sandbox, uid, program: None };
-        Instance::start(&self.docker, &spec, slot, &self.tasks).await
+        let (preload, known) = function.preload_plan(function.preload(self.preload));
+        let was_known = known.is_some();
+        let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
+        let setup = Setup { environment: function.settings.variables(), preload: plan };
+        let started = Instance::start(&self.docker, &spec, &setup, slot, &self.tasks).await;
+        match &started {
+            Ok(instance) => function.note_preloaded(instance.preloaded()),
+            Err(StartError::Preload(error)) => {
+                tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
+                function.note_preload_failed(was_known);
+            }
+            Err(_) => {}
+        }
+        started
     }
 
     fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
@@ -304,6 +320,8 @@ impl Shared {
         let waiters = match &*error {
             // Another start from the same image would fail as well.
             StartError::NoImage(_) => state.take_waiters(revision),
+            // The next instance preloads less.
+            StartError::Preload(_) => Vec::new(),
             StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
                 state.waiters_without_hope(revision)
             }

@@ -1,4 +1,4 @@
-//! Protocol v3 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
+//! Protocol v4 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
 //! processes.
 //!
 //! A frame is the length of its body as a `u32`, then the body: one byte for the kind and the rest. All integers are
@@ -6,12 +6,16 @@
 //! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
 //! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
-//! of version 3 reports no instance as clean whose limits or priorities were changed, and buffers Python's output by
-//! line.
+//! of version 4 takes a setup, reports no instance as clean whose limits or priorities were changed, and buffers
+//! Python's output by line.
 //!
 //! The body after the kind, by kind:
 //!
 //! - `H`, hello, from the bootstrap: version `u8`.
+//! - `S`, setup, from the platform, once after the hello: size of the environment `u32`, the function's own environment,
+//!   the text that asks for preloading (`preload.rs`).
+//! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). The bootstrap
+//!   is ready for its first request then.
 //! - `I`, invoke, from the platform: nonce, output cap `u32`, size of the environment `u32`, the environment as
 //!   `NAME=VALUE` with a NUL after each variable, stdin.
 //! - `O` and `E`, output, from the bootstrap: nonce, bytes of stdout or of stderr, within the cap.
@@ -32,7 +36,9 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-const VERSION: u8 = 3;
+use super::preload;
+
+const VERSION: u8 = 4;
 /// The largest body of a frame, in bytes. Bootstraps read at most 64 KiB at a time from a function.
 const MAX_FRAME: u32 = 128 << 10;
 const NONCE_SIZE: usize = 16;
@@ -54,6 +60,15 @@ impl fmt::Debug for Nonce {
     }
 }
 
+/// What holds for all invocations of an instance.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The function's own environment and secrets, as [`Request::environment`] is.
+    pub environment: Vec<(String, String)>,
+    /// What to preload.
+    pub preload: preload::Plan,
+}
+
 /// The input of an invocation.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -61,7 +76,7 @@ pub struct Request<'a> {
     pub nonce: Nonce,
     /// How many bytes of stdout, and of stderr, the bootstrap passes on.
     pub output_cap: u32,
-    /// The names and values of environment variables. No name contains `=` or NUL, and no value contains NUL.
+    /// The names and values of environment variables, beside those of the setup. No name contains `=` or NUL, and no value contains NUL.
     pub environment: &'a [(String, String)],
     /// The bytes that the function reads from stdin.
     pub stdin: &'a [u8],
@@ -90,8 +105,10 @@ pub struct Exit {
 /// A frame from a bootstrap.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The bootstrap is ready for its first request.
+    /// The bootstrap is there, and waits for its setup.
     Hello,
+    /// The bootstrap is ready for its first request. The bytes say what was preloaded.
+    Prepared(Bytes),
     /// Bytes of stdout.
     Stdout(Bytes),
     /// Bytes of stderr.
@@ -133,15 +150,36 @@ pub enum ProtocolError {
     Unexpected(Event),
 }
 
+/// Sends a setup as one frame.
+pub async fn set_up(pipe: &mut (impl AsyncWrite + Unpin), setup: &Setup) -> Result<(), ProtocolError> {
+    let (environment, preload) = (block(&setup.environment), setup.preload.encode());
+    let size = 1 + 4 + environment.len() + preload.len();
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.put_u32(size as u32);
+    frame.put_u8(b'S');
+    frame.put_u32(environment.len() as u32);
+    frame.put_slice(&environment);
+    frame.put_slice(preload.as_bytes());
+    pipe.write_all(&frame).await?;
+    pipe.flush().await?;
+    Ok(())
+}
+
+/// An environment as the protocol has it.
+fn block(variables: &[(String, String)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in variables {
+        block.extend_from_slice(name.as_bytes());
+        block.push(b'=');
+        block.extend_from_slice(value.as_bytes());
+        block.push(0);
+    }
+    block
+}
+
 /// Sends a request as one frame.
 pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -> Result<(), ProtocolError> {
-    let mut environment = Vec::new();
-    for (name, value) in request.environment {
-        environment.extend_from_slice(name.as_bytes());
-        environment.push(b'=');
-        environment.extend_from_slice(value.as_bytes());
-        environment.push(0);
-    }
+    let environment = block(request.environment);
     let size = 1 + NONCE_SIZE + 4 + 4 + environment.len() + request.stdin.len();
     let mut frame = BytesMut::with_capacity(4 + size);
     frame.put_u32(size as u32);
@@ -156,7 +194,7 @@ pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -
     Ok(())
 }
 
-/// Receives the next frame. The nonce is not compared for a hello. Not cancel-safe: after a cancelled call the pipe
+/// Receives the next frame. A hello and a prepared have no nonce. Not cancel-safe: after a cancelled call the pipe
 /// must not be used again.
 pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Result<Event, ProtocolError> {
     let size = pipe.read_u32().await?;
@@ -174,6 +212,9 @@ pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Resul
             Some(&other) => Err(ProtocolError::Version(other)),
             None => Err(bad_size),
         };
+    }
+    if kind == b'P' {
+        return Ok(Event::Prepared(body));
     }
     if body.len() < NONCE_SIZE {
         return Err(bad_size);
@@ -230,7 +271,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[3]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'H', &[&[4]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'P', &[b"\0"])).await.unwrap(), Event::Prepared(Bytes::from("\0")));
         assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
         assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
         assert_eq!(received(&frame(b'R', &[&[7; 16]])).await.unwrap(), Event::Ready);

@@ -11,7 +11,8 @@ use super::{Store, StoreError, versions};
 use crate::config::Secret;
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Record, Update, VersionRecord,
+    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Preload, Preloaded, Record, Update,
+    VersionRecord,
 };
 
 impl Store {
@@ -53,7 +54,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
-            set(&mut transaction, &id, &record.settings).await?;
+            set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
             if let Some(key) = key {
                 let deployed = deployed(id, &record.version, &record.name, package);
                 remember(&mut transaction, "submit", key, record.created_at * 1000, (Some(&deployed), None)).await?;
@@ -98,7 +99,7 @@ impl Store {
                 return Ok(false);
             }
             versions::prune(&mut transaction, update).await?;
-            set(&mut transaction, &id, update.settings).await?;
+            set(&mut transaction, &id, update.settings, update.preloaded).await?;
             transaction.commit().await?;
             Ok(true)
         };
@@ -117,11 +118,20 @@ fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, p
     Deployed { function_id, image_id, version, name: name.to_string(), warnings: package.warnings.to_vec() }
 }
 
-async fn set(connection: &mut SqliteConnection, id: &str, settings: &Settings) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE functions SET memory_limit = ?, cpu_limit = ?, run_timeout = ? WHERE id = ?")
+async fn set(
+    connection: &mut SqliteConnection,
+    id: &str,
+    settings: &Settings,
+    preloaded: Option<&Preloaded>,
+) -> Result<(), sqlx::Error> {
+    let set = "UPDATE functions SET memory_limit = ?, cpu_limit = ?, run_timeout = ?, preload = ?, preloaded = ? \
+               WHERE id = ?";
+    sqlx::query(set)
         .bind(settings.memory.map(u64::cast_signed))
         .bind(settings.cpus)
         .bind(settings.timeout.map(|timeout| timeout.as_secs_f64()))
+        .bind(settings.preload.as_ref().map(Preload::to_string))
+        .bind(preloaded.map(|found| serde_json::to_string(found).expect("texts and numbers can be written as JSON")))
         .bind(id)
         .execute(&mut *connection)
         .await?;
@@ -160,8 +170,13 @@ fn record(
             Some(seconds) => Some(Duration::try_from_secs_f64(seconds).ok()?),
             None => None,
         },
+        preload: match row.try_get::<Option<String>, _>("preload").ok()? {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        },
         ..Settings::default()
     };
+    let preloaded: Option<String> = row.try_get("preloaded").ok()?;
     for variable in variables.get(&id).into_iter().flatten() {
         let (name, value): (String, String) = (variable.try_get("name").ok()?, variable.try_get("value").ok()?);
         if variable.try_get("is_secret").ok()? {
@@ -179,6 +194,8 @@ fn record(
             last: row.try_get::<Option<i64>, _>("last_executed").ok()?.map(i64::cast_unsigned),
         },
         settings,
+        // A record in an older form is worth no more than no record.
+        preloaded: preloaded.and_then(|json| serde_json::from_str(&json).ok()),
         version: version(row.try_get("version").ok()?)?,
         previous: previous.and_then(version),
         last_version: versions.first()?.try_get("last_version").ok()?,

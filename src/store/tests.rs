@@ -4,7 +4,7 @@ use crate::domain::invocation::state;
 use crate::domain::settings::Settings;
 use crate::domain::{
     Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageId, InvocationRecord, Known, Language, Open, Package,
-    Page, Queued, Record, Update, VersionId, VersionRecord,
+    Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {
@@ -14,6 +14,7 @@ fn record(name: &str) -> Record {
         created_at: 1_700_000_000,
         executions: Executions::default(),
         settings: Settings::default(),
+        preloaded: None,
         version: version(1),
         previous: None,
         last_version: 1,
@@ -79,8 +80,17 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
         Settings { memory: Some(5), cpus: Some(0.5), timeout: Some(Duration::from_millis(1500)), ..one.settings };
     settings.environment.insert("A".to_owned(), "1".to_owned());
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
-    let update =
-        |version, previous| Update { id: one.id, name: &name, settings: &settings, version, previous, max_versions: 2 };
+    settings.preload = Some(Preload::Modules(vec!["json".to_owned()]));
+    let found = Preloaded { modules: vec!["json".to_owned()], ..Preloaded::default() };
+    let update = |version, previous| Update {
+        id: one.id,
+        name: &name,
+        settings: &settings,
+        preloaded: Some(&found),
+        version,
+        previous,
+        max_versions: 2,
+    };
     for number in 2..5 {
         assert!(
             store.update(&update(number, Some(number - 1)), Some((&version(number), PACKAGE)), None).await.unwrap()
@@ -100,6 +110,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     let expected = Record {
         name: name.clone(),
         settings: settings.clone(),
+        preloaded: Some(found.clone()),
         version: version(6),
         previous: Some(version(3)),
         last_version: 6,

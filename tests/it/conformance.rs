@@ -168,7 +168,17 @@ const GO: &[(&str, &str)] = &[
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn python_programs_do_the_same_as_by_hand() {
-    compare(PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
+    compare_python("auto").await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn python_programs_do_the_same_without_preloading() {
+    compare_python("off").await;
+}
+
+async fn compare_python(preload: &str) {
+    compare(preload, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
         zip(&[("main.py", program), ("sibling.py", SIBLING), ("data.txt", "data")])
     })
     .await;
@@ -177,7 +187,7 @@ async fn python_programs_do_the_same_as_by_hand() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn go_programs_do_the_same_as_by_hand() {
-    compare(GO, &["--entrypoint=/function"], &[], |program| {
+    compare("auto", GO, &["--entrypoint=/function"], &[], |program| {
         zip(&[("main.go", &format!("package main\n\n{program}")), ("data.txt", "data")])
     })
     .await;
@@ -186,8 +196,14 @@ async fn go_programs_do_the_same_as_by_hand() {
 /// What a run came to: stdout, stderr, exit status.
 type Run = (String, String, i64);
 
-async fn compare(programs: &[(&str, &str)], entrypoint: &[&str], command: &[&str], zipped: impl Fn(&str) -> Vec<u8>) {
-    TestApp::run(&[], async |app| {
+async fn compare(
+    preload: &str,
+    programs: &[(&str, &str)],
+    entrypoint: &[&str],
+    command: &[&str],
+    zipped: impl Fn(&str) -> Vec<u8>,
+) {
+    TestApp::run(&[("PRELOAD", preload)], async |app| {
         let mut differences = Vec::new();
         for (name, program) in programs {
             let function = app.deploy(zipped(program)).await;

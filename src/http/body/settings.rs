@@ -7,11 +7,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use utoipa::ToSchema;
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, OneOfBuilder, RefOr, Schema, Type, schema::SchemaType};
 
-use crate::config::{Secret, parse_duration, parse_size};
-use crate::domain::settings::{Change, Settings};
-use crate::domain::{FunctionName, InvalidName};
+use crate::config::{PreloadLimit, Secret, parse_duration, parse_size};
+use crate::domain::settings::Change;
+use crate::domain::{FunctionName, InvalidName, InvalidPreload, Language, Preload, Preloaded};
+use crate::functions::Function;
 
 /// A function's own settings. In place of null the operator's configuration counts.
 #[derive(Serialize, ToSchema)]
@@ -23,14 +24,65 @@ pub(in crate::http) struct ShownSettings {
     cpus: Option<f64>,
     /// The time limit of an invocation, such as `10s`.
     timeout: Option<String>,
+    /// Null for a function in Go.
+    preload: Option<PreloadBody>,
     environment: BTreeMap<String, String>,
     /// The names of the secrets. No answer shows a value.
     secrets: Vec<String>,
 }
 
-impl From<&Settings> for ShownSettings {
-    fn from(settings: &Settings) -> Self {
+/// The modules that the instances of a Python function import before their first invocation.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Preload)]
+struct PreloadBody {
+    /// `auto`, `stdlib`, `off` or a list of modules, within the operator's PRELOAD.
+    #[schema(schema_with = mode_schema)]
+    mode: Value,
+    /// The modules that are imported, by the function's last instance.
+    modules: Vec<String>,
+    /// The modules that each invocation imports by itself.
+    excluded: Vec<ExcludedBody>,
+    /// The time of the imports that each invocation saves, in milliseconds.
+    saved_ms: f64,
+}
+
+/// A module that is left out of preloading.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExcludedModule)]
+struct ExcludedBody {
+    module: String,
+    /// What the module does at its import that a new process must not inherit.
+    reason: String,
+}
+
+impl PreloadBody {
+    fn new(mode: &Preload, found: Preloaded) -> Self {
+        let excluded = found
+            .excluded
+            .into_iter()
+            .map(|excluded| ExcludedBody { module: excluded.module, reason: excluded.reason });
         Self {
+            mode: match mode {
+                Preload::Modules(names) => names.as_slice().into(),
+                mode => mode.to_string().into(),
+            },
+            modules: found.modules,
+            excluded: excluded.collect(),
+            saved_ms: (found.saved.as_secs_f64() * 1e4).round() / 10.0,
+        }
+    }
+}
+
+impl ShownSettings {
+    /// The settings of a function where the operator allows no more preloading than `limit`.
+    pub(in crate::http) fn of(function: &Function, limit: PreloadLimit) -> Self {
+        let settings = &function.settings;
+        let mode = function.preload(limit);
+        let found = function.preloaded().filter(|found| found.asked == mode.to_string());
+        Self {
+            preload: (function.version.language == Language::Python)
+                .then(|| PreloadBody::new(&mode, found.unwrap_or_default())),
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
@@ -63,6 +115,9 @@ pub(in crate::http) struct ChangeBody {
     #[schema(schema_with = timeout_schema)]
     #[serde(default, deserialize_with = "present")]
     timeout: Option<Value>,
+    #[schema(schema_with = preload_schema)]
+    #[serde(default, deserialize_with = "present")]
+    preload: Option<Value>,
     #[schema(schema_with = environment_schema)]
     #[serde(default, deserialize_with = "present")]
     environment: Option<Box<RawValue>>,
@@ -80,6 +135,8 @@ pub(in crate::http) enum SettingError {
     Cpus,
     #[error("`timeout` is no duration above zero such as \"10s\" or \"500ms\", or a number of seconds")]
     Timeout,
+    #[error(transparent)]
+    Preload(#[from] InvalidPreload),
     #[error("`{0}` is no JSON object of names and texts")]
     Variables(&'static str),
     #[error("the value of {0:?} in `{1}` is neither a text, a number, true nor false; null takes it away")]
@@ -98,7 +155,8 @@ impl ChangeBody {
         };
         let environment = variables("environment", &json(&self.environment), |text| text)?;
         let secrets = variables("secrets", &json(&self.secrets), Secret)?;
-        Ok((name, Change { memory, cpus, timeout, environment, secrets }))
+        let preload = self.preload.map(|value| preload(&value)).transpose().map_err(SettingError::from)?;
+        Ok((name, Change { memory, cpus, timeout, preload, environment, secrets }))
     }
 }
 
@@ -112,7 +170,7 @@ pub(in crate::http) enum ParseError {
 }
 
 /// The form fields of settings.
-pub(in crate::http) const FIELDS: [&str; 5] = ["memory", "cpus", "timeout", "environment", "secrets"];
+pub(in crate::http) const FIELDS: [&str; 6] = ["memory", "cpus", "timeout", "preload", "environment", "secrets"];
 
 /// Takes the text of a form field that has the name of a setting.
 pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
@@ -120,6 +178,7 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
         "memory" => change.memory = Some(Some(parse_size(text).ok_or(SettingError::Memory)?)),
         "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
         "timeout" => change.timeout = Some(Some(parse_duration(text).ok_or(SettingError::Timeout)?)),
+        "preload" => change.preload = Some(Some(text.parse()?)),
         "environment" => change.environment = variables("environment", text, |text| text)?,
         _ => change.secrets = variables("secrets", text, Secret)?,
     }
@@ -128,6 +187,15 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
 
 fn cpus(text: &str) -> Option<f64> {
     text.parse().ok().filter(|cpus: &f64| cpus.is_finite())
+}
+
+/// The value of a text or a list of texts; None for null.
+fn preload(value: &Value) -> Result<Option<Preload>, InvalidPreload> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => text.parse().map(Some),
+        list => list.to_string().parse().map(Some),
+    }
 }
 
 /// The value of a text or a number; None for null.
@@ -195,6 +263,23 @@ fn timeout_schema() -> RefOr<Schema> {
 fn limit_schema(number: Type, least: f64, about: &str) -> RefOr<Schema> {
     let types = SchemaType::from_iter([number, Type::String, Type::Null]);
     ObjectBuilder::new().schema_type(types).minimum(Some(least)).description(Some(about)).into()
+}
+
+fn mode_schema() -> RefOr<Schema> {
+    texts_or_list(SchemaType::from(Type::String), "`auto`, `stdlib`, `off`, or a list of modules.")
+}
+
+fn texts_or_list(text: SchemaType, about: &str) -> RefOr<Schema> {
+    let list = ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String));
+    let text = ObjectBuilder::new().schema_type(text);
+    OneOfBuilder::new().item(text).item(list).description(Some(about)).into()
+}
+
+fn preload_schema() -> RefOr<Schema> {
+    let about = "The modules that instances of a Python function import before their first invocation: `auto` for the \
+                 program's top-level imports from the standard library and installed packages, `stdlib` for those from \
+                 the standard library, `off`, or a list of modules; at most the operator's PRELOAD.";
+    texts_or_list(SchemaType::from_iter([Type::String, Type::Null]), about)
 }
 
 fn environment_schema() -> RefOr<Schema> {

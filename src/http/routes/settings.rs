@@ -16,8 +16,7 @@ use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithB
 use crate::http::problem::Problem;
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, \
-                            `environment` and \
-                            `secrets` (objects), and nothing else";
+                            `preload`, `environment` and `secrets` (objects), and nothing else";
 
 /// A function with its own settings.
 #[derive(Serialize, ToSchema)]
@@ -39,7 +38,7 @@ pub(in crate::http) async fn settings(
 ) -> Result<Json<ShownSettings>, Problem> {
     let id: FunctionId = id?.parse()?;
     let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
-    Ok(Json((&function.settings).into()))
+    Ok(Json(ShownSettings::of(&function, state.preload)))
 }
 
 /// Configure
@@ -68,5 +67,5 @@ pub(in crate::http) async fn configure(
     let change: ChangeBody = object.and_then(|json| serde_json::from_str(json).ok()).ok_or_else(not_a_change)?;
     let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
     let function = state.deployer.configure(id, name, settings).await?;
-    Ok(Json(Configured { function: shown(&function), settings: (&function.settings).into() }))
+    Ok(Json(Configured { function: shown(&function), settings: ShownSettings::of(&function, state.preload) }))
 }

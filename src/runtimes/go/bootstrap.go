@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v3 on stdin and stdout, see src/sandbox/protocol.rs. The build needs only Go 1.19 or
+// The bootstrap speaks protocol v4 on stdin and stdout, see src/sandbox/protocol.rs. The build needs only Go 1.19 or
 // later.
 package main
 
@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	version       = 3
+	version       = 4
 	protocolIn    = 0
 	protocolOut   = 1
-	maxRequest    = 4 << 20
+	maxFrame      = 4 << 20
 	requestHead   = 16 + 4 + 4 // Nonce, output cap, size of the environment.
 	flushBytes    = 32 << 10
 	flushAfter    = 20 * time.Millisecond
@@ -114,6 +114,15 @@ type supervisor struct {
 func (s *supervisor) serve() error {
 	s.oomKills = s.countOOMKills()
 	if err := s.send(frame('H', []byte{version})); err != nil {
+		return err
+	}
+	setup, err := readSetup()
+	if err != nil {
+		return err
+	}
+	s.environment = merged(setup, s.environment)
+	// Nothing is preloaded: memory did not run out, and no module follows.
+	if err := s.send(frame('P', []byte{0})); err != nil {
 		return err
 	}
 	for {

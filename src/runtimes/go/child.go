@@ -36,7 +36,7 @@ func (s *supervisor) start(request *request) (*child, error) {
 	}
 	defer syscall.Close(stderrIn)
 	pid, err := syscall.ForkExec(s.binary, []string{s.binary}, &syscall.ProcAttr{
-		Env:   append(s.environment[:len(s.environment):len(s.environment)], request.environment...),
+		Env:   merged(request.environment, s.environment),
 		Files: []uintptr{uintptr(stdin), uintptr(stdoutIn), uintptr(stderrIn)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

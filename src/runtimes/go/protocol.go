@@ -1,4 +1,4 @@
-// Frames to and from the platform, protocol v3, see src/sandbox/protocol.rs.
+// Frames to and from the platform, protocol v4, see src/sandbox/protocol.rs.
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 )
 
@@ -62,34 +63,86 @@ func readExactly(size int) ([]byte, error) {
 	return data, nil
 }
 
-func readRequest() (*request, error) {
-	head, err := readExactly(4)
+// readFrame reads the body of the next frame, which must be of this kind and have as many bytes as its head.
+func readFrame(kind byte, headSize int) ([]byte, error) {
+	size, err := readExactly(4)
 	if err != nil {
 		return nil, err
 	}
-	size := binary.BigEndian.Uint32(head)
-	if size < 1+requestHead || size > maxRequest {
-		return nil, fmt.Errorf("a request of %d bytes", size)
+	length := int(binary.BigEndian.Uint32(size))
+	if length < 1+headSize || length > maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes", length)
 	}
-	body, err := readExactly(int(size))
+	body, err := readExactly(length)
 	if err != nil {
 		return nil, err
 	}
-	if body[0] != 'I' {
+	if body[0] != kind {
 		return nil, fmt.Errorf("a frame of kind %q", body[0])
 	}
-	body = body[1:]
+	return body[1:], nil
+}
+
+// readSetup reads the function's own environment. A program in Go has nothing to preload.
+func readSetup() ([]string, error) {
+	body, err := readFrame('S', 4)
+	if err != nil {
+		return nil, err
+	}
+	end := 4 + int(binary.BigEndian.Uint32(body))
+	if end > len(body) {
+		return nil, errors.New("a setup whose environment is larger than itself")
+	}
+	return variables(body[4:end]), nil
+}
+
+func readRequest() (*request, error) {
+	body, err := readFrame('I', requestHead)
+	if err != nil {
+		return nil, err
+	}
 	end := requestHead + int(binary.BigEndian.Uint32(body[20:]))
 	if end > len(body) {
 		return nil, errors.New("a request whose environment is larger than itself")
 	}
-	request := &request{nonce: body[:nonceSize], outputCap: int(binary.BigEndian.Uint32(body[16:])), stdin: body[end:]}
-	for _, pair := range bytes.Split(body[requestHead:end], []byte{0}) {
+	return &request{
+		nonce:       body[:nonceSize],
+		outputCap:   int(binary.BigEndian.Uint32(body[16:])),
+		environment: variables(body[requestHead:end]),
+		stdin:       body[end:],
+	}, nil
+}
+
+// variables returns the variables of an environment, each as NAME=VALUE.
+func variables(block []byte) []string {
+	var found []string
+	for _, pair := range bytes.Split(block, []byte{0}) {
 		if len(pair) > 0 {
-			request.environment = append(request.environment, string(pair))
+			found = append(found, string(pair))
 		}
 	}
-	return request, nil
+	return found
+}
+
+// merged returns the variables of both environments. A variable of the first replaces a variable of the second.
+func merged(first, second []string) []string {
+	all := first[:len(first):len(first)]
+	for _, pair := range second {
+		name, _, _ := strings.Cut(pair, "=")
+		if !hasPrefix(first, name+"=") {
+			all = append(all, pair)
+		}
+	}
+	return all
+}
+
+func hasPrefix(pairs []string, prefix string) bool {
+	for _, pair := range pairs {
+		if strings.HasPrefix(pair, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func frame(kind byte, parts ...[]byte) []byte {

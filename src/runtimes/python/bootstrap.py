@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a new process for each invocation.
 
-The bootstrap speaks protocol v3 on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a child from
+The bootstrap speaks protocol v4 on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a child from
 this warm interpreter *ahead* of each request, so that a request only wakes the child. The child must be
 indistinguishable from `python3 main.py`. For this reason the bootstrap imports few modules, forgets its imports, and
 ends the child in the interpreter's own order. The bootstrap needs Python 3.9 or later with ctypes and select (Debian:
@@ -16,22 +16,34 @@ import os
 
 from child import run, take_request, wind_up
 from program import compile_ahead, make_main, prepare_interpreter
+from preload import Plan, preload
 from protocol import PROTOCOL_OUT, VERSION, frame, write_all
+from seeds import seeds
 from supervisor import HELD_BACK, PR_SET_DUMPABLE, Supervisor, fork_child, prctl
 
 ENTRY = os.path.abspath(sys.argv[1])
 # The name of the package that the program's own folder is. The program may import the package by this name.
 PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
 CODE = compile_ahead(ENTRY)
+_signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
+supervisor = Supervisor()
 prepare_interpreter(ENTRY, PACKAGE, BASELINE)
+MAIN = make_main(ENTRY, PACKAGE)
+write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
+try:
+    plan = Plan(supervisor.set_up())
+except EOFError:
+    os._exit(0)
+PRELOADED = None if plan.mode == "off" else preload(plan, ENTRY, PACKAGE, supervisor)
+BASELINE.update(sys.modules)
+SEEDS = seeds()
 gc.collect()
 gc.freeze()
 prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-_signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
-supervisor = Supervisor()
+supervisor.begin()
 child = fork_child()
 if child:
-    write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
+    write_all(PROTOCOL_OUT, frame(b"P", PRELOADED.encoded() if PRELOADED else b"\0"))
 while child:
     try:
         if not supervisor.serve(child):
@@ -42,6 +54,7 @@ while child:
 # Only a forked child gets here. The objects that the supervisor has made since its own start are frozen as well: a
 # collection at the child's end would otherwise copy the pages of these objects.
 gc.freeze()
-MAIN = make_main(ENTRY, PACKAGE)
+for seed in SEEDS:
+    seed()
 take_request()
 wind_up(run(ENTRY, CODE, globals().pop("MAIN")), BASELINE)

@@ -3,9 +3,8 @@ import _signal
 import gc
 import os
 import sys
-import time
 
-from program import compile_main
+from program import compile_main, set_environment
 from protocol import read_exactly, write_all
 
 
@@ -13,13 +12,7 @@ def take_request():
     """Sets the environment and stdin from the request on fd 0. The child calls this just before the function."""
     body = read_exactly(0, int.from_bytes(read_exactly(0, 4), "big"))
     size = int.from_bytes(body[:4], "big")
-    for pair in body[4 : 4 + size].split(b"\0"):
-        name, _, value = pair.partition(b"=")
-        if name:
-            os.environb[name] = value
-        if name == b"TZ":
-            # The C library has read the supervisor's time zone.
-            time.tzset()
+    set_environment(body[4 : 4 + size])
     stdin = body[4 + size :]
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

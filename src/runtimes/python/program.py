@@ -1,6 +1,7 @@
 """The function's main file, and an interpreter that looks as if the interpreter had been started for that file."""
 import os
 import sys
+import time
 
 PACKAGES = "/opt/youtube-serverless/packages"
 
@@ -32,6 +33,17 @@ def compile_ahead(path):
 def compile_main(path):
     with open(path, "rb") as source:
         return compile(source.read(), path, "exec", dont_inherit=True)
+
+
+def set_environment(variables):
+    """Sets variables, each as `NAME=VALUE` with a NUL behind."""
+    for pair in variables.split(b"\0"):
+        name, _, value = pair.partition(b"=")
+        if name:
+            os.environb[name] = value
+        if name == b"TZ":
+            # The C library has read the time zone at the start.
+            time.tzset()
 
 
 def prepare_interpreter(path, package, baseline):

@@ -1,10 +1,10 @@
-"""Protocol v3 with the platform on stdin and stdout, see src/sandbox/protocol.rs."""
+"""Protocol v4 with the platform on stdin and stdout, see src/sandbox/protocol.rs."""
 import ctypes
 import os
 
-VERSION = 3
+VERSION = 4
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
-MAX_REQUEST = 4 << 20
+MAX_FRAME = 4 << 20
 READ_BYTES = 65536
 
 
@@ -44,14 +44,14 @@ class Memory:
         ctypes.memset(self.place, 0, size)
 
 
-def read_request(memory):
-    """Reads the next request. Returns the memory with the body of its frame, and the body's size.
+def read_frame(memory, kind):
+    """Reads the next frame, of this kind. Returns the memory with the frame's body, and the body's size.
 
     Raises EOFError when the platform has closed the pipe.
     """
     size = int.from_bytes(read_exactly(PROTOCOL_IN, 4), "big")
-    if not 25 <= size <= MAX_REQUEST:
-        raise ValueError("a request of %d bytes" % size)
+    if not 1 <= size <= MAX_FRAME:
+        raise ValueError("a frame of %d bytes" % size)
     if size > len(memory.view):
         # The larger memory serves this request only: otherwise each later child would have its pages, too.
         memory = Memory(size)
@@ -61,6 +61,6 @@ def read_request(memory):
         if not more:
             raise EOFError
         filled += more
-    if memory.view[0] != ord("I"):
+    if memory.view[0] != ord(kind):
         raise ValueError("a frame of kind %d" % memory.view[0])
     return memory, size

@@ -6,7 +6,8 @@ import time
 from inheritance import Inheritance, libc
 from leftovers import SYSV_IPC, clean, is_clean
 from output import Frames, Output
-from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, microseconds, read_request, write_all
+from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, microseconds, read_frame, write_all
+from program import set_environment
 from relay import Events, relay
 
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -52,18 +53,30 @@ class Supervisor:
     def __init__(self):
         self.tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
         self.counter = open_oom_counter()
-        self.kills = oom_kills(self.counter)
         self.events = Events()
         self.request = Memory(READ_BYTES)
         self.frames = Frames()
         self.inheritance = Inheritance()
+
+    def set_up(self):
+        """Reads the setup and sets the function's own environment. Returns the text that asks for preloading."""
+        memory, size = read_frame(self.request, "S")
+        end = 5 + int.from_bytes(memory.view[1:5], "big")
+        set_environment(bytes(memory.view[5:end]))
+        text = bytes(memory.view[end:size]).decode()
+        memory.forget(size)
+        return text
+
+    def begin(self):
+        """Notes the kills so far, which are those of the setup. The instance is ready for its first request then."""
+        self.kills = oom_kills(self.counter)
 
     def serve(self, child):
         """Runs one invocation on the child, and cleans up afterwards.
 
         Returns False when the cleanup fails; the caller must then end the container.
         """
-        memory, size = read_request(self.request)
+        memory, size = read_frame(self.request, "I")
         started = time.perf_counter()
         nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
         # The rest of the request is for the child. The size of the rest overwrites the output cap.
