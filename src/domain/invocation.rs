@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{FunctionId, InvocationId};
 
 /// The states of an invocation that are no [`super::Outcome`].
@@ -16,7 +18,8 @@ pub mod state {
     pub const LOST: &str = "lost";
 }
 
-/// An invocation's row in the history.
+/// An invocation's receipt, input and output, as a row of the history has them. A function that failed has a receipt,
+/// too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InvocationRecord {
     /// The invocation's id.
@@ -43,21 +46,21 @@ pub struct InvocationRecord {
     pub queued: Option<Duration>,
     /// The run time.
     pub duration: Option<Duration>,
-    /// The processor time.
+    /// The processor time; None where the container is gone.
     pub cpu: Option<Duration>,
-    /// The largest resident set, in bytes.
+    /// The largest resident set, in bytes; None where the container is gone.
     pub peak_memory: Option<u64>,
-    /// The input as JSON, up to INVOCATION_OUTPUT_SIZE.
-    pub input: Vec<u8>,
-    /// The beginning of stdout, up to INVOCATION_OUTPUT_SIZE.
-    pub stdout: Vec<u8>,
-    /// The beginning of stderr, up to INVOCATION_OUTPUT_SIZE.
-    pub stderr: Vec<u8>,
+    /// The input as JSON.
+    pub input: Bytes,
+    /// The output on stdout, up to MAX_OUTPUT_SIZE.
+    pub stdout: Bytes,
+    /// The output on stderr, up to MAX_OUTPUT_SIZE.
+    pub stderr: Bytes,
 }
 
 impl InvocationRecord {
     /// The row of a new invocation, with a new id.
-    pub fn queued(function_id: FunctionId, created_at: u64, input: Vec<u8>) -> Self {
+    pub fn queued(function_id: FunctionId, created_at: u64, input: Bytes) -> Self {
         Self {
             id: InvocationId::random(),
             function_id,
@@ -74,8 +77,8 @@ impl InvocationRecord {
             cpu: None,
             peak_memory: None,
             input,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
+            stdout: Bytes::new(),
+            stderr: Bytes::new(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,8 @@ pub struct History {
     flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
 }
 
-/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves.
+/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves. The
+/// history keeps the beginning of an output, up to INVOCATION_OUTPUT_SIZE.
 #[must_use]
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
@@ -54,8 +56,10 @@ impl PendingRecord<'_> {
 
 impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
-        let blank = InvocationRecord::queued(self.record.function_id, 0, Vec::new());
-        let record = std::mem::replace(&mut self.record, blank);
+        let blank = InvocationRecord::queued(self.record.function_id, 0, Bytes::new());
+        let mut record = std::mem::replace(&mut self.record, blank);
+        record.stdout = self.history.cut(&record.stdout);
+        record.stderr = self.history.cut(&record.stderr);
         let mut pending = self.history.pending();
         pending.bytes += size_of(&record);
         pending.records.push(record);
@@ -77,7 +81,7 @@ impl Pending {
         let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
         let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
         let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
-        let blank = Vec::new;
+        let blank = Bytes::new;
         found
             .map(|(n, record)| {
                 (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
@@ -92,14 +96,9 @@ impl History {
         Arc::new(Self { registry, store, config, pending: Mutex::default(), flushing: Default::default() })
     }
 
-    /// The part of an output that the history keeps.
-    pub fn cut<'a>(&self, output: &'a [u8]) -> &'a [u8] {
-        &output[..output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX))]
-    }
-
     /// The part of an input that the history keeps: all, or nothing, as half a JSON text is no JSON.
-    pub fn keep_input(&self, input: &[u8]) -> Vec<u8> {
-        if input.len() as u64 <= self.config.max_output { input.to_vec() } else { Vec::new() }
+    pub fn keep_input(&self, input: &[u8]) -> Bytes {
+        if input.len() as u64 <= self.config.max_output { Bytes::copy_from_slice(input) } else { Bytes::new() }
     }
 
     /// Begins the record of an invocation. The invocation counts as cancelled until another outcome is known.
@@ -214,6 +213,12 @@ impl History {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// A copy of the part of an output that the history keeps. The whole output leaves the memory with the answer.
+    fn cut(&self, output: &[u8]) -> Bytes {
+        let length = output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX));
+        Bytes::copy_from_slice(&output[..length])
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

@@ -173,7 +173,7 @@ impl InvocationQueue {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
         let (json, share) = input.into_json();
-        Ok((InvocationRecord::queued(id, clock::unix_millis(), json), share))
+        Ok((InvocationRecord::queued(id, clock::unix_millis(), json.into()), share))
     }
 
     /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
@@ -256,7 +256,7 @@ impl InvocationQueue {
         let before = std::mem::replace(&mut record.outcome, state::CANCELLED.to_owned());
         record.error = Some("it was cancelled".to_owned());
         if let Some((stdout, stderr)) = self.invoker.snapshot(id) {
-            (record.stdout, record.stderr) = (stdout, stderr);
+            (record.stdout, record.stderr) = (stdout.into(), stderr.into());
         }
         // The invocation may begin in this moment, so both states are tried, in their order.
         let cancelled = self.store.update_invocation(&record, state::QUEUED).await?

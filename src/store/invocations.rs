@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -53,8 +54,8 @@ impl Store {
         .bind(micros(record.duration))
         .bind(micros(record.cpu))
         .bind(record.peak_memory.map(u64::cast_signed))
-        .bind(&record.stdout)
-        .bind(&record.stderr)
+        .bind(&*record.stdout)
+        .bind(&*record.stderr)
         .bind(record.id.to_string())
         .bind(from);
         let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
@@ -185,9 +186,9 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &Invocatio
     .bind(micros(record.duration))
     .bind(micros(record.cpu))
     .bind(record.peak_memory.map(u64::cast_signed))
-    .bind(&record.input)
-    .bind(&record.stdout)
-    .bind(&record.stderr)
+    .bind(&*record.input)
+    .bind(&*record.stdout)
+    .bind(&*record.stderr)
     .bind(record.function_id.to_string())
     .execute(connection)
     .await
@@ -212,7 +213,7 @@ fn open(row: &SqliteRow) -> Option<Open> {
 fn record(row: &SqliteRow) -> Option<InvocationRecord> {
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
     let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));
-    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok();
+    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok().map(Bytes::from);
     Some(InvocationRecord {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,

@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::config::Secret;
 use crate::domain::invocation::state;
@@ -185,7 +187,7 @@ async fn only_what_was_promised_to_nobody_is_taken_back() {
     let (_dir, store) = opened_with(&[&one]).await;
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     let queue = async |created_at| {
-        let record = InvocationRecord::queued(one.id, created_at, Vec::new());
+        let record = InvocationRecord::queued(one.id, created_at, Bytes::new());
         assert_eq!(store.queue_invocation(&record, Some(&key), true, false).await.unwrap(), Queued::Now);
         record
     };
@@ -261,7 +263,7 @@ async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
 fn ended(function: &Record, outcome: &str, created_at: u64) -> InvocationRecord {
     InvocationRecord {
         outcome: outcome.to_owned(),
-        ..InvocationRecord::queued(function.id, created_at, b"{}".to_vec())
+        ..InvocationRecord::queued(function.id, created_at, Bytes::from("{}"))
     }
 }
 
@@ -279,8 +281,8 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function()
         duration: Some(Duration::from_micros(2)),
         cpu: Some(Duration::from_micros(3)),
         peak_memory: Some(4),
-        stdout: b"out\xff".to_vec(),
-        stderr: b"err".to_vec(),
+        stdout: Bytes::from(&b"out\xff"[..]),
+        stderr: Bytes::from("err"),
         ..ended(&one, "exit", 4)
     };
     let gone = record("gone");
@@ -321,7 +323,7 @@ async fn old_and_too_many_invocations_go_and_open_ones_stay() {
 async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
-    let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
+    let mut queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
     assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, state::RUNNING, 2);
     store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
@@ -335,7 +337,7 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     queued.outcome = state::RUNNING.to_owned();
     assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
     assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
-    let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
+    let stray = InvocationRecord::queued(record("gone").id, 1, Bytes::new());
     assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
 
@@ -357,8 +359,8 @@ async fn a_key_stands_for_one_request() {
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
     assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
     // An execution's keys are others.
-    let first = InvocationRecord::queued(two.id, 1, Vec::new());
-    let again = InvocationRecord::queued(two.id, 2, Vec::new());
+    let first = InvocationRecord::queued(two.id, 1, Bytes::new());
+    let again = InvocationRecord::queued(two.id, 2, Bytes::new());
     assert_eq!(store.queue_invocation(&first, Some(&key("a")), true, true).await.unwrap(), Queued::Now);
     assert_eq!(store.queue_invocation(&again, Some(&key("a")), true, true).await.unwrap(), Queued::Before(first.id));
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);

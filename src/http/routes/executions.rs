@@ -259,7 +259,7 @@ async fn execute_or_defer(
         if record.outcome == state::CANCELLED {
             return Err(Problem::cancelled(record.id));
         }
-        return Ok(answer(executed(&record)));
+        return Ok(answer(&record));
     }
     span.record("function.id", tracing::field::display(id));
     let id = state.deferred.accept(id, input, key).await?;
@@ -280,28 +280,14 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response, Problem> {
     let span = tracing::Span::current();
     span.record("function.id", tracing::field::display(id));
-    let invocation = state.invoker.invoke(id, input).await?;
-    span.record("invocation.id", tracing::field::display(invocation.id));
-    Ok(answer(ExecutionBody {
-        output: text(&invocation.stdout, invocation.truncated),
-        status_code: http_status(invocation.outcome.name()),
-        executed_at: invocation.executed_at / 1000,
-        invocation_id: invocation.id.to_string(),
-        outcome: invocation.outcome.name().to_owned(),
-        exit_code: invocation.outcome.exit_code(),
-        error: invocation.outcome.error(),
-        stderr: text(&invocation.stderr, invocation.truncated),
-        truncated: invocation.truncated,
-        start: invocation.start.name().to_owned(),
-        queued_ms: milliseconds(invocation.queued),
-        duration_ms: milliseconds(invocation.duration),
-        cpu_ms: invocation.cpu.map(milliseconds),
-        peak_memory_bytes: invocation.peak_memory,
-    }))
+    let record = state.invoker.invoke(id, input).await?;
+    span.record("invocation.id", tracing::field::display(record.id));
+    Ok(answer(&record))
 }
 
-fn executed(record: &InvocationRecord) -> ExecutionBody {
-    ExecutionBody {
+/// The answer of an execution, whether the execution came from the queue or not.
+fn answer(record: &InvocationRecord) -> Response {
+    let executed = ExecutionBody {
         output: text(&record.stdout, record.truncated),
         status_code: http_status(&record.outcome),
         executed_at: record.executed_at.unwrap_or(record.created_at) / 1000,
@@ -316,10 +302,7 @@ fn executed(record: &InvocationRecord) -> ExecutionBody {
         duration_ms: record.duration.map_or(0.0, milliseconds),
         cpu_ms: record.cpu.map(milliseconds),
         peak_memory_bytes: record.peak_memory,
-    }
-}
-
-fn answer(executed: ExecutionBody) -> Response {
+    };
     let status = StatusCode::from_u16(executed.status_code).expect("an outcome has an HTTP status");
     let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);
     (status, [("server-timing", timing)], Json(executed)).into_response()

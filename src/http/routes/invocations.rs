@@ -178,7 +178,7 @@ pub(in crate::http) async fn show(
 ) -> Result<Json<InvocationBody>, Problem> {
     let id: InvocationId = id?.parse()?;
     let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-    let input = String::from_utf8(record.input.clone()).ok().and_then(|json| RawValue::from_string(json).ok());
+    let input = String::from_utf8(record.input.to_vec()).ok().and_then(|json| RawValue::from_string(json).ok());
     let (output, stderr) = (text(&record.stdout, true), text(&record.stderr, true));
     Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }))
 }

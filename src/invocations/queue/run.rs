@@ -146,10 +146,7 @@ impl InvocationQueue {
             return written.map(drop).map_err(|error| Arc::new(error).into());
         }
         self.free(function);
-        let invocation = self.invoker.run(ready, id, input, running.output()).await;
-        let queued = record.queued;
-        invocation.complete(&mut record, |output| output);
-        record.queued = queued;
+        self.invoker.run(ready, &mut record, input, running.output()).await;
         self.write(&record, state::RUNNING).await;
         Ok(())
     }
