@@ -2,7 +2,7 @@
 
 mod function;
 mod idempotency;
-pub mod invocation;
+mod invocation;
 mod outcome;
 pub mod settings;
 mod version;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use function::{Executions, Package, Record, Update};
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Page};
-pub use outcome::{Outcome, exit_status, http_status, signal_name};
+pub use outcome::{Outcome, signal_name};
 pub use version::{Image, VersionRecord};
 
 /// Defines a type for one kind of id. An id is a UUID in its hyphenated form, which is the form that clients know.

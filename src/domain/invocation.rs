@@ -4,19 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{FunctionId, InvocationId};
-
-/// The states of an invocation that are no [`super::Outcome`].
-pub mod state {
-    /// The invocation waits for its turn.
-    pub const QUEUED: &str = "queued";
-    /// The invocation has its instance, or had an instance when the service went away.
-    pub const RUNNING: &str = "running";
-    /// The client has cancelled the invocation, or has left.
-    pub const CANCELLED: &str = "cancelled";
-    /// The end of the invocation is unknown.
-    pub const LOST: &str = "lost";
-}
+use super::{FunctionId, InvocationId, Outcome};
 
 /// An invocation's receipt, input and output, as a row of the history has them. A function that failed has a receipt,
 /// too.
@@ -28,8 +16,8 @@ pub struct InvocationRecord {
     pub function_id: FunctionId,
     /// The number of the version that ran; None before the beginning.
     pub version: Option<u32>,
-    /// The name of an outcome, or one of [`state`].
-    pub outcome: String,
+    /// How the invocation ended, or how far the invocation is.
+    pub outcome: Outcome,
     /// The time of the request, in Unix milliseconds.
     pub created_at: u64,
     /// The time of the beginning, in Unix milliseconds; None before that.
@@ -65,7 +53,7 @@ impl InvocationRecord {
             id: InvocationId::random(),
             function_id,
             version: None,
-            outcome: state::QUEUED.to_owned(),
+            outcome: Outcome::Queued,
             created_at,
             executed_at: None,
             exit_code: None,
@@ -98,13 +86,13 @@ pub struct Open {
 
 /// A client's choice of invocations in a function's history.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
+pub struct Page {
     /// The id of the function.
     pub function_id: FunctionId,
     /// The number of an invocation: only earlier invocations are meant.
     pub before: Option<u64>,
     /// An outcome: only invocations with that outcome are meant.
-    pub outcome: Option<&'a str>,
+    pub outcome: Option<Outcome>,
     /// The largest number of invocations.
     pub limit: u32,
 }

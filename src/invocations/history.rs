@@ -10,7 +10,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Page, invocation::state};
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page};
 use crate::functions::Registry;
 use crate::resources::clock;
 use crate::store::{Store, StoreError};
@@ -74,7 +74,7 @@ struct Pending {
 
 impl Pending {
     /// The pending records as the store would list the rows, when the first row gets this number.
-    fn page(&self, page: Page<'_>, first: u64) -> Vec<(u64, InvocationRecord)> {
+    fn page(&self, page: Page, first: u64) -> Vec<(u64, InvocationRecord)> {
         let is_meant = |record: &InvocationRecord| {
             record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
         };
@@ -103,7 +103,7 @@ impl History {
 
     /// Begins the record of an invocation. The invocation counts as cancelled until another outcome is known.
     pub fn begin(&self, record: InvocationRecord) -> PendingRecord<'_> {
-        PendingRecord { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
+        PendingRecord { history: self, record: InvocationRecord { outcome: Outcome::Cancelled, ..record } }
     }
 
     /// Waits while too many bytes are pending.
@@ -134,7 +134,7 @@ impl History {
 
     /// A function's invocations with their numbers, the last first, without input and output. Pending records come
     /// first, by the numbers that the rows will get.
-    pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    pub async fn list(self: &Arc<Self>, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
         }

@@ -23,7 +23,7 @@ use crate::sandbox::protocol::{Nonce, Request};
 use crate::telemetry::metrics;
 
 use super::input::{Input, InputError};
-use super::outcome;
+use super::verdict;
 
 /// The number of rebuilds of an image for one execution, when an operator removes the image again and again.
 const IMAGE_TRIES: u32 = 2;
@@ -225,10 +225,9 @@ impl Invoker {
                 (exit.truncated, Some(exit.cpu), Some(exit.peak_memory));
         }
         record.duration = Some(duration);
-        let outcome = outcome::of_end(&end, function.settings.memory.unwrap_or(self.memory_limit));
-        record.outcome = outcome.name().to_owned();
-        (record.exit_code, record.error) = (outcome.exit_code(), outcome.error());
-        metrics::invocation(function.id, outcome.name(), duration, queued, is_cold);
+        let memory_limit = function.settings.memory.unwrap_or(self.memory_limit);
+        (record.outcome, record.exit_code, record.error) = verdict::of(&end, memory_limit);
+        metrics::invocation(function.id, record.outcome, duration, queued, is_cold);
     }
 
     /// An instance. An image that is gone is built again first.

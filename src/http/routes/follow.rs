@@ -9,7 +9,6 @@ use axum::response::sse::Event;
 use futures_util::stream;
 
 use super::invocations::{InvocationResponses, summary};
-use crate::domain::invocation::state;
 use crate::domain::{InvocationId, InvocationRecord, UnknownInvocation};
 use crate::http::openapi::AnyRoute;
 use crate::http::problem::Problem;
@@ -97,7 +96,7 @@ impl Following {
                 return Some(());
             }
             let record = self.record().await?;
-            if ![state::QUEUED, state::RUNNING].contains(&record.outcome.as_str()) {
+            if !record.outcome.is_open() {
                 // Else that was told as it was written.
                 if !self.has_told {
                     self.write(Stream::Stdout, &record.stdout);

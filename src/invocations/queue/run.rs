@@ -11,7 +11,7 @@ use super::error::Hindrance;
 use super::order::Entry;
 use super::{End, InvocationQueue, QueueState};
 use crate::docker::{Cause, Failure, retry};
-use crate::domain::{FunctionId, InvocationId, InvocationRecord, invocation::state};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome};
 use crate::invocations::input::Input;
 use crate::invocations::invoke::InvokeError;
 use crate::resources::clock;
@@ -136,10 +136,10 @@ impl InvocationQueue {
         }
         let running = self.invoker.begin(id);
         let mut record = ready.begin(record);
-        record.outcome = state::RUNNING.to_owned();
+        record.outcome = Outcome::Running;
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
         record.queued = Some(Duration::from_millis(since));
-        let written = self.store.update_invocation(&record, state::QUEUED).await;
+        let written = self.store.update_invocation(&record, Outcome::Queued).await;
         if !matches!(written, Ok(true)) {
             // The instance is free for synchronous executions, which need no disk.
             ready.release();
@@ -147,7 +147,7 @@ impl InvocationQueue {
         }
         self.free(function);
         self.invoker.run(ready, &mut record, input, running.output()).await;
-        self.write(&record, state::RUNNING).await;
+        self.write(&record, Outcome::Running).await;
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl InvocationQueue {
     /// begin.
     async fn load(&self, id: InvocationId) -> Result<Option<(InvocationRecord, Option<Input>)>, Hindrance> {
         let mut record = match self.store.invocation(id).await.map_err(Arc::new)? {
-            Some(record) if record.outcome == state::QUEUED => record,
+            Some(record) if record.outcome == Outcome::Queued => record,
             // The invocation was cancelled, or went with its function.
             Some(_) | None => return Ok(None),
         };
@@ -260,11 +260,11 @@ impl InvocationQueue {
             }
         };
         retry.done();
-        let failed = InvocationRecord { outcome: state::LOST.to_owned(), error: Some(error), ..record };
-        self.write(&failed, state::QUEUED).await;
+        let failed = InvocationRecord { outcome: Outcome::Lost, error: Some(error), ..record };
+        self.write(&failed, Outcome::Queued).await;
     }
 
-    async fn write(&self, record: &InvocationRecord, from: &str) {
+    async fn write(&self, record: &InvocationRecord, from: Outcome) {
         let mut retry = self.writes.begin();
         while let Err(error) = self.store.update_invocation(record, from).await {
             retry.failed(&error).await;
