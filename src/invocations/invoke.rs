@@ -200,7 +200,7 @@ impl Invoker {
         let function =
             self.registry.get(function.id).filter(|now| now.revision == function.revision).unwrap_or(function);
         let is_cold = lease.start() == Start::Cold;
-        self.registry.executed(&function, clock::unix_millis() / 1000);
+        self.registry.executed(&function, record.executed_at.unwrap_or(record.created_at) / 1000);
         let (environment, stdin) = input.into_parts();
         let mut environment = function.settings.complete(environment);
         environment.extend([
