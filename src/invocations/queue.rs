@@ -8,10 +8,11 @@
 //! ```
 //! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was
 //! running when the service went away is known at the next start as lost, and is never run twice. The runs themselves
-//! are in `run`.
+//! are in `run`, and the decision on another try is in `retry`.
 
 mod error;
 mod order;
+mod retry;
 mod run;
 
 use std::collections::HashMap;
