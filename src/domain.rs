@@ -2,7 +2,7 @@
 
 mod function;
 mod idempotency;
-pub mod invocation;
+mod invocation;
 mod outcome;
 mod preload;
 pub mod settings;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use function::{Executions, Package, Record, Update};
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Page};
-pub use outcome::{Outcome, exit_status, http_status, signal_name};
+pub use outcome::{Outcome, signal_name};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use version::{Image, VersionRecord};
 

@@ -5,5 +5,5 @@ pub mod history;
 pub mod input;
 pub mod invoke;
 pub mod live;
-mod outcome;
 pub mod queue;
+mod verdict;

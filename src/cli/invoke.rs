@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, part};
 use super::{EX_PLATFORM, output};
-use crate::domain::{exit_status, signal_name};
+use crate::domain::{Outcome, signal_name};
 
 pub(super) fn run(
     client: &Client,
@@ -43,7 +43,8 @@ pub(super) fn run(
 pub(super) fn status_of(execution: &Value) -> u8 {
     let exit_code = execution["exitCode"].as_u64().and_then(|code| u8::try_from(code).ok());
     let signal = signal(execution["error"].as_str().unwrap_or_default());
-    exit_status(execution["outcome"].as_str().unwrap_or_default(), exit_code, signal).unwrap_or(EX_PLATFORM)
+    let outcome = execution["outcome"].as_str().and_then(Outcome::from_name);
+    outcome.and_then(|outcome| outcome.exit_status(exit_code, signal)).unwrap_or(EX_PLATFORM)
 }
 
 /// Its number, from its name in the text.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::Value;
+use tabwriter::TabWriter;
 
 /// Whoever reads may have had enough, as `head` has: then there is nothing left to do.
 fn print(text: &str) {
@@ -34,17 +35,9 @@ pub(super) fn error(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Columns that are as wide as they must be.
+/// Columns that are as wide as they must be, two spaces apart.
 pub(super) fn table(rows: &[Vec<String>]) {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        print(&format!("{}\n", cells.join("  ").trim_end()));
-    }
+    print(&aligned(rows));
 }
 
 /// A time as people read it, in UTC.
@@ -52,4 +45,25 @@ pub(super) fn time(seconds: Option<i64>) -> String {
     seconds
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
         .map_or_else(|| "-".to_owned(), |time| time.to_string())
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let mut writer = TabWriter::new(Vec::new());
+    for row in rows {
+        writeln!(writer, "{}", row.join("\t")).expect("memory takes every row");
+    }
+    let text = writer.into_inner().expect("memory takes every row");
+    String::from_utf8(text).expect("cells and spaces are text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_two_spaces_apart_and_lines_end_without_spaces() {
+        let rows = [["NAME", "ID", "LAST"], ["a name", "1", "-"], ["b", "12345", "2023-01-16T12:34:56Z"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&rows), "NAME    ID     LAST\na name  1      -\nb       12345  2023-01-16T12:34:56Z\n");
+    }
 }

@@ -2,21 +2,12 @@
 
 use std::time::Duration;
 
-use super::{FunctionId, InvocationId};
+use bytes::Bytes;
 
-/// The states of an invocation that are no [`super::Outcome`].
-pub mod state {
-    /// The invocation waits for its turn.
-    pub const QUEUED: &str = "queued";
-    /// The invocation has its instance, or had an instance when the service went away.
-    pub const RUNNING: &str = "running";
-    /// The client has cancelled the invocation, or has left.
-    pub const CANCELLED: &str = "cancelled";
-    /// The end of the invocation is unknown.
-    pub const LOST: &str = "lost";
-}
+use super::{FunctionId, InvocationId, Outcome};
 
-/// An invocation's row in the history.
+/// An invocation's receipt, input and output, as a row of the history has them. A function that failed has a receipt,
+/// too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InvocationRecord {
     /// The invocation's id.
@@ -25,8 +16,8 @@ pub struct InvocationRecord {
     pub function_id: FunctionId,
     /// The number of the version that ran; None before the beginning.
     pub version: Option<u32>,
-    /// The name of an outcome, or one of [`state`].
-    pub outcome: String,
+    /// How the invocation ended, or how far the invocation is.
+    pub outcome: Outcome,
     /// The time of the request, in Unix milliseconds.
     pub created_at: u64,
     /// The time of the beginning, in Unix milliseconds; None before that.
@@ -43,26 +34,26 @@ pub struct InvocationRecord {
     pub queued: Option<Duration>,
     /// The run time.
     pub duration: Option<Duration>,
-    /// The processor time.
+    /// The processor time; None where the container is gone.
     pub cpu: Option<Duration>,
-    /// The largest resident set, in bytes.
+    /// The largest resident set, in bytes; None where the container is gone.
     pub peak_memory: Option<u64>,
-    /// The input as JSON, up to INVOCATION_OUTPUT_SIZE.
-    pub input: Vec<u8>,
-    /// The beginning of stdout, up to INVOCATION_OUTPUT_SIZE.
-    pub stdout: Vec<u8>,
-    /// The beginning of stderr, up to INVOCATION_OUTPUT_SIZE.
-    pub stderr: Vec<u8>,
+    /// The input as JSON.
+    pub input: Bytes,
+    /// The output on stdout, up to MAX_OUTPUT_SIZE.
+    pub stdout: Bytes,
+    /// The output on stderr, up to MAX_OUTPUT_SIZE.
+    pub stderr: Bytes,
 }
 
 impl InvocationRecord {
     /// The row of a new invocation, with a new id.
-    pub fn queued(function_id: FunctionId, created_at: u64, input: Vec<u8>) -> Self {
+    pub fn queued(function_id: FunctionId, created_at: u64, input: Bytes) -> Self {
         Self {
             id: InvocationId::random(),
             function_id,
             version: None,
-            outcome: state::QUEUED.to_owned(),
+            outcome: Outcome::Queued,
             created_at,
             executed_at: None,
             exit_code: None,
@@ -74,8 +65,8 @@ impl InvocationRecord {
             cpu: None,
             peak_memory: None,
             input,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
+            stdout: Bytes::new(),
+            stderr: Bytes::new(),
         }
     }
 }
@@ -95,13 +86,13 @@ pub struct Open {
 
 /// A client's choice of invocations in a function's history.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
+pub struct Page {
     /// The id of the function.
     pub function_id: FunctionId,
     /// The number of an invocation: only earlier invocations are meant.
     pub before: Option<u64>,
     /// An outcome: only invocations with that outcome are meant.
-    pub outcome: Option<&'a str>,
+    pub outcome: Option<Outcome>,
     /// The largest number of invocations.
     pub limit: u32,
 }

@@ -1,88 +1,87 @@
 //! How an invocation ended: the one place for the outcome's name, HTTP status and exit status.
 
-use std::time::Duration;
-
-/// How an invocation ended.
+/// How an invocation ended, or how far the invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// The invocation waits for its turn.
+    Queued,
+    /// The invocation has its instance, or had an instance when the service went away.
+    Running,
+    /// The client has cancelled the invocation, or has left.
+    Cancelled,
+    /// The container or Docker went away during the invocation, or the service did.
+    Lost,
     /// The function's process ended with exit status 0.
     Ok,
-    /// The function's process ended with this exit status.
-    Exit(i32),
-    /// This signal killed the function's process.
-    Signal(i32),
+    /// The function's process ended with another exit status.
+    Exit,
+    /// A signal killed the function's process.
+    Signal,
     /// The kernel's OOM killer acted in the container.
-    OutOfMemory {
-        /// The container's memory limit in bytes: the function's own, or DOCKER_MEMORY_LIMIT.
-        limit: u64,
-        /// The exit status, where the function's own process has one.
-        exit_code: Option<i32>,
-    },
-    /// The platform ended the invocation after this time.
-    Timeout(Duration),
-    /// The container or Docker went away during the invocation.
-    Lost,
+    OutOfMemory,
+    /// The platform ended the invocation at its time limit.
+    Timeout,
 }
 
 impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Running,
+        Self::Cancelled,
+        Self::Lost,
+        Self::Ok,
+        Self::Exit,
+        Self::Signal,
+        Self::OutOfMemory,
+        Self::Timeout,
+    ];
+
+    /// The outcome of this name. None when no outcome has the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// The outcome's name in the API, in metrics and in the history.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::Exit(_) => "exit",
-            Self::Signal(_) => "signal",
-            Self::OutOfMemory { .. } => "out_of_memory",
-            Self::Timeout(_) => "timeout",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Cancelled => "cancelled",
             Self::Lost => "lost",
+            Self::Ok => "ok",
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Timeout => "timeout",
         }
     }
 
-    /// The exit status, where there is one.
-    pub fn exit_code(&self) -> Option<i32> {
-        match *self {
-            Self::Ok => Some(0),
-            Self::Exit(code) => Some(code),
-            Self::OutOfMemory { exit_code, .. } => exit_code,
-            Self::Signal(_) | Self::Timeout(_) | Self::Lost => None,
-        }
+    /// Whether the invocation is still to end.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Queued | Self::Running)
     }
 
-    /// The reason for an outcome other than `ok`, for people.
-    pub fn error(&self) -> Option<String> {
+    /// The HTTP status of an execution's answer: the contract's. None where no execution has ended.
+    pub fn http_status(self) -> Option<u16> {
         match self {
-            Self::Ok => None,
-            Self::Exit(code) => Some(format!("the function ended with exit status {code}")),
-            Self::Signal(signal) => Some(format!("the function was killed by {}", signal_name(*signal))),
-            Self::OutOfMemory { limit, .. } => Some(format!(
-                "the function ran into the memory limit of {limit} bytes (its `memory`, else DOCKER_MEMORY_LIMIT)"
-            )),
-            Self::Timeout(limit) => Some(format!(
-                "the function did not end within {limit:?} (its `timeout`, else DOCKER_RUN_TIMEOUT) and was killed"
-            )),
-            Self::Lost => Some("the function's container or Docker went away under it".to_owned()),
+            Self::Queued | Self::Running | Self::Cancelled => None,
+            Self::Ok => Some(200),
+            Self::Timeout => Some(504),
+            Self::Exit | Self::Signal | Self::OutOfMemory | Self::Lost => Some(500),
         }
     }
-}
 
-/// The HTTP status of an execution's answer, by the name of its outcome: the contract's.
-pub fn http_status(outcome: &str) -> u16 {
-    match outcome {
-        "ok" => 200,
-        "timeout" => 504,
-        _ => 500,
-    }
-}
-
-/// The exit status of the command line for an outcome's name, as a shell has the statuses; None where the platform
-/// failed.
-pub fn exit_status(outcome: &str, exit_code: Option<u8>, signal: u8) -> Option<u8> {
-    match outcome {
-        "ok" => Some(0),
-        "exit" => Some(exit_code.unwrap_or(1)),
-        "timeout" => Some(124),
-        "out_of_memory" => Some(137),
-        "signal" => Some(128 + signal),
-        _ => None,
+    /// The exit status of the command line, as a shell has the statuses; None where the platform failed.
+    pub fn exit_status(self, exit_code: Option<u8>, signal: u8) -> Option<u8> {
+        match self {
+            Self::Queued | Self::Running | Self::Cancelled | Self::Lost => None,
+            Self::Ok => Some(0),
+            Self::Exit => Some(exit_code.unwrap_or(1)),
+            Self::Timeout => Some(124),
+            Self::OutOfMemory => Some(137),
+            Self::Signal => Some(128 + signal),
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Page, invocation::state};
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page};
 use crate::functions::Registry;
 use crate::resources::clock;
 use crate::store::{Store, StoreError};
@@ -37,7 +38,8 @@ pub struct History {
     flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
 }
 
-/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves.
+/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves. The
+/// history keeps the beginning of an output, up to INVOCATION_OUTPUT_SIZE.
 #[must_use]
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
@@ -54,8 +56,10 @@ impl PendingRecord<'_> {
 
 impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
-        let blank = InvocationRecord::queued(self.record.function_id, 0, Vec::new());
-        let record = std::mem::replace(&mut self.record, blank);
+        let blank = InvocationRecord::queued(self.record.function_id, 0, Bytes::new());
+        let mut record = std::mem::replace(&mut self.record, blank);
+        record.stdout = self.history.cut(&record.stdout);
+        record.stderr = self.history.cut(&record.stderr);
         let mut pending = self.history.pending();
         pending.bytes += size_of(&record);
         pending.records.push(record);
@@ -70,14 +74,14 @@ struct Pending {
 
 impl Pending {
     /// The pending records as the store would list the rows, when the first row gets this number.
-    fn page(&self, page: Page<'_>, first: u64) -> Vec<(u64, InvocationRecord)> {
+    fn page(&self, page: Page, first: u64) -> Vec<(u64, InvocationRecord)> {
         let is_meant = |record: &InvocationRecord| {
             record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
         };
         let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
         let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
         let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
-        let blank = Vec::new;
+        let blank = Bytes::new;
         found
             .map(|(n, record)| {
                 (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
@@ -92,19 +96,14 @@ impl History {
         Arc::new(Self { registry, store, config, pending: Mutex::default(), flushing: Default::default() })
     }
 
-    /// The part of an output that the history keeps.
-    pub fn cut<'a>(&self, output: &'a [u8]) -> &'a [u8] {
-        &output[..output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX))]
-    }
-
     /// The part of an input that the history keeps: all, or nothing, as half a JSON text is no JSON.
-    pub fn keep_input(&self, input: &[u8]) -> Vec<u8> {
-        if input.len() as u64 <= self.config.max_output { input.to_vec() } else { Vec::new() }
+    pub fn keep_input(&self, input: &[u8]) -> Bytes {
+        if input.len() as u64 <= self.config.max_output { Bytes::copy_from_slice(input) } else { Bytes::new() }
     }
 
     /// Begins the record of an invocation. The invocation counts as cancelled until another outcome is known.
     pub fn begin(&self, record: InvocationRecord) -> PendingRecord<'_> {
-        PendingRecord { history: self, record: InvocationRecord { outcome: state::CANCELLED.to_owned(), ..record } }
+        PendingRecord { history: self, record: InvocationRecord { outcome: Outcome::Cancelled, ..record } }
     }
 
     /// Waits while too many bytes are pending.
@@ -135,7 +134,7 @@ impl History {
 
     /// A function's invocations with their numbers, the last first, without input and output. Pending records come
     /// first, by the numbers that the rows will get.
-    pub async fn list(self: &Arc<Self>, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    pub async fn list(self: &Arc<Self>, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
         }
@@ -214,6 +213,12 @@ impl History {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// A copy of the part of an output that the history keeps. The whole output leaves the memory with the answer.
+    fn cut(&self, output: &[u8]) -> Bytes {
+        let length = output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX));
+        Bytes::copy_from_slice(&output[..length])
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use crate::config;
 use crate::docker::{Cause, Failure};
-use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, UnknownFunction};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, UnknownFunction};
 use crate::functions::images::{ImageError, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::history::History;
@@ -23,7 +23,7 @@ use crate::sandbox::protocol::{Nonce, Request};
 use crate::telemetry::metrics;
 
 use super::input::{Input, InputError};
-use super::outcome;
+use super::verdict;
 
 /// The number of rebuilds of an image for one execution, when an operator removes the image again and again.
 const IMAGE_TRIES: u32 = 2;
@@ -39,33 +39,6 @@ pub struct Invoker {
     limits: config::Pool,
     /// DOCKER_MEMORY_LIMIT.
     memory_limit: u64,
-}
-
-/// An invocation's receipt and output. A function that failed has a receipt, too.
-#[derive(Debug)]
-pub struct Invocation {
-    /// The invocation's id.
-    pub id: InvocationId,
-    /// The time of the beginning, in Unix milliseconds.
-    pub executed_at: u64,
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The output on stdout, up to MAX_OUTPUT_SIZE.
-    pub stdout: Bytes,
-    /// The output on stderr, up to MAX_OUTPUT_SIZE.
-    pub stderr: Bytes,
-    /// Whether one of the two streams was longer.
-    pub truncated: bool,
-    /// Whether the instance was warm or was started for the invocation.
-    pub start: Start,
-    /// The wait for an instance.
-    pub queued: Duration,
-    /// The run time.
-    pub duration: Duration,
-    /// The processor time; None where the container is gone.
-    pub cpu: Option<Duration>,
-    /// The largest resident set in bytes; None where the container is gone.
-    pub peak_memory: Option<u64>,
 }
 
 /// The reason for no execution.
@@ -133,21 +106,6 @@ impl Ready {
     }
 }
 
-impl Invocation {
-    /// Completes the invocation's record. `cut` gives the part of an output that the history keeps.
-    pub fn complete<'a>(&'a self, record: &mut InvocationRecord, cut: impl Fn(&'a [u8]) -> &'a [u8]) {
-        record.outcome = self.outcome.name().to_owned();
-        record.exit_code = self.outcome.exit_code();
-        record.error = self.outcome.error();
-        record.truncated = self.truncated;
-        record.duration = Some(self.duration);
-        record.cpu = self.cpu;
-        record.peak_memory = self.peak_memory;
-        record.stdout = cut(&self.stdout).to_vec();
-        record.stderr = cut(&self.stderr).to_vec();
-    }
-}
-
 impl Invoker {
     /// Executes functions of `registry` on instances from `pool`.
     pub fn new(
@@ -162,19 +120,19 @@ impl Invoker {
     }
 
     /// Runs a function once, and keeps the record. A drop ends the invocation at any point.
-    pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<Invocation, InvokeError> {
+    pub async fn invoke(&self, id: FunctionId, input: Input) -> Result<InvocationRecord, InvokeError> {
         let created_at = clock::unix_millis();
         let ready = self.prepare(id, Some(&input), false).await?;
         // Only now: a request that waits for an instance holds no copy of the input.
         let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
         let running = self.begin(record.id);
         let mut note = self.history.begin(ready.begin(record));
-        let invocation = self.run(ready, note.record().id, input, running.output()).await;
-        invocation.complete(note.record(), |output| self.history.cut(output));
+        self.run(ready, note.record(), input, running.output()).await;
+        let record = note.record().clone();
         drop(note);
         drop(running);
         self.history.apply_backpressure().await;
-        Ok(invocation)
+        Ok(record)
     }
 
     /// Gets an instance for a function in its current state. Background invocations come after all that clients wait
@@ -234,40 +192,42 @@ impl Invoker {
         self.live.snapshot(id)
     }
 
-    /// Runs a function on an instance. A drop ends both.
-    pub async fn run(&self, ready: Ready, id: InvocationId, input: Input, output: &Output) -> Invocation {
+    /// Runs a function on an instance, and completes the invocation's record. A drop ends function and instance, and
+    /// leaves the record as the record was.
+    pub async fn run(&self, ready: Ready, record: &mut InvocationRecord, input: Input, output: &Output) {
         let Ready { function, lease, queued } = ready;
         // The function's settings may have changed since, with the same instances.
         let function =
             self.registry.get(function.id).filter(|now| now.revision == function.revision).unwrap_or(function);
-        let start = lease.start();
-        let executed_at = clock::unix_millis();
-        self.registry.executed(&function, executed_at / 1000);
+        let is_cold = lease.start() == Start::Cold;
+        self.registry.executed(&function, record.executed_at.unwrap_or(record.created_at) / 1000);
         let (mut environment, stdin) = input.into_parts();
         environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
             ("FUNCTION_NAME".to_owned(), function.name.to_string()),
-            ("INVOCATION_ID".to_owned(), id.to_string()),
+            ("INVOCATION_ID".to_owned(), record.id.to_string()),
         ]);
         let output_cap = self.limits.max_output_size;
         let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
         let started = Instant::now();
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
         let span = tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number,
-            invocation.id = %id);
+            invocation.id = %record.id);
         let end = lease.invoke(&request, limit, output).instrument(span).await;
-        let (stdout, stderr) = output.end();
-        let (mut duration, mut cpu, mut peak_memory) = (started.elapsed(), None, None);
-        let full = |stream: &[u8]| stream.len() >= output_cap as usize;
-        let mut truncated = full(&stdout) || full(&stderr);
+        (record.stdout, record.stderr) = output.end();
+        let full = |stream: &Bytes| stream.len() >= output_cap as usize;
+        record.truncated = full(&record.stdout) || full(&record.stderr);
+        let mut duration = started.elapsed();
         if let End::Exited(exit) = end {
-            (duration, cpu, peak_memory) = (exit.duration, Some(exit.cpu), Some(exit.peak_memory));
-            truncated = exit.truncated;
+            duration = exit.duration;
+            (record.truncated, record.cpu, record.peak_memory) =
+                (exit.truncated, Some(exit.cpu), Some(exit.peak_memory));
         }
-        let outcome = outcome::of_end(&end, function.settings.memory.unwrap_or(self.memory_limit));
-        metrics::invocation(function.id, outcome.name(), duration, queued, start == Start::Cold);
-        Invocation { id, executed_at, outcome, stdout, stderr, truncated, start, queued, duration, cpu, peak_memory }
+        record.duration = Some(duration);
+        let memory_limit = function.settings.memory.unwrap_or(self.memory_limit);
+        (record.outcome, record.exit_code, record.error) = verdict::of(&end, memory_limit);
+        metrics::invocation(function.id, record.outcome, duration, queued, is_cold);
     }
 
     /// An instance. An image that is gone is built again first.

@@ -8,10 +8,11 @@
 //! ```
 //! Each step is on disk before the step has an effect, and only from the state before. So an invocation that was
 //! running when the service went away is known at the next start as lost, and is never run twice. The runs themselves
-//! are in `run`.
+//! are in `run`, and the decision on another try is in `retry`.
 
 mod error;
 mod order;
+mod retry;
 mod run;
 
 use std::collections::HashMap;
@@ -27,8 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::docker::health::Health;
 use crate::docker::retry::Retries;
 use crate::domain::{
-    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Queued, UnknownFunction, UnknownInvocation,
-    invocation::state,
+    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Outcome, Queued, UnknownFunction, UnknownInvocation,
 };
 use crate::functions::Registry;
 use crate::invocations::history::History;
@@ -164,7 +164,7 @@ impl InvocationQueue {
             Err(_) => return Err(InvokeError::from(AcquireError::ShuttingDown).into()),
         }
         match self.store.invocation(id).await? {
-            Some(record) if is_open(&record) => Err(InvokeError::from(AcquireError::ShuttingDown).into()),
+            Some(record) if record.outcome.is_open() => Err(InvokeError::from(AcquireError::ShuttingDown).into()),
             record => Ok(record.ok_or(UnknownInvocation(id))?),
         }
     }
@@ -173,7 +173,7 @@ impl InvocationQueue {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
         let (json, share) = input.into_json();
-        Ok((InvocationRecord::queued(id, clock::unix_millis(), json), share))
+        Ok((InvocationRecord::queued(id, clock::unix_millis(), json.into()), share))
     }
 
     /// An invocation that is `promised` waits for its turn; any other begins at once, and the caller waits for its end.
@@ -253,14 +253,14 @@ impl InvocationQueue {
 
     async fn cancel_now(&self, id: InvocationId) -> Result<(), CancelError> {
         let mut record = self.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-        let before = std::mem::replace(&mut record.outcome, state::CANCELLED.to_owned());
+        let before = std::mem::replace(&mut record.outcome, Outcome::Cancelled);
         record.error = Some("it was cancelled".to_owned());
         if let Some((stdout, stderr)) = self.invoker.snapshot(id) {
-            (record.stdout, record.stderr) = (stdout, stderr);
+            (record.stdout, record.stderr) = (stdout.into(), stderr.into());
         }
         // The invocation may begin in this moment, so both states are tried, in their order.
-        let cancelled = self.store.update_invocation(&record, state::QUEUED).await?
-            || self.store.update_invocation(&record, state::RUNNING).await?;
+        let cancelled = self.store.update_invocation(&record, Outcome::Queued).await?
+            || self.store.update_invocation(&record, Outcome::Running).await?;
         if !cancelled {
             let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
             return Err(CancelError::Ended(id, now));
@@ -330,8 +330,4 @@ impl QueueState {
     fn is_waited_for(&self, id: InvocationId) -> bool {
         self.waiters.get(&id).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
     }
-}
-
-fn is_open(record: &InvocationRecord) -> bool {
-    matches!(record.outcome.as_str(), state::QUEUED | state::RUNNING)
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{Store, StoreError};
-use crate::domain::invocation::state;
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Page};
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page};
 
 impl Store {
     /// Writes down invocations and the functions' counts of executions, together. Rows of deleted functions are left
@@ -36,13 +36,13 @@ impl Store {
     }
 
     /// Writes down the next state of an invocation whose state is `from`. False when the invocation has another state.
-    pub async fn update_invocation(&self, record: &InvocationRecord, from: &str) -> Result<bool, StoreError> {
+    pub async fn update_invocation(&self, record: &InvocationRecord, from: Outcome) -> Result<bool, StoreError> {
         let updated = sqlx::query(
             "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, \
              truncated = ?, queued_us = ?, \
              duration_us = ?, cpu_us = ?, peak_memory = ?, stdout = ?, stderr = ? WHERE id = ? AND outcome = ?",
         )
-        .bind(&record.outcome)
+        .bind(record.outcome.name())
         .bind(record.version)
         .bind(record.executed_at.map(u64::cast_signed))
         .bind(record.exit_code)
@@ -53,10 +53,10 @@ impl Store {
         .bind(micros(record.duration))
         .bind(micros(record.cpu))
         .bind(record.peak_memory.map(u64::cast_signed))
-        .bind(&record.stdout)
-        .bind(&record.stderr)
+        .bind(&*record.stdout)
+        .bind(&*record.stderr)
         .bind(record.id.to_string())
-        .bind(from);
+        .bind(from.name());
         let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
         Ok(updated.rows_affected() > 0)
     }
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// A function's invocations with their numbers, the last first, without input and output.
-    pub async fn invocations(&self, page: Page<'_>) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    pub async fn invocations(&self, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         let rows = sqlx::query(
             "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, \
              truncated, queued_us, \
@@ -79,8 +79,8 @@ impl Store {
         )
         .bind(page.function_id.to_string())
         .bind(page.before.map_or(i64::MAX, u64::cast_signed))
-        .bind(page.outcome)
-        .bind(page.outcome)
+        .bind(page.outcome.map(Outcome::name))
+        .bind(page.outcome.map(Outcome::name))
         .bind(page.limit)
         .fetch_all(&self.pool)
         .await
@@ -103,21 +103,22 @@ impl Store {
         let lost = sqlx::query(
             "UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?",
         );
-        let lost = lost.bind(state::LOST).bind(error).bind(state::RUNNING).execute(&self.pool).await;
+        let lost = lost.bind(Outcome::Lost.name()).bind(error).bind(Outcome::Running.name()).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
         let queued = sqlx::query(
             "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND \
              outcome = ? \
              ORDER BY number",
         );
-        let queued = queued.bind(state::QUEUED).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let queued =
+            queued.bind(Outcome::Queued.name()).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
         queued.iter().map(|row| open(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
     /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
     pub async fn retry_invocation(&self, id: InvocationId, tries: u32, retry_at: u64) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE invocations SET tries = ?, retry_at = ? WHERE id = ? AND outcome = ?");
-        let update = update.bind(tries).bind(retry_at.cast_signed()).bind(id.to_string()).bind(state::QUEUED);
+        let update = update.bind(tries).bind(retry_at.cast_signed()).bind(id.to_string()).bind(Outcome::Queued.name());
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
@@ -131,7 +132,7 @@ impl Store {
     /// invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let delete = sqlx::query("DELETE FROM invocations WHERE id = ? AND outcome = ? AND promised = 0");
-        let deleted = delete.bind(id.to_string()).bind(state::QUEUED).execute(&self.pool).await;
+        let deleted = delete.bind(id.to_string()).bind(Outcome::Queued.name()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 
@@ -174,7 +175,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &Invocatio
     )
     .bind(record.id.to_string())
     .bind(record.version)
-    .bind(&record.outcome)
+    .bind(record.outcome.name())
     .bind(record.created_at.cast_signed())
     .bind(record.executed_at.map(u64::cast_signed))
     .bind(record.exit_code)
@@ -185,9 +186,9 @@ pub(super) async fn insert(connection: &mut SqliteConnection, record: &Invocatio
     .bind(micros(record.duration))
     .bind(micros(record.cpu))
     .bind(record.peak_memory.map(u64::cast_signed))
-    .bind(&record.input)
-    .bind(&record.stdout)
-    .bind(&record.stderr)
+    .bind(&*record.input)
+    .bind(&*record.stdout)
+    .bind(&*record.stderr)
     .bind(record.function_id.to_string())
     .execute(connection)
     .await
@@ -212,12 +213,12 @@ fn open(row: &SqliteRow) -> Option<Open> {
 fn record(row: &SqliteRow) -> Option<InvocationRecord> {
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
     let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));
-    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok();
+    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok().map(Bytes::from);
     Some(InvocationRecord {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
         version: row.try_get("version").ok()?,
-        outcome: row.try_get("outcome").ok()?,
+        outcome: Outcome::from_name(row.try_get("outcome").ok()?)?,
         created_at: number("created_at")??,
         executed_at: number("executed_at")?,
         exit_code: row.try_get("exit_code").ok()?,

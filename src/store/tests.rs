@@ -1,10 +1,11 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::config::Secret;
-use crate::domain::invocation::state;
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageId, InvocationRecord, Known, Language, Open, Package,
-    Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
+    Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageId, InvocationRecord, Known, Language, Open, Outcome,
+    Package, Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {
@@ -196,7 +197,7 @@ async fn only_what_was_promised_to_nobody_is_taken_back() {
     let (_dir, store) = opened_with(&[&one]).await;
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     let queue = async |created_at| {
-        let record = InvocationRecord::queued(one.id, created_at, Vec::new());
+        let record = InvocationRecord::queued(one.id, created_at, Bytes::new());
         assert_eq!(store.queue_invocation(&record, Some(&key), true, false).await.unwrap(), Queued::Now);
         record
     };
@@ -269,11 +270,8 @@ async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn ended(function: &Record, outcome: &str, created_at: u64) -> InvocationRecord {
-    InvocationRecord {
-        outcome: outcome.to_owned(),
-        ..InvocationRecord::queued(function.id, created_at, b"{}".to_vec())
-    }
+fn ended(function: &Record, outcome: Outcome, created_at: u64) -> InvocationRecord {
+    InvocationRecord { outcome, ..InvocationRecord::queued(function.id, created_at, Bytes::from("{}")) }
 }
 
 #[tokio::test]
@@ -290,13 +288,13 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function()
         duration: Some(Duration::from_micros(2)),
         cpu: Some(Duration::from_micros(3)),
         peak_memory: Some(4),
-        stdout: b"out\xff".to_vec(),
-        stderr: b"err".to_vec(),
-        ..ended(&one, "exit", 4)
+        stdout: Bytes::from(&b"out\xff"[..]),
+        stderr: Bytes::from("err"),
+        ..ended(&one, Outcome::Exit, 4)
     };
     let gone = record("gone");
-    let mut records = vec![whole.clone(), ended(&two, "ok", 1), ended(&gone, "ok", 1)];
-    records.extend((0..5).map(|n| ended(&one, "ok", 10 + n)));
+    let mut records = vec![whole.clone(), ended(&two, Outcome::Ok, 1), ended(&gone, Outcome::Ok, 1)];
+    records.extend((0..5).map(|n| ended(&one, Outcome::Ok, 10 + n)));
     store.insert_invocations(&records, &[]).await.unwrap();
     assert_eq!(store.invocation(whole.id).await.unwrap(), Some(whole.clone()));
     assert_eq!(store.invocation(records[2].id).await.unwrap(), None);
@@ -305,7 +303,7 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function()
     assert_eq!(first.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [14, 13, 12, 11]);
     let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
-    assert_eq!(store.invocations(page(None, Some("exit"), 4)).await.unwrap().len(), 1);
+    assert_eq!(store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap().len(), 1);
     assert!(store.delete(one.id).await.unwrap());
     assert_eq!(store.invocation(whole.id).await.unwrap(), None);
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
@@ -315,8 +313,8 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function()
 async fn old_and_too_many_invocations_go_and_open_ones_stay() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
-    let mut records = vec![ended(&one, state::QUEUED, 1)];
-    records.extend((0..50).map(|n| ended(&one, "ok", n)));
+    let mut records = vec![ended(&one, Outcome::Queued, 1)];
+    records.extend((0..50).map(|n| ended(&one, Outcome::Ok, n)));
     store.insert_invocations(&records, &[]).await.unwrap();
     let left = async || {
         let page = Page { function_id: one.id, before: None, outcome: None, limit: 100 };
@@ -332,21 +330,21 @@ async fn old_and_too_many_invocations_go_and_open_ones_stay() {
 async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     let one = record("one");
     let (_dir, store) = opened_with(&[&one]).await;
-    let mut queued = InvocationRecord::queued(one.id, 1, b"{}".to_vec());
+    let mut queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
     assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
-    let running = ended(&one, state::RUNNING, 2);
-    store.insert_invocations(&[running.clone(), ended(&one, "ok", 3)], &[]).await.unwrap();
+    let running = ended(&one, Outcome::Running, 2);
+    store.insert_invocations(&[running.clone(), ended(&one, Outcome::Ok, 3)], &[]).await.unwrap();
     let open = Open { id: queued.id, function_id: one.id, tries: 0, retry_at: None };
     assert_eq!(store.open_invocations().await.unwrap(), [open]);
     store.retry_invocation(queued.id, 3, 1_700_000_000_000).await.unwrap();
     let tried = Open { tries: 3, retry_at: Some(1_700_000_000_000), ..open };
     assert_eq!(store.open_invocations().await.unwrap(), [tried]);
-    assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, state::LOST);
+    assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, Outcome::Lost);
     // A step is taken once, from the state that it belongs to.
-    queued.outcome = state::RUNNING.to_owned();
-    assert!(store.update_invocation(&queued, state::QUEUED).await.unwrap());
-    assert!(!store.update_invocation(&queued, state::QUEUED).await.unwrap());
-    let stray = InvocationRecord::queued(record("gone").id, 1, Vec::new());
+    queued.outcome = Outcome::Running;
+    assert!(store.update_invocation(&queued, Outcome::Queued).await.unwrap());
+    assert!(!store.update_invocation(&queued, Outcome::Queued).await.unwrap());
+    let stray = InvocationRecord::queued(record("gone").id, 1, Bytes::new());
     assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
 
@@ -368,8 +366,8 @@ async fn a_key_stands_for_one_request() {
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
     assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
     // An execution's keys are others.
-    let first = InvocationRecord::queued(two.id, 1, Vec::new());
-    let again = InvocationRecord::queued(two.id, 2, Vec::new());
+    let first = InvocationRecord::queued(two.id, 1, Bytes::new());
+    let again = InvocationRecord::queued(two.id, 2, Bytes::new());
     assert_eq!(store.queue_invocation(&first, Some(&key("a")), true, true).await.unwrap(), Queued::Now);
     assert_eq!(store.queue_invocation(&again, Some(&key("a")), true, true).await.unwrap(), Queued::Before(first.id));
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
@@ -381,8 +379,8 @@ async fn a_key_stands_for_one_request() {
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
-    let ended = InvocationRecord { outcome: "ok".to_owned(), ..first };
-    assert!(store.update_invocation(&ended, state::QUEUED).await.unwrap());
+    let ended = InvocationRecord { outcome: Outcome::Ok, ..first };
+    assert!(store.update_invocation(&ended, Outcome::Queued).await.unwrap());
     // What a key stands for stays as long as the key.
     store.prune_invocations(u64::MAX / 2, 0).await.unwrap();
     assert!(store.invocation(ended.id).await.unwrap().is_some());

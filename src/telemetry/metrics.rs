@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use parking_lot::Mutex;
 
-use crate::domain::FunctionId;
+use crate::domain::{FunctionId, Outcome};
 
 /// The number of functions with a series of their own until the next start. All other functions share a series.
 const MAX_FUNCTIONS: usize = 500;
@@ -106,9 +106,9 @@ pub fn render(gauges: Gauges) -> String {
 }
 
 /// Notes an invocation.
-pub fn invocation(function: FunctionId, outcome: &'static str, duration: Duration, queued: Duration, is_cold: bool) {
-    counter!(INVOCATIONS, "function" => series(function), "outcome" => outcome).increment(1);
-    histogram!(DURATION, "outcome" => outcome).record(duration);
+pub fn invocation(function: FunctionId, outcome: Outcome, duration: Duration, queued: Duration, is_cold: bool) {
+    counter!(INVOCATIONS, "function" => series(function), "outcome" => outcome.name()).increment(1);
+    histogram!(DURATION, "outcome" => outcome.name()).record(duration);
     histogram!(QUEUE_WAIT).record(queued);
     if is_cold {
         counter!(COLD_STARTS).increment(1);
@@ -176,9 +176,9 @@ mod tests {
     fn what_happened_is_rendered_and_functions_are_bounded() {
         start();
         let function = FunctionId::random();
-        invocation(function, "ok", Duration::from_millis(2), Duration::from_micros(10), true);
+        invocation(function, Outcome::Ok, Duration::from_millis(2), Duration::from_micros(10), true);
         for _ in 0..MAX_FUNCTIONS + 10 {
-            invocation(FunctionId::random(), "exit", Duration::ZERO, Duration::ZERO, false);
+            invocation(FunctionId::random(), Outcome::Exit, Duration::ZERO, Duration::ZERO, false);
         }
         docker_command("rm", Duration::from_millis(30), true);
         request("BREW", "/coffee", 405);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use youtube_serverless::domain::Page;
+use youtube_serverless::domain::{Outcome, Page};
 use youtube_serverless::store::Store;
 
 use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, python};
@@ -276,8 +276,8 @@ async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
         }
     }
     store.close().await;
-    let queued = rows.iter().filter(|row| row.outcome == "queued").count();
-    let ended = rows.iter().filter(|row| !["queued", "running"].contains(&row.outcome.as_str()));
+    let queued = rows.iter().filter(|row| row.outcome == Outcome::Queued).count();
+    let ended = rows.iter().filter(|row| !row.outcome.is_open());
     (queued, ended.map(|row| format!("{row:?}")).collect())
 }
 

@@ -15,9 +15,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use crate::domain::{
-    FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName, http_status, invocation::state,
-};
+use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName};
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
@@ -88,7 +86,7 @@ pub(in crate::http) struct ExecutionBody {
     #[schema(format = Uuid)]
     invocation_id: String,
     /// `ok`, `exit`, `signal`, `out_of_memory`, `timeout` or `lost`.
-    outcome: String,
+    outcome: &'static str,
     /// The exit status, where there is one.
     exit_code: Option<i32>,
     /// The reason for an outcome other than `ok`.
@@ -139,7 +137,7 @@ pub(in crate::http) struct Accepted {
     #[schema(format = Uuid)]
     invocation_id: String,
     /// `queued`, or the current state where the `Idempotency-Key` is known.
-    outcome: String,
+    outcome: &'static str,
 }
 
 /// The further answers of an execution with an `Idempotency-Key` or without waiting.
@@ -256,10 +254,7 @@ async fn execute_or_defer(
         span.record("function.id", tracing::field::display(id));
         let record = state.deferred.execute(id, input, key).await?;
         span.record("invocation.id", tracing::field::display(record.id));
-        if record.outcome == state::CANCELLED {
-            return Err(Problem::cancelled(record.id));
-        }
-        return Ok(answer(executed(&record)));
+        return answer(&record);
     }
     span.record("function.id", tracing::field::display(id));
     let id = state.deferred.accept(id, input, key).await?;
@@ -267,7 +262,7 @@ async fn execute_or_defer(
     let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
     // One that came before may be further.
     let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-    let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome };
+    let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome.name() };
     Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
 }
 
@@ -280,33 +275,20 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 async fn execute(state: &State, id: FunctionId, input: Input) -> Result<Response, Problem> {
     let span = tracing::Span::current();
     span.record("function.id", tracing::field::display(id));
-    let invocation = state.invoker.invoke(id, input).await?;
-    span.record("invocation.id", tracing::field::display(invocation.id));
-    Ok(answer(ExecutionBody {
-        output: text(&invocation.stdout, invocation.truncated),
-        status_code: http_status(invocation.outcome.name()),
-        executed_at: invocation.executed_at / 1000,
-        invocation_id: invocation.id.to_string(),
-        outcome: invocation.outcome.name().to_owned(),
-        exit_code: invocation.outcome.exit_code(),
-        error: invocation.outcome.error(),
-        stderr: text(&invocation.stderr, invocation.truncated),
-        truncated: invocation.truncated,
-        start: invocation.start.name().to_owned(),
-        queued_ms: milliseconds(invocation.queued),
-        duration_ms: milliseconds(invocation.duration),
-        cpu_ms: invocation.cpu.map(milliseconds),
-        peak_memory_bytes: invocation.peak_memory,
-    }))
+    let record = state.invoker.invoke(id, input).await?;
+    span.record("invocation.id", tracing::field::display(record.id));
+    answer(&record)
 }
 
-fn executed(record: &InvocationRecord) -> ExecutionBody {
-    ExecutionBody {
+/// The answer of an execution, with an `Idempotency-Key` or without. An execution that was cancelled has no status.
+fn answer(record: &InvocationRecord) -> Result<Response, Problem> {
+    let status_code = record.outcome.http_status().ok_or_else(|| Problem::cancelled(record.id))?;
+    let executed = ExecutionBody {
         output: text(&record.stdout, record.truncated),
-        status_code: http_status(&record.outcome),
+        status_code,
         executed_at: record.executed_at.unwrap_or(record.created_at) / 1000,
         invocation_id: record.id.to_string(),
-        outcome: record.outcome.clone(),
+        outcome: record.outcome.name(),
         exit_code: record.exit_code,
         error: record.error.clone(),
         stderr: text(&record.stderr, record.truncated),
@@ -316,13 +298,10 @@ fn executed(record: &InvocationRecord) -> ExecutionBody {
         duration_ms: record.duration.map_or(0.0, milliseconds),
         cpu_ms: record.cpu.map(milliseconds),
         peak_memory_bytes: record.peak_memory,
-    }
-}
-
-fn answer(executed: ExecutionBody) -> Response {
-    let status = StatusCode::from_u16(executed.status_code).expect("an outcome has an HTTP status");
+    };
+    let status = StatusCode::from_u16(status_code).expect("an outcome has an HTTP status");
     let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);
-    (status, [("server-timing", timing)], Json(executed)).into_response()
+    Ok((status, [("server-timing", timing)], Json(executed)).into_response())
 }
 
 /// The stream as text. A cut in the middle of a character removes the character.

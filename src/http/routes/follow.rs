@@ -9,7 +9,6 @@ use axum::response::sse::Event;
 use futures_util::stream;
 
 use super::invocations::{InvocationResponses, summary};
-use crate::domain::invocation::state;
 use crate::domain::{InvocationId, InvocationRecord, UnknownInvocation};
 use crate::http::openapi::AnyRoute;
 use crate::http::problem::Problem;
@@ -97,7 +96,7 @@ impl Following {
                 return Some(());
             }
             let record = self.record().await?;
-            if ![state::QUEUED, state::RUNNING].contains(&record.outcome.as_str()) {
+            if !record.outcome.is_open() {
                 // Else that was told as it was written.
                 if !self.has_told {
                     self.write(Stream::Stdout, &record.stdout);
@@ -160,17 +159,12 @@ struct Text {
 impl Text {
     fn push(&mut self, bytes: &[u8]) -> String {
         self.rest.extend_from_slice(bytes);
-        let whole = match std::str::from_utf8(&self.rest) {
-            Ok(_) => self.rest.len(),
-            // Four bytes make any character: whatever is wrong before its last few does not become right.
-            Err(_) => (self.rest.len().saturating_sub(3)..=self.rest.len())
-                .find(|&at| {
-                    std::str::from_utf8(&self.rest[at..])
-                        .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
-                })
-                .unwrap_or(self.rest.len()),
-        };
-        let rest = self.rest.split_off(whole);
+        // A last character that is only incomplete, and not wrong, may become right.
+        let unfinished = self.rest.utf8_chunks().last().map_or(0, |last| match std::str::from_utf8(last.invalid()) {
+            Err(error) if error.error_len().is_none() => last.invalid().len(),
+            Ok(_) | Err(_) => 0,
+        });
+        let rest = self.rest.split_off(self.rest.len() - unfinished);
         String::from_utf8_lossy(&std::mem::replace(&mut self.rest, rest)).into_owned()
     }
 

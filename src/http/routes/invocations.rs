@@ -10,18 +10,13 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::executions::{milliseconds, text};
-use crate::domain::{
-    FunctionId, InvocationId, InvocationRecord, Page, UnknownFunction, UnknownInvocation, http_status,
-    invocation::state,
-};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, UnknownFunction, UnknownInvocation};
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody};
 
 /// The largest number of invocations in an answer.
 const MAX_LIMIT: u32 = 500;
-const OUTCOMES: [&str; 9] =
-    [state::QUEUED, state::RUNNING, state::CANCELLED, state::LOST, "ok", "exit", "signal", "out_of_memory", "timeout"];
 
 /// An invocation without its input and output.
 #[derive(Serialize, ToSchema)]
@@ -36,7 +31,7 @@ pub(in crate::http) struct Summary {
     version: Option<u32>,
     /// `queued` or `running` for an asynchronous invocation; `cancelled` when the client left or cancelled the
     /// invocation; else an outcome.
-    outcome: String,
+    outcome: &'static str,
     /// The time of the request, in Unix seconds.
     created_at: u64,
     /// The time of the beginning, in Unix seconds.
@@ -154,13 +149,15 @@ pub(in crate::http) async fn list(
     let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
     let before =
         part.cursor.map(|cursor| cursor.parse::<u64>().ok().filter(|&at| at < 1 << 62).ok_or_else(not_a_cursor));
-    let outcome = part.outcome.as_deref();
-    if let Some(outcome) = outcome.filter(|outcome| !OUTCOMES.contains(outcome)) {
-        let detail = format!("`outcome` is {outcome:?}; it can be {}", OUTCOMES.join(", "));
-        return Err(Problem::invalid_request(detail));
-    }
+    let outcome = part.outcome.map(|name| {
+        Outcome::from_name(&name).ok_or_else(|| {
+            let names = Outcome::ALL.map(Outcome::name).join(", ");
+            Problem::invalid_request(format!("`outcome` is {name:?}; it can be {names}"))
+        })
+    });
+    let (outcome, before) = (outcome.transpose()?, before.transpose()?);
     // One more tells whether there is a next part.
-    let page = Page { function_id: id, before: before.transpose()?, outcome, limit: limit + 1 };
+    let page = Page { function_id: id, before, outcome, limit: limit + 1 };
     let mut found = state.history.list(page).await?;
     let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
@@ -178,7 +175,7 @@ pub(in crate::http) async fn show(
 ) -> Result<Json<InvocationBody>, Problem> {
     let id: InvocationId = id?.parse()?;
     let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-    let input = String::from_utf8(record.input.clone()).ok().and_then(|json| RawValue::from_string(json).ok());
+    let input = String::from_utf8(record.input.to_vec()).ok().and_then(|json| RawValue::from_string(json).ok());
     let (output, stderr) = (text(&record.stdout, true), text(&record.stderr, true));
     Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }))
 }
@@ -198,15 +195,14 @@ pub(in crate::http) async fn cancel(
 }
 
 pub(in crate::http) fn summary(record: &InvocationRecord) -> Summary {
-    let has_ended = ![state::QUEUED, state::RUNNING, state::CANCELLED].contains(&record.outcome.as_str());
     Summary {
         invocation_id: record.id.to_string(),
         function_id: record.function_id.to_string(),
         version: record.version,
-        outcome: record.outcome.clone(),
+        outcome: record.outcome.name(),
         created_at: record.created_at / 1000,
         executed_at: record.executed_at.map(|at| at / 1000),
-        status_code: has_ended.then(|| http_status(&record.outcome)),
+        status_code: record.outcome.http_status(),
         exit_code: record.exit_code,
         error: record.error.clone(),
         truncated: record.truncated,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::docker::Failure;
-use crate::domain::{InvocationId, UnknownFunction, UnknownInvocation};
+use crate::domain::{InvocationId, Outcome, UnknownFunction, UnknownInvocation};
 use crate::invocations::input::InputError;
 use crate::invocations::invoke::InvokeError;
 use crate::resources::disk::LowDisk;
@@ -82,8 +82,8 @@ pub enum CancelError {
     #[error(transparent)]
     Unknown(#[from] UnknownInvocation),
     /// The invocation has ended.
-    #[error("invocation {0} can't be cancelled: it is not asynchronous, or has ended with {1:?}")]
-    Ended(InvocationId, String),
+    #[error("invocation {0} can't be cancelled: it is not asynchronous, or has ended with {name:?}", name = .1.name())]
+    Ended(InvocationId, Outcome),
     /// The store did not take the cancellation.
     #[error(transparent)]
     Store(#[from] StoreError),

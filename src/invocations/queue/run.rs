@@ -10,15 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::error::Hindrance;
 use super::order::Entry;
 use super::{End, InvocationQueue, QueueState};
-use crate::docker::{Cause, Failure, retry};
-use crate::domain::{FunctionId, InvocationId, InvocationRecord, invocation::state};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome};
 use crate::invocations::input::Input;
 use crate::invocations::invoke::InvokeError;
-use crate::resources::clock;
 use crate::sandbox::pool::AcquireError;
-
-/// A failure that may be the function's own counts as the function's after this number of tries.
-const MAX_TRIES: u32 = 6;
 
 /// An invocation that had its turn, or the reason why the invocation can't begin for now.
 type Begun = Result<(), Hindrance>;
@@ -136,21 +131,18 @@ impl InvocationQueue {
         }
         let running = self.invoker.begin(id);
         let mut record = ready.begin(record);
-        record.outcome = state::RUNNING.to_owned();
+        record.outcome = Outcome::Running;
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
         record.queued = Some(Duration::from_millis(since));
-        let written = self.store.update_invocation(&record, state::QUEUED).await;
+        let written = self.store.update_invocation(&record, Outcome::Queued).await;
         if !matches!(written, Ok(true)) {
             // The instance is free for synchronous executions, which need no disk.
             ready.release();
             return written.map(drop).map_err(|error| Arc::new(error).into());
         }
         self.free(function);
-        let invocation = self.invoker.run(ready, id, input, running.output()).await;
-        let queued = record.queued;
-        invocation.complete(&mut record, |output| output);
-        record.queued = queued;
-        self.write(&record, state::RUNNING).await;
+        self.invoker.run(ready, &mut record, input, running.output()).await;
+        self.write(&record, Outcome::Running).await;
         Ok(())
     }
 
@@ -158,52 +150,13 @@ impl InvocationQueue {
     /// begin.
     async fn load(&self, id: InvocationId) -> Result<Option<(InvocationRecord, Option<Input>)>, Hindrance> {
         let mut record = match self.store.invocation(id).await.map_err(Arc::new)? {
-            Some(record) if record.outcome == state::QUEUED => record,
+            Some(record) if record.outcome == Outcome::Queued => record,
             // The invocation was cancelled, or went with its function.
             Some(_) | None => return Ok(None),
         };
         let json = std::mem::take(&mut record.input);
         let input = serde_json::from_slice(&json).ok().and_then(|object| Input::parse(object).ok());
         Ok(Some((record, input)))
-    }
-
-    /// Has an invocation of the background wait again, or gives the invocation up.
-    async fn put_off(self: &Arc<Self>, entry: Entry, hindrance: &Hindrance, began_at: Instant) {
-        tracing::debug!(invocation.id = %entry.id, error = %hindrance, "an accepted execution can't begin");
-        let failure = match Failure::from(hindrance) {
-            // A doubt counts only where Docker answered all the while and answers after the failure.
-            Failure::Suspect => tokio::select! {
-                had_trouble = self.health.had_trouble_since(began_at) => Failure::Suspect.given(had_trouble),
-                () = self.stop.cancelled() => Failure::Abandoned,
-            },
-            failure => failure,
-        };
-        let tries = entry.tries + u32::from(failure == Failure::Suspect);
-        match failure {
-            // The row stays queued for the next start, or went with its function.
-            Failure::Abandoned => self.settle(entry, None, &Ok(())),
-            Failure::Transient(Cause::Load) => self.settle(entry, Some(pause(0)), &Ok(())),
-            Failure::Transient(_) => {
-                if self.lock().waiting.hold(entry, Instant::now()) {
-                    self.begins.fail(hindrance);
-                }
-                self.settle(entry, Some(Duration::ZERO), &Ok(()));
-            }
-            Failure::Suspect if tries < MAX_TRIES => {
-                self.free(entry.function);
-                let wait = pause(tries);
-                let retry_at = clock::unix_millis().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                if let Err(error) = self.store.retry_invocation(entry.id, tries, retry_at).await {
-                    tracing::debug!(invocation.id = %entry.id, %error, "a try of an execution is not written down");
-                }
-                self.settle(Entry { tries, ..entry }, Some(wait), &Ok(()));
-            }
-            Failure::Suspect | Failure::Permanent => {
-                self.free(entry.function);
-                self.give_up(entry.id, format!("{:#}", anyhow::Error::from(hindrance.clone()))).await;
-                self.settle(entry, None, &Ok(()));
-            }
-        }
     }
 
     /// Takes an invocation back that a client waits for. An invocation whose clients have left, or that was promised,
@@ -223,7 +176,7 @@ impl InvocationQueue {
     }
 
     /// Ends a try: the invocation waits again for this time, or is done with.
-    fn settle(self: &Arc<Self>, entry: Entry, wait: Option<Duration>, end: &End) {
+    pub(super) fn settle(self: &Arc<Self>, entry: Entry, wait: Option<Duration>, end: &End) {
         let mut state = self.lock();
         state.running.remove(&entry.id);
         match wait {
@@ -252,31 +205,11 @@ impl InvocationQueue {
         }
     }
 
-    async fn give_up(&self, id: InvocationId, error: String) {
-        tracing::error!(invocation.id = %id, error, "an accepted execution could not be begun");
-        let mut retry = self.writes.begin();
-        let record = loop {
-            match self.store.invocation(id).await {
-                Ok(Some(record)) => break record,
-                Ok(None) => return retry.done(),
-                Err(error) => retry.failed(&error).await,
-            }
-        };
-        retry.done();
-        let failed = InvocationRecord { outcome: state::LOST.to_owned(), error: Some(error), ..record };
-        self.write(&failed, state::QUEUED).await;
-    }
-
-    async fn write(&self, record: &InvocationRecord, from: &str) {
+    pub(super) async fn write(&self, record: &InvocationRecord, from: Outcome) {
         let mut retry = self.writes.begin();
         while let Err(error) = self.store.update_invocation(record, from).await {
             retry.failed(&error).await;
         }
         retry.done();
     }
-}
-
-/// The pause before the next try of an invocation that was tried this often.
-fn pause(tries: u32) -> Duration {
-    retry::pauses().nth(tries.saturating_sub(1) as usize).unwrap_or_default()
 }
