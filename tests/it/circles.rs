@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::sources;
 
-/// The paths in a file: those of `use` items, which give the file names, and those in the midst of code.
+/// The paths in a file: the paths of `use` items, which give the file names, and the paths elsewhere in the code.
 struct Paths {
     items: Vec<String>,
     code: Vec<String>,

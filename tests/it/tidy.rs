@@ -1,4 +1,4 @@
-//! Rules about the source, held by reading it.
+//! Rules about the source. Each test reads the source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
