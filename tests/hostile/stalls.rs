@@ -97,7 +97,7 @@ async fn inputs_that_wait_for_a_container_stay_within_the_budget() {
                 most = most.max(service.memory());
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        } => unreachable!("it goes on for ever"),
+        } => unreachable!("the loop goes on for ever"),
     };
     println!("{refused} were refused, the memory went from {} to {} MB", before >> 20, most >> 20);
     // Some 130 requests fill the budget.

@@ -18,7 +18,7 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
     browser.says("health", "healthy").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.shoot("1-empty").await;
 
     // The console shows a bad zip's problem in the words of the API.
@@ -75,7 +75,7 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     browser.click("delete").await;
     browser.script("document.querySelector('#confirm .danger').focus()").await;
     browser.press("\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     assert_eq!(service.get("/api/functions").await.body, json!([]));
     browser.close().await;
     service.delete_all(dir.path()).await;
@@ -91,7 +91,7 @@ async fn all_of_it_goes_by_the_keyboard() {
     std::fs::write(&second, python("print('second')\n")).unwrap();
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.tab_to("zip").await;
     browser.type_here(first.to_str().unwrap()).await;
     browser.tab_to("deploy").await;
@@ -125,7 +125,7 @@ async fn all_of_it_goes_by_the_keyboard() {
     assert_eq!(browser.script("return document.activeElement.value").await, "cancel");
     browser.press("\u{e004}").await;
     browser.press("\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.close().await;
     service.delete_all(dir.path()).await;
 }
@@ -145,7 +145,7 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     browser.type_into("zip", slow.to_str().unwrap()).await;
     browser.click("deploy").await;
     browser.says("detail-title", "slow").await;
-    browser.says("no-history", "not run yet").await;
+    browser.says("no-history", "has not run yet").await;
     browser.click("execute").await;
     browser.says("output", "begun").await;
     browser.says("outcome", "running").await;
@@ -198,7 +198,7 @@ async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
     // After a wrong token the page asks again.
     browser.says("sign-in-text", "API_TOKEN").await;
     browser.type_into("token", "s3cret\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.shoot("6-dark-on-a-phone").await;
     let fits = browser.script("return document.documentElement.scrollWidth <= innerWidth").await;
     assert_eq!(fits, true);

@@ -197,7 +197,7 @@ async fn what_is_left_running_does_not_hold_up_the_answer() {
         let started = Instant::now();
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "done\n");
-        assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(20), "the execution took {:?}", started.elapsed());
     })
     .await;
 }
