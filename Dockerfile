@@ -1,4 +1,5 @@
-# The service itself. It needs the Docker socket of the machine: see "In a container" in docs/operations.md.
+# The image of the service. The service needs the Docker socket of the machine:
+# see "In a container" in docs/operations.md.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 ARG RUN_IMAGE=debian:bookworm-slim
 
@@ -9,7 +10,7 @@ COPY src src
 RUN cargo build --release --locked --bin youtube-serverless
 
 FROM ${RUN_IMAGE}
-# Of docker.io only the client is used.
+# The service uses only the client of docker.io.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates curl docker.io \
  && rm -rf /var/lib/apt/lists/* \
@@ -20,5 +21,6 @@ USER service
 WORKDIR /var/lib/youtube-serverless
 VOLUME /var/lib/youtube-serverless
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD curl -fsS "http://127.0.0.1:${SERVER_PORT:-8080}/health" || exit 1
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+  CMD curl -fsS "http://127.0.0.1:${SERVER_PORT:-8080}/health" || exit 1
 ENTRYPOINT ["youtube-serverless"]

@@ -1,5 +1,5 @@
-# What a newcomer needs: `make demo`, `make run`, `make test`. Each gets Docker and the base images ready first, and
-# says what it installs.
+# For newcomers: `make demo`, `make run`, `make test`. Each command first gets Docker and the base images ready, and
+# names the packages that the command installs.
 .PHONY: demo run check test nightly load bench lint build
 
 build:
@@ -12,14 +12,14 @@ demo: build
 run: build
 	scripts/with-docker scripts/run
 
-# What a change is tried with again and again: formatting, lints, and all tests that need no Docker.
+# The checks for every change: formatting, lints, and all tests that need no Docker.
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --quiet
 
-# All tests, with Docker; what programs see also on the older base images. `make test T=pool::` runs the tests of that
-# name.
+# All tests, with Docker. The conformance tests also run on the older base images. `make test T=pool::` runs the tests
+# whose name contains `pool::`.
 ifdef T
 test:
 	cargo test --locked --no-run
@@ -32,7 +32,7 @@ test:
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
 
-# What takes hours: everything on both generations of base images, and the long load.
+# The long tests: everything on both generations of base images, and the long load.
 nightly:
 	scripts/test-tools
 	cargo test --locked --no-run
@@ -40,10 +40,11 @@ nightly:
 	SUITE=trixie scripts/with-docker cargo test --locked -- --include-ignored
 	$(MAKE) load
 
-# Good and hostile clients at once, for ten minutes; `make test` has the same for a shorter time.
+# Good and hostile clients at once, for ten minutes. `make test` has the same load for a shorter time.
 load: build
 	cargo test --locked --release --test hostile --no-run
-	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
+	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker \
+		cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
 bench: build
 	cargo build --release --locked --example bench

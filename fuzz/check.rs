@@ -1,18 +1,18 @@
-//! What must hold of every archive, however broken. Shared by the fuzz target and by the test that replays its finds.
+//! The rules for every archive, however broken. The fuzz target and the test that replays its finds share this file.
 
 use std::fs;
 use std::path::Path;
 
 use youtube_serverless::build::package::{MAX_ENTRIES, Package, PackageError};
 
-/// In bytes; small, so that limits are found.
+/// The limit on the content's size, in bytes. The limit is small, so that the fuzzer reaches the limit.
 pub(super) const MAX_SIZE: u64 = 100_000;
 
-/// `outside` holds `folder` and nothing else; `folder` is what the archive was unpacked to.
+/// Asserts the rules for the result of `package::open`. `folder` has the unpacked archive. `outside` has only `folder`.
 pub(super) fn holds(outside: &Path, folder: &Path, opened: &Result<Package, PackageError>) {
     let beside: Vec<_> =
         fs::read_dir(outside).expect("the folder outside").flatten().map(|entry| entry.path()).collect();
-    assert_eq!(beside, [folder], "something was written outside of the package's folder");
+    assert_eq!(beside, [folder], "a file was written outside of the package's folder");
     let (mut size, mut entries, mut folders) = (0, 0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of the package").flatten() {
@@ -30,8 +30,8 @@ pub(super) fn holds(outside: &Path, folder: &Path, opened: &Result<Package, Pack
     assert!(entries <= 2 * MAX_ENTRIES, "{entries} entries");
     assert!(size <= MAX_SIZE + 1, "{size} bytes were unpacked");
     match opened {
-        Ok(package) => assert_eq!(package.size, size, "the size is not what was unpacked"),
-        Err(PackageError::Io(error)) => panic!("an archive was taken for a matter of this machine: {error}"),
+        Ok(package) => assert_eq!(package.size, size, "the size is not the size of the unpacked files"),
+        Err(PackageError::Io(error)) => panic!("an archive's fault was taken for a fault of this machine: {error}"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::service::Function;
 
-/// How one would run a program by hand.
+/// A program as a person runs the program by hand.
 pub(crate) struct ByHand {
     image: String,
     entrypoint: &'static [&'static str],
@@ -20,7 +20,7 @@ impl ByHand {
     pub(crate) fn new(language: &str, function: &Function, dir: &Path) -> Result<Self> {
         let image = function.image.clone();
         if language == "python" {
-            // Not a shim of a version manager, which takes longer than the interpreter.
+            // A shim of a version manager would take longer than the interpreter.
             let python =
                 ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
             let host = vec![python.unwrap_or("python3").into(), "examples/python-hello/main.py".into()];
@@ -41,7 +41,7 @@ impl ByHand {
         timed(command)
     }
 
-    /// The same container as ours, with the program in it and nothing of the platform.
+    /// The platform's container with the program and without the supervisor.
     pub(crate) fn docker_run(&self) -> Result<Duration> {
         let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges \
                        --log-driver=none \

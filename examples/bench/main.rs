@@ -1,12 +1,12 @@
 //! Measures the platform against running the same programs by hand, in turn, on this machine: `make bench`.
 //!
-//! Prints a table, and writes it with a plot to `target/bench/`. Figures are to be compared within one run only.
+//! Prints a table, and writes the table with a plot to `target/bench/`. Figures are comparable only within a run.
 
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "a program that runs others, measures real time and prints"
+    reason = "the program runs other programs, measures real time and prints"
 )]
 
 mod by_hand;
@@ -62,7 +62,7 @@ async fn many(report: &mut Report) -> Result<()> {
     service.stop()
 }
 
-/// Starts that nothing is ready for, against `docker run`, and against the program run by hand on the host.
+/// Cold starts, against `docker run`, and against the program that runs by hand on the host.
 async fn cold(report: &mut Report, dir: &std::path::Path, language: &str) -> Result<()> {
     let service = Service::start(dir, &[("INSTANCE_IDLE_TIMEOUT", "50ms")]).await?;
     let (function, _) = service.submit(language).await?;
@@ -123,9 +123,9 @@ async fn warm(report: &mut Report, dir: &std::path::Path, language: &str, soak: 
     service.stop()
 }
 
-/// Executions a second with this many clients, each of which sends its next request when it has its answer.
+/// The number of executions a second with this many clients. Each client sends its next request after an answer.
 async fn load(service: &Service, function: &Function, clients: usize) -> Result<(f64, usize)> {
-    // The pool grows to what the load needs before the clock runs.
+    // The pool grows to the size for the load before the clock runs.
     run_clients(service, function, clients, Duration::from_secs(4)).await?;
     let started = Instant::now();
     let done = run_clients(service, function, clients, LOAD).await?;
@@ -152,7 +152,7 @@ async fn run_clients(service: &Service, function: &Function, clients: usize, tim
     Ok(done)
 }
 
-/// What another function's only client has of the platform while the first has 32.
+/// The latency of another function's only client while the first function has 32 clients.
 async fn fairness(service: &Service, loaded: &Function, language: &str) -> Result<String> {
     let (other, _) = service.submit(language).await?;
     let end = Instant::now() + LOAD;
@@ -175,7 +175,7 @@ async fn fairness(service: &Service, loaded: &Function, language: &str) -> Resul
     ))
 }
 
-/// Many invocations in a row, and what they left grown.
+/// The footprint before and after many invocations in a row.
 async fn soaked(service: &Service, function: &Function, count: usize) -> Result<String> {
     let before = service.footprint(function)?;
     for _ in 0..count {

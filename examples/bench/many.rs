@@ -1,4 +1,4 @@
-//! Functions made without builds, straight in the store.
+//! Functions that are made without builds, straight in the store.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use youtube_serverless::domain::settings::Settings;
 use youtube_serverless::domain::{Executions, FunctionId, Image, ImageId, Language, Package, Record, VersionRecord};
 use youtube_serverless::store::Store;
 
-/// Makes as many in the store of a DATA_DIR, with zips of a usual size.
+/// Makes this many functions in the store of a DATA_DIR, with zips of a usual size.
 pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
     std::fs::create_dir_all(data_dir)?;
     let store = Store::open(data_dir).await?;

@@ -33,8 +33,8 @@ impl Service {
             .env("DOCKER_CONTAINER_LIMIT", CONTAINER_LIMIT.to_string())
             .envs(settings.iter().copied())
             .spawn()
-            .context("failed to start target/release/youtube-serverless; `make bench` builds it first")?;
-        // Shorter than the service keeps an idle connection, so that none is used as it closes.
+            .context("failed to start target/release/youtube-serverless; `make bench` first builds the program")?;
+        // The client closes an idle connection before the service does, so that no request meets a closing connection.
         let client = Client::builder().pool_idle_timeout(Duration::from_secs(5)).build()?;
         let service = Self { child, client, url: format!("http://127.0.0.1:{PORT}").parse()? };
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Submits an example; also says how long that and a first execution took.
+    /// Submits an example, and returns the time of the submit with a first execution, too.
     pub(crate) async fn submit(&self, language: &str) -> Result<(Function, Duration)> {
         let name = if language == "python" { "main.py" } else { "main.go" };
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -89,7 +89,7 @@ impl Service {
     pub(crate) async fn delete(&self, function: &Function) -> Result<()> {
         let path = format!("/api/functions/{}", function.id);
         self.client.delete(self.url.join(&path)?).send().await?.error_for_status()?;
-        // The image goes once the containers have.
+        // The image goes after the containers.
         let deadline = Instant::now() + Duration::from_secs(60);
         while !docker(&["images", "--quiet", &format!("youtube-serverless/{}", function.id)])?.is_empty() {
             ensure!(Instant::now() < deadline, "the image was not removed");
@@ -125,7 +125,7 @@ impl Service {
         Ok((clients / n, containers / n))
     }
 
-    /// What may grow: memory, descriptors, processes, containers.
+    /// The sizes that may grow: memory, descriptors, processes, containers.
     pub(crate) fn footprint(&self, function: &Function) -> Result<String> {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count();
         let names = function.containers()?;
@@ -169,7 +169,7 @@ impl Function {
         Ok(())
     }
 
-    /// In MB, without the page cache.
+    /// The memory of a container in MB, without the page cache.
     fn memory_of(&self, container: &str) -> Result<f64> {
         let said = docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", container])?;
         let used = said.split('/').next().context("memory in use")?.trim();

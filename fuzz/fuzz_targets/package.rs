@@ -1,4 +1,4 @@
-//! From any bytes to a package. `scripts/fuzz` runs it.
+//! From any bytes to a package. `scripts/fuzz` runs this target.
 #![no_main]
 
 use std::io::{Seek, Write};

@@ -1,4 +1,4 @@
-//! Archives that are not what they say: each is refused at once, and costs no more memory than any other.
+//! Archives with false claims: each archive is refused at once, and costs no more memory than any other.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Seek, Write};
@@ -15,9 +15,9 @@ use crate::support::{Service, python, zip};
 #[path = "../../fuzz/check.rs"]
 mod check;
 
-/// An answer to an archive takes milliseconds, see `make bench`; this is for a machine that has other things to do.
+/// An answer to an archive takes milliseconds, see `make bench`. This limit is for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// What a service may grow by while it refuses all of these, in bytes.
+/// The growth of a service that refuses all of these archives, in bytes.
 const FLAT: u64 = 64 << 20;
 
 const LOCAL: &[u8; 4] = b"PK\x03\x04";
@@ -68,7 +68,7 @@ fn nested() -> Vec<u8> {
     inner
 }
 
-/// Many entries for one and the same compressed file, as in the bombs without recursion.
+/// Many entries for the same compressed file, as in the bombs without recursion.
 fn overlapping() -> Vec<u8> {
     let names: Vec<String> = (0..200).map(|n| format!("{n:03}")).collect();
     let content = "0".repeat(900_000);
@@ -168,7 +168,7 @@ async fn bombs_are_refused_at_once_in_little_memory() {
         let took = began.elapsed();
         println!("{name}: {} in {} ms, memory {} MB", answer.status, took.as_millis(), service.peak_memory() >> 20);
         let detail_is = answer.body["detail"].as_str().unwrap_or_default();
-        // A claim alone harms nobody: what counts is what is read.
+        // A claim alone does no harm: only the bytes that are read count.
         assert!(answer.status == status || status == 0 && [200, 400].contains(&answer.status), "{name}: {answer:?}");
         assert!(detail_is.contains(detail), "{name}: {detail_is}");
         assert!(took < AT_ONCE || answer.status == 200, "{name} took {took:?}");
@@ -196,20 +196,21 @@ async fn ten_million_empty_entries_are_counted_and_not_kept() {
     }
 }
 
-/// The most memory this process has had resident, in bytes.
+/// The peak of this process's resident memory, in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Forgets that, and returns what it has now. See proc(5).
+/// Forgets the peak, and returns the resident memory now. See proc(5).
 fn peak_from_now() -> u64 {
     fs::write("/proc/self/clear_refs", "5").unwrap();
     peak()
 }
 
-/// A directory that only a careless reader takes, behind a large one that it hides: the careful one falls back to that.
+/// A directory that only a careless reader takes. The directory hides a large directory, to which a careful reader
+/// falls back.
 fn hidden(count: u16) -> Vec<u8> {
     let mut zip = empty_entries(count.into(), count);
     let at = zip.len();
@@ -219,7 +220,7 @@ fn hidden(count: u16) -> Vec<u8> {
     central[30] = 12;
     central[42..46].fill(0xff);
     central[46] = b'a';
-    // The larger record of offsets, with one that runs over as soon as anything is added.
+    // The larger record of offsets has an offset that runs over with any addition.
     central[47..49].copy_from_slice(&1_u16.to_le_bytes());
     central[49] = 8;
     central[51..].copy_from_slice(&(u64::MAX - at as u64).to_le_bytes());
@@ -252,7 +253,7 @@ fn what_fuzzing_has_found_stays_refused_or_harmless() {
 
 #[test]
 fn names_that_mean_something_elsewhere_stay_names_or_are_refused() {
-    // What Linux, Windows and macOS each take for more than a name.
+    // Linux, Windows or macOS takes each of these for more than a name.
     let refused = [
         "../up",
         "a/../../up",
@@ -295,7 +296,8 @@ fn names_that_mean_something_elsewhere_stay_names_or_are_refused() {
     for name in harmless {
         open(&[("main.py", ""), (name, "x")]).unwrap_or_else(|error| panic!("{name:?}: {error}"));
     }
-    // Two spellings of one name are two files here, and one where file systems fold them: both stay below the folder.
+    // Two spellings of a name are two files here, and one file where file systems fold names. Both stay below the
+    // folder.
     open(&[("main.py", ""), ("e\u{301}", "1"), ("\u{e9}", "2")]).unwrap();
     let folded = open(&[("main.py", ""), ("K.txt", "1"), ("\u{212a}.txt", "2")]).expect_err("the Kelvin sign is a k");
     assert!(folded.to_string().contains("two entries"), "{folded}");

@@ -13,7 +13,7 @@ async fn nothing_of_a_zip_runs_while_python_is_built() {
     let _alone = alone().await;
     TestApp::run(&[], async |app| {
         let evil = "import os\nopen('/app/evil', 'w').write('ran')\n";
-        // Names of what a build imports, or Python by itself.
+        // A build, or Python by itself, imports modules of these names.
         let names = [
             "compileall",
             "pip",
@@ -53,7 +53,7 @@ async fn nothing_of_a_zip_runs_while_python_is_built() {
 async fn nothing_of_a_zip_steers_gos_build() {
     let _alone = alone().await;
     TestApp::run(&[], async |app| {
-        // Go reads flags from its environment and from files in the user's folder; none of either is the zip's.
+        // Go reads flags from its environment and from files in the user's folder. The zip has a say in neither.
         let planted = "GOFLAGS=-toolexec=/app/evil.sh\nGOPROXY=http://127.0.0.1:1/evil\nCGO_ENABLED=1\nGOTOOLCHAIN=go1.99.0\n";
         let evil = "#!/bin/sh\necho evil > /out/evil\nexit 1\n";
         let function = app
@@ -85,7 +85,7 @@ async fn nothing_of_a_zip_steers_gos_build() {
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "built\n");
         let cgo = "package main\n\n// #cgo LDFLAGS: -fplugin=/app/evil.so\n// #include <stdio.h>\nimport \"C\"\n\nfunc main() { C.puts(nil) }\n";
         app.submit(zip(&[("main.go", cgo)])).await.assert_problem(422, "build_failed", "");
-        // Toolchains that are not there. Go from 1.21 on knows such lines, and would fetch what they name.
+        // These toolchains are not there. Go from 1.21 on knows such lines, and would fetch the toolchains.
         for module in ["module x\n\ngo 1.99.0\n\ntoolchain go1.99.0\n", "module x\n\ngo 1.18\n\ntoolchain go1.99.0\n"] {
             let answer = app.submit(zip(&[("main.go", HELLO), ("go.mod", module)])).await;
             let log = answer.body["buildLog"].as_str().unwrap_or_default();
@@ -121,22 +121,22 @@ async fn no_file_but_the_zips_own_gets_into_an_image() {
 async fn a_build_has_its_share_of_memory_and_no_more() {
     let _alone = alone().await;
     TestApp::run(&[("DOCKER_BUILD_MEMORY_LIMIT", "48MB")], async |app| {
-        // The compiler takes some kilobytes for each line of this.
+        // The compiler takes some kilobytes for each line of this table.
         let table: String = (0..30_000).map(|n| format!("\t\"key {n}\": {{{n}, \"value\", {n}}},\n")).collect();
         let heavy = format!(
             "var table = map[string]struct{{ a int; b string; c int }}{{\n{table}}}\n\nfunc main() {{ println(len(table)) }}\n"
         );
-        // The runtime image is there, so that what is timed is the function's own build.
+        // The runtime image is there, so that the test times only the function's own build.
         app.deploy(go("func main() {}\n")).await;
-        // With the toolchain in no cache, the kernel takes the compiler's own pages away at the limit, and kills
-        // nothing.
+        // With the toolchain in no cache, the kernel takes the compiler's own pages away at the limit, and kills no
+        // process.
         std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
         let began = Instant::now();
         let refused = app.submit(go(&heavy)).await.assert_problem(422, "build_failed", "");
         assert!(began.elapsed() < Duration::from_secs(60), "the build took {:?} to end", began.elapsed());
         let log = refused.body["buildLog"].as_str().unwrap();
         assert!(log.contains("DOCKER_BUILD_MEMORY_LIMIT"), "{log}");
-        // Nothing of a Python function without requirements has to be built.
+        // A Python function without requirements needs no build step.
         let function = app.deploy(python("print('built')")).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "built\n");
     })

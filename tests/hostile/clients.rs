@@ -1,4 +1,4 @@
-//! Clients that dawdle, stall, babble or come in crowds: they are cut, and the others are answered.
+//! Clients that dawdle, stall, babble or come in crowds are cut, and the other clients are answered.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::support::{Service, eventually, python};
 
 /// The time limits of the service under test.
 const LIMITS: [(&str, &str); 2] = [("SERVER_READ_TIMEOUT", "1s"), ("SERVER_WRITE_TIMEOUT", "1s")];
-/// Within which a client that passes one of them is cut.
+/// The time in which a client that passes a limit is cut.
 const CUT: Duration = Duration::from_secs(10);
-/// What an idle connection may take, in bytes.
+/// The memory that an idle connection may take, in bytes.
 const CONNECTION: u64 = 16 << 10;
 
-/// Sends bytes, and returns all that comes until the service closes the connection.
+/// Sends bytes, and returns all bytes until the service closes the connection.
 async fn talk(service: &Service, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let _ = stream.write_all(bytes.as_ref()).await;
@@ -30,7 +30,7 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// Sends a byte now and then, and returns how long that went well.
+/// Sends a byte now and then, and returns the time until the service closes the connection.
 async fn drip(service: &Service, head: String) -> Duration {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -68,7 +68,7 @@ async fn who_dawdles_is_cut_at_the_limit() {
     for (what, took) in [("head", head), ("body", body), ("chunk", chunked), ("first byte", nothing)] {
         assert!((Duration::from_millis(500)..CUT).contains(&took), "the {what} took {took:?}");
     }
-    // The next head has as long, from its first byte on, and is answered when it takes longer.
+    // The next head has the same limit, from its first byte on. A head that takes longer is answered.
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     sleep(Duration::from_secs(3)).await;
@@ -97,17 +97,17 @@ async fn who_does_not_take_the_answer_is_cut_at_the_limit() {
         stream.write_all(request.as_bytes()).await.unwrap();
         stalled.push(stream);
     }
-    // A part of it is in the kernel's buffers; for the rest the service waits as long as the limit.
+    // A part of the answer is in the kernel's buffers. The service waits as long as the limit for the rest.
     let held = || stalled.iter().filter(|stream| service.holds(stream.local_addr().unwrap().port())).count();
     assert_eq!(held(), 2);
-    eventually("they are cut", async || (held() == 0).then_some(())).await;
+    eventually("the stalled clients are cut", async || (held() == 0).then_some(())).await;
     for mut stream in stalled {
         let mut said = Vec::new();
-        let _ = timeout(CUT, stream.read_to_end(&mut said)).await.expect("it is closed");
+        let _ = timeout(CUT, stream.read_to_end(&mut said)).await.expect("the service closes the connection");
         assert!(said.len() < 60_000_000, "{} bytes came though nobody took them", said.len());
     }
     assert!(service.memory() < memory + (40 << 20), "{memory} -> {}", service.memory());
-    // Who takes it slowly, but takes it, gets it.
+    // A client that takes the answer slowly gets the answer.
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let request = format!("GET /api/execute?functionId={id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -138,7 +138,7 @@ async fn who_leaves_half_way_frees_what_it_had() {
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
         stream.write_all(slow.as_bytes()).await.unwrap();
         sleep(Duration::from_secs(2)).await;
-        // Half-closed, or gone.
+        // The client half-closes the connection, or is gone.
         let kept = if half {
             stream.shutdown().await.map(|()| stream).ok()
         } else {
@@ -150,7 +150,7 @@ async fn who_leaves_half_way_frees_what_it_had() {
             body.len()
         );
         // The only container is free again long before that execution would have ended.
-        let said = timeout(Duration::from_secs(30), talk(&service, request)).await.expect("it is served");
+        let said = timeout(Duration::from_secs(30), talk(&service, request)).await.expect("the request is served");
         assert!(said.contains("\"output\":\"done\\n\""), "{said}");
         drop(kept);
     }
@@ -231,7 +231,7 @@ async fn malformed_requests_are_refused_and_nothing_is_smuggled() {
     for (name, bytes, answer) in attacks {
         let said = talk(&service, bytes).await;
         assert!(said.starts_with(answer), "{name}: {said:.300}");
-        // Whoever refuses, the answer has the form of all others.
+        // Every refusal has the form of all other problems, whichever layer refuses.
         let (head, body) = said.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{name}: {said:.300}"));
         let problem: serde_json::Value =
             serde_json::from_str(body).unwrap_or_else(|error| panic!("{name}: {error}: {said:.900}"));
@@ -258,18 +258,19 @@ async fn an_upload_over_the_limit_is_answered_before_it_ends() {
     let field = "--x\r\ncontent-disposition: form-data; name=\"code\"; filename=\"a.zip\"\r\n\r\n";
     let head = "POST /api/submit HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n";
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
-    // The limit itself is taken, and waits for the rest; one byte more is answered though the body has not ended.
+    // A body of the limit's size is taken, and the service waits for the rest. A body of one byte more is answered
+    // before the body's end.
     for (size, is_refused) in [(1000, false), (1001, true)] {
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
         let upload = format!("{head}transfer-encoding: chunked\r\n\r\n{}{}", chunk(field), chunk(&"x".repeat(size)));
-        // The start of a boundary could still follow what has come, so some more must.
+        // The start of a boundary could still follow the bytes that have come, so more bytes must come.
         stream.write_all(format!("{upload}{}", chunk("\r\n--x--\r\n"[..6].trim_end())).as_bytes()).await.unwrap();
         let mut answer = vec![0; 12];
         let answered = timeout(Duration::from_secs(2), stream.read_exact(&mut answer)).await.is_ok();
         assert_eq!(answered, is_refused, "{size} bytes");
         assert!(!is_refused || answer == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&answer));
     }
-    // What is announced to be too large is not waited for at all.
+    // The service does not wait at all for a body that is announced as too large.
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(format!("{head}content-length: 100000000\r\n\r\n").as_bytes()).await.unwrap();
     let said = timeout(Duration::from_secs(2), rest(&mut stream)).await.expect("an answer at once");
@@ -298,7 +299,7 @@ async fn five_thousand_idle_connections_cost_little_and_end() {
         }
         idle.push(stream);
     }
-    eventually("all are open", async || (service.descriptors() >= descriptors + 5000).then_some(())).await;
+    eventually("all connections are open", async || (service.descriptors() >= descriptors + 5000).then_some(())).await;
     let grown = service.memory().saturating_sub(memory);
     println!("5,000 idle connections take {} kB each", grown / 5000 / 1024);
     assert!(grown < 5000 * CONNECTION, "{grown} bytes");
@@ -306,12 +307,15 @@ async fn five_thousand_idle_connections_cost_little_and_end() {
         assert_eq!(service.execute(&id).await.assert_outcome(200, "ok").output(), "served\n");
         service.healthy_now().await;
     }
-    // Those that have had an answer may stay for longer than those that have not asked.
+    // Connections with an answered request may stay longer than connections without a request.
     let kept = idle.len() / 3;
-    eventually("the others are let go", async || (service.descriptors() <= descriptors + kept + 8).then_some(())).await;
+    eventually("the other connections are closed", async || {
+        (service.descriptors() <= descriptors + kept + 8).then_some(())
+    })
+    .await;
     assert!(service.descriptors() >= kept, "{}", service.descriptors());
     drop(idle);
-    eventually("all are gone", async || (service.descriptors() <= descriptors + 8).then_some(())).await;
+    eventually("all connections are closed", async || (service.descriptors() <= descriptors + 8).then_some(())).await;
     service.delete_all(dir.path()).await;
 }
 
@@ -342,7 +346,7 @@ async fn bodies_that_stall_hold_no_more_than_there_is_room_for() {
         turned_away += usize::from(said.contains("\"overloaded\""));
     }
     assert!(turned_away > 50, "{turned_away}");
-    // Who brings no body is served meanwhile and who brings one is, after them.
+    // A request without a body is served meanwhile. A request with a body is served after the slow uploads.
     service.execute(&id).await.assert_outcome(200, "ok");
     service.execute_with(&id, serde_json::json!({})).await.assert_outcome(200, "ok");
     service.delete_all(dir.path()).await;

@@ -1,4 +1,5 @@
-//! Clients whose requests are refused before they are read: those that write first and read then see the answer, too.
+//! Requests that are refused before the service has read the body. A client that first writes and then reads sees the
+//! answer, too.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,12 +16,12 @@ const TOKEN: &str = "s3cret";
 /// How often each request is sent.
 const TIMES: usize = 20;
 
-/// The root of this repository, and what is below it.
+/// A path below the root of this repository.
 fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Runs a client to its end, and returns what it printed.
+/// Runs a client to its end, and returns the client's output.
 async fn said(mut command: Command) -> String {
     let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap()).await.unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
@@ -42,7 +43,7 @@ async fn every_client_sees_the_answer_to_what_is_refused_early() {
         client.arg(at(script)).args([&service.url, TOKEN, &TIMES.to_string()]);
         assert_eq!(said(client).await, expected, "{script}");
     }
-    // The last is more than is read of it, so that writing fails.
+    // The service reads less than the last body, so that the client's writing fails.
     for (size, name, token, answer) in [
         (12_000_000, "a", TOKEN, "(413 too_large)\n"),
         (9_900_000, "a/b", TOKEN, "(400 invalid_request)\n"),
@@ -87,14 +88,14 @@ async fn a_refused_body_is_read_within_bounds() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "2s")]).await.healthy().await;
     let next = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    // What comes after it on the connection is another request.
+    // The bytes after the body on the connection are another request.
     let (said, mut stream) =
         answered(&service, "POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n").await;
     assert!(said.starts_with("HTTP/1.1 404") && !said.contains("connection: close"), "{said}");
     stream.write_all(&[b'x'; 1_000_000]).await.unwrap();
     stream.write_all(next.as_bytes()).await.unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"));
-    // Who waits for 100 gets the answer instead, and is told that the connection ends.
+    // A client that waits for 100 gets the answer instead, and learns that the connection ends.
     let submit = "POST /api/submit HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n";
     for (head, status) in [
         (format!("{submit}content-length: 100000000\r\nexpect: 100-continue\r\n\r\n"), "HTTP/1.1 413"),
@@ -106,9 +107,13 @@ async fn a_refused_body_is_read_within_bounds() {
     ] {
         let (said, mut stream) = answered(&service, &head).await;
         assert!(said.starts_with(status) && said.contains("connection: close\r\n"), "{said}");
-        assert_eq!(timeout(Duration::from_secs(1), stream.read(&mut [0])).await.expect("its end").unwrap(), 0);
+        assert_eq!(
+            timeout(Duration::from_secs(1), stream.read(&mut [0])).await.expect("the end of the connection").unwrap(),
+            0
+        );
     }
-    // A client that does not go on is let go after the read timeout, be its connection kept or not.
+    // The connection of a client that does not go on is closed after the read timeout, whether or not the connection is
+    // kept.
     for path in ["/nothing", "/api/submit"] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 60000000\r\n\r\nx"
@@ -116,11 +121,11 @@ async fn a_refused_body_is_read_within_bounds() {
         let (_, stream) = answered(&service, &head).await;
         let began = Instant::now();
         let port = stream.local_addr().unwrap().port();
-        eventually("it is let go", async || (!service.has_socket(port)).then_some(())).await;
+        eventually("the service lets the connection go", async || (!service.has_socket(port)).then_some(())).await;
         let took = began.elapsed();
         assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took), "{path}: {took:?}");
     }
-    // What is thrown away is not kept first.
+    // The service does not keep bytes that are thrown away.
     let memory = service.memory();
     let flood = async || {
         let mut stream = TcpStream::connect(service.address()).await.unwrap();

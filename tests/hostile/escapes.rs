@@ -1,9 +1,9 @@
-//! Ways out of a container, as they are known: each is shut.
+//! Known ways out of a container: each way is shut.
 
 use crate::alone;
 use crate::support::{TestApp, python};
 
-/// System calls by their number on this processor. Each must be refused for want of the right to it, not for its
+/// System calls by their number on this processor. Each call must be refused for a missing right, not for its
 /// arguments.
 const CALLS: &str = r#"
 import ctypes, errno, os, platform, struct
@@ -11,7 +11,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 path = ctypes.create_string_buffer(b"/tmp\0")
 area = ctypes.create_string_buffer(4096)
 one = ctypes.c_int(1)
-# Version 3 of the interface, this process; all capabilities.
+# The header has version 3 of the interface and this process, and the data has all capabilities.
 header = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
 all_of_them = ctypes.create_string_buffer(struct.pack("6I", *[0xffffffff] * 6))
 # name, number on x86-64, number on arm64, arguments
@@ -93,12 +93,12 @@ async fn no_file_leads_out() {
     let _alone = alone().await;
     let program = r#"
 import os
-# Every mount there is: written to, or not.
+# The program tries to write to every mount.
 written = set()
 for line in open("/proc/self/mounts"):
     place = line.split()[1]
     target = os.path.join(place, "probe") if os.path.isdir(place) else place
-    # What is not to be read has /dev/null mounted over it, or an empty folder.
+    # Docker mounts /dev/null or an empty folder over each path that may not be read.
     if not os.path.isdir(place) and os.path.exists(place) and os.stat(place).st_rdev == os.makedev(1, 3):
         continue
     try:
@@ -107,7 +107,7 @@ for line in open("/proc/self/mounts"):
     except OSError:
         pass
 print(sorted(written))
-# By which root of the host was had before.
+# Escapes of the past wrote to these files.
 for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/vm/panic_on_oom",
              "/sys/kernel/uevent_helper", "/sys/fs/cgroup/memory/release_agent", "/sys/fs/cgroup/release_agent",
              "/sys/fs/cgroup/memory/cgroup.procs", "/sys/fs/cgroup/cgroup.procs", "/proc/1/oom_score_adj", "/proc/1/mem",

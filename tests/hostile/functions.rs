@@ -1,5 +1,5 @@
-//! Functions that take what they can get: each ends as what it is, its next invocation finds nothing of it, and a
-//! neighbour is served meanwhile.
+//! Functions that take all resources that they can get. Each attack ends with the right outcome, the next invocation
+//! finds nothing of the attack, and a neighbour is served meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::support::{Answer, Deployed, TestApp, go, python};
 
 /// A neighbour may become this much slower under an attack.
 const NEIGHBOUR: f64 = 3.0;
-/// What counts as an attack's moment: at least so many calls of the neighbour, and as many as go on meanwhile.
+/// The least number of the neighbour's calls during an attack.
 const CALLS: usize = 30;
-/// Another test's machine may be busy with something else for a moment.
+/// The number of tries, as the machine may be busy with something else for a moment.
 const TRIES: usize = 3;
 
-/// Python programs: what they do, the program, and what it may come to.
+/// Python programs: the attack, the program, and the outcomes that the program may have.
 const ATTACKS: &[(&str, &str, &[&str])] = &[
     (
         "fork bomb",
@@ -112,7 +112,7 @@ const ATTACKS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// What every attack's next invocation must find.
+/// The program of every attack's next invocation.
 const AFTER: &str = "import os\nothers = [p for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]\nprint(os.listdir('/tmp'), os.listdir('/dev/shm'), others)\n";
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn each_attack_ends_as_what_it_is_and_its_neighbour_is_served() {
     TestApp::run(&settings, async |app| {
         let neighbour = app.deploy(python("print('served')")).await;
         for (name, attack, outcomes) in ATTACKS {
-            // The same function, so the next invocation gets the same container where that is kept.
+            // The same function is invoked, so the next invocation gets the same container when the container is kept.
             let program =
                 format!("import os\nif os.environ.get('ATTACK'):\n    exec({attack:?})\nelse:\n    exec({AFTER:?})\n");
             let attacker = app.deploy(python(&program)).await;
@@ -155,7 +155,7 @@ async fn go_attackers_fare_no_better() {
         (
             "processes",
             "import (\n\t\"os\"\n\t\"os/exec\"\n)\n\nfunc main() {\n\tfor {\n\t\tc := exec.Command(\"/proc/self/exe\")\n\t\tc.Env = os.Environ()\n\t\tc.Start()\n\t}\n}\n",
-            // Its own runtime may be the first to get no thread.
+            // The runtime of Go may be the first to get no thread.
             &["timeout", "exit"],
         ),
         (
@@ -190,7 +190,7 @@ async fn go_attackers_fare_no_better() {
     .await;
 }
 
-/// How an attack ends, and how much longer its neighbour takes meanwhile: the least of some tries.
+/// The end of an attack, and the factor by which the neighbour takes longer meanwhile: the least of some tries.
 async fn attacked(app: &TestApp, attacker: &Deployed, neighbour: &Deployed) -> (Answer, f64) {
     let mut least = f64::INFINITY;
     let mut ended = None;
@@ -210,10 +210,10 @@ async fn attacked(app: &TestApp, attacker: &Deployed, neighbour: &Deployed) -> (
             break;
         }
     }
-    (ended.expect("it was tried"), least)
+    (ended.expect("the attack was tried"), least)
 }
 
-/// Of the calls while `goes_on`, and of at least [`CALLS`]; each must be answered.
+/// The median time of the calls while `goes_on`, and of at least [`CALLS`]. Each call must be answered.
 async fn median(app: &TestApp, function: &Deployed, goes_on: impl AsyncFn() -> bool) -> Duration {
     let mut times = Vec::new();
     while times.len() < CALLS || goes_on().await {
@@ -225,7 +225,7 @@ async fn median(app: &TestApp, function: &Deployed, goes_on: impl AsyncFn() -> b
     times[times.len() / 2]
 }
 
-/// Leaves many more orphans than there may be processes, each of which ends at once.
+/// Leaves many more orphans than there may be processes. Each orphan ends at once.
 const ORPHANS: &str = r#"import (
 	"fmt"
 	"os"

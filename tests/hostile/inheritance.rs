@@ -1,12 +1,12 @@
-//! Functions that change the supervisor's limits and priorities, which every later process of their container inherits:
-//! each such container ends, and the next invocation finds all as the first one did.
+//! Functions that change the supervisor's limits and priorities, which every later process of the container inherits.
+//! Each such container ends, and the next invocation finds the same state as the first.
 
 use serde_json::json;
 
 use crate::alone;
 use crate::support::{TestApp, go, python};
 
-/// What an attack begins with.
+/// The beginning of each attack.
 const PRELUDE: &str = r#"
 import ctypes, os, resource, struct
 libc = ctypes.CDLL(None, use_errno=True)
@@ -15,7 +15,7 @@ def call(*arguments):
     return libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
 "#;
 
-/// What an invocation finds, and whether it can work.
+/// Prints the state that an invocation finds, and whether the invocation can work.
 const LOOK: &str = r#"
 attributes = ctypes.create_string_buffer(128)
 call(SCHED_GETATTR, 0, attributes, 128, 0)
@@ -29,7 +29,7 @@ if os.fork() == 0:
 print(os.wait()[1], os.popen("echo works").read(), found)
 "#;
 
-/// By name: an attack in Python. All but one must be told as what it is.
+/// Attacks in Python, by name. Each attack but one must end with its own message.
 const ATTACKS: &[(&str, &str)] = &[
     ("nice", "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
     ("nice of its group", "os.setpriority(os.PRIO_PGRP, os.getpgid(1), 19)"),
@@ -72,7 +72,7 @@ async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container()
         for (name, attack) in limits.chain(attacks) {
             let answer = app.execute_with(&function, json!({"attack": attack})).await;
             println!("{name}: {}, {}", answer.body["outcome"], answer.body["start"]);
-            // The kernel kills a supervisor that has no processor time left, whoever has taken it.
+            // The kernel kills a supervisor that has no processor time left, whichever process has used the time.
             if name != "limit 0" {
                 let answer = answer.assert_outcome(200, "ok");
                 assert!(answer.output().ends_with("attacked\n"), "{name}: {}", answer.output());
@@ -82,7 +82,7 @@ async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container()
                 assert_eq!(after.output(), untouched, "{name}");
             }
         }
-        // One that leaves its supervisor alone goes on in the same container.
+        // A function that leaves its supervisor alone goes on in the same container.
         for _ in 0..3 {
             assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
         }
@@ -90,7 +90,7 @@ async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container()
     .await;
 }
 
-/// Does to all of the supervisor's threads, or to all but the first, what the input says.
+/// Attacks all of the supervisor's threads, or all but the first, as the input says.
 const GO: &str = r#"import (
 	"fmt"
 	"os"
@@ -194,7 +194,7 @@ async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
     .await;
 }
 
-/// Prints what the input has, or says where in its own memory both halves of it are side by side.
+/// Prints the input's text, or the places in the process's own memory where both halves of a text are side by side.
 const REMEMBER: &str = r#"
 import os
 first, second = os.environ["FIRST"].encode(), os.environ["SECOND"].encode()
@@ -232,7 +232,7 @@ async fn the_memory_of_a_python_function_holds_nothing_of_earlier_invocations() 
         let function = app.deploy(python(REMEMBER)).await;
         let (first, second) = ("q7Zk2vXw9LmB", "4tRn8cYp1HsD");
         let whole = format!("{first}{second}");
-        // A short one, a large one, and one that prints more than is kept.
+        // The test takes a short text, a large text, and a print that is longer than the kept output.
         for (times, copies) in [(1, 1), (2000, 2000), (20_000, 20_000)] {
             let input = json!({
                 "first": first, "second": second, "times": times.to_string(), "copy": whole.repeat(copies.min(2000)),
@@ -247,7 +247,7 @@ async fn the_memory_of_a_python_function_holds_nothing_of_earlier_invocations() 
             }
         }
         let own = app.execute_with(&function, json!({"first": first, "second": second, "own": "1"})).await;
-        assert_ne!(own.assert_outcome(200, "ok").output(), "[]\n", "the search finds what is there");
+        assert_ne!(own.assert_outcome(200, "ok").output(), "[]\n", "the search finds a text that is there");
     })
     .await;
 }

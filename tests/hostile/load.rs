@@ -12,16 +12,16 @@ use tokio::time::{sleep, timeout};
 use crate::alone;
 use crate::support::{Answer, Service, eventually, go, labelled, python, zip};
 
-/// How long it takes where nobody says so.
+/// The length of the load without LOAD_SECONDS.
 const SECONDS: u64 = 40;
 /// An answer that a client waits for longer than this will not come.
 const ANSWER: Duration = Duration::from_secs(90);
-/// What memory may differ by between two moments of rest, in bytes.
+/// The difference that memory may have between two moments of rest, in bytes.
 const REST: u64 = 24 << 20;
-/// Problems that the contract names for a service that is loaded.
+/// Problems that the contract names for a loaded service.
 const NAMED: [(u16, &str); 2] = [(429, "overloaded"), (503, "docker_unavailable")];
 
-/// What became of requests: how often, by who sent them and what came.
+/// The number of answers, by client and kind of answer.
 type Tally = Mutex<BTreeMap<String, u64>>;
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn good_clients_are_served_among_hostile_ones() {
     ] {
         bad.push(service.deploy(python(program)).await);
     }
-    // A first round brings everything to the size that it keeps.
+    // A first round brings memory and files to their lasting size.
     round(&service, &good, &bad, Duration::from_secs(10)).await;
     let rest = at_rest(&service, dir.path()).await;
     let tally = round(&service, &good, &bad, Duration::from_secs(seconds)).await;
@@ -77,7 +77,7 @@ async fn good_clients_are_served_among_hostile_ones() {
     service.delete_all(dir.path()).await;
 }
 
-/// What a service has when nobody asks it for anything.
+/// The resources of a service without requests.
 #[derive(Debug)]
 struct AtRest {
     memory: u64,
@@ -102,7 +102,7 @@ async fn at_rest(service: &Service, dir: &Path) -> AtRest {
     eventually("containers have ended", async || labelled(dir, &["ps", "--all"]).is_empty().then_some(())).await;
     // Removals and the clean-up after failed builds go on for a moment.
     sleep(Duration::from_secs(8)).await;
-    // The least of some looks: Docker is asked now and then whether it is well, which takes a process for a moment.
+    // The test takes the least of some looks, as a probe of Docker takes a process for a moment.
     let mut least = AtRest::of(service);
     for _ in 0..20 {
         sleep(Duration::from_millis(150)).await;
@@ -180,7 +180,7 @@ async fn lifecycles(service: &Service, until: Instant, tally: &Tally) {
     }
 }
 
-/// Callers of functions that take what they can get.
+/// Callers of functions that take all resources that they can get.
 async fn attackers(service: &Service, bad: &[String], until: Instant, tally: &Tally) {
     for id in bad.iter().cycle() {
         if Instant::now() >= until {
@@ -195,7 +195,7 @@ async fn attackers(service: &Service, bad: &[String], until: Instant, tally: &Ta
     }
 }
 
-/// Uploads that are no good.
+/// Uploads that are refused.
 async fn garbage(service: &Service, until: Instant, tally: &Tally) {
     let zips = [
         b"no zip".to_vec(),

@@ -1,6 +1,6 @@
-//! Attacks, and what they come to. Each file is one side that they come from.
+//! Attacks and their ends. Each file has the attacks of one side.
 //!
-//! One at a time, and apart from the other tests: what an attack does to its neighbours is measured.
+//! Attacks go on one at a time, and apart from the other tests, as the tests measure an attack's effect on neighbours.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ mod users;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// While it is held, no other attack goes on.
+/// While a test holds this guard, no other attack goes on.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await

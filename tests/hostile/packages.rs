@@ -21,7 +21,7 @@ fn source(index: &str) -> (String, Vec<u8>) {
 #[ignore = "needs docker"]
 async fn no_requirement_runs_code_or_reads_a_file() {
     let _alone = alone().await;
-    // What its code would reach: that another index was asked.
+    // The other index would get a request if the distribution's code ran.
     let witness = Index::of(&[], None);
     let (name, sdist) = source(&format!("http://{}", witness.authority));
     let index = Index::of(&[(&name, sdist)], None);
@@ -114,7 +114,8 @@ async fn a_wheel_writes_only_where_packages_are() {
         let function = app.deploy(zip(&[("main.py", program), ("requirements.txt", "evil\n"), ("x/y.py", "")])).await;
         let output = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         assert!(output.starts_with("installed /usr/") && output.contains(" False\n1\n\ncommand\n"), "{output}");
-        // Beside the function's own files, what differs from one without packages is in one folder.
+        // Beside the function's own files, a function with packages differs from a function without packages in one
+        // folder.
         let plain = app.deploy(zip(&[("main.py", program), ("x/y.py", "")])).await;
         let lists = [files_of(&function.image), files_of(&plain.image)];
         let added: Vec<&String> = lists[0].iter().filter(|file| !lists[1].contains(file)).collect();

@@ -1,4 +1,4 @@
-//! A supervisor that was taken over, and functions that talk its language: the platform believes neither.
+//! A supervisor that was taken over, and functions that speak the supervisor's protocol. The platform believes neither.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ forgeries = frame(b"H", b"\x03") + frame(b"O", nonce + b"forged") + frame(b"R", 
 forgeries += frame(b"X", nonce + struct.pack(">IBBBQQQ", 0, 0, 0, 1, 0, 0, 0)) + b"\xff\xff\xff\xff"
 os.write(1, forgeries)
 os.write(2, forgeries)
-# To whatever else is open, here and in others.
+# The forgeries go to all other open files, of this process and of others.
 for pid in os.listdir("/proc"):
     if not pid.isdigit():
         continue
@@ -42,7 +42,7 @@ os._exit(3)
         let function = app.deploy(python(forged)).await;
         for n in 0..3 {
             let answer = app.execute(&function).await.assert_outcome(500, "exit");
-            // Its container is kept: the supervisor took none of that for its own.
+            // The container is kept: the supervisor took none of these messages for its own.
             assert!(n == 0 || answer.body["start"] == "warm", "{:#}", answer.body);
             assert_eq!(answer.body["exitCode"], 3);
             assert!(answer.output().contains("forged") && answer.output() == answer.stderr(), "{:#}", answer.body);
@@ -57,7 +57,7 @@ os._exit(3)
     .await;
 }
 
-/// A supervisor that does as the function's file says.
+/// A supervisor that follows the function's file.
 const TAKEN_OVER: &str = r#"
 import os, struct, sys, time
 mode = open("/app/main.py").read()[1:].strip()
@@ -100,15 +100,15 @@ if mode == "unready":
 time.sleep(600)
 "#;
 
-/// A service's memory may grow by this while supervisors talk nonsense to it, in bytes.
+/// The growth of a service's memory while supervisors send nonsense, in bytes.
 const FLAT: u64 = 48 << 20;
 
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() {
     let _alone = alone().await;
-    // With a name of its own, so that no other test gets its runtime image; and a daemon of its own, so that none
-    // stays.
+    // The platform has a name of its own, so that no other test gets its runtime image. The daemon is the test's own,
+    // so that no runtime image stays.
     let engine = Engine::start().await;
     let dir = tempfile::tempdir().unwrap();
     let host = engine.host();
@@ -126,7 +126,7 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
     let context = tempfile::tempdir().unwrap();
     std::fs::write(context.path().join("taken.py"), TAKEN_OVER).unwrap();
     let path = context.path().to_str().unwrap();
-    // Whichever this platform uses: other builds of the platform may have left theirs.
+    // The test replaces every runtime image, as other builds of the platform may have left theirs.
     for runtime in runtimes.lines() {
         let dockerfile = format!("FROM {runtime}\nCOPY taken.py /taken.py\nENTRYPOINT [\"python3\", \"/taken.py\"]\n");
         std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();

@@ -1,4 +1,4 @@
-//! The API against its own description: thousands of requests made from it, by Schemathesis.
+//! The API against its own description: Schemathesis makes thousands of requests from the description.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::alone;
 use crate::support::{Service, python};
 
-/// What a generated client's methods are called.
+/// The names of a generated client's methods.
 const OPERATIONS: [&str; 21] = [
     "cancelInvocation",
     "configureFunction",
@@ -43,9 +43,9 @@ async fn every_answer_is_one_that_the_description_has() {
     let executed = service.execute(&id).await.assert_outcome(200, "ok");
     let invocation = executed.body["invocationId"].as_str().unwrap();
     let config = format!(
-        "# Of a function that is there, so that more than refusals are seen.\n\
+        "# The function is there, so that Schemathesis sees more than refusals.\n\
          [[operations]]\ninclude-path = \"/api/execute\"\nparameters = {{ functionId = \"{id}\" }}\n\
-         # Keys that fall on one variable are refused, which a schema can't say.\n\
+         # Keys that make the same variable are refused. A schema can't say so.\n\
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{name-or-id}}/invoke\"\nparameters = {{ \"name-or-id\" = \"{id}\" }}\n\
@@ -53,8 +53,8 @@ async fn every_answer_is_one_that_the_description_has() {
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/versions\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/settings\"\nparameters = {{ id = \"{id}\" }}\n\n\
-         # Which versions there are, what is no zip, and that a name can't be a variable's and a secret's, a schema
-         # can't say.\n\
+         # A schema can't say which versions there are, that a file is no zip, or that a variable and a secret have the
+         # same name.\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/rollback\"\nparameters = {{ id = \"{id}\" }}\n\
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"PUT\"\nparameters = {{ id = \"{id}\" }}\n\
@@ -63,7 +63,7 @@ async fn every_answer_is_one_that_the_description_has() {
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}/events\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
-         # What is no zip is refused, though the description can only say that it is a file.\n\
+         # A file that is no zip is refused. The description can only ask for a file.\n\
          [[operations]]\ninclude-path = \"/api/submit\"\nchecks.positive_data_acceptance.enabled = false\n"
     );
     let config_path = dir.path().join("schemathesis.toml");
@@ -74,7 +74,7 @@ async fn every_answer_is_one_that_the_description_has() {
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    // It did what it should: it saw every operation, and made a good many requests.
+    // Schemathesis saw every operation, and made a good many requests.
     let generated = said.split(" generated,").next().unwrap().split_whitespace().last().unwrap();
     assert!(generated.parse::<u32>().unwrap() > 300, "{said}");
     let document = service.get("/api/openapi.json").await.assert_status(200).body;
@@ -106,7 +106,7 @@ async fn a_client_made_of_the_description_compiles_and_calls() {
     service.delete_all(dir.path()).await;
 }
 
-/// RFC 4648, for what goes on a command line.
+/// The encoding of RFC 4648, for values on a command line.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

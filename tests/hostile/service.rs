@@ -1,4 +1,4 @@
-//! What only these tests look at of a service in a process of its own.
+//! Looks of these tests only, at a service in a process of its own.
 
 use crate::support::*;
 

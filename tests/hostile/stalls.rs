@@ -1,4 +1,4 @@
-//! What could keep the service from answering others: much work on the disk, and much that waits in memory.
+//! Loads that could keep the service from answering: much work on the disk, and many requests that wait in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use zip::write::SimpleFileOptions;
 use crate::alone;
 use crate::support::{Service, eventually, python};
 
-/// Nobody waits longer than this for a sign of life, but for once when the machine is busy with other things.
+/// No client waits longer than this for a sign of life, but for one wait on a busy machine.
 const LIVELY: Duration = Duration::from_millis(300);
-/// As many folders as may just be in a zip, with the files.
+/// The largest number of folders that a zip may hold with the files.
 const FOLDERS: usize = 9_800;
-/// What all requests may hold, and what may come on top of it, in bytes.
+/// The memory that all requests may hold, and the memory that may come on top, in bytes.
 const BUDGET: u64 = 256 << 20;
 const SLACK: u64 = 128 << 20;
 
-/// Very many folders, and no program. Small as a zip.
+/// A small zip of very many folders without a program.
 fn tree() -> Vec<u8> {
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for n in 0..FOLDERS {
@@ -77,7 +77,7 @@ async fn inputs_that_wait_for_a_container_stay_within_the_budget() {
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let id = service.deploy(python("import time\ntime.sleep(500)\n")).await;
     let before = service.memory();
-    // Almost 1 MiB each, of which the environment has a copy.
+    // Each input has almost 1 MiB, and the environment has a copy.
     let input: serde_json::Map<_, _> = (0..16).map(|n| (format!("k{n}"), "x".repeat(64_000).into())).collect();
     let body = serde_json::json!({"functionId": id, "input": input}).to_string();
     let requests = (0..200).map(|_| {
@@ -97,14 +97,14 @@ async fn inputs_that_wait_for_a_container_stay_within_the_budget() {
                 most = most.max(service.memory());
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        } => unreachable!("it goes on for ever"),
+        } => unreachable!("the loop goes on for ever"),
     };
     println!("{refused} were refused, the memory went from {} to {} MB", before >> 20, most >> 20);
-    // Some 130 of them fill the budget.
+    // Some 130 requests fill the budget.
     assert!((20..150).contains(&refused), "{refused} were refused");
     assert!(most < before + BUDGET + SLACK, "{before} -> {most}");
-    // All have left, so there is room again.
-    eventually("others are taken again", async || {
+    // All clients have left, so there is room again.
+    eventually("other requests are taken again", async || {
         let waits = reqwest::Client::new().post(format!("{}/api/execute", service.url)).body(body.clone());
         let waits = waits.header("content-type", "application/json").timeout(Duration::from_secs(1)).send().await;
         waits.is_err().then_some(())
@@ -125,7 +125,7 @@ async fn inputs_with_a_key_wait_on_disk() {
     let input: serde_json::Map<_, _> = (0..16).map(|n| (format!("k{n}"), "x".repeat(64_000).into())).collect();
     let body = serde_json::json!({"functionId": id, "input": input}).to_string();
     let client = reqwest::Client::new();
-    // A few at a time, so that only what waits is counted.
+    // A few requests come at a time, so that only waiting requests count.
     for n in 0..100 {
         let request = client
             .post(format!("{}/api/execute", service.url))
@@ -138,7 +138,7 @@ async fn inputs_with_a_key_wait_on_disk() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let most = service.memory();
     println!("the memory went from {} to {} MB", before >> 20, most >> 20);
-    // Connections have buffers of their own, some 1 MB each.
+    // Each connection has buffers of some 1 MB.
     assert!(most < before + 2 * SLACK, "{before} -> {most}");
     service.delete_all(dir.path()).await;
 }

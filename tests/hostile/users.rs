@@ -1,5 +1,5 @@
-//! Functions that use up what the kernel counts by user: containers have users of their own, so a neighbour notices
-//! nothing.
+//! Functions that use up resources that the kernel counts by user. Containers have users of their own, so a neighbour
+//! notices nothing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 rt = libc if hasattr(libc, "mq_open") else ctypes.CDLL("librt.so.1", use_errno=True)
 held = []
 def until_refused(what, most, act):
-    """How often something worked, and how it ended."""
+    """The number of calls that worked, and the error of the last call."""
     for n in range(most):
         try:
             if act(n) == -1:
@@ -37,7 +37,7 @@ def lock(n):
     shared = libc.shmget(0, 1 << 20, 0o600)
     locked = libc.shmctl(shared, 11, None)
     refused = ctypes.get_errno()
-    # It goes with the process.
+    # The segment goes with the process.
     libc.shmat.restype = ctypes.c_void_p
     libc.shmat(shared, None, 0)
     libc.shmctl(shared, 0, None)
@@ -50,7 +50,7 @@ def child(n):
     held.append(pid)
 "#;
 
-/// Takes of each thing as many as there are to be had, and holds them for a while.
+/// Takes as much of each resource as there is, and holds the resource for a while.
 const FLOOD: &str = r#"
 took = [until_refused("in flight", 100, in_flight), until_refused("queues", 100, queue), until_refused("inotify", 1000, watch)]
 took += [until_refused("pending", 200000, pending), until_refused("locked", 100, lock), until_refused("children", 40, child)]
@@ -66,7 +66,7 @@ print(took, flush=True)
 time.sleep(8)
 "#;
 
-/// Takes a few of each, as any program may.
+/// Takes a little of each resource, as any program may.
 const NEIGHBOUR: &str = r#"
 took = [until_refused("in flight", 2, in_flight), until_refused("queues", 2, queue), until_refused("inotify", 2, watch)]
 took += [until_refused("pending", 50, pending), until_refused("locked", 2, lock)]
@@ -106,7 +106,7 @@ async fn what_the_kernel_counts_by_user_is_counted_by_container() {
 #[ignore = "needs docker"]
 async fn no_two_containers_have_one_user() {
     let _alone = alone().await;
-    // Just enough of them: two for functions, one for the look at the isolation.
+    // The users are just enough: two for functions, and one for the look at the isolation.
     let settings =
         [("DOCKER_CONTAINER_LIMIT", "2"), ("INSTANCE_UIDS", "71000-71002"), ("INSTANCE_MAX_INVOCATIONS", "1")];
     TestApp::run(&settings, async |app| {

@@ -185,7 +185,7 @@ async fn head_executes_nothing() {
         other.assert_problem(405, "method_not_allowed", "allow");
         let shown = app.get(&format!("/api/functions/{}", function.id)).await;
         assert!(shown.assert_status(200).body.get("lastExecuted").is_none());
-        // Where it only looks, it is answered as before.
+        // A HEAD request of a route that only reads is answered as before.
         for path in ["/api/functions", "/health", "/metrics", "/"] {
             assert_eq!(app.request(Method::HEAD, path).send().await.unwrap().status(), 200, "{path}");
         }
@@ -215,7 +215,7 @@ async fn bodies_are_read_as_they_are_meant_or_refused() {
         assert_eq!(app.post_json("/api/execute", body).await.assert_outcome(200, "ok").output(), "Hello, BOM\n");
         let wide = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
         send(Method::POST, &invoke, "application/json", wide).await.assert_problem(400, "invalid_request", "UTF-16");
-        // Nothing at all is no input; whatever else has no type is not guessed at.
+        // An empty body means no input. The service guesses no type for a body without a content type.
         for kind in ["", "application/json", "application/x-www-form-urlencoded", "text/plain"] {
             let nothing = send(Method::POST, &invoke, kind, Vec::new()).await;
             assert_eq!(nothing.assert_outcome(200, "ok").output(), "Hello, World\n");

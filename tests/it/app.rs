@@ -1,4 +1,4 @@
-//! What only these tests ask of a service in this process.
+//! Requests and commands of these tests only, for a service in this process.
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};

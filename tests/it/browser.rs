@@ -132,15 +132,16 @@ impl Browser {
         self.command("/execute/sync", &json!({"script": script, "args": []})).await.unwrap()
     }
 
-    /// Saves a screenshot for people.
-    pub(crate) async fn shoot(&self, name: &str) {
+    /// Saves a screenshot for people, and returns the file.
+    pub(crate) async fn shoot(&self, name: &str) -> PathBuf {
         let path = self.shots.join(format!("{name}.png"));
         let encoded = self.ask("/screenshot").await.unwrap();
         let mut decoder = Command::new("base64");
-        let decoder = decoder.arg("--decode").stdin(Stdio::piped()).stdout(std::fs::File::create(path).unwrap());
+        let decoder = decoder.arg("--decode").stdin(Stdio::piped()).stdout(std::fs::File::create(&path).unwrap());
         let mut decoder = decoder.spawn().unwrap();
         std::io::Write::write_all(&mut decoder.stdin.take().unwrap(), encoded.as_str().unwrap().as_bytes()).unwrap();
         assert!(decoder.wait().unwrap().success());
+        path
     }
 
     pub(crate) async fn close(mut self) {

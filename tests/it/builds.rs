@@ -1,4 +1,4 @@
-//! From zip to image: what works, what fails and how, and what is left.
+//! From zip to image: builds that work, builds that fail, and images that are left.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn requirements_are_installed_in_a_layer_of_their_own() {
         };
         let (first, second) = (layers(&first.image), layers(&second.image));
         let shared = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
-        // All but the code itself, its bytecode, and the blank line at the end.
+        // The images share all layers but the code, the bytecode, and the blank line at the end.
         assert_eq!(shared, first.len() - 3, "{first:?} {second:?}");
     })
     .await;
@@ -63,17 +63,19 @@ async fn a_slow_build_ends_at_its_deadline() {
 #[ignore = "needs docker"]
 async fn a_client_that_leaves_in_mid_build_leaves_nothing() {
     TestApp::run(&[], async |app| {
-        // The runtime image is there, so that what is left is the function's own build.
+        // The runtime image is there, so that only the function's own build remains.
         app.deploy(go("func main() {}\n")).await;
-        let before = eventually("its stage is removed", async || Some(app.images().len()).filter(|&n| n == 1)).await;
+        let before =
+            eventually("the stage of the build is removed", async || Some(app.images().len()).filter(|&n| n == 1))
+                .await;
         for patience in [50, 200, 400, 800] {
             let part = Part::bytes(go(&format!("import _ \"net/http\"\n\nfunc main() {{ println({patience}) }}\n")));
             let request = app.request(reqwest::Method::POST, "/api/submit").multipart(Form::new().part("code", part));
-            request.timeout(Duration::from_millis(patience)).send().await.expect_err("it has no time to end");
+            request.timeout(Duration::from_millis(patience)).send().await.expect_err("the build has no time to end");
         }
         let temp = std::fs::read_dir(app.dir.path().join("temp")).unwrap().next().unwrap().unwrap().path();
         eventually("nothing is left", async || {
-            // Instances have names of ours, the steps of builds have not.
+            // Instances have names of the platform. Containers of build steps have names of Docker.
             let no_steps = app.containers().iter().all(|name| name.starts_with("youtube-serverless-"));
             let clean = app.images().len() == before && no_steps && std::fs::read_dir(&temp).unwrap().count() == 0;
             clean.then_some(())
@@ -148,7 +150,7 @@ async fn images_say_whose_they_are() {
 #[ignore = "needs docker"]
 async fn functions_are_built_with_buildkit_too() {
     let dir = tempfile::tempdir().unwrap();
-    // Debian's own client has BuildKit inside; others take it from their buildx.
+    // Debian's own client has BuildKit inside. Other clients take BuildKit from their buildx.
     let path = format!("/usr/bin:{}", std::env::var("PATH").unwrap());
     let service = Service::start(dir.path(), &[("DOCKER_BUILDKIT", "1"), ("PATH", &path)]).await.healthy().await;
     let failed =
@@ -171,7 +173,7 @@ async fn functions_are_built_with_buildkit_too() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn packages_are_built_from_source_only_where_that_is_allowed() {
-    // Of this version there is no wheel.
+    // This version has no wheel.
     let from_source =
         || zip(&[("main.py", "import docopt\nprint(docopt.__version__)\n"), ("requirements.txt", "docopt==0.6.2\n")]);
     let sneaky = || zip(&[("main.py", ""), ("requirements.txt", "six\n--no-binary :all:\n")]);
@@ -232,7 +234,7 @@ async fn a_build_is_told_of_as_it_goes() {
             problem["requestId"].is_string() && problem["buildLog"].as_str().unwrap().contains("undefinedFunction")
         );
         assert!(told.iter().any(|(_, line)| line.contains("undefined: undefinedFunction")), "{told:?}");
-        // What can be refused before a build is answered as ever.
+        // A refusal before the build is a problem with its status, not an event.
         let form = Form::new().text("name", "x");
         let refused = app.request(Method::POST, "/api/submit").header("accept", "text/event-stream").multipart(form);
         crate::support::answer(refused).await.assert_problem(400, "invalid_request", "no file field");
@@ -246,7 +248,7 @@ async fn without_a_network_a_build_reaches_nothing() {
     TestApp::run(&[("BUILD_NETWORK", "none")], async |app| {
         let answer = app.submit(zip(&[("main.py", ""), ("requirements.txt", "six==1.16.0\n")])).await;
         answer.assert_problem(422, "build_failed", "BUILD_NETWORK");
-        // What needs none is built.
+        // A function that needs no network is built.
         let function = app.deploy(go("func main() { println(\"built\") }\n")).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "built\n");
     })

@@ -32,7 +32,7 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
 
 const PROGRAM: &str = "import os, sys, time\nfrom lib import greet\n\ndef main():\n    print(greet(os.environ.get('NAME', 'World')), os.path.exists('secret.txt'), os.path.exists('.hidden'))\n    print('warned', file=sys.stderr)\n    if os.environ.get('HOW') == 'oom':\n        hog = [bytearray(1 << 20) for _ in range(1000)]\n    if os.environ.get('HOW') == 'slow':\n        time.sleep(60)\n    if os.environ.get('HOW') == 'crash':\n        os.abort()\n    sys.exit(int(os.environ.get('CODE', 0)))\n\nif __name__ == '__main__':\n    main()\n";
 
-// The program is asked from a thread of its own, so that the service's answers to the test itself don't wait for it.
+// The program runs on a thread of its own, so that the service's answers to the test don't wait for the program.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs docker"]
 async fn a_function_lives_by_the_command_line() {
@@ -60,7 +60,7 @@ async fn a_function_lives_by_the_command_line() {
         assert_eq!((status, said.as_str()), (0, "Function 'greeter' deployed successfully\n"), "{id}");
         let id = id.trim();
 
-        // By name and by id, with input, as the function ends.
+        // `invoke` takes a name or an id, and input. The exit status is the function's.
         let greeted = (0, "Hello, World False True\n".to_owned(), "warned\n".to_owned());
         assert_eq!(run(&["invoke", "greeter"]), greeted);
         assert_eq!(run(&["invoke", id]), greeted);
@@ -84,10 +84,10 @@ async fn a_function_lives_by_the_command_line() {
                 run(&["logs", "greeter", "-n", "2"]).1
             })
             .find(|logs| logs.contains(accepted.trim()))
-            .expect("it has ended within half a minute");
+            .expect("the invocation has ended within half a minute");
         assert!(logs.contains("Hello, later False True\n  warned\n"), "{logs}");
         assert_eq!(logs.matches(" ms\n").count(), 2, "{logs}");
-        // Followed, it goes on with what ends later, and shows each once.
+        // `logs --follow` goes on with invocations that end later, and shows each invocation once.
         let mut follow = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
         follow
             .env("YOUTUBE_SERVERLESS_URL", &service.url)
@@ -106,7 +106,7 @@ async fn a_function_lives_by_the_command_line() {
         let (_, listed, _) = run(&["ls", "--json"]);
         assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["functionId"], id);
 
-        // One invocation, as it prints and as it ends.
+        // The output of one invocation arrives as the function prints, and the exit status is the function's.
         let (_, id_of_one, _) = run(&["invoke", "--async", "greeter", "-i", r#"{"name": "one", "code": 4}"#]);
         let (status, output, said) = run(&["logs", "-f", id_of_one.trim()]);
         assert_eq!((status, output.as_str()), (4, "Hello, one False True\n"), "{said}");
@@ -114,7 +114,7 @@ async fn a_function_lives_by_the_command_line() {
         let (_, shown, _) = run(&["logs", id_of_one.trim()]);
         assert!(shown.contains("exit ") && shown.contains("  Hello, one"), "{shown}");
 
-        // Another version in its place, and back.
+        // A deploy puts another version in the function's place, and a rollback puts the version before back.
         write(&code, &[("lib/__init__.py", "def greet(name):\n    return 'Bye, ' + name\n")]);
         let (status, updated, said) = run(&["deploy", code.to_str().unwrap(), "--update", "greeter"]);
         assert_eq!((status, updated.trim(), said.as_str()), (0, id, "Function 'greeter' runs version 2\n"));
@@ -126,7 +126,7 @@ async fn a_function_lives_by_the_command_line() {
         let (status, _, said) = run(&["rollback", "greeter", "--version", "9"]);
         assert!(status == 125 && said.contains("404 version_not_found"), "{said}");
 
-        // What is wrong is said, with the status for that.
+        // A failure of the platform or of the command line has a message and exit status 125.
         let (status, _, said) = run(&["invoke", "nobody"]);
         assert_eq!(status, 125);
         assert!(said.contains("nobody") && said.contains("404 function_not_found"), "{said}");

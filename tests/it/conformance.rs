@@ -1,14 +1,14 @@
 //! A function can't tell the platform from `python3 -u main.py`: a battery of programs, run both ways in the same
 //! image.
 //!
-//! By `-u` as a function's output is line-buffered, which no option of the interpreter gives: the two differ in half a
-//! line only, which no program here leaves behind.
+//! A function's output is line-buffered, which no option of the interpreter gives. So the other run has `-u`. The two
+//! runs differ in half a line only, and no program here leaves half a line behind.
 
 use std::process::{Command, Stdio};
 
 use crate::support::{Deployed, TestApp, go, zip};
 
-/// Beside each Python program.
+/// The files beside each Python program.
 const SIBLING: &str = "import sys\nNAME = __name__\nLOADED = sys.modules.get('random') is None\n";
 
 const PYTHON: &[(&str, &str)] = &[
@@ -193,7 +193,7 @@ async fn go_programs_do_the_same_as_by_hand() {
     .await;
 }
 
-/// What a run came to: stdout, stderr, exit status.
+/// The result of a run: stdout, stderr, exit status.
 type Run = (String, String, i64);
 
 async fn compare(
@@ -208,7 +208,7 @@ async fn compare(
         for (name, program) in programs {
             let function = app.deploy(zipped(program)).await;
             let by_hand = by_hand(&function, entrypoint, command);
-            // Twice, as the second process in a container must be as fresh as the first.
+            // Each program runs twice, as the second process in a container must be as fresh as the first.
             for _ in 0..2 {
                 let body = app.execute(&function).await.body;
                 let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The console as a person uses it, in a real browser. What was to be seen is in target/screenshots.
+//! The console as a person uses the console, in a real browser. The screenshots are in target/screenshots.
 
 use serde_json::json;
 
@@ -18,17 +18,17 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
     browser.says("health", "healthy").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.shoot("1-empty").await;
 
-    // What the API says of a bad zip, in its words.
+    // The console shows a bad zip's problem in the words of the API.
     browser.type_into("zip", bad.to_str().unwrap()).await;
     browser.click("deploy").await;
     browser.says("problem-text", "the file is not a zip archive").await;
     browser.shoot("2-problem").await;
     browser.click("problem-close").await;
 
-    // A good one, by the keyboard.
+    // A good zip is deployed by the keyboard.
     browser.type_into("zip", good.to_str().unwrap()).await;
     browser.type_into("name", "from a browser\u{e007}").await;
     browser.says("detail-title", "from a browser").await;
@@ -51,7 +51,7 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     assert!(colours.as_array().unwrap().len() == 2 && colours[0] != colours[1], "{colours}");
     browser.says("functions", "1 warm").await;
     browser.shoot("3-executed").await;
-    // What an earlier one came to.
+    // The history opens the result of an earlier invocation.
     browser.script("document.querySelectorAll('#history button')[1].click()").await;
     browser.says("output", "Hello, John").await;
     browser.type_into("input", "no json").await;
@@ -59,14 +59,14 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     browser.says("problem-text", "not JSON").await;
     browser.click("problem-close").await;
 
-    // Nothing came from elsewhere, and nothing that a function prints runs; inline scripts would not either.
+    // The page loads nothing from elsewhere. No script in a function's output runs, and no inline script.
     assert!(browser.script("return window.broken").await.is_null());
     let inline = "const s = document.createElement('script'); s.textContent = 'window.inline = 1'; document.body.append(s); return window.inline";
     assert!(browser.script(inline).await.is_null());
     let elsewhere = "return performance.getEntriesByType('resource').map((one) => one.name).filter((name) => !name.startsWith(location.origin))";
     assert_eq!(browser.script(elsewhere).await, json!([]));
 
-    // Deleted only when that is confirmed.
+    // A function is deleted only after a confirmation.
     browser.click("delete").await;
     browser.says("confirm-text", "can't be undone").await;
     browser.shoot("4-confirm").await;
@@ -75,7 +75,7 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     browser.click("delete").await;
     browser.script("document.querySelector('#confirm .danger').focus()").await;
     browser.press("\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     assert_eq!(service.get("/api/functions").await.body, json!([]));
     browser.close().await;
     service.delete_all(dir.path()).await;
@@ -91,7 +91,7 @@ async fn all_of_it_goes_by_the_keyboard() {
     std::fs::write(&second, python("print('second')\n")).unwrap();
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.tab_to("zip").await;
     browser.type_here(first.to_str().unwrap()).await;
     browser.tab_to("deploy").await;
@@ -101,7 +101,7 @@ async fn all_of_it_goes_by_the_keyboard() {
     browser.press(" ").await;
     browser.says("outcome", "ok").await;
     browser.says("history", "ok").await;
-    // From the history to what one came to.
+    // The keyboard reaches the history, and opens an invocation's result.
     let history = "return document.activeElement.closest('#history') !== null";
     for _ in 0..60 {
         browser.press("\u{e004}").await;
@@ -121,11 +121,11 @@ async fn all_of_it_goes_by_the_keyboard() {
     browser.tab_to("delete").await;
     browser.press("\u{e007}").await;
     browser.says("confirm-text", "can't be undone").await;
-    // It begins at what does no harm.
+    // The dialog begins at the button that does no harm.
     assert_eq!(browser.script("return document.activeElement.value").await, "cancel");
     browser.press("\u{e004}").await;
     browser.press("\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.close().await;
     service.delete_all(dir.path()).await;
 }
@@ -145,19 +145,19 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     browser.type_into("zip", slow.to_str().unwrap()).await;
     browser.click("deploy").await;
     browser.says("detail-title", "slow").await;
-    browser.says("no-history", "not run yet").await;
+    browser.says("no-history", "has not run yet").await;
     browser.click("execute").await;
     browser.says("output", "begun").await;
     browser.says("outcome", "running").await;
     browser.shoot("7-running").await;
     browser.click("stop").await;
     browser.says("outcome", "cancelled").await;
-    // What it had written until then is kept.
+    // The output until then is kept.
     browser.says("receipt", "it was cancelled").await;
     assert_eq!(browser.text("output").await, "begun");
-    // One that goes on does not hold the page up: another function can be looked at, and this one again.
+    // A running invocation does not hold the page up: the page can show another function, and then this function again.
     browser.click("execute").await;
-    // The output of the one before stands there until this one is accepted.
+    // The page shows the output of the invocation before until the new invocation is accepted.
     browser.says("outcome", "running").await;
     browser.says("output", "begun").await;
     browser.script("document.querySelector('#functions button').click()").await;
@@ -176,7 +176,10 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     browser.click("execute").await;
     browser.says("output", "quick").await;
     browser.says("receipt", "version 2").await;
-    browser.shoot("8-versions").await;
+    let picture = browser.shoot("8-versions").await;
+    if std::env::var_os("UPDATE_PICTURES").is_some() {
+        std::fs::copy(picture, concat!(env!("CARGO_MANIFEST_DIR"), "/docs/console.png")).unwrap();
+    }
     browser.script("document.querySelector('#versions button').click()").await;
     browser.says("update-status", "runs version 1").await;
     browser.says("versions", "1, which runs").await;
@@ -195,16 +198,16 @@ async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
     browser.says("sign-in-text", "API_TOKEN").await;
     browser.shoot("5-sign-in-on-a-phone").await;
     browser.type_into("token", "wrong\u{e007}").await;
-    // Wrong: it asks again.
+    // After a wrong token the page asks again.
     browser.says("sign-in-text", "API_TOKEN").await;
     browser.type_into("token", "s3cret\u{e007}").await;
-    browser.says("empty", "none yet").await;
+    browser.says("empty", "no functions yet").await;
     browser.shoot("6-dark-on-a-phone").await;
     let fits = browser.script("return document.documentElement.scrollWidth <= innerWidth").await;
     assert_eq!(fits, true);
     let background = browser.script("return getComputedStyle(document.body).backgroundColor").await;
     assert_eq!(background, "rgb(20, 23, 26)");
-    // Every control has a name, for who can't see it.
+    // Every control has a name, for people who can't see the control.
     let nameless = "return [...document.querySelectorAll('input, select, textarea, button')].filter((one) => !one.labels?.length && !one.textContent.trim()).map((one) => one.id)";
     assert_eq!(browser.script(nameless).await, json!([]));
     browser.close().await;

@@ -1,5 +1,5 @@
-//! `kill -9` at random moments: nothing acknowledged is lost, nothing deleted comes back, nothing is left that no row
-//! owns.
+//! `kill -9` at random moments: no acknowledged change is lost, no deleted function comes back, and no image, container
+//! or file is left that no row owns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::support::{Engine, Service, eventually, python};
 const ROUNDS: usize = 100;
 const ROUNDS_WITH_DAEMON: usize = 6;
 const CLIENTS: usize = 3;
-/// More are not kept, so that the rounds stay alike.
+/// The largest number of functions at a time, so that the rounds stay alike.
 const MOST: usize = 6;
 
-/// What the service has acknowledged.
+/// The changes that the service has acknowledged.
 #[derive(Default)]
 struct Ledger {
-    /// What each function may print: what it was last acknowledged to, and what it was asked to become since, which may
-    /// have happened or not.
+    /// The texts that each function may print: the text of the last acknowledged version, and the texts of later
+    /// updates, which may have happened or not.
     functions: BTreeMap<String, Vec<Text>>,
-    /// Those whose deletion was asked for and not acknowledged: they may be there or not.
+    /// Functions whose deletion was asked for and not acknowledged. Such functions may be there or not.
     doubtful: BTreeSet<String>,
     deleted: BTreeSet<String>,
     submits: usize,
@@ -34,7 +34,7 @@ struct Ledger {
 #[derive(Clone)]
 struct Text {
     text: String,
-    /// No request to become this is under way.
+    /// No update to this text is under way.
     is_settled: bool,
 }
 
@@ -52,7 +52,7 @@ fn are_of(texts: &[Text], output: &str) -> bool {
     texts.iter().any(|one| output == format!("{}\n", one.text))
 }
 
-/// A number below `bound` that nobody foresees.
+/// A number below `bound` that no run foresees.
 fn random(bound: usize) -> usize {
     (Uuid::new_v4().as_u128() % bound as u128) as usize
 }
@@ -71,7 +71,7 @@ async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
                 ledger.lock().unwrap().functions.remove(&id);
                 ledger.lock().unwrap().doubtful.insert(id.clone());
                 let Some(answer) = service.try_delete(&id).await else { return };
-                // Two clients may want to delete it.
+                // Two clients may delete the same function.
                 assert!(answer.status == 200 || answer.status == 404, "{answer:?}");
                 let mut ledger = ledger.lock().unwrap();
                 ledger.doubtful.remove(&id);
@@ -82,7 +82,7 @@ async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
                 let Some(answer) = service.try_execute(&id).await else { return };
                 if answer.status == 200 {
                     let mut ledger = ledger.lock().unwrap();
-                    // What it was asked to become meanwhile counts, too.
+                    // The texts of updates that began meanwhile count, too.
                     let now = ledger.functions.get(&id).cloned().unwrap_or_default();
                     assert!(are_of(&texts, answer.output()) || are_of(&now, answer.output()), "{answer:?}");
                     ledger.executions += 1;
@@ -131,10 +131,10 @@ async fn round(service: Service, ledger: &Arc<Mutex<Ledger>>, patience: Duration
     for client in clients {
         client.await.unwrap();
     }
-    Arc::into_inner(service).expect("no client has it any more").end().await;
+    Arc::into_inner(service).expect("no client has the service any more").end().await;
 }
 
-/// Of all that was acknowledged nothing is missing, and of all deletions none undone.
+/// No acknowledged function is missing, and no deletion is undone.
 async fn assert_agrees(service: &Service, ledger: &Mutex<Ledger>) -> BTreeSet<String> {
     let listed = service.get("/api/functions").await.assert_status(200).body;
     let listed: BTreeSet<String> =
@@ -145,12 +145,12 @@ async fn assert_agrees(service: &Service, ledger: &Mutex<Ledger>) -> BTreeSet<St
     let back: Vec<_> = ledger.deleted.intersection(&listed).collect();
     assert!(back.is_empty(), "deleted and back: {back:?}");
     ledger.doubtful.clear();
-    // Nothing is under way any more.
+    // No request is under way any more.
     ledger.functions.values_mut().flatten().for_each(|text| text.is_settled = true);
     listed
 }
 
-/// At the end: all execute, and Docker and the disk hold nothing else.
+/// At the end all functions execute, and Docker and the disk hold nothing else.
 async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, docker: impl Fn(&[&str]) -> String) {
     let listed = assert_agrees(&service, ledger).await;
     let functions = ledger.lock().unwrap().functions.clone();
@@ -163,7 +163,7 @@ async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, dock
     eventually("no image is left that no function has", async || {
         let images = docker(&["images", "--filter", &filter, "--format", "{{.Repository}}"]);
         let ids: Vec<&str> = images.lines().filter_map(|name| name.rsplit('/').next()).collect();
-        // That of what is run, and that of what was run before.
+        // A function has the image of its version and of the version before.
         let is_few = |id: &str| ids.iter().filter(|&&other| other == id).count() <= 2;
         ids.iter().all(|id| listed.contains(*id) && is_few(id)).then_some(())
     })
@@ -180,8 +180,7 @@ async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, dock
     assert_eq!(std::fs::read_dir(dir.join("temp")).unwrap().count(), 0, "temp files are left");
 }
 
-/// Whether there have been enough rounds, in which something of each kind was acknowledged; on a slow machine that
-/// takes more.
+/// Whether there have been enough rounds, with an acknowledged request of each kind. A slow machine takes more rounds.
 fn is_enough(rounds: usize, least: usize, ledger: &Mutex<Ledger>) -> bool {
     let Ledger { submits, executions, updates, deletes, .. } = &*ledger.lock().unwrap();
     let is_telling = [submits, executions, updates, deletes].iter().all(|&&count| count > 0);

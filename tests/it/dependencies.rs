@@ -1,4 +1,4 @@
-//! What is built upon: licences that this project may ship, one source, and no crate twice without a reason.
+//! The dependencies: licences that this project may ship, one source, and no crate twice without a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -19,7 +19,7 @@ const LICENCES: [&str; 10] = [
     "Unlicense",
 ];
 
-/// Crates of which others need different versions; none of them is ours to choose.
+/// Crates of which other crates need different versions. This project chooses none of these versions.
 const TWICE: [&str; 4] = ["base64", "getrandom", "hashbrown", "syn"];
 
 fn packages() -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! The documentation: links lead somewhere, and what the program has stands in it.
+//! The documentation: links lead somewhere, and documents have every variable and route of the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -84,7 +84,7 @@ fn variables_of_example() -> BTreeSet<String> {
     named.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The routes that the description of the API is made of: `GET /health` and so on.
+/// The routes of the API's description: `GET /health` and so on.
 fn routes() -> BTreeSet<String> {
     let mut routes = BTreeSet::new();
     let folders = ["src/http", "src/http/routes"].map(|folder| fs::read_dir(root().join(folder)).unwrap());

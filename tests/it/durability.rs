@@ -1,4 +1,4 @@
-//! What was acknowledged outlives restarts, crashes and the loss of every image.
+//! Acknowledged functions outlive restarts, crashes and the loss of every image.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -26,7 +26,11 @@ async fn functions_outlive_a_restart_and_deleted_ones_do_not() {
     assert_eq!(std::fs::read_dir(dir.path().join("temp")).unwrap().count(), 0);
 
     let service = Service::start(dir.path(), &[]).await;
-    assert_eq!(service.get("/api/functions").await.body, before, "it is listed as soon as the service listens");
+    assert_eq!(
+        service.get("/api/functions").await.body,
+        before,
+        "the function is listed as soon as the service listens"
+    );
     let service = service.healthy().await;
     assert_eq!(service.execute(&kept).await.assert_outcome(200, "ok").output(), "ran\n");
     service.delete(&kept).await.assert_status(200);
@@ -50,7 +54,7 @@ async fn after_a_crash_its_own_containers_are_removed_and_no_others() {
         let function = service.deploy(python("import time\nprint('up', flush=True)\ntime.sleep(15)\n")).await;
         let url = format!("{}/api/execute?functionId={function}", service.url);
         let execution = tokio::spawn(async move { reqwest::get(url).await });
-        eventually("its container runs", async || labelled(dir, &["ps", "--all"]).pop()).await;
+        eventually("the execution's container runs", async || labelled(dir, &["ps", "--all"]).pop()).await;
         services.push((service, execution));
     }
     let (other_service, other_execution) = services.pop().unwrap();
@@ -59,17 +63,20 @@ async fn after_a_crash_its_own_containers_are_removed_and_no_others() {
     service.end().await;
     execution.await.unwrap().expect_err("the service is gone");
     let service = Service::start(dir.path(), &[]).await.healthy().await;
-    eventually("its container is gone", async || labelled(dir.path(), &["ps", "--all"]).is_empty().then_some(())).await;
+    eventually("the execution's container is gone", async || {
+        labelled(dir.path(), &["ps", "--all"]).is_empty().then_some(())
+    })
+    .await;
     service.delete_all(dir.path()).await;
     let response = other_execution.await.unwrap().expect("the other service was left alone");
     assert_eq!(response.status(), 200);
     other_service.delete_all(other.path()).await;
 }
 
-/// Returns when a function has run and no container of it is there.
+/// Returns when a function has run and has no container any more.
 async fn unused(app: &TestApp, function: &Deployed) {
     app.execute(function).await.assert_outcome(200, "ok");
-    eventually("no container uses it", async || app.containers_of(function).is_empty().then_some(())).await;
+    eventually("the function has no container", async || app.containers_of(function).is_empty().then_some(())).await;
 }
 
 #[tokio::test]
@@ -97,7 +104,7 @@ async fn an_image_that_is_gone_is_built_again_once_for_all_who_wait() {
             "{{.Actor.Attributes.name}}",
         ];
         let of_this = docker(&tagged).into_iter().filter(|name| name.contains(&function.id)).count();
-        assert_eq!(of_this, 2, "it was built at the submit and once more");
+        assert_eq!(of_this, 2, "the image was built at the submit and once more");
         let shown = app.get(&format!("/api/functions/{}", function.id)).await.body["imageId"].clone();
         assert!(app.images().iter().any(|image| shown.as_str().unwrap().contains(image.split(' ').nth(1).unwrap())));
     })
@@ -110,10 +117,10 @@ async fn an_image_that_is_removed_under_its_instances_is_built_again_when_it_is_
     TestApp::run(&[], async |app| {
         let function = app.deploy(python("import time\ntime.sleep(2)\nprint('done')\n")).await;
         app.execute(&function).await.assert_outcome(200, "ok");
-        // Docker keeps it, without a name, for as long as a container runs from it.
+        // Docker keeps the image, without a name, for as long as a container runs from the image.
         docker(&["image", "rm", "--force", &app.image_name(&function)]);
         for _ in 0..2 {
-            // One finds the instance, the others need a new one each.
+            // One execution finds the instance. The others need a new instance each.
             let executions = (0..3).map(|_| app.execute(&function));
             for answer in futures_util::future::join_all(executions).await {
                 assert_eq!(answer.assert_outcome(200, "ok").output(), "done\n");
@@ -157,7 +164,7 @@ async fn the_longest_unused_image_goes_when_the_cache_is_full() {
         let has_image = |id: &str| app.images().iter().any(|image| image.contains(id));
         eventually("the first image is evicted", async || (!has_image(&first.id)).then_some(())).await;
         assert!(has_image(&second.id));
-        eventually("now the second is", async || {
+        eventually("the second image is evicted", async || {
             assert_eq!(app.execute(&first).await.assert_outcome(200, "ok").output(), "first\n");
             (!has_image(&second.id)).then_some(())
         })
@@ -199,7 +206,7 @@ async fn an_image_that_cannot_be_built_again_is_an_error_to_all_who_wait_and_the
     for image in labelled(dir.path(), &["images"]) {
         docker(&["image", "rm", "--force", &image]);
     }
-    // A base image that is nowhere.
+    // A base image that is in no registry.
     let service = Service::start(dir.path(), &[("PYTHON_IMAGE", "localhost:1/nothing:0")]).await.healthy().await;
     let executions = (0..5).map(|_| service.execute(&function));
     for answer in futures_util::future::join_all(executions).await {

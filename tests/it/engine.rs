@@ -1,4 +1,4 @@
-//! What only these tests do to an engine of their own.
+//! Actions of these tests only, on a test's own engine.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Faults made for real: each gives a clear answer in bounded time, loses nothing, and is over when its cause is.
+//! Faults made for real: each fault gives a clear answer in bounded time, loses nothing, and ends with its cause.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{Answer, Engine, Service, TestApp, docker, eventually, pytho
 
 const PROGRAM: &str = "print('served')";
 
-/// Nobody waits longer than this for an answer, whatever has broken.
+/// No client waits longer than this for an answer, whatever has broken.
 const BOUND: Duration = Duration::from_secs(75);
 
 async fn within(limit: Duration, answer: impl Future<Output = Answer>) -> Answer {
@@ -43,7 +43,8 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
     let function = service.deploy(python(PROGRAM)).await;
     let long = service.deploy(python("import time\ntime.sleep(50)\nprint('served')")).await;
 
-    // Stopped under an execution: that one is lost, what follows is told so at once, and all is listed.
+    // The engine stops under an execution. That execution is lost, later executions fail at once, and every function is
+    // listed.
     let stopped = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         engine.stop().await;
@@ -60,17 +61,17 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
         "docker_unavailable",
         "/health",
     );
-    eventually("health says so", async || (service.get("/health").await.status == 503).then_some(())).await;
+    eventually("the service is unhealthy", async || (service.get("/health").await.status == 503).then_some(())).await;
     assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 2);
     engine.run().await;
     assert_served(&service, &function).await;
 
-    // Restarted between executions.
+    // The engine restarts between executions.
     engine.stop().await;
     engine.run().await;
     assert_served(&service, &function).await;
 
-    // Hung: probes answer, executions and submits end in bounded time, and it recovers.
+    // The engine hangs. Probes answer, executions and submits end in bounded time, and the service recovers.
     eventually("the instances have ended", async || {
         engine.docker(&["ps", "--quiet"]).filter(|list| list.trim().is_empty()).map(drop)
     })
@@ -120,7 +121,7 @@ async fn without_the_docker_program_it_says_so_until_it_is_there() {
     let service = Service::start(dir.path(), &[("PATH", bin.to_str().unwrap())]).await;
     let submit = within(Duration::from_secs(5), service.submit(python(PROGRAM))).await;
     submit.assert_problem(503, "docker_unavailable", "/health");
-    let health = eventually("health says so", async || {
+    let health = eventually("the service is unhealthy", async || {
         let body = service.get("/health").await.body;
         body["reason"].as_str().filter(|reason| reason.contains("failed to run the docker client")).map(str::to_owned)
     });
@@ -129,13 +130,13 @@ async fn without_the_docker_program_it_says_so_until_it_is_there() {
     let service = service.healthy().await;
     let function = service.deploy(python(PROGRAM)).await;
     std::fs::remove_file(bin.join("docker")).unwrap();
-    // The warm instance needs no docker; a new one would.
+    // The warm instance needs no docker. A new instance would.
     assert_eq!(within(BOUND, service.execute(&function)).await.assert_outcome(200, "ok").output(), "served\n");
     symlink(program("docker"), bin.join("docker")).unwrap();
     service.healthy().await.delete_all(dir.path()).await;
 }
 
-/// Where a program is.
+/// The path of a program.
 fn program(name: &str) -> PathBuf {
     let path = std::env::var("PATH").unwrap();
     path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.exists()).expect(name)
@@ -151,7 +152,7 @@ async fn a_disk_below_the_floor_takes_no_submit() {
     .await;
 }
 
-/// A small disk of its own, unmounted when dropped. Needs root.
+/// A small disk. A drop unmounts the disk. Needs root.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -161,7 +162,7 @@ impl Disk {
         Self(folder.to_owned())
     }
 
-    /// Takes all room but for some bytes, and returns the file that has it.
+    /// Takes all room but for some bytes, and returns the file that takes the room.
     fn fill(&self, left: u64) -> PathBuf {
         let file = self.0.join("filler");
         let _ = std::fs::write(&file, vec![0; 64 << 20]);
@@ -191,7 +192,7 @@ async fn a_full_disk_is_an_answer_and_costs_no_function() {
         let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
         let function = service.deploy(python(PROGRAM)).await;
         let filler = disk.fill(40 << 10);
-        // Poorly compressible, so that the zip is larger than what is left.
+        // The text compresses poorly, so that the zip is larger than the room that is left.
         let noise: String = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         let large = python(&format!("print('served')\n# {noise}\n"));
         within(BOUND, service.submit(large.clone())).await.assert_problem(507, "insufficient_storage", "full");
@@ -265,7 +266,7 @@ async fn room_is_looked_for_when_it_is_a_builds_turn() {
         held.begun().await;
         let second = submit("second");
         let full = async {
-            // It has arrived while there was room.
+            // The upload has arrived while there was room.
             tokio::time::sleep(Duration::from_secs(2)).await;
             let filler = disk.fill(20 << 20);
             held.release();
@@ -305,7 +306,7 @@ async fn on_a_full_disk_what_waits_goes_on_waiting_and_is_in_nobodys_way() {
     service.signal("KILL");
     service.end().await;
 
-    // What the start itself must write finds a little room, its backlog does not.
+    // The start itself finds a little room to write. The start's backlog finds none.
     std::fs::remove_file(filler).unwrap();
     let filler = disk.fill(40 << 10);
     let service = Service::start(dir.path(), &settings).await.healthy().await;
@@ -315,12 +316,12 @@ async fn on_a_full_disk_what_waits_goes_on_waiting_and_is_in_nobodys_way() {
     std::fs::remove_file(filler).unwrap();
     for id in waiting {
         let path = format!("/api/invocations/{id}");
-        let ended = eventually("it has ended", async || {
+        let ended = eventually("the invocation has ended", async || {
             let shown = service.get(&path).await.assert_status(200).body;
             (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
         });
         let ended = ended.await;
-        // One may have run when the service was killed.
+        // One invocation may have run when the service was killed.
         assert!(ended["outcome"] == "lost" || ended["output"] == "waited\n", "{ended:#}");
     }
     service.delete_all(dir.path()).await;
@@ -338,7 +339,7 @@ async fn a_database_that_is_damaged_or_read_only_stops_the_start_with_advice() {
         String::from_utf8(output.stderr).unwrap()
     };
     {
-        // As root no permission would stop us.
+        // No permission would stop a service that runs as root.
         let file = file.to_str().unwrap();
         mount(&["--bind", file, file]);
         let _mounted = Disk(file.into());

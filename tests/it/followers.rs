@@ -1,4 +1,4 @@
-//! Those who follow invocations are told, and cost nothing while there is nothing to tell.
+//! Clients that follow invocations get every event, and cost nothing while there is no event.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
     };
     let first = accepted(&slow).await;
     let outcome = async |id: &str| service.get(&format!("/api/invocations/{id}")).await.body["outcome"].clone();
-    eventually("the first runs", async || (outcome(&first).await == "running").then_some(())).await;
+    eventually("the first invocation runs", async || (outcome(&first).await == "running").then_some(())).await;
     let (second, third) = (accepted(&quick).await, accepted(&quick).await);
 
     let follow = async |id: &str| {
@@ -31,14 +31,14 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
     };
     let followers = join_all((0..FOLLOWERS).map(|_| follow(&second)));
     let watched = async {
-        eventually("all follow", async || (service.connections() >= FOLLOWERS).then_some(())).await;
+        eventually("all clients follow", async || (service.connections() >= FOLLOWERS).then_some(())).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = service.database_waits();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let asked = service.database_waits() - before;
         println!("{FOLLOWERS} followers had the database asked {asked} times in 3 s");
         assert!(asked < FOLLOWERS as u64, "{asked}");
-        // One that ends without having run is an end, too.
+        // An invocation that is cancelled in the queue has an end, too.
         let cancelled = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let request = reqwest::Client::new().delete(format!("{}/api/invocations/{third}", service.url));
@@ -46,14 +46,14 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
         };
         let followed = tokio::time::timeout(Duration::from_secs(3), follow(&third));
         let (told, ()) = tokio::join!(followed, cancelled);
-        assert!(told.expect("it is told").contains("\"outcome\":\"cancelled\""));
+        assert!(told.expect("the client gets the end").contains("\"outcome\":\"cancelled\""));
     };
     let (told, ()) = tokio::join!(followers, watched);
     for told in told {
         assert!(told.contains("event: stdout\ndata: \"told\\n\"") && told.contains("event: ended"), "{told}");
     }
 
-    // What goes with its function is over for those who follow it.
+    // The deletion of a function ends the streams of its invocations.
     let (_running, gone) = (accepted(&slow).await, accepted(&quick).await);
     let deleted = async {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::TestApp;
 
-/// Asks for something, and reads the answer.
+/// Sends a request, and reads the answer.
 async fn ask(stream: &mut TcpStream) {
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let (mut said, mut buffer) = (String::new(), [0; 1024]);
@@ -32,12 +32,21 @@ async fn an_idle_connection_is_kept_for_75_seconds() {
         }
         ask(&mut stream).await;
         let began = Instant::now();
-        let end = timeout(Duration::from_secs(90), stream.read(&mut [0])).await.expect("it is closed").unwrap();
+        let end = timeout(Duration::from_secs(90), stream.read(&mut [0]))
+            .await
+            .expect("the service closes the connection")
+            .unwrap();
         let took = began.elapsed();
         assert!(end == 0 && (Duration::from_secs(74)..Duration::from_secs(85)).contains(&took), "{end} after {took:?}");
-        // Who never asks has the time of a request.
+        // A connection without a request is closed after the time for a request.
         let mut stream = TcpStream::connect(address).await.unwrap();
-        assert_eq!(timeout(Duration::from_secs(10), stream.read(&mut [0])).await.expect("it is closed").unwrap(), 0);
+        assert_eq!(
+            timeout(Duration::from_secs(10), stream.read(&mut [0]))
+                .await
+                .expect("the service closes the connection")
+                .unwrap(),
+            0
+        );
     })
     .await;
 }

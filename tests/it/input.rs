@@ -1,4 +1,4 @@
-//! How input reaches a function, and what is refused.
+//! How input reaches a function, and which input is refused.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is kept of executions, those that nobody waits for, and requests that are sent twice.
+//! The history of executions, asynchronous executions, and requests that are sent twice.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,17 +14,17 @@ use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, pyt
 
 const NO_ID: &str = "123e4567-e89b-42d3-a456-426614174000";
 
-/// Sends an execution that nobody waits for.
+/// Sends an asynchronous execution.
 async fn defer(app: &TestApp, function: &Deployed, input: Value) -> Answer {
     let body = json!({"functionId": function.id, "input": input}).to_string();
     let request = app.request(Method::POST, "/api/execute").header("content-type", "application/json");
     answer(request.header("prefer", "respond-async").body(body)).await
 }
 
-/// What an invocation has come to, once it has.
+/// An invocation, once the invocation has ended.
 async fn ended(app: &TestApp, id: &str) -> Value {
     let path = format!("/api/invocations/{id}");
-    eventually("it has ended", async || {
+    eventually("the invocation has ended", async || {
         let shown = app.get(&path).await.assert_status(200).body;
         (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
     })
@@ -64,23 +64,23 @@ async fn an_invocation_is_followed_as_it_goes() {
         };
         let first = defer(app, &function, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
         let second = defer(app, &function, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
-        // The second waits for its turn meanwhile.
+        // The second invocation waits for its turn meanwhile.
         let (events, of_second) = tokio::join!(followed(app, &first), followed(app, &second));
         check(&events, &first);
         check(&of_second, &second);
-        // They came as they were written, not all at the end.
+        // The events came as the function wrote its output, not all at the end.
         assert!(events.len() >= 4, "{events:?}");
-        // Of one that has ended, too.
+        // An ended invocation has the same events.
         check(&followed(app, &first).await, &first);
         let path = |id: &str| format!("/api/invocations/{id}/events");
         app.get(&path(NO_ID)).await.assert_problem(404, "invocation_not_found", NO_ID);
 
-        // A synchronous one shows by the id that it was given.
+        // A synchronous invocation has events by the id in its environment.
         let telling = "import os, time\nprint(os.environ['INVOCATION_ID'], flush=True)\ntime.sleep(1)\n";
         let function = app.deploy(python(telling)).await;
         let executed = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(followed(app, executed.output().trim()).await.last().unwrap().1["outcome"], "ok");
-        // One that is cancelled ends for who follows it.
+        // A cancelled invocation ends its stream.
         let slow = app.deploy(python("import time\nprint('on', flush=True)\ntime.sleep(20)\n")).await;
         let id = defer(app, &slow, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
         let cancel = async {
@@ -90,7 +90,7 @@ async fn an_invocation_is_followed_as_it_goes() {
         };
         let (events, ()) = tokio::join!(followed(app, &id), cancel);
         assert_eq!((text(&events, "stdout").as_str(), &events.last().unwrap().1["outcome"]), ("on\n", &json!("cancelled")));
-        assert_eq!(app.get(&format!("/api/invocations/{id}")).await.body["output"], "on\n", "what it wrote is kept");
+        assert_eq!(app.get(&format!("/api/invocations/{id}")).await.body["output"], "on\n", "the output until then is kept");
     })
     .await;
 }
@@ -107,7 +107,7 @@ async fn every_execution_is_in_the_history() {
         let ok = app.execute(&function).await.assert_outcome(200, "ok").body;
         let failed = app.execute_with(&function, json!({"code": 3})).await.assert_outcome(500, "exit").body;
 
-        // At once, and with all that the answer had.
+        // The record is there at once, with all fields of the answer.
         let shown =
             app.get(&format!("/api/invocations/{}", failed["invocationId"].as_str().unwrap())).await.assert_status(200).body;
         for field in
@@ -116,7 +116,7 @@ async fn every_execution_is_in_the_history() {
             assert_eq!(shown[field], failed[field], "{field}: {shown:#}");
         }
         assert_eq!((&shown["functionId"], &shown["input"]), (&json!(function.id), &json!({"code": 3})));
-        // Cut at what is kept.
+        // The output is cut at the kept length.
         assert_eq!((shown["output"].as_str(), shown["stderr"].as_str()), (Some("oooooooooo"), Some("err\n")));
         let large = app.execute_with(&function, json!({"text": "longer than ten"})).await.assert_outcome(200, "ok").body;
         let shown = app.get(&format!("/api/invocations/{}", large["invocationId"].as_str().unwrap())).await.body;
@@ -140,7 +140,7 @@ async fn every_execution_is_in_the_history() {
         app.get(&format!("/api/functions/{NO_ID}/invocations")).await.assert_problem(404, "function_not_found", NO_ID);
         app.get(&format!("/api/invocations/{NO_ID}")).await.assert_problem(404, "invocation_not_found", NO_ID);
         app.get("/api/invocations/x").await.assert_problem(400, "invalid_invocation_id", "`x`");
-        // A function's history goes with it.
+        // The deletion of a function deletes its history.
         app.delete(&function.id).await.assert_status(200);
         let gone = format!("/api/invocations/{}", ok["invocationId"].as_str().unwrap());
         app.get(&gone).await.assert_problem(404, "invocation_not_found", "");
@@ -157,7 +157,7 @@ async fn an_execution_whose_client_left_is_in_the_history_too() {
         assert!(left.is_err());
         let path = format!("/api/functions/{}/invocations", function.id);
         let cancelled =
-            eventually("it is there", async || app.get(&path).await.body["invocations"].get(0).cloned()).await;
+            eventually("the record is there", async || app.get(&path).await.body["invocations"].get(0).cloned()).await;
         assert_eq!(cancelled["outcome"], "cancelled");
         assert!(cancelled["executedAt"].is_u64() && cancelled.get("statusCode").is_none(), "{cancelled:#}");
     })
@@ -176,7 +176,7 @@ async fn an_execution_that_nobody_waits_for_is_accepted_run_and_shown() {
         assert_eq!(accepted.body["outcome"], "queued");
         let shown = ended(app, &id).await;
         assert_eq!((shown["outcome"].as_str(), shown["statusCode"].as_u64()), (Some("ok"), Some(200)));
-        // Nobody else has its output: it is kept whole.
+        // No answer has the output of an asynchronous invocation, so the history keeps all of the output.
         assert_eq!(shown["output"], format!("Hello, John {}\n", "x".repeat(100)));
         assert_eq!(app.get(&format!("/api/functions/{}", function.id)).await.body["lastExecuted"], shown["executedAt"]);
 
@@ -210,7 +210,7 @@ async fn a_queued_or_running_one_can_be_cancelled() {
             let outcome = async |id: &str| {
                 app.get(&format!("/api/invocations/{id}")).await.body["outcome"].as_str().unwrap().to_owned()
             };
-            eventually("it runs", async || (outcome(&running).await == "running").then_some(())).await;
+            eventually("the invocation runs", async || (outcome(&running).await == "running").then_some(())).await;
             let queued = id(defer(app, &function, json!({"seconds": 50})).await);
             let last = id(defer(app, &function, json!({"seconds": 0})).await);
             defer(app, &function, json!({"seconds": 0})).await.assert_problem(429, "overloaded", "ASYNC_QUEUE_LIMIT");
@@ -218,7 +218,7 @@ async fn a_queued_or_running_one_can_be_cancelled() {
                 answer(app.request(Method::DELETE, &format!("/api/invocations/{cancelled}"))).await.assert_status(200);
                 assert_eq!(outcome(cancelled).await, "cancelled");
             }
-            // The only container is free for the last one, long before the others would have ended.
+            // The only container is free for the last invocation, long before the others would have ended.
             assert_eq!(ended(app, &last).await["output"], "slept\n");
             assert_eq!([outcome(&queued).await, outcome(&running).await], ["cancelled", "cancelled"]);
         },
@@ -236,7 +236,7 @@ async fn a_request_with_a_key_is_carried_out_once() {
             answer(app.request(Method::POST, "/api/submit").header("idempotency-key", key).multipart(form)).await
         };
         let (one, other) = tokio::join!(submit("deploy-1", program), submit("deploy-1", program));
-        // Of two at once one is told to come again; whichever it is, one function is made.
+        // One of two requests at once is refused for a moment. Only one function is made.
         let mut done: Vec<Answer> = [one, other].into_iter().filter(|answer| answer.status == 200).collect();
         assert!(!done.is_empty());
         let first = done.remove(0).body;
@@ -264,7 +264,7 @@ async fn a_request_with_a_key_is_carried_out_once() {
     .await;
 }
 
-/// How many are queued, and all that have ended, to the letter.
+/// The number of queued invocations, and the rows of all ended invocations, to the letter.
 async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
     let store = Store::open(&dir.join("data")).await.unwrap();
     let functions = store.functions().await.unwrap();
@@ -293,12 +293,13 @@ async fn a_stop_leaves_what_waits_to_the_next_start() {
     let id = |answer: Answer| answer.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
     let running = id(service.defer(&sleeper, json!({"seconds": 50})).await);
     let path = format!("/api/invocations/{running}");
-    eventually("it runs", async || (service.get(&path).await.body["outcome"] == "running").then_some(())).await;
+    eventually("the invocation runs", async || (service.get(&path).await.body["outcome"] == "running").then_some(()))
+        .await;
     let mut queued = Vec::new();
     for n in 0..12 {
         queued.push(id(service.defer(if n % 2 == 0 { &sleeper } else { &other }, json!({"seconds": 0})).await));
     }
-    // Of an execution whose client has left at once, too.
+    // The execution of a client that leaves at once is accepted, too.
     let left = tokio::time::timeout(Duration::from_millis(1), service.defer(&other, json!({}))).await;
     drop(left);
     service.stop().await;
@@ -309,7 +310,7 @@ async fn a_stop_leaves_what_waits_to_the_next_start() {
             let outcome = service.get(&path).await.body["outcome"].as_str().unwrap().to_owned();
             (!["queued", "running"].contains(&outcome.as_str())).then_some(outcome)
         };
-        assert_eq!(eventually("it has ended", outcome).await, "ok");
+        assert_eq!(eventually("the invocation has ended", outcome).await, "ok");
     }
     assert_eq!(service.get(&path).await.body["outcome"], "lost");
     service.delete_all(dir.path()).await;
@@ -320,7 +321,8 @@ async fn a_stop_leaves_what_waits_to_the_next_start() {
 async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twice() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[]).await.healthy().await;
-    // Each says when it ran; two runs of one would give two times, and the history has room for one.
+    // Each invocation prints its time. Two runs of one invocation would print two times, and the history has room for
+    // one time.
     let function = service.deploy(python("import os, time\nprint(os.environ['N'], time.time_ns())\n")).await;
     let mut accepted = Vec::new();
     for n in 0..1000 {
@@ -334,7 +336,7 @@ async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twi
     let mut outcomes: HashMap<String, u32> = HashMap::new();
     for (n, id) in &accepted {
         let path = format!("/api/invocations/{id}");
-        let shown = eventually("it has ended", async || {
+        let shown = eventually("the invocation has ended", async || {
             let shown = service.get(&path).await.assert_status(200).body;
             (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
         })
@@ -348,7 +350,7 @@ async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twi
         *outcomes.entry(outcome.to_owned()).or_default() += 1;
     }
     println!("{outcomes:?}; {queued} were queued at the crash");
-    // Of those that had ended none ran again, and each of those that had not begun ran once.
+    // No ended invocation ran again, and each queued invocation ran once.
     let (_, ended_after) = on_disk(dir.path()).await;
     assert!(ended_before.iter().all(|row| ended_after.contains(row)));
     let metrics = service.text("/metrics").await;
@@ -359,7 +361,7 @@ async fn of_a_thousand_accepted_before_a_crash_none_is_missing_and_none_runs_twi
         .sum();
     assert_eq!(ran as usize, queued);
     assert!(outcomes["ok"] >= 980, "{outcomes:?}");
-    // As many as could run at that moment, and no more, may be lost.
+    // No more invocations than could run at that moment may be lost.
     assert!(outcomes.get("lost").is_none_or(|&lost| lost <= 10), "{outcomes:?}");
     service.delete_all(dir.path()).await;
 }

@@ -1,4 +1,5 @@
-//! What Docker is asked for and does not give is found, shown, and a reason not to start where that is wanted.
+//! The service finds and shows each part of the isolation that Docker does not give. With REQUIRE_ISOLATION the service
+//! does not start then.
 
 use crate::service::outcome;
 use crate::support::{Engine, Service, TestApp, eventually};
@@ -22,7 +23,7 @@ os.execvp("runc", ["runc"] + sys.argv[1:])
 #[ignore = "needs docker"]
 async fn an_engine_that_gives_all_is_taken() {
     TestApp::run(&[("REQUIRE_ISOLATION", "true")], async |app| {
-        // It was looked at before the first answer.
+        // The look at the isolation precedes the first answer.
         assert!(app.get("/health").await.assert_status(200).body.get("isolation").is_none());
         app.assert_no_containers();
     })
@@ -35,10 +36,10 @@ async fn what_an_engine_leaves_out_is_shown_and_refused_where_that_is_wanted() {
     let engine = Engine::start_with_runtime(Some(LEAKY)).await;
     let host = engine.host();
     let dir = tempfile::tempdir().unwrap();
-    // This engine has no base image for Go, which leaves nothing to look into.
+    // This engine has no base image for Go, so there is no image of Go to look at first.
     let settings = [("DOCKER_HOST", host.as_str()), ("DOCKER_RUNTIME", "leaky"), ("GO_IMAGE", "no-such-image")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
-    let missing = eventually("it was looked at", async || {
+    let missing = eventually("the isolation was looked at", async || {
         let health = service.get("/health").await.assert_status(200).body;
         health["isolation"]
             .as_array()

@@ -1,4 +1,4 @@
-//! Submits and updates that are sent twice: carried out once, whoever leaves, and answered with what they came to.
+//! Submits and updates that are sent twice are carried out once, even when a client leaves, and have one answer.
 
 use std::time::Duration;
 
@@ -40,18 +40,22 @@ async fn a_key_answers_what_its_request_came_to_whatever_has_become_of_the_funct
         };
         assert_eq!(again().await, (submitted.clone(), second.clone()));
         let shown = app.get(&format!("/api/functions/{id}")).await.body;
-        assert_eq!((&shown["version"], &shown["name"]), (&json!(3), &json!("renamed")), "nothing is carried out again");
+        assert_eq!(
+            (&shown["version"], &shown["name"]),
+            (&json!(3), &json!("renamed")),
+            "no request is carried out again"
+        );
         app.delete(id).await.assert_status(200);
-        assert_eq!(again().await, (submitted, second), "nor when it is gone");
+        assert_eq!(again().await, (submitted, second), "no request is carried out again after the deletion");
         assert_eq!(app.get("/api/functions").await.body, json!([]));
         answer(update(app, id, "three", form(python("print(4)")))).await.assert_problem(404, "function_not_found", id);
     })
     .await;
 }
 
-/// Sends a request until it is no longer being carried out.
+/// Sends a request until the request has been carried out.
 async fn settled(request: impl Fn() -> RequestBuilder) -> Answer {
-    eventually("it is carried out", async || {
+    eventually("the request is carried out", async || {
         let answer = answer(request()).await;
         let is_in_progress = answer.status == 409;
         if is_in_progress {
@@ -66,23 +70,23 @@ async fn settled(request: impl Fn() -> RequestBuilder) -> Answer {
 #[ignore = "needs docker"]
 async fn a_request_with_a_key_is_carried_out_though_its_client_left() {
     TestApp::run(&[], async |app| {
-        // A build of some seconds.
+        // The build takes some seconds.
         let program = "import (\n\t\"fmt\"\n\t\"net/http\"\n)\n\nfunc main() { fmt.Println(http.StatusOK) }\n";
         let first = || submission(app, "one", form(go(program)));
         let left = tokio::time::timeout(Duration::from_millis(700), first().send()).await;
-        assert!(left.is_err(), "it is being built");
+        assert!(left.is_err(), "the function is being built");
         answer(first()).await.assert_problem(409, "in_progress", "Idempotency-Key");
         let submitted = settled(first).await.assert_status(200).body;
         assert_eq!(app.get("/api/functions").await.body.as_array().unwrap().len(), 1);
         let id = submitted["functionId"].as_str().unwrap().to_owned();
 
-        // An update whose client wants events, too.
+        // The client of the update wants events.
         let changed = program.replace("StatusOK", "StatusTeapot");
         let second = || update(app, &id, "two", form(go(&changed)));
         let events = second().header("accept", "text/event-stream").send().await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(events);
-        assert_eq!(settled(second).await.assert_status(200).body["version"], 2, "it was built once");
+        assert_eq!(settled(second).await.assert_status(200).body["version"], 2, "the update was built once");
         let function = Deployed { id, image: String::new() };
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "418\n");
     })

@@ -1,4 +1,4 @@
-//! What people put into zips: layouts, toolchains and habits from elsewhere.
+//! Zips as people make zips: layouts, toolchains and habits from elsewhere.
 
 use crate::support::{TestApp, docker, go, zip};
 
@@ -19,7 +19,7 @@ async fn a_go_package_that_is_not_main_is_refused_by_its_name() {
         refused(&[module, ("h.go", "package lib\n"), ("m_windows.go", MAIN)], "lib").await;
         refused(&[("h.go", "package lib\n"), ("m.go", &format!("// +build ignore\n\n{MAIN}"))], "lib").await;
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
-        // A file that a constraint leaves out is no obstacle.
+        // A file that a build constraint leaves out is no obstacle.
         let tool = ("gen.go", "//go:build ignore\n\npackage gen\n");
         let function = app.deploy(zip(&[module, ("m.go", MAIN), tool])).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "main\n");
@@ -85,7 +85,7 @@ async fn time_zones_and_certificates_are_there() {
         let answer = app.execute_with(&function, serde_json::json!({"TZ": "Europe/Berlin"})).await;
         let berlin = "Europe/Berlin 2024-07-01T14:00:00+02:00 ('CET', 'CEST')\n2024-07-01T14:00:00+02:00\nTrue\n";
         assert_eq!(answer.assert_outcome(200, "ok").output(), berlin);
-        // The zone of one invocation is not the next one's.
+        // The zone of an invocation is not the zone of the next invocation.
         let utc = "None 2024-07-01T12:00:00+00:00 ('UTC', 'UTC')\n2024-07-01T14:00:00+02:00\nTrue\n";
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), utc);
         let zone = "import (\n\t\"crypto/x509\"\n\t\"fmt\"\n\t\"os\"\n\t\"time\"\n)\n\nfunc main() {\n\
@@ -114,12 +114,12 @@ async fn a_package_with_a_main_module_can_import_itself() {
             let answer = app.execute(&function).await.assert_outcome(200, "ok");
             assert_eq!(answer.output(), "core of myapp True myapp myapp __main__ myapp myapp\n");
         }
-        // A program beside its package's modules, as web frameworks have it.
+        // A program beside its package's modules, as web frameworks have such programs.
         let main = ("myapp/main.py", "from myapp.core import NAME\nimport data\nprint(NAME, data.X, __package__)\n");
         let function = app.deploy(zip(&[main, core, data, init])).await;
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "core of myapp myapp None\n");
-        // A folder whose name is none of a package runs as before.
+        // A folder whose name can't be a package's name runs as before.
         let function = app.deploy(zip(&[("my-app/__main__.py", "import sib\nprint(sib.X)\n"), ("my-app/sib.py", "X = 1\n")])).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "1\n");
     })

@@ -21,7 +21,7 @@ async fn running_executions_may_end_before_a_stop() {
         };
         let (answer, ()) = tokio::join!(app.execute(&function), stopped);
         assert_eq!(answer.assert_outcome(200, "ok").output(), "up\ndone\n");
-        app.client.get(&app.url).send().await.expect_err("it no longer accepts");
+        app.client.get(&app.url).send().await.expect_err("the service no longer accepts connections");
     })
     .await;
 }
@@ -37,7 +37,7 @@ async fn what_does_not_end_within_the_grace_is_ended() {
         };
         let request = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", function.id));
         let (response, ()) = tokio::join!(request.send(), stopped);
-        response.expect_err("it was cut");
+        response.expect_err("the service cut the connection");
     })
     .await;
 }
@@ -58,7 +58,7 @@ async fn the_container_limit_holds_under_load() {
         }
         while !executions.is_empty() {
             assert!(app.containers().len() <= 2, "there are more than two containers");
-            // The requests are polled by this very thread.
+            // This thread polls the requests.
             tokio::time::sleep(Duration::from_millis(20)).await;
             while let Some(ended) = executions.try_join_next() {
                 let (n, answer) = ended.unwrap();
@@ -131,7 +131,7 @@ async fn a_request_that_does_not_arrive_in_time_is_ended() {
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             let read = stream.read_to_string(&mut answer);
-            tokio::time::timeout(Duration::from_secs(20), read).await.expect("it is ended").unwrap();
+            tokio::time::timeout(Duration::from_secs(20), read).await.expect("the service ends the connection").unwrap();
             answer
         };
         assert_eq!(answered("").await, "");
@@ -152,7 +152,7 @@ async fn a_request_that_does_not_arrive_in_time_is_ended() {
 async fn without_an_answering_docker_it_serves_what_it_can_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[("DOCKER_HOST", "unix:///nonexistent/docker.sock")]).await;
-    let health = eventually("it has asked docker", async || {
+    let health = eventually("the service has asked docker", async || {
         let health = service.get("/health").await;
         (!health.body["reason"].as_str().unwrap().contains("not asked yet")).then_some(health)
     })
@@ -171,7 +171,7 @@ async fn without_an_answering_docker_it_serves_what_it_can_and_says_so() {
 async fn a_docker_that_hangs_hangs_no_probe() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
-    // Accepts and says nothing, like a daemon that is stopped.
+    // The socket accepts connections and says nothing, like a stopped daemon.
     let _hung = UnixListener::bind(&socket).unwrap();
     let host = format!("unix://{}", socket.display());
     let service = Service::start(dir.path(), &[("DOCKER_HOST", &host)]).await;
@@ -210,7 +210,7 @@ async fn a_bad_start_says_what_to_do() {
     assert_eq!(code, Some(1));
     assert!(message.contains("another process (pid ") && message.contains("DATA_DIR"), "{message}");
     drop(service);
-    // A `.env` in the working directory is read; the environment itself wins.
+    // The service reads a `.env` in the working directory. The environment itself wins.
     std::fs::write(dir.path().join(".env"), "QUEUE_LIMIT=many\nSERVER_PORT=bad\n").unwrap();
     let (code, message) = said(&[("SERVER_PORT", "0")]);
     assert_eq!(code, Some(78));
@@ -224,7 +224,7 @@ async fn a_function_deleted_just_before_a_stop_leaves_no_image() {
     let service = Service::start(dir.path(), &[]).await.healthy().await;
     let id = service.deploy(python("print('served')")).await;
     service.execute(&id).await.assert_outcome(200, "ok");
-    // Its warm container still has the image.
+    // The function's warm container still has the image.
     service.delete(&id).await.assert_status(200);
     service.stop().await;
     assert_eq!(labelled(dir.path(), &["images"]), [""; 0]);

@@ -11,6 +11,7 @@ mod api;
 mod app;
 mod browser;
 mod builds;
+mod circles;
 mod cli;
 mod conformance;
 mod console;

@@ -1,4 +1,4 @@
-//! What Prometheus gets, and what the dashboard asks of it.
+//! The metrics that Prometheus gets, and the queries of the dashboard.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,7 +48,7 @@ async fn what_happens_is_counted_and_the_dashboard_asks_for_nothing_else() {
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.starts_with("youtube_serverless_") || word.starts_with("process_")) {
             let name = ["_bucket", "_count", "_sum"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
-            // Of errors and cold starts there were none yet, perhaps.
+            // Errors and cold starts may not have happened yet.
             let is_rare = name.ends_with("errors_total") || name.ends_with("cold_starts_total");
             assert!(is_rare || names.contains(name), "{name} is asked for and not there");
             asked += 1;

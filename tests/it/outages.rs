@@ -1,4 +1,4 @@
-//! What is to be done while Docker is away or full waits for it, quietly, and is done once it is back.
+//! Invocations and removals wait quietly while Docker is away or full, and go on once Docker is back.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use youtube_serverless::store::Store;
 
 use crate::support::{Engine, Service, eventually, python};
 
-/// How many docker commands have ended but for those that ask whether it answers.
+/// The number of docker commands that have ended, without those that ask whether Docker answers.
 async fn commands(service: &Service) -> u64 {
     let metrics = service.text("/metrics").await;
     let counts = metrics.lines().filter(|line| {
@@ -43,7 +43,7 @@ async fn nothing_is_tried_again_and_again_while_docker_is_away() {
         gone.push(service.deploy(python("print('gone')")).await);
     }
     engine.stop().await;
-    eventually("health says so", async || (service.get("/health").await.status == 503).then_some(())).await;
+    eventually("the service is unhealthy", async || (service.get("/health").await.status == 503).then_some(())).await;
     for _ in 0..4 {
         service.submit(python("print('new')")).await.assert_problem(503, "docker_unavailable", "/health");
     }
@@ -61,7 +61,7 @@ async fn nothing_is_tried_again_and_again_while_docker_is_away() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (commands_then, lines_then) = (commands(&service).await, lines());
-    assert_eq!(commands_then, commands_before, "nothing but whether it is back is asked");
+    assert_eq!(commands_then, commands_before, "the only docker commands ask whether Docker is back");
     assert_eq!(lines_then, lines_before, "{}", std::fs::read_to_string(&log).unwrap());
     assert!(new.len() <= 4, "{new:?}: docker clients beside one in two seconds");
 
@@ -69,7 +69,7 @@ async fn nothing_is_tried_again_and_again_while_docker_is_away() {
     for id in accepted {
         assert_eq!(service.ended(&id).await["outcome"], "ok");
     }
-    eventually("the images of what was deleted are gone", async || {
+    eventually("the images of deleted functions are gone", async || {
         let images = engine.docker(&["images", "--format", "{{.Repository}}"]).unwrap();
         gone.iter().all(|id| !images.contains(id)).then_some(())
     })
@@ -81,7 +81,7 @@ async fn nothing_is_tried_again_and_again_while_docker_is_away() {
     engine.remove().await;
 }
 
-/// A disk without room, unmounted when dropped. Needs root.
+/// A disk without room. A drop unmounts the disk. Needs root.
 struct FullDisk(PathBuf);
 
 impl FullDisk {
@@ -115,13 +115,13 @@ async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
         })
         .await;
     };
-    // The instance that is started ahead of need has come up by then.
+    // The instance that the pool starts ahead of need has come up by then.
     service.execute(&function).await.assert_outcome(200, "ok");
     no_containers().await;
     let disk = FullDisk::mount(engine.containers_dir());
     service.execute(&function).await.assert_problem(507, "insufficient_storage", "full");
     let mut accepted = accept(&service, &function, 5).await;
-    // Longer than all tries of what may be a function's fault.
+    // The outage lasts longer than all tries of an invocation whose failure may be the function's fault.
     tokio::time::sleep(Duration::from_secs(35)).await;
     drop(disk);
     for id in &accepted {
@@ -132,7 +132,7 @@ async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
     engine.signal("STOP");
     accepted = accept(&service, &function, 5).await;
     tokio::time::sleep(Duration::from_secs(70)).await;
-    // Of what is accepted nothing is lost, nor is it doubted.
+    // No accepted invocation is lost or given up.
     service.signal("KILL");
     service.end().await;
     let store = Store::open(&dir.path().join("data")).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Engine, Service, TestApp, docker, go, python};
 
-/// Takes all memory there is, slowly enough to be nobody else's.
+/// Takes all memory of the container, slowly enough that no other process takes the blame.
 const HOG: &str = "hog = []\nwhile True:\n    hog.append(bytearray(1 << 20))\n";
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn another_exit_status_is_the_functions_failure() {
         let answer = app.execute(&function).await.assert_outcome(500, "exit");
         assert_eq!((answer.body["exitCode"].as_i64(), answer.output(), answer.stderr()), (Some(3), "out\n", "err\n"));
         assert!(answer.body["error"].as_str().unwrap().contains("exit status 3"), "{answer:?}");
-        // 137 is what a shell says of SIGKILL; from the function itself it is only a number.
+        // A shell reports SIGKILL as 137. From the function itself 137 is only a number.
         let function = app.deploy(python("raise SystemExit(137)")).await;
         let answer = app.execute(&function).await.assert_outcome(500, "exit");
         assert_eq!(answer.body["exitCode"], 137);
@@ -64,7 +64,7 @@ async fn out_of_memory_is_told_from_a_crash() {
         let answer = app.execute(&function).await.assert_outcome(500, "out_of_memory");
         assert!(answer.body["error"].as_str().unwrap().contains("128000000 bytes"), "{answer:?}");
         assert_eq!(answer.output(), "before\n");
-        // The kernel takes a child, and the function itself goes on.
+        // The kernel kills a child, and the function itself goes on.
         let program = format!("import os\nif os.fork() == 0:\n    exec({HOG:?})\nos.wait()\nprint('went on')\n");
         let function = app.deploy(python(&program)).await;
         let answer = app.execute(&function).await.assert_outcome(500, "out_of_memory");
@@ -75,7 +75,7 @@ async fn out_of_memory_is_told_from_a_crash() {
     .await;
 }
 
-/// An OCI runtime that hides how often the OOM killer has acted, as some do; Docker itself still knows.
+/// An OCI runtime that hides how often the OOM killer has acted, as some runtimes do. Docker itself still knows.
 const SILENT: &str = r#"#!/usr/bin/env python3
 import json, os, sys
 if "--bundle" in sys.argv:
@@ -99,7 +99,7 @@ async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
     );
     let id = service.deploy(python(&program)).await;
     for hog in ["child", "self", "child"] {
-        // Twice, so that the second one is in a container that is used again.
+        // The program runs twice, so that the second run is in a container that is used again.
         for _ in 0..2 {
             let answer = service.execute(&id).await.assert_outcome(200, "ok");
             assert_eq!(answer.output(), "went on\n", "after {hog}");
@@ -124,7 +124,7 @@ async fn after_a_timeout_it_is_dead_and_its_output_is_kept() {
         assert_eq!(app.containers_of(&function), [""; 0]);
         assert_eq!(answer.output(), "before\n");
         assert!(answer.body["error"].as_str().unwrap().contains("DOCKER_RUN_TIMEOUT"), "{answer:?}");
-        // Neither a handler nor a flood helps it.
+        // Neither a handler nor a flood helps the function.
         let program = "import signal, sys\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    sys.stdout.write('x' * 65536)\n";
         let function = app.deploy(python(program)).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
@@ -141,7 +141,7 @@ async fn a_container_that_is_killed_by_hand_is_lost() {
         let function = app.deploy(python("import time\nprint('before', flush=True)\ntime.sleep(20)\n")).await;
         let killed = async {
             let name = app.begun(&function).await;
-            // Its first line needs a moment more; what matters is that it is in the middle of its sleep.
+            // The function's first line needs a moment more. The function must be in the middle of its sleep.
             tokio::time::sleep(Duration::from_secs(2)).await;
             docker(&["kill", &name]);
         };
@@ -197,7 +197,7 @@ async fn what_is_left_running_does_not_hold_up_the_answer() {
         let started = Instant::now();
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "done\n");
-        assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(20), "the execution took {:?}", started.elapsed());
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! What a function prints is there as soon as a line is whole, whatever becomes of the function; and its clock is the
-//! one asked for.
+//! A function's output is there as soon as a line is whole, however the function ends. A function's clock has the zone
+//! that the function asks for.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ async fn whole_lines_outlive_whatever_ends_the_function() {
             let answer = app.execute_with(&function, json!({"mode": mode})).await.assert_outcome(status, outcome);
             assert_eq!(answer.output(), "step 1 done\n", "{mode}");
         }
-        // The container is lost in the middle of the sleep.
+        // The container goes away in the middle of the sleep.
         let killed = async {
             let name = app.begun(&function).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -55,7 +55,7 @@ async fn whole_lines_outlive_whatever_ends_the_function() {
     .await;
 }
 
-/// How long after it was printed each line was seen, by the events of an asynchronous execution; lines are Unix times.
+/// The time from the print of each line to its event, in an asynchronous execution whose lines are Unix times.
 async fn delays(app: &TestApp, function: &Deployed) -> Vec<Duration> {
     let request = app.request(Method::POST, "/api/execute").header("prefer", "respond-async");
     let accepted = request.json(&json!({"functionId": function.id})).send().await.unwrap();
@@ -80,7 +80,7 @@ async fn each_line_is_seen_as_it_is_printed() {
         let function = app
             .deploy(python("import time\nfor _ in range(5):\n    print('tick', time.time())\n    time.sleep(0.4)\n"))
             .await;
-        // Another test may have the processors for a moment.
+        // Another test may take the processors for a moment.
         let mut last = Vec::new();
         for _ in 0..3 {
             last = delays(app, &function).await;
@@ -113,7 +113,7 @@ async fn pythonunbuffered_is_accepted_and_other_variables_of_python_are_not() {
 #[ignore = "needs docker"]
 async fn a_time_zone_of_input_or_environment_counts() {
     TestApp::run(&[], async |app| {
-        // In POSIX words, which need no file of the image.
+        // The zone is in POSIX words, which need no file of the image.
         let zone = "MEZ-1MESZ,M3.5.0,M10.5.0";
         let program = "import sys\nassert 'time' not in sys.modules or 'time' in sys.builtin_module_names\nimport datetime, time\nprint(time.tzname, time.localtime(1719828000).tm_hour, datetime.datetime.fromtimestamp(1719828000).hour)\n";
         let python = app.deploy(python(program)).await;
@@ -121,7 +121,7 @@ async fn a_time_zone_of_input_or_environment_counts() {
         assert_eq!(app.execute(&python).await.assert_outcome(200, "ok").output(), "('UTC', 'UTC') 10 10\n");
         let here = app.execute_with(&python, json!({"tz": zone})).await.assert_outcome(200, "ok");
         assert_eq!(here.output(), "('MEZ', 'MESZ') 12 12\n");
-        // The next one has none.
+        // The next invocation has no zone.
         assert_eq!(app.execute(&python).await.assert_outcome(200, "ok").output(), "('UTC', 'UTC') 10 10\n");
         for function in [&python, &go] {
             app.configure(function, json!({"environment": {"TZ": zone}})).await.assert_status(200);

@@ -1,5 +1,5 @@
-//! Packages and modules that functions are built upon: which files name them, how they come in, and who sees what on
-//! the way.
+//! Packages and modules of functions: which files name the packages, how packages come in, and who sees a secret on the
+//! way.
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Index, Service, TestApp, docker, eventually, labelled, python, wheel, zip};
 
 const SIX: &str = "import six\nprint(six.__version__, six.__file__, bool(six.__cached__))\n";
-/// Of the wheel of six 1.16.0.
+/// The hash of the wheel of six 1.16.0.
 const HASH: &str = "sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254";
 
 #[tokio::test]
@@ -76,12 +76,14 @@ async fn what_is_equal_is_downloaded_once_and_goes_with_its_last_function() {
         assert_eq!(packages(), 1);
         app.delete(&first.id).await.assert_status(200);
         let of_first = format!("youtube-serverless/{}", first.id);
-        eventually("its image is gone", async || docker(&["images", "--quiet", &of_first]).is_empty().then_some(()))
-            .await;
+        eventually("the function's image is gone", async || {
+            docker(&["images", "--quiet", &of_first]).is_empty().then_some(())
+        })
+        .await;
         assert_eq!(packages(), 1);
         let third = app.deploy(program(3)).await;
         assert_eq!(app.execute(&third).await.assert_outcome(200, "ok").output(), "1 3\n");
-        assert_eq!(index.count("/simple/one/"), 1, "it was downloaded again");
+        assert_eq!(index.count("/simple/one/"), 1, "the package was downloaded again");
         for function in [&second, &third] {
             app.delete(&function.id).await.assert_status(200);
         }
@@ -110,7 +112,7 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
     seen += &service.get(&format!("/api/functions/{id}")).await.body.to_string();
     seen += &std::fs::read_to_string(&log).unwrap();
     for image in docker(&["images", "--all", "--quiet", "--no-trunc"]) {
-        // One of another test may go meanwhile.
+        // An image of another test may go meanwhile.
         for args in [&["image", "inspect", &image][..], &["image", "history", "--no-trunc", &image]] {
             let output = std::process::Command::new("docker").args(args).output().unwrap();
             seen += &String::from_utf8_lossy(&output.stdout);
@@ -122,20 +124,20 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
     }
     assert!(seen.contains("two was not found") && seen.contains(&id) && !seen.contains(PASSWORD));
     service.delete_all(dir.path()).await;
-    // While a download waits for its index.
+    // A build is cancelled while its download waits for the index.
     let url = url.replace("/simple", "/stalls");
     TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
         let stalled = zip(&[("main.py", ""), ("requirements.txt", "one==1.0\n")]);
         let submission =
             app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled)));
         let sent = tokio::spawn(submission.send());
-        eventually("it downloads", async || (index.count("/stalls/one/") > 0).then_some(())).await;
+        eventually("the download has begun", async || (index.count("/stalls/one/") > 0).then_some(())).await;
         let inspected: Vec<String> =
             app.containers().iter().flat_map(|container| docker(&["inspect", container])).collect();
         sent.abort();
         let inspected = inspected.join("\n");
         assert!(inspected.contains("\"OomScoreAdj\": 500") && !inspected.contains(PASSWORD), "{inspected}");
-        eventually("nothing is left of it", async || app.containers().is_empty().then_some(())).await;
+        eventually("no container of the build is left", async || app.containers().is_empty().then_some(())).await;
     })
     .await;
 }
@@ -145,7 +147,7 @@ async fn credentials_of_an_index_are_nowhere_but_on_the_way_there() {
 async fn a_download_ends_with_its_build() {
     let index = Index::of(&[], None);
     let url = format!("http://{}/stalls", index.authority);
-    // What installs packages is there before it counts.
+    // The runtime image that installs packages is there before the test counts images.
     TestApp::run(&[], async |app| {
         drop(app.deploy(zip(&[("main.py", SIX), ("requirements.txt", "six==1.16.0\n")])).await)
     })
@@ -160,9 +162,9 @@ async fn a_download_ends_with_its_build() {
         let leaving =
             app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled())));
         let sent = tokio::spawn(leaving.send());
-        eventually("it downloads", async || (index.count("/one/") > begun).then_some(())).await;
+        eventually("the download has begun", async || (index.count("/one/") > begun).then_some(())).await;
         sent.abort();
-        eventually("nothing is left of it", is_clean).await;
+        eventually("no container of the build is left", is_clean).await;
     })
     .await;
 }
@@ -208,7 +210,7 @@ async fn go_modules_are_downloaded_before_a_build_without_a_network() {
         "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.com/dep\"\n)\n\nfunc main() { fmt.Println(dep.X) }\n";
     let settings = [("GOPROXY", proxy.as_str()), ("GONOSUMDB", "example.com/*")];
     TestApp::run(&settings, async |app| {
-        // The sums are those of these files, by Go itself.
+        // Go itself makes the sums of these files.
         let sums = docker_go_sum(&proxy, needs);
         let function = app.deploy(zip(&[("main.go", main), ("go.mod", needs), ("go.sum", &sums)])).await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "7\n");
@@ -223,7 +225,7 @@ async fn go_modules_are_downloaded_before_a_build_without_a_network() {
     .await;
 }
 
-/// The `go.sum` of a module, as Go writes it.
+/// The `go.sum` of a module, as Go writes the file.
 fn docker_go_sum(proxy: &str, module: &str) -> String {
     let script = format!(
         "mkdir /x && cd /x && printf '%s' '{module}' >go.mod && \
@@ -244,7 +246,7 @@ async fn downloads_of_a_killed_service_are_ended_at_the_next_start() {
     let service = Service::start(dir.path(), &[("PIP_INDEX_URL", &url)]).await.healthy().await;
     let submission = service.submission(zip(&[("main.py", ""), ("requirements.txt", "one\n")]));
     let sent = tokio::spawn(submission.send());
-    eventually("it downloads", async || (index.count("/one/") > 0).then_some(())).await;
+    eventually("the download has begun", async || (index.count("/one/") > 0).then_some(())).await;
     service.signal("KILL");
     service.end().await;
     sent.abort();
@@ -264,7 +266,7 @@ fn bytes(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// Imports each, does something small with it, and looks for what is not compiled.
+/// Imports each package, does something small with the package, and looks for modules that are not compiled.
 const SCIENCE: &str = r#"
 import importlib.util, io, os
 

@@ -1,4 +1,5 @@
-//! Warm instances: what is reused and what is not, who gets one, and that nothing survives an invocation.
+//! Warm instances: which instances are used again, which function gets an instance, and that nothing survives an
+//! invocation.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use crate::support::{Answer, Deployed, TestApp, answer, docker, eventually, go, 
 
 const WHERE: &str = "import socket\nprint(socket.gethostname())\n";
 
-/// Waits until the instance that a submit starts is there.
+/// Waits until the instance of a submit is there.
 async fn warmed(app: &TestApp, function: &Deployed) {
-    eventually("it is warm", async || {
+    eventually("the function is warm", async || {
         let answer = app.execute(function).await.assert_outcome(200, "ok");
         (answer.body["start"] == "warm").then_some(())
     })
@@ -112,7 +113,7 @@ async fn with_one_invocation_an_instance_each_is_fresh_and_mostly_warm() {
         let function = app.deploy(python(WHERE)).await;
         let (mut hosts, mut warm) = (HashSet::new(), 0);
         for _ in 0..5 {
-            // A moderate rate: the replacement has its time to start.
+            // At a moderate rate the replacement has its time to start.
             eventually("the replacement is there", async || {
                 let ready = docker(&[
                     "ps",
@@ -185,7 +186,7 @@ async fn a_function_under_full_load_starves_no_other() {
         let answer = app.execute(&other).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "my turn\n");
         let waiting = load.len() - std::iter::from_fn(|| load.try_join_next()).count();
-        assert!(waiting > 20, "the load was over before the other had its turn: {waiting} of 60 left");
+        assert!(waiting > 20, "the load was over before the other function had its turn: {waiting} of 60 left");
         for answer in load.join_all().await {
             answer.assert_outcome(200, "ok");
         }
@@ -206,9 +207,9 @@ async fn an_idle_container_that_was_killed_is_replaced() {
         };
         let client = processes.find(|entry| is_client(entry)).expect("a docker client").path();
         docker(&["kill", &name]);
-        // A process that ends has no command line before it can be waited for; and its first thread may end before the
-        // others.
-        eventually("its client has ended", async || match std::fs::read_to_string(client.join("stat")) {
+        // An ending process loses its command line before its parent can wait for the process. Its first thread may end
+        // before the others.
+        eventually("the docker client has ended", async || match std::fs::read_to_string(client.join("stat")) {
             Ok(stat) if !stat.contains(") Z ") => None,
             Ok(_) if std::fs::read_dir(client.join("task")).is_ok_and(|threads| threads.count() > 1) => None,
             Ok(_) | Err(_) => Some(()),

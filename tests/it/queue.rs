@@ -1,4 +1,4 @@
-//! Whose turn it is: functions take turns, what clients wait for comes first, and nothing is given up for the
+//! Turns: functions take turns, executions with a waiting client come first, and no execution is given up for the
 //! platform's fault.
 
 use std::time::{Duration, Instant};
@@ -42,7 +42,10 @@ async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
         let async_one = async {
             let id = defer(app, &other, json!({"seconds": 0})).await;
             let path = format!("/api/invocations/{id}");
-            eventually("it has its turn", async || (app.get(&path).await.body["outcome"] == "ok").then_some(())).await;
+            eventually("the other function has its turn", async || {
+                (app.get(&path).await.body["outcome"] == "ok").then_some(())
+            })
+            .await;
         };
         let plain = app.execute_with(&other, json!({"seconds": 0}));
         let ((), with_key, plain) = tokio::join!(async_one, keyed(app, &other, "one"), plain);
@@ -50,7 +53,7 @@ async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
         plain.assert_outcome(200, "ok");
         let queued = with_outcome(app, &long, "queued").await;
         assert!(queued >= 44 - 2 * 4, "{queued}: they came before the backlog");
-        // The others go on, on the containers that they have.
+        // The long executions go on in their containers.
         assert!(with_outcome(app, &long, "running").await >= 2);
     })
     .await;
@@ -63,35 +66,37 @@ async fn an_execution_with_a_key_waits_as_long_as_any_and_is_taken_back_then() {
     TestApp::run(&settings, async |app| {
         let (long, other) = (app.deploy(python(SLEEPER)).await, app.deploy(python(SLEEPER)).await);
         let running = defer(app, &long, json!({"seconds": 12})).await;
-        eventually("it runs", async || (with_outcome(app, &long, "running").await == 1).then_some(())).await;
+        eventually("the long execution runs", async || (with_outcome(app, &long, "running").await == 1).then_some(()))
+            .await;
         let since = Instant::now();
         let refused = keyed(app, &other, "one").await;
         assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
         assert!(refused.headers.contains_key("retry-after"));
         refused.assert_problem(429, "overloaded", "QUEUE_TIMEOUT");
         let path = format!("/api/functions/{}/invocations", other.id);
-        assert_eq!(app.get(&path).await.body, json!({"invocations": []}), "it is taken back");
+        assert_eq!(app.get(&path).await.body, json!({"invocations": []}), "the execution is taken back");
 
-        // What was promised is not, though a client waits for it that does not wait for long.
+        // A promised execution is not taken back, even when a client with a short patience waits for the execution.
         let promised = execution(app, &other, json!({"seconds": 0})).header("idempotency-key", "two");
         let promised = answer(promised.header("prefer", "respond-async")).await.assert_status(202).body;
         keyed(app, &other, "two").await.assert_problem(429, "overloaded", "QUEUE_TIMEOUT");
-        // Nor is what its client left before that was told so.
+        // Nor is an execution whose client leaves before the refusal.
         let left = tokio::time::timeout(Duration::from_millis(300), keyed(app, &other, "three")).await;
         assert!(left.is_err());
         assert_eq!(with_outcome(app, &long, "running").await, 1);
         answer(app.request(Method::DELETE, &format!("/api/invocations/{running}"))).await.assert_status(200);
 
-        eventually("both have run", async || (with_outcome(app, &other, "ok").await == 2).then_some(())).await;
+        eventually("both executions have run", async || (with_outcome(app, &other, "ok").await == 2).then_some(()))
+            .await;
         assert_eq!(
             keyed(app, &other, "two").await.assert_outcome(200, "ok").body["invocationId"],
             promised["invocationId"]
         );
         keyed(app, &other, "three").await.assert_outcome(200, "ok");
-        // The key of the one that was taken back is free.
+        // The key of the execution that was taken back is free.
         let first = keyed(app, &other, "one").await.assert_outcome(200, "ok").body;
         assert_eq!(keyed(app, &other, "one").await.body, first);
-        assert_eq!(with_outcome(app, &other, "ok").await, 3, "each ran once");
+        assert_eq!(with_outcome(app, &other, "ok").await, 3, "each execution ran once");
     })
     .await;
 }
@@ -106,12 +111,12 @@ async fn what_may_be_a_functions_fault_is_given_up_after_some_tries_also_across_
     for image in labelled(dir.path(), &["images"]) {
         docker(&["image", "rm", "--force", &image]);
     }
-    // No build of it ends in time any more.
+    // No build of the function ends in time any more.
     let settings = [("DOCKER_BUILD_TIMEOUT", "1ms")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let accepted = service.defer(&function, json!({})).await.assert_status(202);
     let id = accepted.body["invocationId"].as_str().unwrap();
-    eventually("it is tried twice", async || (late_builds(&service).await >= 2).then_some(())).await;
+    eventually("the execution is tried twice", async || (late_builds(&service).await >= 2).then_some(())).await;
     service.signal("KILL");
     service.end().await;
     let store = Store::open(&dir.path().join("data")).await.unwrap();
@@ -124,11 +129,11 @@ async fn what_may_be_a_functions_fault_is_given_up_after_some_tries_also_across_
     let ended = service.ended(id).await;
     assert_eq!(ended["outcome"], "lost");
     assert!(ended["error"].as_str().unwrap().contains("DOCKER_BUILD_TIMEOUT"), "{ended:#}");
-    assert_eq!(late_builds(&service).await + open[0].tries, 6, "tries are counted on");
+    assert_eq!(late_builds(&service).await + open[0].tries, 6, "the count of tries goes on");
     service.delete_all(dir.path()).await;
 }
 
-/// How many builds have not ended in time.
+/// The number of builds that have not ended in time.
 async fn late_builds(service: &Service) -> u32 {
     let metrics = service.text("/metrics").await;
     let line = metrics.lines().find(|line| line.starts_with("youtube_serverless_builds_total{result=\"timeout\"}"));

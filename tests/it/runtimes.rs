@@ -1,14 +1,14 @@
-//! Runtime images: old ones go when nothing is built on them.
+//! Runtime images: an old runtime image goes when no image is built on the runtime image.
 
 use std::time::SystemTime;
 
 use crate::support::{Service, docker, eventually};
 
-/// Images under a prefix of this test's own; removed when dropped.
+/// Images under a prefix of this test's own. A drop removes the images.
 struct Images(String);
 
 impl Images {
-    /// Makes one that looks like a runtime image, and was made then. Returns its id.
+    /// Makes an image that looks like a runtime image of this time. Returns the image's id.
     fn add(&self, tag: &str, created: u64) -> String {
         let base = std::env::var("PYTHON_IMAGE").expect("`make test` sets PYTHON_IMAGE");
         let change =
@@ -54,7 +54,7 @@ async fn old_runtime_images_go_when_nothing_is_built_on_them() {
 
     let settings = [("DOCKER_IMAGE_PREFIX", images.0.as_str())];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
-    eventually("the old one is gone", async || (!images.has("old")).then_some(())).await;
+    eventually("the old image is gone", async || (!images.has("old")).then_some(())).await;
     let current = images.names().into_iter().filter(|name| name.contains("-runtime/")).count();
     assert!(images.has("young") && images.has("used") && images.has("running") && current >= 4, "{:?}", images.names());
     service.stop().await;
@@ -62,7 +62,8 @@ async fn old_runtime_images_go_when_nothing_is_built_on_them() {
     docker(&["rm", &container]);
     docker(&["image", "rm", &format!("{}/child:1", images.0)]);
     let service = Service::start(dir.path(), &settings).await.healthy().await;
-    eventually("the others are gone", async || (!images.has("used") && !images.has("running")).then_some(())).await;
+    eventually("the other images are gone", async || (!images.has("used") && !images.has("running")).then_some(()))
+        .await;
     assert!(images.has("young"), "{:?}", images.names());
     service.delete_all(dir.path()).await;
 }

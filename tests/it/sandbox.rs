@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use crate::support::{TestApp, python};
 
-/// Runs a program with settings, and returns what it printed.
+/// Runs a program with settings, and returns the program's output.
 async fn tried(settings: &[(&str, &str)], program: &str) -> String {
     let mut output = String::new();
     TestApp::run(settings, async |app| output = app.output_of(program).await).await;
@@ -163,8 +163,9 @@ times = os.times()
 print(times.children_user + times.children_system)
 "#;
     let used: f64 = tried(&[("DOCKER_CPU_LIMIT", "0.25")], program).await.trim().parse().unwrap();
-    // A quarter of two seconds, and a little for the period in which the limit takes hold; without it up to four.
-    assert!((0.05..1.0).contains(&used), "it used {used} s of processor time");
+    // The limit gives a quarter of two seconds, and a little for the limit's period. Without the limit the program
+    // takes up to four seconds.
+    assert!((0.05..1.0).contains(&used), "the program used {used} s of processor time");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What only these tests ask of a service in a process of its own.
+//! Requests and looks of these tests only, for a service in a process of its own.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -18,7 +18,7 @@ impl Service {
     /// Waits until an invocation has ended, and returns the invocation.
     pub(crate) async fn ended(&self, id: &str) -> serde_json::Value {
         let path = format!("/api/invocations/{id}");
-        eventually("it has ended", async || {
+        eventually("the invocation has ended", async || {
             let shown = self.get(&path).await.assert_status(200).body;
             (!["queued", "running"].contains(&shown["outcome"].as_str().unwrap())).then_some(shown)
         })
@@ -52,7 +52,7 @@ impl Service {
         attempt(self.client.delete(format!("{}/api/functions/{id}", self.url))).await
     }
 
-    /// How often the database's threads have waited for work so far.
+    /// The number of times that the database's threads have waited for work so far.
     pub(crate) fn database_waits(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let waits = tasks.filter_map(|task| {

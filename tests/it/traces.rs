@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{Service, python};
 
-/// Takes what is posted to it, and returns all bodies once as many are there.
+/// Takes posted bodies, and returns all bodies once `until` is true of the bodies.
 async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut bodies = Vec::new();
     while !until(&bodies) {
@@ -41,8 +41,8 @@ async fn collect(listener: TcpListener, until: impl Fn(&[u8]) -> bool) -> Vec<u8
     bodies
 }
 
-/// Whether there is a span of this name in this trace. In a span the trace's id comes first, then its own, its
-/// parent's, and its name, each as a tag, a length and that many bytes,
+/// Whether there is a span of this name in this trace. A span has the trace's id, the span's id, the parent's id and
+/// the name, in this order, each as a tag, a length and that many bytes,
 /// <https://protobuf.dev/programming-guides/encoding/>.
 fn holds_span(bytes: &[u8], trace: &[u8; 16], name: &str) -> bool {
     let trace = [&[0x0a, 16], &trace[..]].concat();
@@ -80,7 +80,7 @@ async fn a_collector_gets_the_spans_of_a_request() {
         service.delete_all(dir.path()).await;
         id
     };
-    // In the traces that the client began: the requests, and what they waited for.
+    // The client's traces have spans of the requests, and of the steps that the requests waited for.
     let spans = [
         (&submit, "POST /api/submit"),
         (&submit, "build"),

@@ -1,5 +1,4 @@
-//! Builds wait for their turn with nothing but their zip, in bounded number and time, and hold up nothing but each
-//! other.
+//! Builds wait for their turn with only their zip, in bounded number and time. Builds hold up only other builds.
 
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ async fn what_waits_for_its_turn_is_not_unpacked_and_too_many_are_turned_away() 
         held.begun().await;
         let mut others: FuturesUnordered<_> =
             ["a", "b", "c"].into_iter().map(|name| submit(&service, name, "print('x')")).collect();
-        // One builds, two wait, and the last is told at once.
+        // One submit builds, two wait, and the last is refused at once.
         let refused = others.next().await.unwrap();
         refused.assert_problem(429, "overloaded", "2 builds wait already (BUILD_QUEUE_LIMIT)");
         let update = service.try_update(&function, python("print('updated')")).await.unwrap();
@@ -51,7 +50,7 @@ async fn what_waits_for_its_turn_is_not_unpacked_and_too_many_are_turned_away() 
         assert!(update.headers.contains_key("retry-after"));
         service.execute(&function).await.assert_problem(429, "overloaded", "BUILD_QUEUE_LIMIT");
         for _ in 0..10 {
-            assert_eq!(service.temp_files(), 1, "only the one that builds is unpacked");
+            assert_eq!(service.temp_files(), 1, "only the zip of the running build is unpacked");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         held.release();
@@ -75,7 +74,7 @@ async fn a_build_waits_for_its_turn_for_as_long_as_a_build_may_take() {
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let waiting = async {
         held.begun().await;
-        // It comes later than the first, so that the first ends by its own limit before.
+        // This submit comes later than the first, so that the first ends by its own limit before.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let second = submit(&service, "held", "print('second')");
         let third = async {
@@ -106,18 +105,18 @@ async fn a_long_build_holds_up_no_removal_and_a_removal_no_build() {
     let watched = async {
         held.begun().await;
         service.delete(&gone).await.assert_status(200);
-        let removed = eventually("its image is gone", async || image(&gone).is_empty().then_some(()));
-        tokio::time::timeout(Duration::from_secs(15), removed).await.expect("it is gone while another is built");
+        let removed = eventually("the function's image is gone", async || image(&gone).is_empty().then_some(()));
+        tokio::time::timeout(Duration::from_secs(15), removed).await.expect("the image is gone while another is built");
         for n in 0..3 {
             let program = format!("print({n})");
             let built = tokio::time::timeout(Duration::from_secs(30), submit(&service, "quick", &program));
-            built.await.expect("it is built meanwhile").assert_status(200);
+            built.await.expect("the function is built meanwhile").assert_status(200);
         }
         held.release();
     };
     let (long, ()) = tokio::join!(long, watched);
     long.assert_status(200);
-    // What the removal had to leave is gone, too.
+    // The layers that the removal had to leave are gone, too.
     service.delete_all(dir.path()).await;
 }
 

@@ -1,4 +1,4 @@
-//! What is done with hostile and clumsy uploads.
+//! Hostile and clumsy uploads.
 
 use reqwest::multipart::{Form, Part};
 
@@ -106,7 +106,7 @@ impl Numbers {
 async fn two_hundred_pieces_of_garbage_leave_nothing() {
     TestApp::run(&[], async |app| {
         let mut numbers = Numbers(0x5eed);
-        // No program in it: even a mutation that does no harm is refused, as holding none.
+        // The zip has no program, so that even a mutation that does no harm is refused.
         let whole = zip(&[("data/a.bin", &"ab".repeat(500)), ("b.txt", "text"), ("c/d/e.txt", "")]);
         for round in 0..200 {
             let upload = match round % 3 {
@@ -126,7 +126,7 @@ async fn two_hundred_pieces_of_garbage_leave_nothing() {
         }
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
         assert_eq!(app.images(), [""; 0]);
-        // But for the one that looks at the isolation at the start.
+        // The look at the isolation has a container at the start.
         eventually("no container is left", async || app.containers().is_empty().then_some(())).await;
         let temp = std::fs::read_dir(app.dir.path().join("temp")).unwrap().next().unwrap().unwrap().path();
         assert_eq!(std::fs::read_dir(temp).unwrap().count(), 0, "temp files are left");

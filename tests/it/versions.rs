@@ -16,8 +16,8 @@ fn printing(text: &str) -> Vec<u8> {
     python(&format!("print({text:?}, end='')\n"))
 }
 
-/// Clients that execute a function again and again, each of whom expects what was last answered before it asked, or
-/// later.
+/// Clients that execute a function again and again. Each client expects the version that was last answered before the
+/// client's request, or a later version.
 async fn clients(
     url: String,
     id: String,
@@ -30,7 +30,8 @@ async fn clients(
         while !over.load(Ordering::Relaxed) {
             let before = answered.load(Ordering::Relaxed);
             let got = answer(client.get(format!("{url}/api/execute?functionId={id}"))).await.assert_outcome(200, "ok");
-            let at = outputs.iter().position(|&output| output == got.output()).expect("one of the outputs");
+            let at =
+                outputs.iter().position(|&output| output == got.output()).expect("the output is an expected output");
             assert!(at >= before, "{:?} after {:?} was answered", outputs[at], outputs[before]);
             executions += 1;
         }
@@ -67,7 +68,7 @@ async fn no_request_fails_or_runs_old_code_while_a_function_changes() {
         tokio::join!(clients, changes);
         let shown = app.get(&format!("/api/functions/{}", function.id)).await.assert_status(200).body;
         assert_eq!(shown["version"], 4);
-        // The images of what is run and of what was run before.
+        // The images of the version and of the version before are kept.
         eventually("other images are gone", async || (app.images().len() == 2).then_some(())).await;
     })
     .await;
@@ -82,12 +83,12 @@ async fn versions_are_listed_and_any_kept_one_runs_again() {
         app.update(&function, printing("two")).await.assert_status(200);
         let program = "import \"fmt\"\n\nfunc main() { fmt.Print(\"three\") }\n";
         app.update(&function, go(program)).await.assert_status(200);
-        // The first request after it finds an instance.
+        // The first request after the update finds an instance.
         let executed = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!((executed.output(), &executed.body["start"]), ("three", &json!("warm")));
         assert_eq!(app.get(&format!("/api/functions/{}", function.id)).await.body["language"], "golang");
 
-        // To the one before, and back, without a build: both have their images.
+        // A rollback to the version before, and back, needs no build: both versions have their images.
         eventually("other images are gone", async || (app.images().len() == 2).then_some(())).await;
         let images = app.images();
         let back = app.roll_back(&function, "").await.assert_status(200).body;
@@ -96,7 +97,7 @@ async fn versions_are_listed_and_any_kept_one_runs_again() {
         assert_eq!(app.roll_back(&function, "").await.assert_status(200).body["version"], 3);
         assert_eq!(app.execute(&function).await.output(), "three");
         assert_eq!(app.images(), images);
-        // To one whose image is gone.
+        // A rollback to a version without an image builds the image again.
         assert_eq!(app.roll_back(&function, "?version=1").await.assert_status(200).body["version"], 1);
         let executed = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(executed.output(), "one");
@@ -130,7 +131,7 @@ async fn what_does_not_become_a_version_changes_nothing() {
         app.update(&function, b"no zip".to_vec()).await.assert_problem(400, "invalid_archive", "zip");
         let nobody = crate::support::Deployed { id: NO_ID.to_owned(), image: String::new() };
         app.update(&nobody, printing("two")).await.assert_problem(404, "function_not_found", NO_ID);
-        // Its client leaves during the build.
+        // The update's client leaves during the build.
         let slow = go("import \"fmt\"\n\nfunc main() { fmt.Print(\"two\") }\n");
         let form = Form::new().part("code", Part::bytes(slow).file_name("function.zip"));
         let request = app.request(Method::PUT, &format!("/api/functions/{}", function.id)).multipart(form);
@@ -139,7 +140,7 @@ async fn what_does_not_become_a_version_changes_nothing() {
         eventually("nothing else is left", async || (app.images() == images).then_some(())).await;
         let versions = app.get(&format!("/api/functions/{}/versions", function.id)).await.body;
         assert_eq!(versions.as_array().unwrap().len(), 1);
-        // Deleted during the build, it does not come back.
+        // A function that is deleted during an update's build does not come back.
         let (updated, deleted) = tokio::join!(app.update(&function, go("func main() {}\n")), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             app.delete(&function.id).await
@@ -159,7 +160,7 @@ async fn a_busy_platform_keeps_no_function_from_changing() {
         let function = app.deploy(printing("one")).await;
         let long = app.deploy(python("import time\ntime.sleep(6)\nprint('long')\n")).await;
         let busy = async || drop(app.execute(&long).await.assert_outcome(200, "ok"));
-        // What is new waits for a container; what has run before does without.
+        // A new version waits for a container. A version that has run before needs no container first.
         let update = async {
             tokio::time::sleep(Duration::from_secs(2)).await;
             app.update(&function, printing("two")).await.assert_status(200);
@@ -218,7 +219,7 @@ async fn a_function_has_settings_of_its_own() {
         assert_eq!(replaced.assert_outcome(200, "ok").output(), "Bye c0nf1dent1al");
         app.execute_with(&function, json!({"api-key": "x"})).await.assert_problem(400, "invalid_input", "API_KEY");
 
-        // The limits are those of its containers and invocations.
+        // The settings are the limits of the function's containers and invocations.
         let large = "import time\nx = bytearray(80_000_000)\n";
         app.update(&function, python(large)).await.assert_status(200);
         let failed = app.execute(&function).await.assert_outcome(500, "out_of_memory");
@@ -229,7 +230,7 @@ async fn a_function_has_settings_of_its_own() {
         let failed = app.execute(&function).await.assert_outcome(504, "timeout");
         assert!(failed.body["error"].as_str().unwrap().contains("1s"), "{:#}", failed.body);
 
-        // What is not named stays, what is null goes.
+        // A variable that the request does not name stays. A variable with null goes.
         let change =
             json!({"name": "other", "timeout": null, "environment": {"GREETING": null, "N": 5}, "secrets": {"API_KEY": "n3w"}});
         let changed = app.configure(&function, change).await.assert_status(200).body;
@@ -259,7 +260,7 @@ async fn a_function_has_settings_of_its_own() {
         app.configure(&function, json!({"memory": "much"})).await.assert_problem(400, "invalid_request", "`memory`");
         let form = Form::new().part("code", Part::bytes(python(SHOW))).text("secrets", "API_KEY=x");
         app.submit_form(form).await.assert_problem(400, "invalid_request", "`secrets`");
-        // An environment of which nothing is shown anywhere else.
+        // No value of the environment is shown anywhere else.
         let listed = app.get("/api/functions").await.body.to_string();
         let versions = app.get(&format!("{path}/versions")).await.body.to_string();
         assert!(!listed.contains("n3w") && !versions.contains("n3w") && !listed.contains("settings"));
@@ -278,7 +279,7 @@ async fn another_environment_costs_no_instance() {
         let executed = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!((executed.output(), &executed.body["start"]), ("Hi None", &json!("warm")));
         assert_eq!(app.containers_of(&function), containers);
-        // Other limits do: the instance before goes, another waits.
+        // Other limits need another instance: the instance before goes, and another waits.
         app.configure(&function, json!({"memory": "96MB"})).await.assert_status(200);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
         eventually("the instance before is gone", async || (app.containers_of(&function).len() == 1).then_some(()))
@@ -327,5 +328,5 @@ async fn versions_and_settings_outlive_a_crash_and_no_secret_is_logged() {
     let mode = |file: &str| {
         std::os::unix::fs::PermissionsExt::mode(&dir.path().join("data").join(file).metadata().unwrap().permissions())
     };
-    assert_eq!(mode("store.db") & 0o077, 0, "secrets are for nobody else on this machine to read");
+    assert_eq!(mode("store.db") & 0o077, 0, "no other user of this machine may read secrets");
 }

@@ -70,7 +70,7 @@ impl Engine {
 
     /// Sends the daemon a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.process.as_ref().expect("it runs").id().to_string();
+        let pid = self.process.as_ref().expect("the daemon runs").id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 

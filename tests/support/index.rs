@@ -19,7 +19,7 @@ impl Index {
     /// Serves files by their paths. With credentials, which are in Base64, only requests with these credentials get
     /// files.
     pub(crate) fn start(files: Vec<(String, Vec<u8>)>, credentials: Option<&'static str>) -> Self {
-        // Some engines tell only the subnet, and take its first address for themselves.
+        // Some engines tell only the subnet, and take the subnet's first address for themselves.
         let subnet =
             docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
         let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();

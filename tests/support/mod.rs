@@ -156,7 +156,7 @@ impl TestApp {
     pub(crate) async fn begun(&self, function: &Deployed) -> String {
         let path = format!("/api/functions/{}", function.id);
         eventually("an execution has begun", async || self.get(&path).await.body["lastExecuted"].as_u64()).await;
-        self.containers_of(function).pop().expect("it runs in a container")
+        self.containers_of(function).pop().expect("the execution runs in a container")
     }
 
     pub(crate) fn assert_no_containers(&self) {
@@ -257,5 +257,5 @@ pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Optio
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it never came about that {what}");
+    panic!("the test waited in vain: {what}");
 }

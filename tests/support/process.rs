@@ -31,13 +31,13 @@ impl Service {
         let child = command(dir, settings).env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
         let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client };
         let live = format!("{}/health/live", service.url);
-        eventually("it listens", async || service.client.get(&live).send().await.ok().map(drop)).await;
+        eventually("the service listens", async || service.client.get(&live).send().await.ok().map(drop)).await;
         service
     }
 
     /// Waits until the service reports that functions can be executed.
     pub(crate) async fn healthy(self) -> Self {
-        eventually("it is healthy", async || (self.get("/health").await.status == 200).then_some(())).await;
+        eventually("the service is healthy", async || (self.get("/health").await.status == 200).then_some(())).await;
         self
     }
 

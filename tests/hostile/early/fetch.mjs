@@ -1,4 +1,5 @@
-// Sends three requests that are refused before they are read, by Node's own fetch: URL TOKEN TIMES. Prints what came of each.
+// Sends three requests that are refused before their bodies are read, by Node's own fetch. Prints each result.
+// Arguments: URL TOKEN TIMES.
 const [url, token, times] = process.argv.slice(2);
 
 function form(size, name) {

@@ -1,4 +1,7 @@
-"""Sends three requests that are refused before they are read, by http.client: URL TOKEN TIMES. Prints what came of each."""
+"""Sends three requests that are refused before their bodies are read, by http.client. Prints each result.
+
+Arguments: URL TOKEN TIMES.
+"""
 
 import http.client
 import json

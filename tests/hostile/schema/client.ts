@@ -1,4 +1,5 @@
-// A client whose types are made of the service's own description: URL ZIP. Each call is one that the compiler has checked.
+// A client whose types are made from the service's own description. The compiler has checked each call.
+// Arguments: URL ZIP.
 
 import createClient from "openapi-fetch";
 import type { operations, paths } from "./api.js";
@@ -15,7 +16,7 @@ function check(holds: boolean, what: unknown): asserts holds {
 const live = await client.GET("/health/live");
 check(live.data?.status === "ok", live);
 
-// A file has no type of its own in a description; the form has what is sent.
+// A file has no type of its own in a description. The form has the real body.
 const form = new FormData();
 form.append("name", "typed");
 form.append("code", new Blob([Uint8Array.from(atob(zip!), (character) => character.charCodeAt(0))]), "typed.zip");

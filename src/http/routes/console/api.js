@@ -1,6 +1,6 @@
-// How the console asks the API: with its token where there is one, by JSON, streams of events, and uploads.
+// The console's requests to the API: JSON, streams of events, and uploads, with the token when there is a token.
 
-/** A problem of the API, in its own words. */
+/** A problem in the API's own words. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail ?? `the service answered ${status}`);
@@ -14,7 +14,7 @@ export function headers(more = {}) {
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
-/** Asks the API; an execution that failed is a result, a problem is thrown. Asks for the token when there must be one. */
+/** Sends a request, and asks the person for a missing token. A failed execution is a result. A problem is thrown. */
 export async function ask(method, path, body, more = {}) {
   const all = body === undefined ? more : { ...more, "content-type": "application/json" };
   const response = await fetch(path, { method, headers: headers(all), body });
@@ -27,18 +27,19 @@ export async function ask(method, path, body, more = {}) {
   return answer;
 }
 
-/** The events of a part of a stream, and what is left of it. */
+/** The events of a part of a stream, and the rest of the part. */
 function events(text) {
   const blocks = text.split("\n\n");
   const rest = blocks.pop();
   const parsed = blocks.map((block) => {
-    const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+    const lines = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `));
+    const field = (name) => lines(name).map((line) => line.slice(name.length + 2)).join("\n");
     return { name: field("event"), data: field("data") };
   });
   return [parsed.filter((one) => one.name), rest];
 }
 
-/** Hears of each event of a stream as it comes. */
+/** Hands each event of a stream to `hear` when the event comes. */
 export async function follow(path, hear, signal) {
   const response = await fetch(path, { headers: headers(), signal });
   if (response.status === 401) {
@@ -67,14 +68,14 @@ function signIn() {
       signingIn = null;
       resolve();
     }, { once: true });
-    // Without it there is nothing to see.
+    // Without the token the page has nothing to show.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
   });
   return signingIn;
 }
 
-/** Posts or puts a zip, and has drawn how far that is: a text, and a part of 1 where that is known. */
+/** Sends a zip, and calls `draw` with the progress: a text, and a number up to 1 when the number is known. */
 export function upload(method, path, form, draw) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -87,7 +88,7 @@ export function upload(method, path, form, draw) {
       draw(`uploading, ${Math.round(value * 100)} %`, value);
     });
     request.upload.addEventListener("load", () => draw("building …"));
-    // The answer is a stream of events; what has come of it so far is all there is to see.
+    // The answer is a stream of events, and `responseText` has the part that has come so far.
     const heard = () => events(request.responseText)[0];
     request.addEventListener("progress", () => {
       const log = heard().filter((one) => one.name === "log");
@@ -98,8 +99,9 @@ export function upload(method, path, form, draw) {
     request.addEventListener("load", () => {
       if (request.status === 401) return resolve(signIn().then(() => upload(method, path, form, draw)));
       let body = null;
-      const end = request.status === 200 ? heard().findLast((one) => one.name === "deployed" || one.name === "problem") : undefined;
-      try { body = JSON.parse(end ? end.data : request.responseText); } catch { /* Not this service's. */ }
+      const isEnd = (one) => one.name === "deployed" || one.name === "problem";
+      const end = request.status === 200 ? heard().findLast(isEnd) : undefined;
+      try { body = JSON.parse(end ? end.data : request.responseText); } catch { /* The answer is not the service's. */ }
       end?.name === "deployed" ? resolve(body) : reject(new Problem(body?.status ?? request.status, body));
     });
     request.send(form);

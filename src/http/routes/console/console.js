@@ -1,4 +1,5 @@
-// The console: one page over the API, with nothing from elsewhere. Whatever a function says is shown as text, never as HTML.
+// The console: a page over the API that loads nothing from elsewhere. The page shows a function's output as text, never
+// as HTML.
 
 import { Problem, ask, follow, headers, isSigningIn, upload } from "/console-api.js";
 
@@ -12,7 +13,7 @@ function show(problem) {
   $("problem").hidden = false;
 }
 
-/** Does something that a person asked for, and shows what went wrong with it. */
+/** Does the work of a button, and shows the problem when the work fails. */
 async function attempt(button, work) {
   button.disabled = true;
   try {
@@ -32,9 +33,13 @@ function element(name, text, className) {
   return made;
 }
 
-const time = (seconds) => (seconds === undefined || seconds === null ? "–" : new Date(seconds * 1000).toLocaleString());
-const ms = (value) => (value === undefined || value === null ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
-const bytes = (value) => (!value ? "–" : value < 1e6 ? `${(value / 1e3).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`);
+const isMissing = (value) => value === undefined || value === null;
+const time = (seconds) => (isMissing(seconds) ? "–" : new Date(seconds * 1000).toLocaleString());
+const ms = (value) => (isMissing(value) ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
+const bytes = (value) => {
+  if (!value) return "–";
+  return value < 1e6 ? `${(value / 1e3).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`;
+};
 
 async function refresh() {
   const [functions, instances] = await Promise.all([ask("GET", "/api/functions"), ask("GET", "/api/instances")]);
@@ -65,7 +70,8 @@ function drawFunctions() {
   $("detail").hidden = !current;
   if (current) {
     $("detail-title").textContent = current.name;
-    $("detail-facts").textContent = `${current.functionId} · ${current.language} · version ${current.version} · deployed ${time(current.createdAt)}`;
+    const facts = [current.functionId, current.language, `version ${current.version}`];
+    $("detail-facts").textContent = [...facts, `deployed ${time(current.createdAt)}`].join(" · ");
   }
 }
 
@@ -74,7 +80,7 @@ async function open(id) {
   state.current = id;
   state.shown = null;
   $("result").hidden = true;
-  // Nothing of another function may be taken for this one's.
+  // The page must not show data of another function as this function's.
   state.history = [];
   state.cursor = null;
   $("update").reset();
@@ -91,7 +97,8 @@ async function readVersions() {
   if (state.current !== id) return;
   $("versions").replaceChildren(...versions.map((one) => {
     const item = element("li");
-    item.append(element("span", `${one.version}${one.isCurrent ? ", which runs" : ""} · ${one.language} · ${time(one.createdAt)} · ${bytes(one.zipBytes)}`));
+    const number = `${one.version}${one.isCurrent ? ", which runs" : ""}`;
+    item.append(element("span", [number, one.language, time(one.createdAt), bytes(one.zipBytes)].join(" · ")));
     if (!one.isCurrent) {
       const button = element("button", `Run version ${one.version} again`);
       button.type = "button";
@@ -108,19 +115,21 @@ async function readVersions() {
   }));
 }
 
-/** What an invocation has come to so far. */
+/** Shows the outcome and the output of an invocation so far. */
 function showInvocation(one) {
   $("outcome").textContent = one.outcome;
   $("outcome").className = `outcome ${one.outcome}`;
-  const facts = one.durationMs === undefined || one.durationMs === null ? [one.error] : [one.error, `version ${one.version}`, one.start, ms(one.durationMs),
-    `waited ${ms(one.queuedMs)}`, `processor ${ms(one.cpuMs)}`, bytes(one.peakMemoryBytes), one.truncated ? "cut at MAX_OUTPUT_SIZE" : null];
-  $("receipt").textContent = facts.filter(Boolean).join(" · ");
+  const receipt = isMissing(one.durationMs) ? [] : [
+    `version ${one.version}`, one.start, ms(one.durationMs), `waited ${ms(one.queuedMs)}`, `processor ${ms(one.cpuMs)}`,
+    bytes(one.peakMemoryBytes), one.truncated ? "cut at MAX_OUTPUT_SIZE" : null,
+  ];
+  $("receipt").textContent = [one.error, ...receipt].filter(Boolean).join(" · ");
   $("output").textContent = one.output;
   $("stderr").textContent = one.stderr;
   $("result").hidden = false;
 }
 
-/** Looks away; what was watched goes on. */
+/** Stops watching an invocation. The invocation itself goes on. */
 function unwatch() {
   state.watching?.abort();
   state.watching = null;
@@ -128,7 +137,7 @@ function unwatch() {
   $("stop").hidden = true;
 }
 
-/** Shows an invocation that goes on, as it goes, and what it came to. */
+/** Shows a running invocation's output as the output comes, and the outcome at the end. */
 async function watch(id) {
   unwatch();
   const watching = new AbortController();
@@ -139,14 +148,15 @@ async function watch(id) {
   $("stop").dataset.id = id;
   try {
     await follow(`/api/invocations/${id}/events`, ({ name, data }) => {
-      if (state.watching === watching && name !== "ended") $(name === "stdout" ? "output" : "stderr").append(JSON.parse(data));
+      if (state.watching !== watching || name === "ended") return;
+      $(name === "stdout" ? "output" : "stderr").append(JSON.parse(data));
     }, watching.signal);
   } catch (error) {
     if (!watching.signal.aborted) throw error;
   } finally {
     if (state.watching === watching) unwatch();
   }
-  // Unless something else is looked at by now, or the same anew.
+  // By now the page may show another invocation, or watch the same invocation anew.
   if (!state.watching && state.shown === id) await Promise.all([showKept(id), readHistory(), refresh()]);
 }
 
@@ -180,16 +190,25 @@ async function readHistory(cursor) {
       }
     }));
     cell.append(button);
-    row.append(element("td", time(one.executedAt ?? one.createdAt)), element("td", one.outcome, `outcome ${one.outcome}`),
-      element("td", one.start ?? "–"), element("td", ms(one.durationMs)), element("td", bytes(one.peakMemoryBytes)), cell);
+    row.append(
+      element("td", time(one.executedAt ?? one.createdAt)),
+      element("td", one.outcome, `outcome ${one.outcome}`),
+      element("td", one.start ?? "–"),
+      element("td", ms(one.durationMs)),
+      element("td", bytes(one.peakMemoryBytes)),
+      cell,
+    );
     return row;
   }));
   drawChart();
 }
 
-/** A bar for each invocation, the last on the right; heights are logarithmic, as a cold or slow one is a thousand times as long. */
+/**
+ * Draws a bar for each invocation, the last on the right. Heights are logarithmic, as a cold start or a slow invocation
+ * takes a thousand times as long.
+ */
 function drawChart() {
-  const bars = state.history.filter((one) => one.durationMs !== null && one.durationMs !== undefined).slice(0, 100).reverse();
+  const bars = state.history.filter((one) => !isMissing(one.durationMs)).slice(0, 100).reverse();
   const svg = (name, attributes, text) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -201,14 +220,16 @@ function drawChart() {
   const width = 600 / Math.max(20, bars.length);
   const drawn = bars.map((one, at) => {
     const tall = height(one.durationMs);
-    const bar = svg("rect", { x: 600 - (bars.length - at) * width, y: 120 - tall, width: Math.max(1, width - 2), height: tall, class: one.outcome });
+    const place = { x: 600 - (bars.length - at) * width, y: 120 - tall, width: Math.max(1, width - 2), height: tall };
+    const bar = svg("rect", { ...place, class: one.outcome });
     bar.append(svg("title", {}, `${one.outcome}, ${ms(one.durationMs)}`));
     return bar;
   });
-  $("chart").replaceChildren(...drawn, svg("text", { x: 2, y: 12 }, bars.length ? `up to ${ms(longest)}` : "nothing yet"));
+  const caption = bars.length ? `up to ${ms(longest)}` : "no durations yet";
+  $("chart").replaceChildren(...drawn, svg("text", { x: 2, y: 12 }, caption));
 }
 
-/** Shows how far an upload is in two elements, while they are about it. */
+/** A function that shows an upload's progress in two elements, while `isShown` is true. */
 function drawn(progress, status, isShown) {
   return (text, value) => {
     if (!isShown()) return;
@@ -272,15 +293,18 @@ $("run").addEventListener("submit", (event) => {
       throw new Problem(0, { detail: `the input is not JSON: ${error.message}` });
     }
     const id = state.current;
-    const accepted = await ask("POST", `/api/functions/${id}/invoke`, JSON.stringify(input), { prefer: "respond-async" });
-    // Not waited for: another may be run meanwhile.
+    const body = JSON.stringify(input);
+    const accepted = await ask("POST", `/api/functions/${id}/invoke`, body, { prefer: "respond-async" });
+    // The button does not wait for the end: a person may run another function meanwhile.
     if (state.current === id) {
       watch(accepted.invocationId).catch(show);
       await readHistory();
     }
   });
 });
-$("stop").addEventListener("click", () => attempt($("stop"), () => ask("DELETE", `/api/invocations/${$("stop").dataset.id}`)));
+$("stop").addEventListener("click", () => {
+  attempt($("stop"), () => ask("DELETE", `/api/invocations/${$("stop").dataset.id}`));
+});
 
 $("delete").addEventListener("click", () => {
   const one = state.functions.find((other) => other.functionId === state.current);
@@ -292,7 +316,7 @@ $("delete").addEventListener("click", () => {
 $("confirm").addEventListener("close", () => {
   if ($("confirm").returnValue !== "yes") return;
   attempt($("delete"), async () => {
-    // The one that was asked about, whatever is shown by now.
+    // The dialog asked about this function. By now the page may show another function.
     const { id } = $("confirm").dataset;
     await ask("DELETE", `/api/functions/${id}`);
     if (state.current === id) {
@@ -300,7 +324,7 @@ $("confirm").addEventListener("close", () => {
       state.current = state.shown = null;
     }
     await refresh();
-    $("upload-status").textContent = "deleted";
+    $("upload-status").textContent = "the function is deleted";
   });
 });
 $("more").addEventListener("click", () => attempt($("more"), () => readHistory(state.cursor)));
@@ -312,12 +336,12 @@ async function watchHealth() {
     const health = await (await fetch("/health", { headers: headers() })).json();
     text = health.status === "ok" ? "healthy" : health.reason;
     if (health.isolation) text += ` · isolation: ${health.isolation.join("; ")}`;
-  } catch { /* As it says. */ }
+  } catch { /* The text says so. */ }
   $("health").textContent = text;
 }
 
 watchHealth();
 refresh().catch(show);
 setInterval(watchHealth, 5000);
-// What others do, while nobody is signing in and the page is looked at.
+// The list shows changes by other clients, unless a person signs in or the page is hidden.
 setInterval(() => { if (!document.hidden && !isSigningIn()) refresh().catch(() => {}); }, 3000);
