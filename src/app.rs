@@ -78,6 +78,7 @@ impl Service {
         let (docker, end) = (self.docker.clone(), self.end.clone());
         self.tasks.spawn(async move { docker.watch(monitor, end).await });
         self.tasks.spawn(self.preparation.clone().run());
+        self.tasks.spawn(metrics::run(self.end.clone()));
     }
 
     /// The reason why the service must not serve, if there is one.
