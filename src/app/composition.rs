@@ -10,22 +10,22 @@ use super::{Service, risks};
 use crate::build::Builder;
 use crate::build::runtime::Runtimes;
 use crate::config::Config;
-use crate::deployments::Deployer;
+use crate::deployments::{Deployer, DeployerParts};
 use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
 use crate::functions::Registry;
-use crate::functions::images::Images;
+use crate::functions::images::{Images, ImagesParts};
 use crate::http;
 use crate::invocations::history::History;
-use crate::invocations::invoke::Invoker;
+use crate::invocations::invoke::{Invoker, InvokerParts};
 use crate::invocations::live::RunningInvocations;
-use crate::invocations::queue::InvocationQueue;
+use crate::invocations::queue::{InvocationQueue, QueueParts};
 use crate::resources::budget::Budget;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
-use crate::sandbox::isolation::Isolation;
-use crate::sandbox::pool::Pool;
+use crate::sandbox::isolation::{Isolation, IsolationParts};
+use crate::sandbox::pool::{Pool, PoolParts};
 use crate::store::Store;
 
 /// The memory for all request bodies and waiting inputs together, in bytes.
@@ -49,8 +49,15 @@ impl Service {
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
         let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
         let end = CancellationToken::new();
-        let limits = (config.sandbox.clone(), config.pool.clone(), config.uids);
-        let pool = Pool::new(docker.clone(), Arc::clone(&platform), limits, tasks.clone(), stop.clone());
+        let pool = Pool::new(PoolParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            sandbox: config.sandbox.clone(),
+            limits: config.pool.clone(),
+            uids: config.uids,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
         let builder = Builder::new(
             docker.clone(),
             runtimes,
@@ -61,54 +68,60 @@ impl Service {
             end.clone(),
         );
         let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
-        let images = Images::new(
-            builder.clone(),
-            Arc::clone(&registry),
-            store.clone(),
-            (scratch.clone(), Arc::clone(&room)),
-            config.builds.clone(),
-            tasks.clone(),
-            end.clone(),
-        );
-        let checked = (config.sandbox.clone(), config.uids.of_check());
-        let isolation = Isolation::new(docker.clone(), Arc::clone(&platform), checked, tasks.clone(), end.clone());
+        let images = Images::new(ImagesParts {
+            builder: builder.clone(),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            scratch: scratch.clone(),
+            room: Arc::clone(&room),
+            settings: config.builds.clone(),
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
+        let isolation = Isolation::new(IsolationParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            sandbox: config.sandbox.clone(),
+            uid: config.uids.of_check(),
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
         risks::note_builds(&config.builds, &isolation);
         let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
         let live = Arc::new(RunningInvocations::default());
-        let invoker = Arc::new(Invoker::new(
-            Arc::clone(&registry),
-            Arc::clone(&images),
-            pool.clone(),
-            (Arc::clone(&history), Arc::clone(&live)),
-            config.pool.clone(),
-            config.sandbox.memory,
-        ));
-        let deployer = Deployer::new(
-            (
-                Arc::clone(&images),
-                Arc::clone(&invoker),
-                Arc::clone(&registry),
-                store.clone(),
-                pool.clone(),
-                Arc::clone(&room),
-            ),
-            config.functions.clone(),
-            tasks.clone(),
-            end.clone(),
-        );
-        let deferred = InvocationQueue::new(
-            (
-                Arc::clone(&registry),
-                Arc::clone(&invoker),
-                Arc::clone(&history),
-                store.clone(),
-                Arc::clone(&room),
-                health.clone(),
-            ),
-            (config.pool.async_queue_limit, config.pool.container_limit),
-            tasks.clone(),
-            (stop.clone(), end.clone()),
-        );
+        let invoker = Arc::new(Invoker::new(InvokerParts {
+            registry: Arc::clone(&registry),
+            images: Arc::clone(&images),
+            pool: pool.clone(),
+            history: Arc::clone(&history),
+            live: Arc::clone(&live),
+            limits: config.pool.clone(),
+            memory_limit: config.sandbox.memory,
+        }));
+        let deployer = Deployer::new(DeployerParts {
+            images: Arc::clone(&images),
+            invoker: Arc::clone(&invoker),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            pool: pool.clone(),
+            room: Arc::clone(&room),
+            limits: config.functions,
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
+        let deferred = InvocationQueue::new(QueueParts {
+            registry: Arc::clone(&registry),
+            invoker: Arc::clone(&invoker),
+            history: Arc::clone(&history),
+            store: store.clone(),
+            room: Arc::clone(&room),
+            health: health.clone(),
+            max_waiting: config.pool.async_queue_limit,
+            max_running: config.pool.container_limit,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            end: end.clone(),
+        });
         deferred.resume().await?;
         let preparation = Preparation {
             docker: docker.clone(),

@@ -45,17 +45,23 @@ pub struct Images {
     stop: CancellationToken,
 }
 
+/// The parts that the cache is made of.
+pub(crate) struct ImagesParts {
+    pub(crate) builder: Builder,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Store,
+    pub(crate) scratch: Scratch,
+    pub(crate) room: Arc<DiskSpace>,
+    pub(crate) settings: config::Builds,
+    pub(crate) tasks: TaskTracker,
+    /// Ends rebuilds and removals under way.
+    pub(crate) stop: CancellationToken,
+}
+
 impl Images {
-    /// Makes the cache. When `stop` is cancelled, rebuilds and removals under way end.
-    pub fn new(
-        builder: Builder,
-        registry: Arc<Registry>,
-        store: Store,
-        (scratch, room): (Scratch, Arc<DiskSpace>),
-        settings: config::Builds,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    /// Makes the cache.
+    pub(crate) fn new(parts: ImagesParts) -> Arc<Self> {
+        let ImagesParts { builder, registry, store, scratch, room, settings, tasks, stop } = parts;
         let health = builder.health().clone();
         Arc::new(Self {
             builder,
