@@ -54,6 +54,20 @@ pub struct Deployer {
     stop: CancellationToken,
 }
 
+/// The parts that a deployer is made of.
+pub(crate) struct DeployerParts {
+    pub(crate) images: Arc<Images>,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Store,
+    pub(crate) pool: Pool,
+    pub(crate) room: Arc<DiskSpace>,
+    pub(crate) limits: config::Functions,
+    pub(crate) tasks: TaskTracker,
+    /// Ends deployments under way.
+    pub(crate) stop: CancellationToken,
+}
+
 /// The content of a submit or of an update.
 #[derive(Debug)]
 pub struct Upload {
@@ -103,15 +117,9 @@ impl Built {
 }
 
 impl Deployer {
-    /// Makes a deployer, which puts new functions into `store` and then into `registry`. When `stop` is cancelled,
-    /// deployments under way end.
-    pub fn new(
-        parts: (Arc<Images>, Arc<Invoker>, Arc<Registry>, Store, Pool, Arc<DiskSpace>),
-        limits: config::Functions,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
-        let (images, invoker, registry, store, pool, room) = parts;
+    /// Makes a deployer, which puts new functions into the store and then into the registry.
+    pub(crate) fn new(parts: DeployerParts) -> Arc<Self> {
+        let DeployerParts { images, invoker, registry, store, pool, room, limits, tasks, stop } = parts;
         Arc::new(Self { images, invoker, registry, store, pool, room, limits, claimed: Mutex::default(), tasks, stop })
     }
 

@@ -1,31 +1,30 @@
 //! The history of invocations: rows written in batches beside the invocations, kept for a time, and read by page.
 
+mod pending;
+mod retention;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::{self, Instant};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page};
 use crate::functions::Registry;
-use crate::resources::clock;
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics;
+
+use pending::Pending;
+pub use pending::PendingRecord;
+use retention::Retention;
 
 /// A crash loses the history of at most this much time, of synchronous executions.
 const PERIOD: Duration = Duration::from_millis(500);
-/// The time between two looks for rows that are too old.
-const PRUNE_PERIOD: Duration = Duration::from_secs(60);
-/// The time for which the service knows an `Idempotency-Key`.
-const KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// The limit on records that wait for the store, in bytes of input and output. Beyond the limit invocations wait.
 const MAX_PENDING: usize = 32 << 20;
-/// The size of a record without its input and output, in bytes.
-const RECORD: usize = 512;
 
 /// Keeps invocations, and the functions' counts of executions.
 #[derive(Debug)]
@@ -38,60 +37,8 @@ pub struct History {
     flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
 }
 
-/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves. The
-/// history keeps the beginning of an output, up to INVOCATION_OUTPUT_SIZE.
-#[must_use]
-#[derive(Debug)]
-pub struct PendingRecord<'a> {
-    history: &'a History,
-    record: InvocationRecord,
-}
-
-impl PendingRecord<'_> {
-    /// The record so far.
-    pub fn record(&mut self) -> &mut InvocationRecord {
-        &mut self.record
-    }
-}
-
-impl Drop for PendingRecord<'_> {
-    fn drop(&mut self) {
-        let blank = InvocationRecord::queued(self.record.function_id, 0, Bytes::new());
-        let mut record = std::mem::replace(&mut self.record, blank);
-        record.stdout = self.history.cut(&record.stdout);
-        record.stderr = self.history.cut(&record.stderr);
-        let mut pending = self.history.pending();
-        pending.bytes += size_of(&record);
-        pending.records.push(record);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    records: Vec<InvocationRecord>,
-    bytes: usize,
-}
-
-impl Pending {
-    /// The pending records as the store would list the rows, when the first row gets this number.
-    fn page(&self, page: Page, first: u64) -> Vec<(u64, InvocationRecord)> {
-        let is_meant = |record: &InvocationRecord| {
-            record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
-        };
-        let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
-        let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
-        let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
-        let blank = Bytes::new;
-        found
-            .map(|(n, record)| {
-                (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
-            })
-            .collect()
-    }
-}
-
 impl History {
-    /// Whether no record is pending.
+    /// A history without pending records, over the rows of `store`.
     pub fn new(registry: Arc<Registry>, store: Store, config: config::History) -> Arc<Self> {
         Arc::new(Self { registry, store, config, pending: Mutex::default(), flushing: Default::default() })
     }
@@ -110,11 +57,8 @@ impl History {
     pub async fn apply_backpressure(self: &Arc<Self>) {
         if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
             // A disk that takes no rows must not take the service's memory: the oldest records go.
-            let mut pending = self.pending();
-            let half = pending.records.len() / 2;
-            let dropped: usize = pending.records.drain(..half).map(|record| size_of(&record)).sum();
-            pending.bytes = pending.bytes.saturating_sub(dropped);
-            tracing::error!(invocations = half, "invocations could not be written down and are forgotten");
+            let forgotten = self.pending().forget_half();
+            tracing::error!(invocations = forgotten, "invocations could not be written down and are forgotten");
         }
     }
 
@@ -165,12 +109,7 @@ impl History {
         let written = self.store.insert_invocations(&batch.records, &counts).await;
         match &written {
             Ok(()) => executed.clear(),
-            Err(_) => {
-                let mut pending = self.pending();
-                let later = std::mem::replace(&mut pending.records, batch.records);
-                pending.records.extend(later);
-                pending.bytes += batch.bytes;
-            }
+            Err(_) => self.pending().take_back(batch),
         }
         written
     }
@@ -178,17 +117,15 @@ impl History {
     /// Writes and prunes again and again until the cancellation of `stop`, and then writes once more.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut is_failing = false;
-        let mut prune_at = Instant::now();
+        let mut retention = Retention::new(&self.store, &self.config);
         loop {
             let is_last = tokio::select! {
                 () = time::sleep(PERIOD) => false,
                 () = stop.cancelled() => true,
             };
-            metrics::upkeep();
             let mut kept = self.flush().await;
-            if kept.is_ok() && !is_last && prune_at <= Instant::now() {
-                prune_at = Instant::now() + PRUNE_PERIOD;
-                kept = self.prune().await;
+            if kept.is_ok() && !is_last {
+                kept = retention.prune_when_due().await;
             }
             match kept {
                 Ok(()) => is_failing = false,
@@ -205,16 +142,6 @@ impl History {
         }
     }
 
-    async fn prune(&self) -> Result<(), StoreError> {
-        let before =
-            |age: Duration| u64::try_from(clock::unix_time().saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
-        self.store.prune_keys(before(KEY_RETENTION)).await?;
-        while self.store.prune_invocations(before(self.config.retention), self.config.max_invocations).await? {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
     /// A copy of the part of an output that the history keeps. The whole output leaves the memory with the answer.
     fn cut(&self, output: &[u8]) -> Bytes {
         let length = output.len().min(usize::try_from(self.config.max_output).unwrap_or(usize::MAX));
@@ -224,8 +151,4 @@ impl History {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock()
     }
-}
-
-fn size_of(record: &InvocationRecord) -> usize {
-    RECORD + record.input.len() + record.stdout.len() + record.stderr.len()
 }

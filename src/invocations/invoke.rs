@@ -106,16 +106,22 @@ impl Ready {
     }
 }
 
+/// The parts that an invoker is made of.
+pub(crate) struct InvokerParts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) pool: Pool,
+    pub(crate) history: Arc<History>,
+    pub(crate) live: Arc<RunningInvocations>,
+    pub(crate) limits: config::Pool,
+    /// DOCKER_MEMORY_LIMIT.
+    pub(crate) memory_limit: u64,
+}
+
 impl Invoker {
-    /// Executes functions of `registry` on instances from `pool`.
-    pub fn new(
-        registry: Arc<Registry>,
-        images: Arc<Images>,
-        pool: Pool,
-        (history, live): (Arc<History>, Arc<RunningInvocations>),
-        limits: config::Pool,
-        memory_limit: u64,
-    ) -> Self {
+    /// Executes functions of the registry on instances from the pool.
+    pub(crate) fn new(parts: InvokerParts) -> Self {
+        let InvokerParts { registry, images, pool, history, live, limits, memory_limit } = parts;
         Self { registry, images, pool, history, live, limits, memory_limit }
     }
 

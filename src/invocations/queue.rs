@@ -77,6 +77,25 @@ pub struct InvocationQueue {
     end: CancellationToken,
 }
 
+/// The parts that a queue is made of.
+pub(crate) struct QueueParts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) history: Arc<History>,
+    pub(crate) store: Store,
+    pub(crate) room: Arc<DiskSpace>,
+    pub(crate) health: Health,
+    /// The largest number of invocations that wait.
+    pub(crate) max_waiting: u32,
+    /// The largest number of invocations that run in the background at a time.
+    pub(crate) max_running: u32,
+    pub(crate) tasks: TaskTracker,
+    /// No invocation begins after the cancellation of this token.
+    pub(crate) stop: CancellationToken,
+    /// Ends the invocations that run.
+    pub(crate) end: CancellationToken,
+}
+
 #[derive(Debug, Default)]
 struct QueueState {
     /// How many invocations are being written down.
@@ -92,15 +111,10 @@ struct QueueState {
 type End = Result<(), Hindrance>;
 
 impl InvocationQueue {
-    /// At most `limit` invocations wait and `most` run in the background at a time. No invocation begins after the
-    /// cancellation of `stop`, and the cancellation of `end` ends the invocations that run.
-    pub fn new(
-        parts: (Arc<Registry>, Arc<Invoker>, Arc<History>, Store, Arc<DiskSpace>, Health),
-        (limit, most): (u32, u32),
-        tasks: TaskTracker,
-        (stop, end): (CancellationToken, CancellationToken),
-    ) -> Arc<Self> {
-        let (registry, invoker, history, store, room, health) = parts;
+    /// A queue without invocations.
+    pub(crate) fn new(parts: QueueParts) -> Arc<Self> {
+        let QueueParts { registry, invoker, history, store, room, health, max_waiting, max_running, tasks, stop, end } =
+            parts;
         Arc::new(Self {
             registry,
             invoker,
@@ -111,8 +125,8 @@ impl InvocationQueue {
             health,
             state: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
-            limit: limit as usize,
-            permits: Arc::new(Semaphore::new(most as usize)),
+            limit: max_waiting as usize,
+            permits: Arc::new(Semaphore::new(max_running as usize)),
             wake: Notify::new(),
             room,
             ended: watch::Sender::new(()),

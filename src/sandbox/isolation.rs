@@ -61,15 +61,22 @@ pub enum CheckError {
     Died,
 }
 
+/// The parts that a checker is made of.
+pub(crate) struct IsolationParts {
+    pub(crate) docker: Docker,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) sandbox: Sandbox,
+    /// The user of the containers of all checks, so only one check may run at a time.
+    pub(crate) uid: u32,
+    pub(crate) tasks: TaskTracker,
+    /// Ends a check.
+    pub(crate) stop: CancellationToken,
+}
+
 impl Isolation {
-    /// A checker without results. The containers of its checks run as user `uid`, so only one check may run at a time.
-    pub fn new(
-        docker: Docker,
-        platform: Arc<Platform>,
-        (sandbox, uid): (Sandbox, u32),
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    /// A checker without results.
+    pub(crate) fn new(parts: IsolationParts) -> Arc<Self> {
+        let IsolationParts { docker, platform, sandbox, uid, tasks, stop } = parts;
         Arc::new(Self { docker, platform, sandbox, uid, tasks, missing: Mutex::default(), stop })
     }
 

@@ -99,17 +99,23 @@ pub enum AcquireError {
     Start(#[source] Arc<StartError>),
 }
 
+/// The parts that a pool is made of.
+pub(crate) struct PoolParts {
+    pub(crate) docker: Docker,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) sandbox: config::Sandbox,
+    pub(crate) limits: config::Pool,
+    pub(crate) uids: config::Uids,
+    pub(crate) preload: config::PreloadLimit,
+    pub(crate) tasks: TaskTracker,
+    /// When this token is cancelled, the pool hands out no more instances and ends the idle instances.
+    pub(crate) stop: CancellationToken,
+}
+
 impl Pool {
-    /// A pool without containers. When `stop` is cancelled, the pool hands out no more instances and ends the idle
-    /// instances.
-    pub fn new(
-        docker: Docker,
-        platform: Arc<Platform>,
-        config: (config::Sandbox, config::Pool, config::Uids, config::PreloadLimit),
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        let (sandbox, limits, uids, preload) = config;
+    /// A pool without containers.
+    pub(crate) fn new(parts: PoolParts) -> Self {
+        let PoolParts { docker, platform, sandbox, limits, uids, preload, tasks, stop } = parts;
         let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
         Self(Arc::new(Shared { state, docker, platform, sandbox, preload, limits, tasks, stop, wake: Notify::new() }))
     }

@@ -6,8 +6,8 @@
 //! start threads, `1` where it is known what must be left out, and those modules with commas between.
 //!
 //! The reply is a byte that says whether memory ran out, and then three fields for each module with a NUL between: the
-//! name, the reason to leave the module out (empty for an imported module), and microseconds. The last three fields have
-//! no name and the time of all imports.
+//! name, the reason to leave the module out (empty for an imported module), and microseconds. The last three fields
+//! have no name and the time of all imports.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Plan {
         }
         let text = String::from_utf8_lossy(text);
         let fields: Vec<&str> = text.split('\0').collect();
-        if fields.len() % 3 != 0 || fields.len() > 3 * MAX_MODULES {
+        if !fields.len().is_multiple_of(3) || fields.len() > 3 * MAX_MODULES {
             return None;
         }
         for row in fields.chunks_exact(3) {
@@ -94,8 +94,9 @@ mod tests {
 
     #[test]
     fn a_plan_has_the_documented_form() {
-        assert_eq!(plan("auto", None).encode(), "auto\0\0\01\0\0");
-        assert_eq!(plan(r#"["json","os.path"]"#, None).encode(), "list\0json,os.path\0\01\0\0");
+        let form = |plan: Plan| plan.encode().replace('\0', "|");
+        assert_eq!(form(plan("auto", None)), "auto|||1||");
+        assert_eq!(form(plan(r#"["json","os.path"]"#, None)), "list|json,os.path||1||");
         let excluded = ["a", "b"].map(|module| Excluded {
             module: module.to_owned(),
             reason: "prints".to_owned(),
@@ -103,21 +104,20 @@ mod tests {
         });
         let known = Preloaded { excluded: excluded.into(), ..Preloaded::default() };
         let plan = Plan { limit: PreloadLimit::Stdlib, processors: 0.5, ..plan("stdlib", Some(known)) };
-        assert_eq!(plan.encode(), "stdlib\0\0stdlib\01\01\0a,b");
+        assert_eq!(form(plan), "stdlib||stdlib|1|1|a,b");
     }
 
     #[test]
     fn a_reply_is_read_with_care() {
-        let read = |reply: &str| plan("auto", None).read(reply.as_bytes());
-        let (found, oom) = read("\0json\0\0\x30\0x\0prints\x1b[2J\05000\0\0\0900").unwrap();
+        let read = |reply: &str| plan("auto", None).read(reply.replace('|', "\0").as_bytes());
+        let (found, oom) = read("|json||0|x|prints\x1b[2J|5000|||900").unwrap();
         assert_eq!((found.modules, found.saved, oom), (vec!["json".to_owned()], Duration::from_micros(900), false));
-        let excluded =
-            Excluded { module: "x".to_owned(), reason: "prints[2J".to_owned(), took: Duration::from_millis(5) };
-        assert_eq!(found.excluded, [excluded]);
-        assert!(read("\x01\0\0900").unwrap().1);
-        assert!(read("").is_none() && read("\0a\0b").is_none() && read("\0a\0b\0-1").is_none());
-        assert!(read(&format!("\0{}", "a\0b\x001\0".repeat(2001))).is_none());
-        let (found, _) = read(&format!("\0a\0{}\x001", "r".repeat(1000))).unwrap();
+        let reason = "prints[2J".to_owned();
+        assert_eq!(found.excluded, [Excluded { module: "x".to_owned(), reason, took: Duration::from_millis(5) }]);
+        assert!(read("\x01||900").unwrap().1);
+        assert!(read("").is_none() && read("|a|b").is_none() && read("|a|b|-1").is_none());
+        assert!(read(&format!("|{}", "a|b|1|".repeat(2001))).is_none());
+        let (found, _) = read(&format!("|a|{}|1", "r".repeat(1000))).unwrap();
         assert_eq!(found.excluded[0].reason.len(), MAX_FIELD);
         assert!(Plan::none().read(b"\0").is_some() && Plan::none().read(b"\0a\0\x001").is_none());
     }

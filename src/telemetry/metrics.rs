@@ -11,11 +11,15 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use parking_lot::Mutex;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{FunctionId, Outcome};
 
 /// The number of functions with a series of their own until the next start. All other functions share a series.
 const MAX_FUNCTIONS: usize = 500;
+/// The time between two foldings of samples into their buckets.
+const UPKEEP_PERIOD: Duration = Duration::from_millis(500);
 /// The function label of the shared series.
 const OTHER: &str = "other";
 
@@ -79,11 +83,17 @@ pub fn start() {
     });
 }
 
-/// Folds samples into their buckets. The history's task calls this now and then, as each sample takes memory until
-/// then.
-pub fn upkeep() {
-    if let Some(Some((handle, _))) = RECORDER.get() {
-        handle.run_upkeep();
+/// Folds samples into their buckets again and again until the cancellation of `stop`. A sample that is not folded takes
+/// memory.
+pub async fn run(stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = time::sleep(UPKEEP_PERIOD) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Some(Some((handle, _))) = RECORDER.get() {
+            handle.run_upkeep();
+        }
     }
 }
 

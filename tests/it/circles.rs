@@ -16,12 +16,12 @@ type Modules = BTreeMap<String, Paths>;
 fn no_files_import_each_other_in_a_circle() {
     let modules: Modules = sources("src")
         .into_iter()
-        .filter(|(name, _)| name.ends_with(".rs") && !name.ends_with("/tests.rs"))
+        .filter(|(name, _)| name.ends_with(".rs") && !name.ends_with("/tests.rs") && !name.contains("/tests/"))
         .map(|(name, text)| (name["src/".len()..name.len() - ".rs".len()].replace('/', "::"), paths(&text)))
         .collect();
     let mut imports: BTreeMap<&str, BTreeSet<&str>> =
         modules.keys().map(|module| (module.as_str(), imports_of(module, &modules))).collect();
-    assert!(imports["docker::layer"].contains("docker::download"), "the test reads no imports");
+    assert!(imports["sandbox::pool"].contains("sandbox::instance"), "the test reads no imports");
 
     // A file without imports is in no circle. Nor is a file whose imports are in no circle.
     while let Some(free) = imports.iter().find(|(_, used)| used.is_empty()).map(|(module, _)| *module) {

@@ -36,6 +36,7 @@ mod outcomes;
 mod output;
 mod packages;
 mod pool;
+mod preload;
 mod queue;
 mod runtimes;
 mod sandbox;

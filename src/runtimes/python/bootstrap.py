@@ -28,7 +28,6 @@ CODE = compile_ahead(ENTRY)
 _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
 supervisor = Supervisor()
 prepare_interpreter(ENTRY, PACKAGE, BASELINE)
-MAIN = make_main(ENTRY, PACKAGE)
 write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
 try:
     plan = Plan(supervisor.set_up())
@@ -54,6 +53,8 @@ while child:
 # Only a forked child gets here. The objects that the supervisor has made since its own start are frozen as well: a
 # collection at the child's end would otherwise copy the pages of these objects.
 gc.freeze()
+# Only now: the collector looks at no object that is older than the freeze, and so would never end the program's own.
+MAIN = make_main(ENTRY, PACKAGE)
 for seed in SEEDS:
     seed()
 take_request()

@@ -7,6 +7,8 @@ import sys
 from program import compile_main, set_environment
 from protocol import read_exactly, write_all
 
+BOOTSTRAP = os.path.join(os.path.dirname(__file__), "")
+
 
 def take_request():
     """Sets the environment and stdin from the request on fd 0. The child calls this just before the function."""
@@ -47,7 +49,7 @@ def run(path, code, namespace):
 
 def without_our_frames(error):
     traceback = error.__traceback__
-    while traceback and traceback.tb_frame.f_code.co_filename == run.__code__.co_filename:
+    while traceback and traceback.tb_frame.f_code.co_filename.startswith(BOOTSTRAP):
         traceback = traceback.tb_next
     return error.with_traceback(traceback)
 

@@ -1,0 +1,172 @@
+//! Builds every part of the service once, and hands each part what the part needs.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::preparation::Preparation;
+use super::{Service, risks};
+use crate::build::Builder;
+use crate::build::runtime::Runtimes;
+use crate::config::Config;
+use crate::deployments::{Deployer, DeployerParts};
+use crate::docker::Docker;
+use crate::docker::health::Health;
+use crate::docker::platform::Platform;
+use crate::functions::images::{Images, ImagesParts};
+use crate::functions::{Function, Registry};
+use crate::http;
+use crate::invocations::history::History;
+use crate::invocations::invoke::{Invoker, InvokerParts};
+use crate::invocations::live::RunningInvocations;
+use crate::invocations::queue::{InvocationQueue, QueueParts};
+use crate::resources::budget::Budget;
+use crate::resources::disk::DiskSpace;
+use crate::resources::scratch::Scratch;
+use crate::sandbox::isolation::{Isolation, IsolationParts};
+use crate::sandbox::pool::{Pool, PoolParts};
+use crate::store::Store;
+
+/// The memory for all request bodies and waiting inputs together, in bytes.
+const MAX_REQUESTS: u64 = 256 << 20;
+
+impl Service {
+    /// Builds all parts. Invocations that an earlier run has accepted are in the queue after that.
+    ///
+    /// # Errors
+    /// DATA_DIR can't be used.
+    pub(super) async fn compose(config: Config, health: Health, stop: CancellationToken) -> anyhow::Result<Self> {
+        let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
+        let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
+        let store = Store::open(&config.data_dir).await?;
+        let registry = Arc::new(Registry::default());
+        for record in store.functions().await? {
+            registry.insert(Function::from(record));
+        }
+        let docker = Docker::new(health.clone());
+        let tasks = TaskTracker::new();
+        let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
+        let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
+        let end = CancellationToken::new();
+        let preload = config.functions.preload;
+        let pool = Pool::new(PoolParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            sandbox: config.sandbox.clone(),
+            limits: config.pool.clone(),
+            uids: config.uids,
+            preload,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        let builder = Builder::new(
+            docker.clone(),
+            runtimes,
+            Arc::clone(&platform),
+            config.builds.clone(),
+            scratch.clone(),
+            tasks.clone(),
+            end.clone(),
+        );
+        let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
+        let images = Images::new(ImagesParts {
+            builder: builder.clone(),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            scratch: scratch.clone(),
+            room: Arc::clone(&room),
+            settings: config.builds.clone(),
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
+        let isolation = Isolation::new(IsolationParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            sandbox: config.sandbox.clone(),
+            uid: config.uids.of_check(),
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
+        risks::note_builds(&config.builds, &isolation);
+        let history = History::new(Arc::clone(&registry), store.clone(), config.history.clone());
+        let live = Arc::new(RunningInvocations::default());
+        let invoker = Arc::new(Invoker::new(InvokerParts {
+            registry: Arc::clone(&registry),
+            images: Arc::clone(&images),
+            pool: pool.clone(),
+            history: Arc::clone(&history),
+            live: Arc::clone(&live),
+            limits: config.pool.clone(),
+            memory_limit: config.sandbox.memory,
+        }));
+        let deployer = Deployer::new(DeployerParts {
+            images: Arc::clone(&images),
+            invoker: Arc::clone(&invoker),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            pool: pool.clone(),
+            room: Arc::clone(&room),
+            limits: config.functions,
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
+        let deferred = InvocationQueue::new(QueueParts {
+            registry: Arc::clone(&registry),
+            invoker: Arc::clone(&invoker),
+            history: Arc::clone(&history),
+            store: store.clone(),
+            room: Arc::clone(&room),
+            health: health.clone(),
+            max_waiting: config.pool.async_queue_limit,
+            max_running: config.pool.container_limit,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            end: end.clone(),
+        });
+        deferred.resume().await?;
+        let preparation = Preparation {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            builder,
+            images: Arc::clone(&images),
+            room,
+            isolation: Arc::clone(&isolation),
+            health: health.clone(),
+            stop: end.clone(),
+            reconciled: CancellationToken::new(),
+            checked: CancellationToken::new(),
+        };
+        let state = http::State {
+            pool,
+            invoker,
+            deferred,
+            history,
+            live,
+            deployer,
+            registry,
+            health,
+            isolation,
+            scratch,
+            budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
+            config: Arc::new(config.http),
+            preload,
+            stop: stop.clone(),
+        };
+        Ok(Self {
+            docker,
+            platform,
+            store,
+            images,
+            preparation,
+            requires_isolation: config.sandbox.required,
+            state,
+            tasks,
+            stop,
+            end,
+            ended: CancellationToken::new(),
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Rebuilds images that are gone. However many callers need an image, one rebuild serves these callers.
+
+use std::collections::HashMap;
+use std::io::{Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
+
+use super::{Draft, ImageError, Images};
+use crate::domain::{FunctionName, VersionId};
+use crate::functions::Version;
+use crate::resources::clock;
+use crate::telemetry;
+
+/// The rebuilds by version.
+#[derive(Debug, Default)]
+pub(super) struct Rebuilds(Mutex<HashMap<VersionId, Arc<Rebuild>>>);
+
+/// The rebuilds of one version's image.
+#[derive(Debug, Default)]
+pub(super) struct Rebuild {
+    /// How many rebuilds have begun.
+    begun: AtomicU64,
+    /// The error of the last rebuild, if that failed. The task that rebuilds holds the lock, so that the other tasks
+    /// wait.
+    last_error: tokio::sync::Mutex<LastError>,
+}
+
+type LastError = Option<Arc<ImageError>>;
+
+impl Rebuilds {
+    /// The rebuilds of a version's image.
+    pub(super) fn of(&self, id: VersionId) -> Arc<Rebuild> {
+        Arc::clone(self.0.lock().entry(id).or_default())
+    }
+
+    /// Forgets the rebuilds of an image that was removed.
+    pub(super) fn forget(&self, id: VersionId) {
+        self.0.lock().remove(&id);
+    }
+}
+
+impl Rebuild {
+    /// Waits for a rebuild under way. While the guard is held, no task rebuilds, removes or evicts the image.
+    pub(super) async fn lock(&self) -> MutexGuard<'_, LastError> {
+        self.last_error.lock().await
+    }
+}
+
+impl Images {
+    /// Makes sure that a version has an image. A missing image is built from the zip, once for all callers that wait;
+    /// these callers share the error, too.
+    pub async fn ensure(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) -> Result<(), Arc<ImageError>> {
+        if version.image().present {
+            return Ok(());
+        }
+        // The rebuild is a task of its own: a caller may leave, and the other callers still need the rebuild.
+        let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
+        let task = async move { this.rebuild_once(&version, &name).await };
+        let task = self.tasks.spawn(telemetry::carried(task));
+        task.await.map_err(|error| Arc::new(error.into()))?
+    }
+
+    async fn rebuild_once(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), Arc<ImageError>> {
+        let rebuild = self.rebuilds.of(version.id);
+        let begun = rebuild.begun.load(Ordering::Acquire);
+        let mut last_error = rebuild.lock().await;
+        if version.image().present {
+            return Ok(());
+        }
+        match &*last_error {
+            // A rebuild that began and failed while this task waited for the lock would only fail again.
+            Some(error) if rebuild.begun.load(Ordering::Acquire) != begun => return Err(Arc::clone(error)),
+            Some(_) | None => {}
+        }
+        if !self.is_needed(version.id) {
+            return Err(Arc::new(ImageError::Deleted));
+        }
+        rebuild.begun.fetch_add(1, Ordering::AcqRel);
+        let made = self.rebuild(version, name).await.map_err(Arc::new);
+        *last_error = made.as_ref().err().cloned();
+        made
+    }
+
+    async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
+        tracing::info!(
+            function.id = %version.id.function,
+            version = version.id.number,
+            "the image is gone: building the image again"
+        );
+        // The place is held as long as the turn: a running build takes a place, too.
+        let place = self.enter()?;
+        let turn = self.turn(&place, &self.stop).await?;
+        let zip = self.store.zip(version.id).await?.ok_or(ImageError::Deleted)?;
+        let mut file = self.scratch.file().await?;
+        file.with(move |file| file.write_all(&zip).and_then(|()| file.rewind())).await??;
+        let draft = Draft {
+            id: version.id,
+            name: name.clone(),
+            language: Some(version.language),
+            created_at: version.created_at,
+            unpacked_size: Some(version.unpacked_size),
+        };
+        let (_, built) = self.make(&turn, &draft, file.share()?, None, &self.stop).await?;
+        drop((turn, place));
+        if !self.store.set_image(version.id, &built.image, &built.log).await? || !self.is_needed(version.id) {
+            self.remove_later(version.id);
+            return Err(ImageError::Deleted);
+        }
+        version.set_image(built.image, clock::unix_millis());
+        self.trim_later();
+        Ok(())
+    }
+}

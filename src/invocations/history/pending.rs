@@ -1,0 +1,85 @@
+//! Records that are not in the store yet.
+
+use bytes::Bytes;
+
+use super::History;
+use crate::domain::{InvocationRecord, Page};
+
+/// The size of a record without its input and output, in bytes.
+const RECORD: usize = 512;
+
+/// An invocation under way. A drop keeps the record as far as the record is known, as when the client leaves. The
+/// history keeps the beginning of an output, up to INVOCATION_OUTPUT_SIZE.
+#[must_use]
+#[derive(Debug)]
+pub struct PendingRecord<'a> {
+    pub(super) history: &'a History,
+    pub(super) record: InvocationRecord,
+}
+
+impl PendingRecord<'_> {
+    /// The record so far.
+    pub fn record(&mut self) -> &mut InvocationRecord {
+        &mut self.record
+    }
+}
+
+impl Drop for PendingRecord<'_> {
+    fn drop(&mut self) {
+        let blank = InvocationRecord::queued(self.record.function_id, 0, Bytes::new());
+        let mut record = std::mem::replace(&mut self.record, blank);
+        record.stdout = self.history.cut(&record.stdout);
+        record.stderr = self.history.cut(&record.stderr);
+        self.history.pending().push(record);
+    }
+}
+
+/// The records that wait for the store, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) records: Vec<InvocationRecord>,
+    /// The size of the records.
+    pub(super) bytes: usize,
+}
+
+impl Pending {
+    /// The pending records as the store would list the rows, when the first row gets this number.
+    pub(super) fn page(&self, page: Page, first: u64) -> Vec<(u64, InvocationRecord)> {
+        let is_meant = |record: &InvocationRecord| {
+            record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
+        };
+        let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
+        let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
+        let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
+        let blank = Bytes::new;
+        found
+            .map(|(n, record)| {
+                (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
+            })
+            .collect()
+    }
+
+    /// Forgets the older half of the records. Returns the number of these records.
+    pub(super) fn forget_half(&mut self) -> usize {
+        let half = self.records.len() / 2;
+        let forgotten: usize = self.records.drain(..half).map(|record| size_of(&record)).sum();
+        self.bytes = self.bytes.saturating_sub(forgotten);
+        half
+    }
+
+    /// Takes back a batch that the store has not taken. The records of the batch are older than all others.
+    pub(super) fn take_back(&mut self, batch: Self) {
+        let later = std::mem::replace(&mut self.records, batch.records);
+        self.records.extend(later);
+        self.bytes += batch.bytes;
+    }
+
+    fn push(&mut self, record: InvocationRecord) {
+        self.bytes += size_of(&record);
+        self.records.push(record);
+    }
+}
+
+fn size_of(record: &InvocationRecord) -> usize {
+    RECORD + record.input.len() + record.stdout.len() + record.stderr.len()
+}

@@ -1,0 +1,132 @@
+//! Tests of invocations as rows.
+
+use super::*;
+
+async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    for record in functions {
+        store.insert(record, PACKAGE, None).await.unwrap();
+    }
+    (dir, store)
+}
+
+fn ended(function: &Record, outcome: Outcome, created_at: u64) -> InvocationRecord {
+    InvocationRecord { outcome, ..InvocationRecord::queued(function.id, created_at, Bytes::from("{}")) }
+}
+
+#[tokio::test]
+async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function() {
+    let (one, two) = (record("one"), record("two"));
+    let (_dir, store) = opened_with(&[&one, &two]).await;
+    let whole = InvocationRecord {
+        executed_at: Some(5),
+        exit_code: Some(3),
+        error: Some("why".to_owned()),
+        start: Some("warm".to_owned()),
+        truncated: true,
+        queued: Some(Duration::from_micros(1)),
+        duration: Some(Duration::from_micros(2)),
+        cpu: Some(Duration::from_micros(3)),
+        peak_memory: Some(4),
+        stdout: Bytes::from(&b"out\xff"[..]),
+        stderr: Bytes::from("err"),
+        ..ended(&one, Outcome::Exit, 4)
+    };
+    let gone = record("gone");
+    let mut records = vec![whole.clone(), ended(&two, Outcome::Ok, 1), ended(&gone, Outcome::Ok, 1)];
+    records.extend((0..5).map(|n| ended(&one, Outcome::Ok, 10 + n)));
+    store.insert_invocations(&records, &[]).await.unwrap();
+    assert_eq!(store.invocation(whole.id).await.unwrap(), Some(whole.clone()));
+    assert_eq!(store.invocation(records[2].id).await.unwrap(), None);
+    let page = |before, outcome, limit| Page { function_id: one.id, before, outcome, limit };
+    let first = store.invocations(page(None, None, 4)).await.unwrap();
+    assert_eq!(first.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [14, 13, 12, 11]);
+    let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
+    assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
+    assert_eq!(store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap().len(), 1);
+    assert!(store.delete(one.id).await.unwrap());
+    assert_eq!(store.invocation(whole.id).await.unwrap(), None);
+    assert!(store.invocation(records[1].id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn old_and_too_many_invocations_go_and_open_ones_stay() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let mut records = vec![ended(&one, Outcome::Queued, 1)];
+    records.extend((0..50).map(|n| ended(&one, Outcome::Ok, n)));
+    store.insert_invocations(&records, &[]).await.unwrap();
+    let left = async || {
+        let page = Page { function_id: one.id, before: None, outcome: None, limit: 100 };
+        store.invocations(page).await.unwrap().iter().map(|(_, record)| record.created_at).collect::<Vec<_>>()
+    };
+    assert!(!store.prune_invocations(20, 100).await.unwrap());
+    assert_eq!(left().await, (20..50).rev().chain([1]).collect::<Vec<_>>());
+    assert!(!store.prune_invocations(0, 10).await.unwrap());
+    assert_eq!(left().await, (40..50).rev().chain([1]).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
+    let one = record("one");
+    let (_dir, store) = opened_with(&[&one]).await;
+    let mut queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+    assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
+    let running = ended(&one, Outcome::Running, 2);
+    store.insert_invocations(&[running.clone(), ended(&one, Outcome::Ok, 3)], &[]).await.unwrap();
+    let open = Open { id: queued.id, function_id: one.id, tries: 0, retry_at: None };
+    assert_eq!(store.open_invocations().await.unwrap(), [open]);
+    store.retry_invocation(queued.id, 3, 1_700_000_000_000).await.unwrap();
+    let tried = Open { tries: 3, retry_at: Some(1_700_000_000_000), ..open };
+    assert_eq!(store.open_invocations().await.unwrap(), [tried]);
+    assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, Outcome::Lost);
+    // A step is taken once, from the state that it belongs to.
+    queued.outcome = Outcome::Running;
+    assert!(store.update_invocation(&queued, Outcome::Queued).await.unwrap());
+    assert!(!store.update_invocation(&queued, Outcome::Queued).await.unwrap());
+    let stray = InvocationRecord::queued(record("gone").id, 1, Bytes::new());
+    assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request() {
+    let (one, two) = (record("one"), record("two"));
+    let (_dir, store) = opened_with(&[&two]).await;
+    let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    let warnings = ["a warning".to_owned()];
+    store.insert(&one, Package { warnings: &warnings, ..PACKAGE }, Some(&key("a"))).await.unwrap();
+    let came_to = Deployed {
+        function_id: one.id.to_string(),
+        image_id: one.version.image.id.as_str().to_owned(),
+        version: 1,
+        name: "one".to_owned(),
+        warnings: warnings.to_vec(),
+    };
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
+    assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
+    // An execution's keys are others.
+    let first = InvocationRecord::queued(two.id, 1, Bytes::new());
+    let again = InvocationRecord::queued(two.id, 2, Bytes::new());
+    assert_eq!(store.queue_invocation(&first, Some(&key("a")), true, true).await.unwrap(), Queued::Now);
+    assert_eq!(store.queue_invocation(&again, Some(&key("a")), true, true).await.unwrap(), Queued::Before(first.id));
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
+    assert_eq!(store.invocation(again.id).await.unwrap(), None);
+    // What a request came to stays what it came to; its key goes with time.
+    store.delete(one.id).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to));
+    store.prune_keys(u64::MAX / 2).await.unwrap();
+    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    store.prune_keys(u64::MAX / 2).await.unwrap();
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
+    let ended = InvocationRecord { outcome: Outcome::Ok, ..first };
+    assert!(store.update_invocation(&ended, Outcome::Queued).await.unwrap());
+    // What a key stands for stays as long as the key.
+    store.prune_invocations(u64::MAX / 2, 0).await.unwrap();
+    assert!(store.invocation(ended.id).await.unwrap().is_some());
+    store.prune_keys(u64::MAX / 2).await.unwrap();
+    // Before all else it is looked whether there is room for a new one.
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), false, true).await.unwrap(), Queued::NoRoom);
+    assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::Now);
+}
