@@ -48,6 +48,15 @@ fn image(digit: char) -> Image {
     Image { id, size: 7, present: true }
 }
 
+async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    for record in functions {
+        store.insert(record, PACKAGE, None).await.unwrap();
+    }
+    (dir, store)
+}
+
 #[tokio::test]
 async fn what_is_stored_is_there_after_a_new_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,15 +2,6 @@
 
 use super::*;
 
-async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
-    for record in functions {
-        store.insert(record, PACKAGE, None).await.unwrap();
-    }
-    (dir, store)
-}
-
 fn ended(function: &Record, outcome: Outcome, created_at: u64) -> InvocationRecord {
     InvocationRecord { outcome, ..InvocationRecord::queued(function.id, created_at, Bytes::from("{}")) }
 }
