@@ -20,7 +20,7 @@ use tracing::Level;
 
 use parse::{
     parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
-    parse_preload, parse_rate, parse_repository, parse_runtime, parse_token,
+    parse_preload, parse_rate, parse_repository, parse_runtime, parse_token, parse_transport,
 };
 use raw::Raw;
 use variable::{SIZE, var};
@@ -212,6 +212,8 @@ pub struct Pool {
     pub async_queue_limit: u32,
     /// INSTANCE_IDLE_TIMEOUT: how long an instance is kept that nobody uses.
     pub idle_timeout: Duration,
+    /// INSTANCE_TRANSPORT: whether instances are reached by pipes, although sockets may work.
+    pub wants_pipes: bool,
     /// INSTANCE_MAX_INVOCATIONS: after how many an instance is replaced; 0 for never.
     pub max_invocations: u32,
 }
@@ -320,6 +322,7 @@ impl Config {
                 queue_timeout: var!(raw.queue_timeout).duration(10)?,
                 async_queue_limit: var!(raw.async_queue_limit).count(10_000, 0, 10_000_000)?,
                 idle_timeout: var!(raw.instance_idle_timeout).duration(300)?,
+                wants_pipes: var!(raw.instance_transport).read(false, "auto or pipes", parse_transport)?,
                 max_invocations: var!(raw.instance_max_invocations).count(0, 0, u32::MAX)?,
             },
             history: History {

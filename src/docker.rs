@@ -33,7 +33,7 @@ pub use failure::{Cause, Failure};
 pub use layer::{Filler, Layer};
 pub use log::LiveLog;
 pub use mask::Mask;
-pub use run_spec::RunSpec;
+pub use run_spec::{Program, RunSpec};
 
 use crate::docker::error::{failed, is_missing, unexpected};
 use crate::docker::health::{Health, Monitor};

@@ -42,6 +42,7 @@ use crate::resources::budget::Budget;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
 use crate::sandbox::pool::Pool;
+use crate::sandbox::transport::Transport;
 
 /// The parts of the service that handlers call.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct State {
     pub health: Health,
     /// Knows the parts of the isolation that Docker does not give.
     pub isolation: Arc<Isolation>,
+    /// Knows how instances are reached.
+    pub transport: Arc<Transport>,
     /// Has the temporary files of uploads.
     pub scratch: Scratch,
     /// Bounds the memory of requests.

@@ -7,3 +7,4 @@ pub mod output;
 pub mod pool;
 pub mod preload;
 pub mod protocol;
+pub mod transport;

@@ -26,6 +26,7 @@ use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::{Isolation, IsolationParts};
 use crate::sandbox::pool::{Pool, PoolParts};
+use crate::sandbox::transport::Transport;
 use crate::store::Store;
 
 /// The memory for all request bodies and waiting inputs together, in bytes.
@@ -50,9 +51,11 @@ impl Service {
         let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
         let end = CancellationToken::new();
         let preload = config.functions.preload;
+        let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
         let pool = Pool::new(PoolParts {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
+            transport: Arc::clone(&transport),
             sandbox: config.sandbox.clone(),
             limits: config.pool.clone(),
             uids: config.uids,
@@ -85,6 +88,7 @@ impl Service {
             platform: Arc::clone(&platform),
             sandbox: config.sandbox.clone(),
             uid: config.uids.of_check(),
+            transport: Arc::clone(&transport),
             tasks: tasks.clone(),
             stop: end.clone(),
         });
@@ -149,6 +153,7 @@ impl Service {
             registry,
             health,
             isolation,
+            transport,
             scratch,
             budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
             config: Arc::new(config.http),

@@ -106,7 +106,12 @@ impl Preparation {
     async fn check(&self, unchecked: &mut Vec<Language>) {
         for language in std::mem::take(unchecked) {
             let checked = match self.builder.prepare(language, &self.stop).await {
-                Ok(image) => self.isolation.check(language, image).await.map_err(chain),
+                Ok(image) => {
+                    if language == Language::Python {
+                        self.isolation.try_socket(image.clone()).await;
+                    }
+                    self.isolation.check(language, image).await.map_err(chain)
+                }
                 Err(error) => Err(chain(error)),
             };
             if let Err(error) = checked {

@@ -92,6 +92,14 @@ pub(super) fn parse_format(text: &str) -> Option<LogFormat> {
     }
 }
 
+pub(super) fn parse_transport(text: &str) -> Option<bool> {
+    match text {
+        "auto" => Some(false),
+        "pipes" => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn parse_preload(text: &str) -> Option<PreloadLimit> {
     match text {
         "auto" => Some(PreloadLimit::Auto),

@@ -46,6 +46,7 @@ pub(super) struct Raw {
     pub(super) queue_timeout: Option<String>,
     pub(super) async_queue_limit: Option<String>,
     pub(super) instance_idle_timeout: Option<String>,
+    pub(super) instance_transport: Option<String>,
     pub(super) instance_max_invocations: Option<String>,
     pub(super) max_function_memory: Option<String>,
     pub(super) max_function_cpus: Option<String>,

@@ -1,5 +1,6 @@
-//! A running container, whose pipes end in this process.
+//! A running container, which is attached to this process or detached.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use super::{Docker, DockerError, LOOKS, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
 
@@ -16,6 +18,10 @@ const MAX_STDERR_TAIL: usize = 4 << 10;
 /// The longest time that the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
+/// The first and the longest pause between two looks whether a detached container still runs.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
 /// A container and its `docker run`. The holder must call [`Container::remove`] in the end.
 #[must_use]
 #[derive(Debug)]
@@ -23,6 +29,7 @@ pub struct Container {
     docker: Docker,
     name: String,
     client: Child,
+    is_detached: bool,
     /// Reads stderr until the client has ended, and returns the end of stderr.
     stderr_tail: JoinHandle<String>,
 }
@@ -43,13 +50,31 @@ impl Container {
     /// to start, later.
     pub fn run(docker: &Docker, spec: &RunSpec<'_>) -> Result<(Self, ChildStdin, ChildStdout), DockerError> {
         let mut command = command::docker();
-        command.args(spec.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut client = command.spawn().map_err(DockerError::Spawn)?;
-        let stdin = client.stdin.take().expect("stdin is piped");
-        let stdout = client.stdout.take().expect("stdout is piped");
+        command.args(spec.arguments(None)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut container = Self::with_client(docker, spec.name, command, false)?;
+        let stdin = container.client.stdin.take().expect("stdin is piped");
+        let stdout = container.client.stdout.take().expect("stdout is piped");
+        Ok((container, stdin, stdout))
+    }
+
+    /// Starts `docker run --detach` with the socket of the bootstrap in this folder. The docker client ends when the
+    /// container runs, or has failed to start.
+    pub fn run_detached(docker: &Docker, spec: &RunSpec<'_>, socket: &Path) -> Result<Self, DockerError> {
+        let mut command = command::docker();
+        command.args(spec.arguments(Some(socket))).stdout(Stdio::null());
+        Self::with_client(docker, spec.name, command, true)
+    }
+
+    fn with_client(
+        docker: &Docker,
+        name: &str,
+        mut command: tokio::process::Command,
+        is_detached: bool,
+    ) -> Result<Self, DockerError> {
+        let mut client = command.stderr(Stdio::piped()).spawn().map_err(DockerError::Spawn)?;
         let stderr = client.stderr.take().expect("stderr is piped");
-        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, spec.name.to_owned()));
-        Ok((Self { docker: docker.clone(), name: spec.name.to_owned(), client, stderr_tail }, stdin, stdout))
+        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, name.to_owned()));
+        Ok(Self { docker: docker.clone(), name: name.to_owned(), client, is_detached, stderr_tail })
     }
 
     /// The container's name.
@@ -62,12 +87,45 @@ impl Container {
         matches!(self.client.try_wait(), Ok(None))
     }
 
+    /// Waits until a detached container has ended or has failed to start.
+    pub async fn ended(&mut self) {
+        if !self.client.wait().await.is_ok_and(|status| status.success()) {
+            return;
+        }
+        let mut pause = FIRST_LOOK;
+        loop {
+            time::sleep(pause).await;
+            pause = (2 * pause).min(LAST_LOOK);
+            match self.state().await {
+                // What Docker can't say now is found out later.
+                Err(_) => {}
+                Ok(Some(state)) if state.running => {}
+                Ok(_) => return,
+            }
+        }
+    }
+
     /// The reason why the container did not start or went away, as the docker client or the program in the container
     /// printed.
     pub async fn stderr_tail(&mut self) -> DockerError {
-        match time::timeout(CLIENT_LIMIT, &mut self.stderr_tail).await {
-            Ok(Ok(stderr_tail)) => failed("run", &stderr_tail),
-            Ok(Err(_)) | Err(_) => failed("run", "the docker client gave no reason"),
+        let said = match time::timeout(CLIENT_LIMIT, &mut self.stderr_tail).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(_)) | Err(_) => String::new(),
+        };
+        // The docker client of a detached container may have printed a warning of its own.
+        let logged = if self.is_detached { self.logged().await } else { String::new() };
+        match [logged, said].into_iter().find(|said| !said.trim().is_empty()) {
+            Some(said) => failed("run", &said),
+            None => failed("run", "the docker client gave no reason"),
+        }
+    }
+
+    /// The end of what a detached container has printed, as Docker keeps.
+    async fn logged(&self) -> String {
+        let args = ["logs", "--tail=40", "--", &self.name];
+        match command::run(args, QUERY_LIMIT, &CancellationToken::new()).await {
+            Ok(output) if output.status.success() => output.stderr,
+            Ok(_) | Err(_) => String::new(),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::log::{LiveLog, MAX_LOG, own_lines, tail};
-use super::run_spec::HARDENING;
+use super::run_spec::{ATTACHED, HARDENING};
 use super::{Docker, DockerError, Mask, command, failed};
 use crate::config::BuildNetwork;
 use crate::telemetry::metrics;
@@ -76,8 +76,8 @@ pub struct Downloaded<T> {
 
 impl DownloadSpec<'_> {
     fn arguments(&self) -> Vec<String> {
-        let mut args: Vec<String> =
-            ["run", "--rm", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
+        let mut args: Vec<String> = ["run", "--rm", "--pull=never"].map(str::to_owned).into();
+        args.extend(ATTACHED.map(str::to_owned));
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         args.extend(HARDENING.map(str::to_owned));
@@ -235,9 +235,9 @@ mod tests {
             live: None,
             mask: &mask,
         };
-        let expected = "run --rm --interactive --sig-proxy=false --pull=never --name=one --label=a=b \
+        let expected = "run --rm --pull=never --interactive --sig-proxy=false --log-driver=none --name=one --label=a=b \
                         --read-only --cap-drop=ALL --security-opt=no-new-privileges --ipc=private \
-                        --log-driver=none --ulimit=core=0:0 --ulimit=nofile=1024:1024 \
+                        --ulimit=core=0:0 --ulimit=nofile=1024:1024 \
                         --oom-score-adj=500 --runtime=runsc --network=none \
                         --user=65534:65534 --memory=2000000000 --memory-swap=2000000000 --cpus=2 --pids-limit=512 \
                         --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=2000000000 \

@@ -1,19 +1,31 @@
 //! Translates a sandbox into the arguments of `docker run`. Pure.
 
+use std::path::Path;
+
 use crate::config::Sandbox;
 
 /// The options of every container, whatever its use. With a raised OOM score, the kernel's OOM killer ends a container
 /// before any service of the host, whose score is 0 or less.
-pub(super) const HARDENING: [&str; 8] = [
+pub(super) const HARDENING: [&str; 7] = [
     "--read-only",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
     "--ipc=private",
-    "--log-driver=none",
     "--ulimit=core=0:0",
     "--ulimit=nofile=1024:1024",
     "--oom-score-adj=500",
 ];
+
+/// The options of a container whose output goes to this service only.
+pub(super) const ATTACHED: [&str; 3] = ["--interactive", "--sig-proxy=false", "--log-driver=none"];
+
+/// The options of a container without a docker client. Docker keeps the end of what the bootstrap prints, which is
+/// nothing as long as all is well.
+const DETACHED: [&str; 5] =
+    ["--detach", "--log-driver=local", "--log-opt=max-size=64k", "--log-opt=max-file=1", "--log-opt=compress=false"];
+
+/// The folder of a container in which the bootstrap finds the socket. The bootstraps know the folder.
+const SOCKET_FOLDER: &str = "/run/youtube-serverless";
 
 /// A container to be run.
 #[derive(Debug)]
@@ -28,16 +40,35 @@ pub struct RunSpec<'a> {
     pub sandbox: &'a Sandbox,
     /// The id of the user, and of the group, that the container runs as.
     pub uid: u32,
-    /// A shell and its script, which replace the image's own program.
-    pub program: Option<(&'a str, &'a str)>,
+    /// The program that the container runs.
+    pub program: Program<'a>,
+}
+
+/// The program that a container runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Program<'a> {
+    /// The image's own program.
+    Own,
+    /// The image's own program with this argument.
+    OwnWith(&'a str),
+    /// A shell with this script.
+    Shell(&'a str),
 }
 
 impl RunSpec<'_> {
-    /// All arguments of `docker` that run the container attached to stdin, stdout and stderr.
-    pub(super) fn arguments(&self) -> Vec<String> {
+    /// All arguments of `docker` that run the container: detached with the socket in this folder of the host, or
+    /// attached to stdin, stdout and stderr.
+    pub(super) fn arguments(&self, socket: Option<&Path>) -> Vec<String> {
         let sandbox = self.sandbox;
-        let mut args: Vec<String> =
-            ["run", "--interactive", "--sig-proxy=false", "--pull=never"].map(str::to_owned).into();
+        let mut args: Vec<String> = ["run", "--pull=never"].map(str::to_owned).into();
+        match socket {
+            Some(folder) => {
+                args.extend(DETACHED.map(str::to_owned));
+                let folder = folder.display();
+                args.push(format!("--mount=type=bind,readonly,source={folder},target={SOCKET_FOLDER}"));
+            }
+            None => args.extend(ATTACHED.map(str::to_owned)),
+        }
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         args.push("--network=none".to_owned());
@@ -49,9 +80,15 @@ impl RunSpec<'_> {
         args.push(format!("--pids-limit={}", sandbox.pids));
         args.push(format!("--tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size={}", sandbox.tmpfs));
         args.extend(sandbox.runtime.iter().map(|runtime| format!("--runtime={runtime}")));
-        args.extend(self.program.iter().map(|(shell, _)| format!("--entrypoint={shell}")));
+        if matches!(self.program, Program::Shell(_)) {
+            args.push("--entrypoint=/bin/sh".to_owned());
+        }
         args.extend(["--".to_owned(), self.image.to_owned()]);
-        args.extend(self.program.iter().flat_map(|(_, script)| ["-c".to_owned(), (*script).to_owned()]));
+        match self.program {
+            Program::Own => {}
+            Program::OwnWith(argument) => args.push(argument.to_owned()),
+            Program::Shell(script) => args.extend(["-c".to_owned(), script.to_owned()]),
+        }
         args
     }
 }
@@ -71,13 +108,14 @@ mod tests {
             labels: &labels,
             sandbox: &sandbox,
             uid: 70_001,
-            program: None,
+            program: Program::Own,
         };
         let expected = [
             "run",
+            "--pull=never",
             "--interactive",
             "--sig-proxy=false",
-            "--pull=never",
+            "--log-driver=none",
             "--name=one",
             "--label=a.label=with space; $(and more)",
             "--network=none",
@@ -85,7 +123,6 @@ mod tests {
             "--cap-drop=ALL",
             "--security-opt=no-new-privileges",
             "--ipc=private",
-            "--log-driver=none",
             "--ulimit=core=0:0",
             "--ulimit=nofile=1024:1024",
             "--oom-score-adj=500",
@@ -98,23 +135,28 @@ mod tests {
             "--",
             "sha256:abc",
         ];
-        assert_eq!(spec.arguments(), expected);
+        assert_eq!(spec.arguments(None), expected);
+        let detached = spec.arguments(Some(Path::new("/tmp/one/s")));
+        let mount = "--mount=type=bind,readonly,source=/tmp/one/s,target=/run/youtube-serverless";
+        assert_eq!(detached[2..8], [&DETACHED[..], &[mount]].concat());
+        assert_eq!(detached[8..], expected[5..]);
     }
 
     #[test]
     fn a_runtime_is_passed_on() {
         let sandbox =
             Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
-        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program: None };
-        assert!(spec.arguments().contains(&"--runtime=runsc".to_owned()));
+        let spec =
+            RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program: Program::Own };
+        assert!(spec.arguments(None).contains(&"--runtime=runsc".to_owned()));
     }
 
     #[test]
     fn another_program_stands_behind_the_image() {
         let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
-        let program = Some(("/bin/sh", "echo one"));
+        let program = Program::Shell("echo one");
         let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program };
-        let arguments = spec.arguments();
+        let arguments = spec.arguments(None);
         assert_eq!(arguments[arguments.len() - 5..], ["--entrypoint=/bin/sh", "--", "image", "-c", "echo one"]);
     }
 }

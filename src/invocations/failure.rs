@@ -30,6 +30,8 @@ impl From<&StartError> for Failure {
     fn from(error: &StartError) -> Self {
         match error {
             StartError::Docker(error) => error.into(),
+            // The temp folder is full, or the service has no more descriptors.
+            StartError::Socket(_) => Self::Transient(Cause::Service),
             StartError::NoImage(_) | StartError::Timeout | StartError::Protocol(_) | StartError::Preload(_) => {
                 Self::Suspect
             }

@@ -248,7 +248,11 @@ impl Invoker {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // The first of the requests that wait for this start notes the loss, once.
                     StartError::NoImage(image) => drop(function.version.mark_missing(image)),
-                    StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) | StartError::Preload(_) => {
+                    StartError::Docker(_)
+                    | StartError::Socket(_)
+                    | StartError::Timeout
+                    | StartError::Protocol(_)
+                    | StartError::Preload(_) => {
                         return Err(AcquireError::Start(error).into());
                     }
                 },

@@ -9,11 +9,10 @@
 //! container, and the slot becomes free only when the container is gone.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
-use tokio::io::BufReader;
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +20,7 @@ use crate::docker::{Container, Docker, DockerError, RunSpec};
 use crate::domain::{Preload, Preloaded};
 use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
+use crate::sandbox::transport::{Rendezvous, Wire};
 
 /// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -97,6 +97,9 @@ pub enum StartError {
     /// Docker could not start the container, or the bootstrap in the container died.
     #[error(transparent)]
     Docker(DockerError),
+    /// The socket for the bootstrap could not be made.
+    #[error("failed to make a socket")]
+    Socket(#[from] io::Error),
     /// The container runs, but its bootstrap sent no hello in time.
     #[error("the container did not come up within {START_LIMIT:?}")]
     Timeout,
@@ -110,7 +113,8 @@ pub enum StartError {
 }
 
 impl Instance {
-    /// Runs a container, and waits until its bootstrap has taken the setup.
+    /// Runs a container, and waits until its bootstrap has taken the setup. The bootstrap connects to `rendezvous`;
+    /// without that, a docker client stays attached.
     ///
     /// # Errors
     /// On an error the container is removed in the background; the slot becomes free after the removal.
@@ -118,15 +122,35 @@ impl Instance {
         docker: &Docker,
         spec: &RunSpec<'_>,
         setup: &Setup,
+        rendezvous: Option<Rendezvous>,
         slot: Slot,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let (container, stdin, stdout) = Container::run(docker, spec).map_err(StartError::Docker)?;
+        let (container, pipes) = match &rendezvous {
+            Some(rendezvous) => (Container::run_detached(docker, spec, &rendezvous.folder()), None),
+            None => match Container::run(docker, spec) {
+                Ok((container, stdin, stdout)) => (Ok(container), Some((stdin, stdout))),
+                Err(error) => (Err(error), None),
+            },
+        };
+        let container = container.map_err(StartError::Docker)?;
         let mut guard = Guard { held: Some((container, slot)), had_oom: false, tasks: tasks.clone() };
-        let mut wire = Wire { stdin, stdout: BufReader::new(stdout) };
-        match time::timeout(START_LIMIT, protocol::receive(&mut wire.stdout, Nonce::random())).await {
-            Ok(Ok(Event::Hello)) => {}
-            Ok(Ok(other)) => return Err(StartError::Protocol(ProtocolError::Unexpected(other))),
+        let greeted = async {
+            let mut wire = match (rendezvous, pipes) {
+                (Some(rendezvous), _) => tokio::select! {
+                    wire = rendezvous.accept(spec.uid) => wire?,
+                    () = guard.container().ended() => return Err(ProtocolError::Io(ErrorKind::UnexpectedEof.into())),
+                },
+                (None, Some((stdin, stdout))) => Wire::of_pipes(stdin, stdout),
+                (None, None) => unreachable!("a container without a socket has pipes"),
+            };
+            match protocol::receive(&mut wire.reader, Nonce::random()).await? {
+                Event::Hello => Ok(wire),
+                other => Err(ProtocolError::Unexpected(other)),
+            }
+        };
+        let mut wire = match time::timeout(START_LIMIT, greeted).await {
+            Ok(Ok(wire)) => wire,
             Ok(Err(ProtocolError::Io(_))) => match guard.container().stderr_tail().await {
                 error if error.is_missing_image() => return Err(StartError::NoImage(spec.image.to_owned())),
                 error => return Err(StartError::Docker(error)),
@@ -138,8 +162,8 @@ impl Instance {
                 Ok(Ok(Some(state))) if state.running => return Err(StartError::Timeout),
                 _ => return Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
             },
-        }
-        let prepared = time::timeout(SETUP_LIMIT, wire.set_up(setup)).await;
+        };
+        let prepared = time::timeout(SETUP_LIMIT, set_up(&mut wire, setup)).await;
         match prepared.unwrap_or(Err(ProtocolError::Late(SETUP_LIMIT))) {
             Ok((preloaded, had_oom)) => {
                 guard.had_oom = had_oom;
@@ -168,9 +192,10 @@ impl Instance {
         self.guard.held.as_ref().map_or("(removed)", |(container, _)| container.name())
     }
 
-    /// Whether the docker client that is attached to the container still runs.
+    /// Whether the bootstrap still holds its end of the socket, or the docker client that is attached to the container
+    /// still runs.
     pub fn is_alive(&mut self) -> bool {
-        self.guard.container().is_attached()
+        self.wire.is_open().unwrap_or_else(|| self.guard.container().is_attached())
     }
 
     /// Runs the function once. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
@@ -178,7 +203,7 @@ impl Instance {
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> (End, After) {
         self.invocations += 1;
         let began = SystemTime::now();
-        let ended = time::timeout(limit, self.wire.exchange(request, output)).await;
+        let ended = time::timeout(limit, exchange(&mut self.wire, request, output)).await;
         match ended {
             Ok(Ok(mut exit)) => {
                 if exit.oom.is_none() {
@@ -203,7 +228,7 @@ impl Instance {
             }
             Err(_) => {
                 // Read the output that the bootstrap had not yet passed on and the output that was in the pipes.
-                let (removal, drained) = (self.guard.remove(), self.wire.drain(request.nonce, output));
+                let (removal, drained) = (self.guard.remove(), drain(self.wire, request.nonce, output));
                 tokio::pin!(removal, drained);
                 let is_gone = tokio::select! {
                     is_gone = &mut removal => {
@@ -244,7 +269,7 @@ impl Unclean {
     /// # Errors
     /// When the bootstrap does not report this within `READY_LIMIT`. The container's removal has then begun.
     pub async fn ready(mut self) -> Result<Instance, ProtocolError> {
-        let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.stdout, self.nonce));
+        let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.reader, self.nonce));
         match event.await {
             Ok(Ok(Event::Ready)) => Ok(self.instance),
             Ok(Ok(other)) => Err(ProtocolError::Unexpected(other)),
@@ -252,13 +277,6 @@ impl Unclean {
             Err(_) => Err(ProtocolError::Late(READY_LIMIT)),
         }
     }
-}
-
-/// The platform's ends of the container's pipes.
-#[derive(Debug)]
-struct Wire {
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
 }
 
 /// Keeps an event that carries output, and returns any other event. The output is capped here as well as in the
@@ -272,40 +290,36 @@ fn keep(output: &Output, event: Event) -> Result<(), Event> {
     Ok(())
 }
 
-impl Wire {
-    /// Sends the setup, and waits for the bootstrap. True with what was preloaded when memory ran out meanwhile.
-    async fn set_up(&mut self, setup: &Setup) -> Result<(Preloaded, bool), ProtocolError> {
-        protocol::set_up(&mut self.stdin, setup).await?;
-        match protocol::receive(&mut self.stdout, Nonce::random()).await? {
-            Event::Prepared(reply) => {
-                setup.preload.read(&reply).ok_or(ProtocolError::Unexpected(Event::Prepared(reply)))
-            }
-            other => Err(ProtocolError::Unexpected(other)),
-        }
+/// Sends the setup, and waits for the bootstrap. Returns what was preloaded, and whether memory ran out meanwhile.
+async fn set_up(wire: &mut Wire, setup: &Setup) -> Result<(Preloaded, bool), ProtocolError> {
+    protocol::set_up(&mut wire.writer, setup).await?;
+    match protocol::receive(&mut wire.reader, Nonce::random()).await? {
+        Event::Prepared(reply) => setup.preload.read(&reply).ok_or(ProtocolError::Unexpected(Event::Prepared(reply))),
+        other => Err(ProtocolError::Unexpected(other)),
     }
+}
 
-    async fn exchange(&mut self, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
-        protocol::send(&mut self.stdin, request).await?;
-        loop {
-            let event = protocol::receive(&mut self.stdout, request.nonce).await?;
-            match keep(output, event) {
-                Ok(()) => {}
-                Err(Event::Exit(exit)) => return Ok(exit),
-                Err(other) => return Err(ProtocolError::Unexpected(other)),
-            }
+async fn exchange(wire: &mut Wire, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
+    protocol::send(&mut wire.writer, request).await?;
+    loop {
+        let event = protocol::receive(&mut wire.reader, request.nonce).await?;
+        match keep(output, event) {
+            Ok(()) => {}
+            Err(Event::Exit(exit)) => return Ok(exit),
+            Err(other) => return Err(ProtocolError::Unexpected(other)),
         }
     }
+}
 
-    /// Keeps output up to the first other frame, and reads the pipe to its end: Docker does not end a container while
-    /// the container's output has no reader.
-    async fn drain(mut self, nonce: Nonce, output: &Output) {
-        while let Ok(event) = protocol::receive(&mut self.stdout, nonce).await {
-            if keep(output, event).is_err() {
-                break;
-            }
+/// Keeps output up to the first other frame, and reads to the end: Docker does not end a container while the output of
+/// the container's client has no reader.
+async fn drain(mut wire: Wire, nonce: Nonce, output: &Output) {
+    while let Ok(event) = protocol::receive(&mut wire.reader, nonce).await {
+        if keep(output, event).is_err() {
+            break;
         }
-        let _ = tokio::io::copy_buf(&mut self.stdout, &mut tokio::io::sink()).await;
     }
+    let _ = tokio::io::copy_buf(&mut wire.reader, &mut tokio::io::sink()).await;
 }
 
 /// Ensures that the container is removed before its slot becomes free, on every path.

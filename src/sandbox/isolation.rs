@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,8 +21,12 @@ use uuid::Uuid;
 
 use crate::config::Sandbox;
 use crate::docker::platform::Platform;
-use crate::docker::{Container, Docker, DockerError, RunSpec, label};
+use crate::docker::{Container, Docker, DockerError, Program, RunSpec, label};
 use crate::domain::Language;
+use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::preload::Plan;
+use crate::sandbox::protocol::Setup;
+use crate::sandbox::transport::Transport;
 
 /// The longest time that a check may take. Docker takes seconds to start a container under full load.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,6 +42,7 @@ pub struct Isolation {
     platform: Arc<Platform>,
     sandbox: Sandbox,
     uid: u32,
+    transport: Arc<Transport>,
     tasks: TaskTracker,
     /// The gaps by subject, such as a language.
     missing: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -68,6 +74,7 @@ pub(crate) struct IsolationParts {
     pub(crate) sandbox: Sandbox,
     /// The user of the containers of all checks, so only one check may run at a time.
     pub(crate) uid: u32,
+    pub(crate) transport: Arc<Transport>,
     pub(crate) tasks: TaskTracker,
     /// Ends a check.
     pub(crate) stop: CancellationToken,
@@ -76,8 +83,8 @@ pub(crate) struct IsolationParts {
 impl Isolation {
     /// A checker without results.
     pub(crate) fn new(parts: IsolationParts) -> Arc<Self> {
-        let IsolationParts { docker, platform, sandbox, uid, tasks, stop } = parts;
-        Arc::new(Self { docker, platform, sandbox, uid, tasks, missing: Mutex::default(), stop })
+        let IsolationParts { docker, platform, sandbox, uid, transport, tasks, stop } = parts;
+        Arc::new(Self { docker, platform, sandbox, uid, transport, tasks, missing: Mutex::default(), stop })
     }
 
     /// The gaps that the checks have found, each as a text for people.
@@ -111,6 +118,52 @@ impl Isolation {
         Ok(())
     }
 
+    /// Finds out whether a bootstrap of the Python runtime image reaches a socket of this service, and tells the
+    /// transport. Otherwise instances are reached by pipes.
+    pub async fn try_socket(self: &Arc<Self>, image: String) {
+        if !self.transport.is_unknown() {
+            return;
+        }
+        let this = Arc::clone(self);
+        let tried = self.tasks.spawn(async move {
+            let tried = tokio::select! {
+                tried = this.connect(&image) => tried.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+                () = this.stop.cancelled() => return,
+            };
+            if let Err(reason) = &tried {
+                tracing::warn!(
+                    reason,
+                    "THE ENGINE DOES NOT REACH SOCKETS OF THIS SERVICE: each instance keeps a docker client, which \
+                     costs memory and time; see docs/operations.md"
+                );
+            }
+            this.transport.note(tried);
+        });
+        // A panic has printed a message of its own.
+        let _ = tried.await;
+    }
+
+    /// Starts an instance without a function, and ends the instance.
+    async fn connect(&self, image: &str) -> Result<(), StartError> {
+        let name = format!("youtube-serverless-check-{}", Uuid::new_v4());
+        let labels = [
+            (label::PLATFORM, self.platform.id().to_string()),
+            (label::RUN, self.platform.run().to_string()),
+            (label::LANGUAGE, Language::Python.as_str().to_owned()),
+        ];
+        let program = Program::OwnWith("no-function.py");
+        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, uid: self.uid, program };
+        let setup = Setup { environment: Vec::new(), preload: Plan::none() };
+        let rendezvous = self.transport.open().await?;
+        let (freed, is_free) = oneshot::channel::<()>();
+        let slot = Slot::new(move || drop(freed));
+        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), slot, &self.tasks).await;
+        let reached = started.map(drop);
+        // The next container may have the same user.
+        let _ = is_free.await;
+        reached
+    }
+
     async fn look(&self, language: Language, image: &str) -> Result<String, CheckError> {
         let name = format!("youtube-serverless-check-{}", Uuid::new_v4());
         let labels = [
@@ -118,7 +171,7 @@ impl Isolation {
             (label::RUN, self.platform.run().to_string()),
             (label::LANGUAGE, language.as_str().to_owned()),
         ];
-        let program = Some(("/bin/sh", evidence::SCRIPT));
+        let program = Program::Shell(evidence::SCRIPT);
         let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, uid: self.uid, program };
         let (mut container, stdin, stdout) = Container::run(&self.docker, &spec).map_err(CheckError::Docker)?;
         drop(stdin);

@@ -21,13 +21,14 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::docker::platform::Platform;
-use crate::docker::{Docker, RunSpec, label};
+use crate::docker::{Docker, Program, RunSpec, label};
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
 use crate::resources::clock;
 use crate::sandbox::instance::{Instance, Slot, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
+use crate::sandbox::transport::Transport;
 
 pub use lease::{Lease, Start};
 use policy::Step;
@@ -51,6 +52,7 @@ struct Shared {
     state: Mutex<Bookkeeping>,
     docker: Docker,
     platform: Arc<Platform>,
+    transport: Arc<Transport>,
     sandbox: config::Sandbox,
     preload: config::PreloadLimit,
     limits: config::Pool,
@@ -103,6 +105,7 @@ pub enum AcquireError {
 pub(crate) struct PoolParts {
     pub(crate) docker: Docker,
     pub(crate) platform: Arc<Platform>,
+    pub(crate) transport: Arc<Transport>,
     pub(crate) sandbox: config::Sandbox,
     pub(crate) limits: config::Pool,
     pub(crate) uids: config::Uids,
@@ -115,9 +118,20 @@ pub(crate) struct PoolParts {
 impl Pool {
     /// A pool without containers.
     pub(crate) fn new(parts: PoolParts) -> Self {
-        let PoolParts { docker, platform, sandbox, limits, uids, preload, tasks, stop } = parts;
+        let PoolParts { docker, platform, transport, sandbox, limits, uids, preload, tasks, stop } = parts;
         let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
-        Self(Arc::new(Shared { state, docker, platform, sandbox, preload, limits, tasks, stop, wake: Notify::new() }))
+        Self(Arc::new(Shared {
+            state,
+            docker,
+            platform,
+            transport,
+            sandbox,
+            preload,
+            limits,
+            tasks,
+            stop,
+            wake: Notify::new(),
+        }))
     }
 
     /// Leases an instance for one invocation: an idle instance at once, otherwise the first instance that becomes free
@@ -301,13 +315,20 @@ impl Shared {
         });
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
-        let spec =
-            RunSpec { name: &name, image: image.as_str(), labels: &labels, sandbox: &sandbox, uid, program: None };
+        let spec = RunSpec {
+            name: &name,
+            image: image.as_str(),
+            labels: &labels,
+            sandbox: &sandbox,
+            uid,
+            program: Program::Own,
+        };
         let (preload, known) = function.preload_plan(function.preload(self.preload));
         let was_known = known.is_some();
         let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
         let setup = Setup { environment: function.settings.variables(), preload: plan };
-        let started = Instance::start(&self.docker, &spec, &setup, slot, &self.tasks).await;
+        let rendezvous = self.transport.rendezvous().await?;
+        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, slot, &self.tasks).await;
         match &started {
             Ok(instance) => function.note_preloaded(instance.preloaded()),
             Err(StartError::Preload(error)) => {
@@ -328,7 +349,7 @@ impl Shared {
             StartError::NoImage(_) => state.take_waiters(revision),
             // The next instance preloads less.
             StartError::Preload(_) => Vec::new(),
-            StartError::Docker(_) | StartError::Timeout | StartError::Protocol(_) => {
+            StartError::Docker(_) | StartError::Socket(_) | StartError::Timeout | StartError::Protocol(_) => {
                 state.waiters_without_hope(revision)
             }
         };

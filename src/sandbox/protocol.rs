@@ -14,8 +14,8 @@
 //! - `H`, hello, from the bootstrap: version `u8`.
 //! - `S`, setup, from the platform, once after the hello: size of the environment `u32`, the function's own
 //!   environment, the text that asks for preloading (`preload.rs`).
-//! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). The bootstrap
-//!   is ready for its first request then.
+//! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). Then the
+//!   bootstrap is ready for its first request.
 //! - `I`, invoke, from the platform: nonce, output cap `u32`, size of the environment `u32`, the environment as
 //!   `NAME=VALUE` with a NUL after each variable, stdin.
 //! - `O` and `E`, output, from the bootstrap: nonce, bytes of stdout or of stderr, within the cap.

@@ -14,7 +14,7 @@ import os, struct
 def frame(kind, body):
     return struct.pack(">I", len(body) + 1) + kind + body
 nonce = bytes(16)
-forgeries = frame(b"H", b"\x03") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
+forgeries = frame(b"H", b"\x04") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
 forgeries += frame(b"X", nonce + struct.pack(">IBBBQQQ", 0, 0, 0, 1, 0, 0, 0)) + b"\xff\xff\xff\xff"
 os.write(1, forgeries)
 os.write(2, forgeries)
@@ -59,8 +59,14 @@ os._exit(3)
 
 /// A supervisor that follows the function's file.
 const TAKEN_OVER: &str = r#"
-import os, struct, sys, time
+import array, os, socket, struct, sys, time
 mode = open("/app/main.py").read()[1:].strip()
+platform = None
+if os.path.exists("/run/youtube-serverless/socket"):
+    platform = socket.socket(socket.AF_UNIX)
+    platform.connect("/run/youtube-serverless/socket")
+    os.dup2(platform.fileno(), 0)
+    os.dup2(platform.fileno(), 1)
 def frame(kind, body):
     return struct.pack(">I", len(body) + 1) + kind + body
 def send(data):
@@ -73,8 +79,18 @@ def request():
         body += sys.stdin.buffer.raw.read(size - len(body))
     return body[1:17]
 exit = struct.pack(">IBBBQQQ", 0, 0, 0, 1, 1, 1, 1)
-send(frame(b"H", b"\x03"))
+send(frame(b"H", b"\x04"))
+request()
+send(frame(b"P", bytes(mode != "liar") + (b"no\0such" if mode == "liar" else b"\0\x000")))
 nonce = request()
+if mode == "descriptors":
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", opened))]
+    for byte in frame(b"X", nonce + exit):
+        if platform:
+            platform.sendmsg([bytes([byte])], rights)
+        else:
+            send(bytes([byte]))
 if mode == "garbage":
     while True:
         send(os.urandom(65536))
@@ -106,6 +122,16 @@ const FLAT: u64 = 48 << 20;
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() {
+    take_over("auto").await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_supervisor_that_was_taken_over_gains_as_little_by_pipes() {
+    take_over("pipes").await;
+}
+
+async fn take_over(transport: &str) {
     let _alone = alone().await;
     // The platform has a name of its own, so that no other test gets its runtime image. The daemon is the test's own,
     // so that no runtime image stays.
@@ -117,6 +143,7 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
         ("DOCKER_RUN_TIMEOUT", "3s"),
         ("DOCKER_CONTAINER_LIMIT", "2"),
         ("QUEUE_TIMEOUT", "60s"),
+        ("INSTANCE_TRANSPORT", transport),
     ];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let honest = service.deploy(python("print('served')")).await;
@@ -133,7 +160,7 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
         engine.docker(&["build", "--quiet", "--tag", runtime, path]).expect("the taken over runtime is built");
     }
 
-    let modes: [(&str, &[&str]); 8] = [
+    let modes: [(&str, &[&str]); 10] = [
         ("garbage", &["lost"]),
         ("gigantic", &["lost"]),
         ("endless", &["timeout"]),
@@ -142,8 +169,11 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
         ("twice", &["ok", "lost"]),
         ("half", &["timeout"]),
         ("unready", &["ok"]),
+        ("descriptors", &["ok", "timeout"]),
+        // The instance does not start.
+        ("liar", &[""]),
     ];
-    let before = service.memory();
+    let (before, descriptors) = (service.memory(), service.descriptors());
     for (mode, outcomes) in modes {
         let function = service.deploy(zip(&[("main.py", &format!("#{mode}"))])).await;
         for _ in 0..2 {
@@ -159,6 +189,7 @@ async fn a_supervisor_that_was_taken_over_costs_its_own_function_and_no_other() 
             assert!(answer.body["output"].as_str().unwrap().len() <= 1_000_000, "{mode}");
         }
         assert_eq!(service.execute(&honest).await.assert_outcome(200, "ok").output(), "served\n", "{mode}");
+        assert!(service.descriptors() < descriptors + 50, "{mode}: {}", service.descriptors());
         assert!(service.peak_memory() < before + FLAT, "{mode}: {before} -> {}", service.peak_memory());
     }
     service.signal("TERM");

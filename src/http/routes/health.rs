@@ -26,6 +26,10 @@ pub(in crate::http) struct Body {
     /// The parts of the isolation that Docker does not give.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     isolation: Vec<String>,
+    /// The reason why each instance keeps a docker client, in place of a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    transport: Option<String>,
 }
 
 /// Readiness
@@ -41,11 +45,16 @@ pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: Head
     if !isolation.is_empty() && !request::is_authorized(&state, &headers) {
         isolation = vec!["not complete; with the token, or in the log, stands what is missing".to_owned()];
     }
+    let mut transport = state.transport.reason();
+    if transport.is_some() && !request::is_authorized(&state, &headers) {
+        transport = Some("no sockets; with the token, or in the log, stands the reason".to_owned());
+    }
     match state.health.trouble() {
-        None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation })),
-        reason => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(Body { status: "unavailable", time: now(), reason, isolation }))
-        }
+        None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation, transport })),
+        reason => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(Body { status: "unavailable", time: now(), reason, isolation, transport }),
+        ),
     }
 }
 
@@ -55,7 +64,7 @@ pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: Head
 #[utoipa::path(get, path = "/health/live", tag = "service", operation_id = "getLiveness", security(()),
     responses((status = 200, body = Body, description = "The process lives"), Probe))]
 pub(in crate::http) async fn live() -> Json<Body> {
-    Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new() })
+    Json(Body { status: "ok", time: now(), reason: None, isolation: Vec::new(), transport: None })
 }
 
 fn now() -> String {

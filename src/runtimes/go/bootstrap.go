@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v4 on stdin and stdout, see src/sandbox/protocol.rs. The build needs only Go 1.19 or
+// The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs only Go 1.19 or
 // later.
 package main
 
@@ -28,6 +28,7 @@ const (
 	pipeCapacity  = 64 << 10
 	prSetDumpable = 4
 	nonceSize     = 16
+	socketPath    = "/run/youtube-serverless/socket"
 )
 
 var (
@@ -40,6 +41,9 @@ var (
 func main() {
 	if len(os.Args) != 2 {
 		fail(errors.New("usage: bootstrap BINARY"))
+	}
+	if err := connect(); err != nil {
+		fail(err)
 	}
 	if err := isProgram(os.Args[1]); err != nil {
 		fail(err)

@@ -1,4 +1,4 @@
-// Frames to and from the platform, protocol v4, see src/sandbox/protocol.rs.
+// Frames to and from the platform on a socket or on stdin and stdout, protocol v4, see src/sandbox/protocol.rs.
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"syscall"
 )
@@ -18,6 +19,26 @@ type request struct {
 	outputCap   int
 	environment []string
 	stdin       []byte
+}
+
+// connect puts the socket that the platform listens on, where there is one, in the place of stdin and stdout.
+func connect() error {
+	if _, err := os.Stat(socketPath); err != nil {
+		return nil
+	}
+	socket, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Connect(socket, &syscall.SockaddrUnix{Name: socketPath}); err != nil {
+		return fmt.Errorf("the platform does not listen on %s: %w", socketPath, err)
+	}
+	for _, fd := range []int{protocolIn, protocolOut} {
+		if err := syscall.Dup3(socket, fd, 0); err != nil {
+			return err
+		}
+	}
+	return syscall.Close(socket)
 }
 
 func (s *supervisor) send(data []byte) error {

@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a new process for each invocation.
 
-The bootstrap speaks protocol v4 on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a child from
+The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a child from
 this warm interpreter *ahead* of each request, so that a request only wakes the child. The child must be
 indistinguishable from `python3 main.py`. For this reason the bootstrap imports few modules, forgets its imports, and
 ends the child in the interpreter's own order. The bootstrap needs Python 3.9 or later with ctypes and select (Debian:
@@ -17,10 +17,11 @@ import os
 from child import run, take_request, wind_up
 from program import compile_ahead, make_main, prepare_interpreter
 from preload import Plan, preload
-from protocol import PROTOCOL_OUT, VERSION, frame, write_all
+from protocol import PROTOCOL_OUT, VERSION, connect, frame, write_all
 from seeds import seeds
 from supervisor import HELD_BACK, PR_SET_DUMPABLE, Supervisor, fork_child, prctl
 
+connect()
 ENTRY = os.path.abspath(sys.argv[1])
 # The name of the package that the program's own folder is. The program may import the package by this name.
 PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None

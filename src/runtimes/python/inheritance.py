@@ -2,6 +2,8 @@
 import ctypes
 import os
 
+from protocol import libc
+
 # The files of /proc/self that another process of the same user can change. Only files that the bootstrap itself can
 # write are watched.
 KNOBS = ("autogroup", "coredump_filter", "oom_score_adj", "timerslack_ns")
@@ -10,7 +12,6 @@ RLIMITS = 16
 CALLS = {"x86_64": (315, 252), "aarch64": (275, 31)}
 IOPRIO_CLASS_SHIFT = 13
 
-libc = ctypes.CDLL(None)
 
 
 class Inheritance:

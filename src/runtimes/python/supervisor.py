@@ -3,10 +3,10 @@ import _signal
 import os
 import time
 
-from inheritance import Inheritance, libc
+from inheritance import Inheritance
 from leftovers import SYSV_IPC, clean, is_clean
 from output import Frames, Output
-from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, microseconds, read_frame, write_all
+from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, libc, microseconds, read_frame, write_all
 from program import set_environment
 from relay import Events, relay
 

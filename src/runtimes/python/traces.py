@@ -3,8 +3,8 @@ import _signal
 import ctypes
 import os
 
-from inheritance import libc
 from leftovers import is_clean
+from protocol import libc
 
 LC_ALL = 6
 TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)

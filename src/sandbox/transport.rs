@@ -1,0 +1,150 @@
+//! The way between the platform and a bootstrap: a Unix socket in a folder that is mounted into the container. Where the
+//! engine does not see this service's folders, the pipes of an attached docker client.
+//!
+//! Each instance has a folder of its own in the temp folder. The outer folder is the service's alone (0700). The inner
+//! folder (0755) is mounted read-only and holds the socket (0666). The bootstrap connects before any code of the
+//! function runs. The service takes one peer, which must be the container's user, and removes the folder.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{fs, os::unix::net::UnixListener as StdListener};
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::io::BufReader;
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio_util::either::Either;
+
+use crate::resources::scratch::{Scratch, Temporary};
+
+/// The name of the inner folder, which is short because a socket's path has at most 107 bytes.
+const INNER: &str = "s";
+/// The name of the socket. The bootstraps know the name.
+const SOCKET: &str = "socket";
+
+/// Decides how instances are reached, and makes the sockets.
+#[derive(Debug)]
+pub struct Transport {
+    scratch: Scratch,
+    way: Mutex<Way>,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// It is not known yet whether sockets work.
+    Unknown,
+    Sockets,
+    /// The reason why sockets can't be used; None where the operator wants pipes.
+    Pipes(Option<String>),
+}
+
+/// A socket that waits for its bootstrap. A drop removes the socket and its folder.
+#[must_use]
+#[derive(Debug)]
+pub struct Rendezvous {
+    folder: Temporary<TempDir>,
+    listener: UnixListener,
+}
+
+/// The platform's end of the way to a bootstrap.
+#[derive(Debug)]
+pub struct Wire {
+    /// To the bootstrap.
+    pub writer: Either<OwnedWriteHalf, ChildStdin>,
+    /// From the bootstrap.
+    pub reader: BufReader<Either<OwnedReadHalf, ChildStdout>>,
+}
+
+impl Transport {
+    /// A transport over pipes until [`Transport::note`] says that sockets work.
+    pub fn new(scratch: Scratch, wants_pipes: bool) -> Self {
+        Self { scratch, way: Mutex::new(if wants_pipes { Way::Pipes(None) } else { Way::Unknown }) }
+    }
+
+    /// Whether it must still be found out whether sockets work.
+    pub fn is_unknown(&self) -> bool {
+        matches!(*self.way.lock(), Way::Unknown)
+    }
+
+    /// Notes whether sockets work; otherwise with the reason.
+    pub fn note(&self, works: Result<(), String>) {
+        *self.way.lock() = match works {
+            Ok(()) => Way::Sockets,
+            Err(reason) => Way::Pipes(Some(reason)),
+        };
+    }
+
+    /// The reason why sockets can't be used, for people.
+    pub fn reason(&self) -> Option<String> {
+        match &*self.way.lock() {
+            Way::Pipes(reason) => reason.clone(),
+            Way::Unknown | Way::Sockets => None,
+        }
+    }
+
+    /// A socket for a new instance. None for an instance that is reached by pipes.
+    pub async fn rendezvous(&self) -> io::Result<Option<Rendezvous>> {
+        let has_sockets = matches!(*self.way.lock(), Way::Sockets);
+        if has_sockets { self.open().await.map(Some) } else { Ok(None) }
+    }
+
+    /// A socket, whether or not sockets are known to work.
+    pub async fn open(&self) -> io::Result<Rendezvous> {
+        let folder = self.scratch.folder().await?;
+        let inner = folder.path().join(INNER);
+        let listener = tokio::task::spawn_blocking(move || listen(&inner)).await.map_err(io::Error::other)??;
+        Ok(Rendezvous { folder, listener: UnixListener::from_std(listener)? })
+    }
+}
+
+/// Makes the inner folder and the socket in the folder. The modes do not depend on the service's umask.
+fn listen(inner: &Path) -> io::Result<StdListener> {
+    fs::create_dir(inner)?;
+    let socket = inner.join(SOCKET);
+    let listener = StdListener::bind(&socket)?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+    fs::set_permissions(inner, fs::Permissions::from_mode(0o755))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+impl Rendezvous {
+    /// The folder to be mounted into the container.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join(INNER)
+    }
+
+    /// Waits for the bootstrap, which runs as the user `uid`. Nothing else can connect afterwards.
+    pub async fn accept(self, uid: u32) -> io::Result<Wire> {
+        let stream = loop {
+            let (stream, _) = self.listener.accept().await?;
+            if stream.peer_cred()?.uid() == uid {
+                break stream;
+            }
+        };
+        let (reader, writer) = stream.into_split();
+        Ok(Wire { writer: Either::Left(writer), reader: BufReader::new(Either::Left(reader)) })
+    }
+}
+
+impl Wire {
+    /// The pipes of an attached docker client.
+    pub fn of_pipes(stdin: ChildStdin, stdout: ChildStdout) -> Self {
+        Self { writer: Either::Right(stdin), reader: BufReader::new(Either::Right(stdout)) }
+    }
+
+    /// Whether the bootstrap still holds its end of a socket, and says nothing unasked. None for pipes, which the
+    /// docker client holds.
+    pub fn is_open(&self) -> Option<bool> {
+        match self.reader.get_ref() {
+            Either::Left(socket) => {
+                let read = socket.try_read(&mut [0]);
+                Some(read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+            }
+            Either::Right(_) => None,
+        }
+    }
+}
