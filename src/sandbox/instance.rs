@@ -1,7 +1,7 @@
 //! An instance: one container whose bootstrap can run a function. Each state of an instance is a type.
 //!
 //! ```text
-//! Instance::start ──> Instance ──invoke──> End and After::Clean(Instance)
+//! Instance::start ──> Instance ──run, finish──> End and After::Clean(Instance)
 //!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
 //!                                                   └─ error
 //! ```
@@ -73,6 +73,7 @@ pub struct Instance {
     guard: Guard,
     preloaded: Preloaded,
     invocations: u32,
+    running: Option<Running>,
 }
 
 /// How an invocation ended.
@@ -144,7 +145,7 @@ impl Instance {
                 (None, Some((stdin, stdout))) => Wire::of_pipes(stdin, stdout),
                 (None, None) => unreachable!("a container without a socket has pipes"),
             };
-            match protocol::receive(&mut wire.reader, Nonce::random()).await? {
+            match wire.reader.receive(Nonce::random()).await? {
                 Event::Hello => Ok(wire),
                 other => Err(ProtocolError::Unexpected(other)),
             }
@@ -167,7 +168,7 @@ impl Instance {
         match prepared.unwrap_or(Err(ProtocolError::Late(SETUP_LIMIT))) {
             Ok((preloaded, had_oom)) => {
                 guard.had_oom = had_oom;
-                Ok(Self { wire, guard, preloaded, invocations: 0 })
+                Ok(Self { wire, guard, preloaded, invocations: 0, running: None })
             }
             Err(ProtocolError::Io(_)) if setup.preload.preload == Preload::Off => {
                 Err(StartError::Docker(guard.container().stderr_tail().await))
@@ -198,14 +199,30 @@ impl Instance {
         self.wire.is_open().unwrap_or_else(|| self.guard.container().is_attached())
     }
 
-    /// Runs the function once. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
-    /// returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
-    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> (End, After) {
+    /// Runs the function once. The caller must call [`Instance::finish`] then. A call that is cancelled leaves the
+    /// invocation running: [`Instance::settle`] waits for the end of such an invocation.
+    pub async fn run(&mut self, request: &Request<'_>, limit: Duration, output: &Output) -> Ran {
         self.invocations += 1;
-        let began = SystemTime::now();
-        let ended = time::timeout(limit, exchange(&mut self.wire, request, output)).await;
-        match ended {
-            Ok(Ok(mut exit)) => {
+        self.running = Some(Running { nonce: request.nonce, began: SystemTime::now(), is_sent: false });
+        match time::timeout(limit, self.exchange(request, output)).await {
+            Ok(Ok(exit)) => Ran::Exited(exit),
+            Ok(Err(error)) => Ran::Broken(error),
+            Err(_) => Ran::TimedOut(limit),
+        }
+    }
+
+    async fn exchange(&mut self, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
+        protocol::send(&mut self.wire.writer, request).await?;
+        self.running.iter_mut().for_each(|running| running.is_sent = true);
+        self.wire.exit(request.nonce, |event| keep(output, event)).await
+    }
+
+    /// Ends an invocation. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
+    /// returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
+    pub async fn finish(mut self, ran: Ran, output: &Output) -> (End, After) {
+        let Some(Running { nonce, began, .. }) = self.running.take() else { return (End::Lost, After::Ended) };
+        match ran {
+            Ran::Exited(mut exit) => {
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed(began).await);
                     if exit.oom == Some(true) {
@@ -217,18 +234,18 @@ impl Instance {
                     }
                 }
                 self.guard.had_oom |= exit.oom == Some(true);
-                let unclean = |instance| After::Unclean(Unclean { instance, nonce: request.nonce });
+                let unclean = |instance| After::Unclean(Unclean { instance, nonce });
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
-            Ok(Err(error)) => {
+            Ran::Broken(error) => {
                 // Docker does not end a container while the container's output has no reader: close the pipe first.
                 drop(self.wire);
                 let end = self.guard.explain(&error, began).await;
                 (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
-            Err(_) => {
+            Ran::TimedOut(limit) => {
                 // Read the output that the bootstrap had not yet passed on and the output that was in the pipes.
-                let (removal, drained) = (self.guard.remove(), drain(self.wire, request.nonce, output));
+                let (removal, drained) = (self.guard.remove(), drain(self.wire, nonce, output));
                 tokio::pin!(removal, drained);
                 let is_gone = tokio::select! {
                     is_gone = &mut removal => {
@@ -241,6 +258,47 @@ impl Instance {
             }
         }
     }
+
+    /// Whether an invocation runs whose caller has left, so that the instance may be used again after a while.
+    pub fn may_settle(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.is_sent)
+    }
+
+    /// Waits for the end of an invocation whose caller has left, for as long as `grace`. The container is removed in the
+    /// background after that.
+    pub async fn settle(mut self, grace: Duration) -> After {
+        let Some(nonce) = self.running.as_ref().filter(|running| running.is_sent).map(|running| running.nonce) else {
+            return After::Ended;
+        };
+        let ignore = |event| match event {
+            Event::Stdout(_) | Event::Stderr(_) => Ok(()),
+            other => Err(other),
+        };
+        match time::timeout(grace, self.wire.exit(nonce, ignore)).await {
+            Ok(Ok(exit)) => self.finish(Ran::Exited(exit), &Output::new(0)).await.1,
+            Ok(Err(_)) | Err(_) => After::Ended,
+        }
+    }
+}
+
+/// An invocation under way.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    nonce: Nonce,
+    began: SystemTime,
+    /// Whether the bootstrap has the whole request.
+    is_sent: bool,
+}
+
+/// How the platform's part of an invocation ended.
+#[derive(Debug)]
+pub enum Ran {
+    /// The bootstrap has told the end of the function's process.
+    Exited(Exit),
+    /// The bootstrap went away or broke the protocol.
+    Broken(ProtocolError),
+    /// The invocation exceeded this limit.
+    TimedOut(Duration),
 }
 
 /// The state of the instance after an invocation.
@@ -269,7 +327,7 @@ impl Unclean {
     /// # Errors
     /// When the bootstrap does not report this within `READY_LIMIT`. The container's removal has then begun.
     pub async fn ready(mut self) -> Result<Instance, ProtocolError> {
-        let event = time::timeout(READY_LIMIT, protocol::receive(&mut self.instance.wire.reader, self.nonce));
+        let event = time::timeout(READY_LIMIT, self.instance.wire.reader.receive(self.nonce));
         match event.await {
             Ok(Ok(Event::Ready)) => Ok(self.instance),
             Ok(Ok(other)) => Err(ProtocolError::Unexpected(other)),
@@ -293,33 +351,18 @@ fn keep(output: &Output, event: Event) -> Result<(), Event> {
 /// Sends the setup, and waits for the bootstrap. Returns what was preloaded, and whether memory ran out meanwhile.
 async fn set_up(wire: &mut Wire, setup: &Setup) -> Result<(Preloaded, bool), ProtocolError> {
     protocol::set_up(&mut wire.writer, setup).await?;
-    match protocol::receive(&mut wire.reader, Nonce::random()).await? {
+    match wire.reader.receive(Nonce::random()).await? {
         Event::Prepared(reply) => setup.preload.read(&reply).ok_or(ProtocolError::Unexpected(Event::Prepared(reply))),
         other => Err(ProtocolError::Unexpected(other)),
-    }
-}
-
-async fn exchange(wire: &mut Wire, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
-    protocol::send(&mut wire.writer, request).await?;
-    loop {
-        let event = protocol::receive(&mut wire.reader, request.nonce).await?;
-        match keep(output, event) {
-            Ok(()) => {}
-            Err(Event::Exit(exit)) => return Ok(exit),
-            Err(other) => return Err(ProtocolError::Unexpected(other)),
-        }
     }
 }
 
 /// Keeps output up to the first other frame, and reads to the end: Docker does not end a container while the output of
 /// the container's client has no reader.
 async fn drain(mut wire: Wire, nonce: Nonce, output: &Output) {
-    while let Ok(event) = protocol::receive(&mut wire.reader, nonce).await {
-        if keep(output, event).is_err() {
-            break;
-        }
-    }
-    let _ = tokio::io::copy_buf(&mut wire.reader, &mut tokio::io::sink()).await;
+    // Nothing but output comes before the end, as the bootstrap was killed.
+    let _ = wire.exit(nonce, |event| keep(output, event)).await;
+    wire.reader.drain().await;
 }
 
 /// Ensures that the container is removed before its slot becomes free, on every path.

@@ -27,20 +27,22 @@
 //! After a clean exit the platform may send the next request at once, while the bootstrap still prepares for that
 //! request.
 
+mod receiver;
+
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use super::preload;
 
+pub use receiver::Receiver;
+
 const VERSION: u8 = 4;
-/// The largest body of a frame, in bytes. Bootstraps read at most 64 KiB at a time from a function.
-const MAX_FRAME: u32 = 128 << 10;
 const NONCE_SIZE: usize = 16;
 
 /// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
@@ -194,56 +196,6 @@ pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -
     Ok(())
 }
 
-/// Receives the next frame. A hello and a prepared have no nonce. Not cancel-safe: after a cancelled call the pipe
-/// must not be used again.
-pub async fn receive(pipe: &mut (impl AsyncRead + Unpin), nonce: Nonce) -> Result<Event, ProtocolError> {
-    let size = pipe.read_u32().await?;
-    if size == 0 || size > MAX_FRAME {
-        return Err(ProtocolError::Size { kind: '?', size });
-    }
-    let mut body = BytesMut::zeroed(size as usize);
-    pipe.read_exact(&mut body).await?;
-    let mut body = body.freeze();
-    let kind = body.get_u8();
-    let bad_size = ProtocolError::Size { kind: char::from(kind), size };
-    if kind == b'H' {
-        return match body.first() {
-            Some(&VERSION) => Ok(Event::Hello),
-            Some(&other) => Err(ProtocolError::Version(other)),
-            None => Err(bad_size),
-        };
-    }
-    if kind == b'P' {
-        return Ok(Event::Prepared(body));
-    }
-    if body.len() < NONCE_SIZE {
-        return Err(bad_size);
-    }
-    if body.split_to(NONCE_SIZE) != nonce.0[..] {
-        return Err(ProtocolError::Nonce);
-    }
-    match kind {
-        b'O' => Ok(Event::Stdout(body)),
-        b'E' => Ok(Event::Stderr(body)),
-        b'X' if body.len() == 31 => Ok(Event::Exit(Exit {
-            wait_status: body.get_i32(),
-            oom: match body.get_u8() {
-                0 => Some(false),
-                1 => Some(true),
-                _ => None,
-            },
-            truncated: body.get_u8() != 0,
-            clean: body.get_u8() != 0,
-            duration: Duration::from_micros(body.get_u64()),
-            cpu: Duration::from_micros(body.get_u64()),
-            peak_memory: body.get_u64(),
-        })),
-        b'R' if body.is_empty() => Ok(Event::Ready),
-        b'X' | b'R' => Err(bad_size),
-        other => Err(ProtocolError::Kind(char::from(other))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,10 +207,6 @@ mod tests {
         [&(1 + body.len() as u32).to_be_bytes()[..], &[kind], &body].concat()
     }
 
-    async fn received(mut bytes: &[u8]) -> Result<Event, ProtocolError> {
-        receive(&mut bytes, NONCE).await
-    }
-
     #[tokio::test]
     async fn a_request_has_the_documented_form() {
         let environment = [("NAME".to_owned(), "Jo=hn".to_owned()), ("X".to_owned(), String::new())];
@@ -267,39 +215,5 @@ mod tests {
         send(&mut sent, &request).await.unwrap();
         let expected = frame(b'I', &[&[7; 16], &[0, 0, 1, 2], &[0, 0, 0, 14], b"NAME=Jo=hn\0X=\0", b"{}"]);
         assert_eq!(sent, expected);
-    }
-
-    #[tokio::test]
-    async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[4]])).await.unwrap(), Event::Hello);
-        assert_eq!(received(&frame(b'P', &[b"\0"])).await.unwrap(), Event::Prepared(Bytes::from("\0")));
-        assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
-        assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
-        assert_eq!(received(&frame(b'R', &[&[7; 16]])).await.unwrap(), Event::Ready);
-        let numbers = [1500_u64.to_be_bytes(), 900_u64.to_be_bytes(), 4096_u64.to_be_bytes()].concat();
-        let exit = received(&frame(b'X', &[&[7; 16], &[0, 0, 1, 0], &[255, 1, 1], &numbers])).await.unwrap();
-        let expected = Exit {
-            wait_status: 256,
-            oom: None,
-            truncated: true,
-            clean: true,
-            duration: Duration::from_micros(1500),
-            cpu: Duration::from_micros(900),
-            peak_memory: 4096,
-        };
-        assert_eq!(exit, Event::Exit(expected));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_the_protocol_is_refused() {
-        use ProtocolError as E;
-        assert!(matches!(received(&frame(b'O', &[&[8; 16], b"forged"])).await, Err(E::Nonce)));
-        assert!(matches!(received(&frame(b'O', &[b"short"])).await, Err(E::Size { kind: 'O', .. })));
-        assert!(matches!(received(&frame(b'X', &[&[7; 16], b"short"])).await, Err(E::Size { kind: 'X', .. })));
-        assert!(matches!(received(&frame(b'H', &[&[1]])).await, Err(E::Version(1))));
-        assert!(matches!(received(&frame(b'Z', &[&[7; 16]])).await, Err(E::Kind('Z'))));
-        assert!(matches!(received(&[255; 64]).await, Err(E::Size { .. })));
-        assert!(matches!(received(&[0; 64]).await, Err(E::Size { .. })));
-        assert!(matches!(received(&frame(b'H', &[&[1]])[..5]).await, Err(E::Io(_))));
     }
 }

@@ -12,13 +12,13 @@ use std::{fs, os::unix::net::UnixListener as StdListener};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tokio::io::BufReader;
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio_util::either::Either;
 
 use crate::resources::scratch::{Scratch, Temporary};
+use crate::sandbox::protocol::{Event, Exit, Nonce, ProtocolError, Receiver};
 
 /// The name of the inner folder, which is short because a socket's path has at most 107 bytes.
 const INNER: &str = "s";
@@ -55,7 +55,7 @@ pub struct Wire {
     /// To the bootstrap.
     pub writer: Either<OwnedWriteHalf, ChildStdin>,
     /// From the bootstrap.
-    pub reader: BufReader<Either<OwnedReadHalf, ChildStdout>>,
+    pub reader: Receiver<Either<OwnedReadHalf, ChildStdout>>,
 }
 
 impl Transport {
@@ -126,25 +126,37 @@ impl Rendezvous {
             }
         };
         let (reader, writer) = stream.into_split();
-        Ok(Wire { writer: Either::Left(writer), reader: BufReader::new(Either::Left(reader)) })
+        Ok(Wire { writer: Either::Left(writer), reader: Receiver::new(Either::Left(reader)) })
     }
 }
 
 impl Wire {
     /// The pipes of an attached docker client.
     pub fn of_pipes(stdin: ChildStdin, stdout: ChildStdout) -> Self {
-        Self { writer: Either::Right(stdin), reader: BufReader::new(Either::Right(stdout)) }
+        Self { writer: Either::Right(stdin), reader: Receiver::new(Either::Right(stdout)) }
+    }
+
+    /// Receives events until the exit. `take` takes each event before, or gives the event back as unexpected.
+    pub async fn exit(
+        &mut self,
+        nonce: Nonce,
+        take: impl Fn(Event) -> Result<(), Event>,
+    ) -> Result<Exit, ProtocolError> {
+        loop {
+            match take(self.reader.receive(nonce).await?) {
+                Ok(()) => {}
+                Err(Event::Exit(exit)) => return Ok(exit),
+                Err(other) => return Err(ProtocolError::Unexpected(other)),
+            }
+        }
     }
 
     /// Whether the bootstrap still holds its end of a socket, and says nothing unasked. None for pipes, which the
     /// docker client holds.
     pub fn is_open(&self) -> Option<bool> {
-        match self.reader.get_ref() {
-            Either::Left(socket) => {
-                let read = socket.try_read(&mut [0]);
-                Some(read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
-            }
-            Either::Right(_) => None,
-        }
+        let (pipe, has_spoken) = self.reader.pipe();
+        let Either::Left(socket) = pipe else { return None };
+        let read = socket.try_read(&mut [0]);
+        Some(!has_spoken && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }
 }

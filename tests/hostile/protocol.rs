@@ -180,11 +180,6 @@ async fn take_over(transport: &str) {
             let answer =
                 tokio::time::timeout(Duration::from_secs(60), service.execute(&function)).await.expect("an answer");
             let outcome = answer.body["outcome"].as_str().unwrap_or_default();
-            println!(
-                "{mode}: {outcome} after {} ms, memory {} MB",
-                answer.body["durationMs"],
-                service.peak_memory() >> 20
-            );
             assert!(outcomes.contains(&outcome), "{mode}: {:.1000}", answer.body.to_string());
             assert!(answer.body["output"].as_str().unwrap().len() <= 1_000_000, "{mode}");
         }

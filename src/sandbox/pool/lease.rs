@@ -29,8 +29,12 @@ impl Start {
     }
 }
 
-/// An instance, leased for one invocation. A lease that is dropped ends its instance: an instance that may be in the
-/// middle of an invocation must not be used again.
+/// The time in which an invocation whose client has left may end by itself. The instance is used again then, so that the
+/// next client finds a warm instance.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// An instance, leased for one invocation. A lease that is dropped ends its instance, unless the invocation ends within
+/// `GRACE`: an instance in the middle of an invocation must not be used again.
 #[must_use]
 #[derive(Debug)]
 pub struct Lease {
@@ -62,8 +66,16 @@ impl Lease {
     /// Runs the function once, and gives the instance back once the instance is clean. After [`End::Timeout`] and
     /// [`End::OutOfMemory`] the container is gone when this function returns.
     pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> End {
+        let instance = self.instance.as_mut().expect("a lease has its instance until it is used");
+        let ran = instance.run(request, limit, output).await;
         let instance = self.instance.take().expect("a lease has its instance until it is used");
-        let (end, after) = instance.invoke(request, limit, output).await;
+        let (end, after) = instance.finish(ran, output).await;
+        self.go_on(after);
+        end
+    }
+
+    /// Gives the instance back once the instance is clean.
+    fn go_on(self, after: After) {
         match after {
             After::Clean(instance) => self.give_back(instance),
             After::Unclean(unclean) => {
@@ -79,7 +91,6 @@ impl Lease {
             }
             After::Ended => {}
         }
-        end
     }
 
     /// Takes the instance out of the lease. The caller must set the phase of the instance's slot.
@@ -96,8 +107,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.armed {
-            self.shared.lock().set_phase(self.key, Phase::Ending);
+        if !self.armed {
+            return;
+        }
+        match self.instance.take().filter(Instance::may_settle) {
+            Some(instance) => {
+                let lease = Self { shared: Arc::clone(&self.shared), instance: None, armed: true, ..*self };
+                self.shared.tasks.spawn(async move { lease.go_on(instance.settle(GRACE).await) });
+            }
+            None => self.shared.lock().set_phase(self.key, Phase::Ending),
         }
     }
 }
