@@ -54,7 +54,8 @@ impl ByHand {
     }
 }
 
-fn timed(mut command: Command) -> Result<Duration> {
+/// Runs a program that greets John, and returns the time.
+pub(crate) fn timed(mut command: Command) -> Result<Duration> {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let elapsed = started.elapsed();

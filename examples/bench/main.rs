@@ -11,6 +11,7 @@
 
 mod by_hand;
 mod many;
+mod programs;
 mod report;
 mod service;
 
@@ -18,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use by_hand::ByHand;
+use by_hand::{ByHand, timed as timed_by_hand};
 use report::{Report, median, percentile};
 use service::{Function, Service};
 
 const ROUNDS: usize = 30;
 const WARM_REQUESTS: usize = 1000;
 const LOAD: Duration = Duration::from_secs(6);
-const CLIENTS: [usize; 3] = [2, 8, 32];
+const CLIENTS: [usize; 3] = [1, 8, 32];
 const IDLE: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
@@ -38,6 +39,7 @@ async fn main() -> Result<()> {
         cold(&mut report, dir.path(), language).await?;
         warm(&mut report, dir.path(), language, soak).await?;
     }
+    programs::measure(&mut report, dir.path()).await?;
     many(&mut report).await?;
     report.write()
 }

@@ -12,6 +12,7 @@ pub(crate) struct Report {
     rows: Vec<(String, String, f64)>,
     figures: BTreeMap<(String, String), f64>,
     rates: Vec<String>,
+    programs: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -26,6 +27,10 @@ impl Report {
         let by_hand = 1e3 / self.figures[&(language.to_owned(), "docker".to_owned())];
         let ratio = rate / by_hand;
         self.rates.push(format!("| {language} | {clients} | {rate:.0}/s | {ratio:.0} | {containers} |"));
+    }
+
+    pub(crate) fn add_program(&mut self, row: String) {
+        self.programs.push(row);
     }
 
     pub(crate) fn note(&mut self, note: String) {
@@ -44,6 +49,13 @@ impl Report {
         text.push_str("| --- | ---: | ---: | ---: | ---: |\n");
         for rate in &self.rates {
             writeln!(text, "{rate}")?;
+        }
+        text.push_str(
+            "\n| program | warm p50, ms | of hello's | p99, ms | a second at 1 / 8 / 32 clients | host, ms | shared \
+             interpreter, ms |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n",
+        );
+        for row in &self.programs {
+            writeln!(text, "{row}")?;
         }
         for note in &self.notes {
             write!(text, "\n{note}\n")?;

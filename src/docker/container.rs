@@ -49,9 +49,7 @@ impl Container {
     /// Starts `docker run`, and returns the container with its stdin and stdout. The container itself starts, or fails
     /// to start, later.
     pub fn run(docker: &Docker, spec: &RunSpec<'_>) -> Result<(Self, ChildStdin, ChildStdout), DockerError> {
-        let mut command = command::docker();
-        command.args(spec.arguments(None)).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut container = Self::with_client(docker, spec.name, command, false)?;
+        let mut container = Self::start(docker, spec, None)?;
         let stdin = container.client.stdin.take().expect("stdin is piped");
         let stdout = container.client.stdout.take().expect("stdout is piped");
         Ok((container, stdin, stdout))
@@ -60,21 +58,26 @@ impl Container {
     /// Starts `docker run --detach` with the socket of the bootstrap in this folder. The docker client ends when the
     /// container runs, or has failed to start.
     pub fn run_detached(docker: &Docker, spec: &RunSpec<'_>, socket: &Path) -> Result<Self, DockerError> {
-        let mut command = command::docker();
-        command.args(spec.arguments(Some(socket))).stdout(Stdio::null());
-        Self::with_client(docker, spec.name, command, true)
+        Self::start(docker, spec, Some(socket))
     }
 
-    fn with_client(
-        docker: &Docker,
-        name: &str,
-        mut command: tokio::process::Command,
-        is_detached: bool,
-    ) -> Result<Self, DockerError> {
-        let mut client = command.stderr(Stdio::piped()).spawn().map_err(DockerError::Spawn)?;
+    fn start(docker: &Docker, spec: &RunSpec<'_>, socket: Option<&Path>) -> Result<Self, DockerError> {
+        let mut command = command::docker();
+        command.args(spec.arguments(socket)).stderr(Stdio::piped());
+        match socket {
+            Some(_) => command.stdout(Stdio::null()),
+            None => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
+        };
+        let mut client = command.spawn().map_err(DockerError::Spawn)?;
         let stderr = client.stderr.take().expect("stderr is piped");
-        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, name.to_owned()));
-        Ok(Self { docker: docker.clone(), name: name.to_owned(), client, is_detached, stderr_tail })
+        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, spec.name.to_owned()));
+        Ok(Self {
+            docker: docker.clone(),
+            name: spec.name.to_owned(),
+            client,
+            is_detached: socket.is_some(),
+            stderr_tail,
+        })
     }
 
     /// The container's name.

@@ -2,12 +2,12 @@
 
 pub mod variable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Preload;
+use super::{Language, Preload};
 use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
 
 /// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
@@ -126,11 +126,25 @@ impl Settings {
         self.environment.iter().chain(secrets).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Whether an instance of a function with `other` settings can run invocations with these settings.
-    pub fn fit_instance_of(&self, other: &Self) -> bool {
-        let Self { memory, cpus, timeout: _, preload, environment, secrets } = self;
-        (memory, cpus, preload, environment, secrets)
-            == (&other.memory, &other.cpus, &other.preload, &other.environment, &other.secrets)
+    /// The function's own variables and secrets in an input's environment. The input's values go first, except over
+    /// secrets.
+    pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+        environment.retain(|(name, _)| !self.secrets.contains_key(name));
+        let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
+        let own = self.variables().into_iter().filter(|(name, _)| !given.contains(name.as_str()));
+        let own: Vec<_> = own.collect();
+        environment.extend(own);
+        environment
+    }
+
+    /// Whether an instance of a Python function with `other` settings can run invocations with these settings. Modules
+    /// that are preloaded have seen the environment.
+    pub fn fit_instance_of(&self, other: &Self, language: Language) -> bool {
+        let preloads = language == Language::Python && self.preload != Some(Preload::Off);
+        let is_same_environment = (&self.environment, &self.secrets) == (&other.environment, &other.secrets);
+        (self.memory, self.cpus) == (other.memory, other.cpus)
+            && (language == Language::Go || self.preload == other.preload)
+            && (is_same_environment || !preloads)
     }
 }
 

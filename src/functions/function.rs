@@ -95,12 +95,12 @@ impl Function {
         if let Some(version) = version.filter(|version| version.id != self.version.id) {
             previous = Some(std::mem::replace(&mut next, version));
         }
-        let (revision, preloading, retired) = if next.id == self.version.id && settings.fit_instance_of(&self.settings)
-        {
-            (self.revision, Arc::clone(&self.preloading), Arc::clone(&self.retired))
-        } else {
-            (Revision::next(self.id), Arc::new(Mutex::new(Preloading::Unknown)), Arc::default())
-        };
+        let (revision, preloading, retired) =
+            if next.id == self.version.id && settings.fit_instance_of(&self.settings, next.language) {
+                (self.revision, Arc::clone(&self.preloading), Arc::clone(&self.retired))
+            } else {
+                (Revision::next(self.id), Arc::new(Mutex::new(Preloading::Unknown)), Arc::default())
+            };
         Self {
             id: self.id,
             name,

@@ -208,7 +208,12 @@ impl Invoker {
         let is_cold = lease.start() == Start::Cold;
         self.registry.executed(&function, record.executed_at.unwrap_or(record.created_at) / 1000);
         let (mut environment, stdin) = input.into_parts();
-        environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
+        // Preloaded modules may have changed the environment since the instance's setup, as an import does.
+        if lease.has_environment() {
+            environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
+        } else {
+            environment = function.settings.complete(environment);
+        }
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
             ("FUNCTION_NAME".to_owned(), function.name.to_string()),

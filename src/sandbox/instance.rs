@@ -183,6 +183,11 @@ impl Instance {
         &self.preloaded
     }
 
+    /// Whether the instance has the function's own environment from the setup, as an instance with preloaded modules has.
+    pub fn has_environment(&self) -> bool {
+        self.preloaded.asked != Preload::Off.to_string()
+    }
+
     /// The number of invocations that the instance has begun.
     pub fn invocations(&self) -> u32 {
         self.invocations

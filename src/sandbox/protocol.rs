@@ -65,7 +65,8 @@ impl fmt::Debug for Nonce {
 /// What holds for all invocations of an instance.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The function's own environment and secrets, as [`Request::environment`] is.
+    /// The function's own environment and secrets, in the form of [`Request::environment`]. Empty where nothing is
+    /// preloaded.
     pub environment: Vec<(String, String)>,
     /// What to preload.
     pub preload: preload::Plan,
@@ -78,7 +79,8 @@ pub struct Request<'a> {
     pub nonce: Nonce,
     /// How many bytes of stdout, and of stderr, the bootstrap passes on.
     pub output_cap: u32,
-    /// The names and values of environment variables, beside those of the setup. No name contains `=` or NUL, and no value contains NUL.
+    /// The names and values of environment variables, beside those of the setup. No name contains `=` or NUL, and no
+    /// value contains NUL.
     pub environment: &'a [(String, String)],
     /// The bytes that the function reads from stdin.
     pub stdin: &'a [u8],

@@ -15,7 +15,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, UnknownInvocation, UnknownName};
+use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, Outcome, UnknownInvocation, UnknownName};
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
@@ -257,12 +257,16 @@ async fn execute_or_defer(
         return answer(&record);
     }
     span.record("function.id", tracing::field::display(id));
+    let has_key = key.is_some();
     let id = state.deferred.accept(id, input, key).await?;
     span.record("invocation.id", tracing::field::display(id));
     let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
-    // One that came before may be further.
-    let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
-    let accepted = Accepted { invocation_id: id.to_string(), outcome: record.outcome.name() };
+    // An invocation whose key came before may be further.
+    let outcome = match has_key {
+        true => state.history.get(id).await?.ok_or(UnknownInvocation(id))?.outcome,
+        false => Outcome::Queued,
+    };
+    let accepted = Accepted { invocation_id: id.to_string(), outcome: outcome.name() };
     Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
 }
 

@@ -57,6 +57,11 @@ impl Lease {
         self.start
     }
 
+    /// Whether the instance has the function's own environment already.
+    pub fn has_environment(&self) -> bool {
+        self.instance.as_ref().is_some_and(Instance::has_environment)
+    }
+
     /// Gives the instance back unused.
     pub fn release(mut self) {
         let instance = self.instance.take().expect("a lease has its instance until it is used");

@@ -1,0 +1,93 @@
+//! Starts of instances.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::state::Phase;
+use super::{Key, Shared};
+use crate::docker::{Program, RunSpec, label};
+use crate::domain::Preload;
+use crate::functions::{Function, Revision};
+use crate::resources::clock;
+use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::preload::Plan;
+use crate::sandbox::protocol::Setup;
+
+impl Shared {
+    /// Starts a container for the function, in the slot with this key.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        function: &Function,
+        key: Key,
+        uid: u32,
+    ) -> Result<Instance, StartError> {
+        let name = format!("youtube-serverless-{}", Uuid::new_v4());
+        let created = clock::unix_seconds();
+        let labels = [
+            (label::PLATFORM, self.platform.id().to_string()),
+            (label::RUN, self.platform.run().to_string()),
+            (label::FUNCTION_ID, function.id.to_string()),
+            (label::FUNCTION_NAME, function.name.to_string()),
+            (label::VERSION, function.version.id.number.to_string()),
+            (label::LANGUAGE, function.version.language.as_str().to_owned()),
+            (label::CREATED, created.to_string()),
+        ];
+        let shared = Arc::clone(self);
+        let slot = Slot::new(move || {
+            let mut state = shared.lock();
+            state.free(key);
+            shared.rebalance(&mut state);
+        });
+        let image = function.version.image().id;
+        let sandbox = self.sandbox.with(&function.settings);
+        let spec = RunSpec {
+            name: &name,
+            image: image.as_str(),
+            labels: &labels,
+            sandbox: &sandbox,
+            uid,
+            program: Program::Own,
+        };
+        let (preload, known) = function.preload_plan(function.preload(self.preload));
+        let was_known = known.is_some();
+        // Without preloading each request brings the environment, so that another environment needs no other instance.
+        let environment = if preload == Preload::Off { Vec::new() } else { function.settings.variables() };
+        let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
+        let setup = Setup { environment, preload: plan };
+        let rendezvous = self.transport.rendezvous().await?;
+        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, slot, &self.tasks).await;
+        match &started {
+            Ok(instance) => function.note_preloaded(instance.preloaded()),
+            Err(StartError::Preload(error)) => {
+                tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
+                function.note_preload_failed(was_known);
+            }
+            Err(_) => {}
+        }
+        started
+    }
+
+    pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
+        let error = Arc::new(error);
+        let mut state = self.lock();
+        state.set_phase(key, Phase::Ending);
+        let waiters = match &*error {
+            // Another start from the same image would fail as well.
+            StartError::NoImage(_) => state.take_waiters(revision),
+            // The next instance preloads less.
+            StartError::Preload(_) => Vec::new(),
+            StartError::Docker(_) | StartError::Socket(_) | StartError::Timeout | StartError::Protocol(_) => {
+                state.waiters_without_hope(revision)
+            }
+        };
+        if waiters.is_empty() {
+            tracing::warn!(function.id = %revision.function, %error, "failed to start an instance");
+        }
+        drop(state);
+        for waiter in waiters {
+            // A caller that has left needs no error.
+            let _ = waiter.send(Err(Arc::clone(&error)));
+        }
+    }
+}
