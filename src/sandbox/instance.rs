@@ -8,7 +8,8 @@
 //! Each error, each end and each drop removes the container. An instance holds the [`Slot`] that entitles to a
 //! container, and the slot becomes free only when the container is gone.
 
-use std::fmt;
+mod guard;
+
 use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,9 @@ use crate::domain::{Preload, Preloaded};
 use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
 use crate::sandbox::transport::{Rendezvous, Wire};
+
+use guard::Guard;
+pub use guard::Slot;
 
 /// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -36,34 +40,6 @@ const READY_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest time that the rest of a container's output may take to arrive after the container's removal.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-
-/// The longest time that an answer waits for a container's removal. While Docker does not answer, the removal goes on
-/// in the background.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
-
-/// The right to have one container. A slot calls its function when the slot is free again.
-pub struct Slot(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl Slot {
-    /// A slot that calls `freed` when the slot is dropped.
-    pub fn new(freed: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(freed)))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(freed) = self.0.take() {
-            freed();
-        }
-    }
-}
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Slot")
-    }
-}
 
 /// A container that waits for a request.
 #[must_use]
@@ -183,7 +159,8 @@ impl Instance {
         &self.preloaded
     }
 
-    /// Whether the instance has the function's own environment from the setup, as an instance with preloaded modules has.
+    /// Whether the instance has the function's own environment from the setup, as an instance with preloaded modules
+    /// has.
     pub fn has_environment(&self) -> bool {
         self.preloaded.asked != Preload::Off.to_string()
     }
@@ -368,73 +345,4 @@ async fn drain(mut wire: Wire, nonce: Nonce, output: &Output) {
     // Nothing but output comes before the end, as the bootstrap was killed.
     let _ = wire.exit(nonce, |event| keep(output, event)).await;
     wire.reader.drain().await;
-}
-
-/// Ensures that the container is removed before its slot becomes free, on every path.
-#[derive(Debug)]
-struct Guard {
-    held: Option<(Container, Slot)>,
-    /// Whether an earlier invocation had an OOM. Docker keeps its OOM mark on the container, so the mark then says
-    /// nothing about a later invocation.
-    had_oom: bool,
-    tasks: TaskTracker,
-}
-
-impl Guard {
-    fn container(&mut self) -> &mut Container {
-        &mut self.held.as_mut().expect("the container is held until it is removed").0
-    }
-
-    /// Removes the container. The removal goes on in the background when this future is dropped or after
-    /// `REMOVAL_LIMIT`. Returns false when the removal failed or is not finished yet.
-    async fn remove(&mut self) -> bool {
-        let Some((container, slot)) = self.held.take() else { return true };
-        let removal = self.tasks.spawn(async move {
-            container.remove().await;
-            drop(slot);
-        });
-        match time::timeout(REMOVAL_LIMIT, removal).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the removal of a container failed");
-                false
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Whether Docker knows of an OOM in the invocation that began at this time. Some versions of Docker mark the
-    /// container while the container runs, others only after its end; all versions emit an event.
-    async fn was_oom_killed(&mut self, began: SystemTime) -> bool {
-        let had_oom = self.had_oom;
-        let container = self.container();
-        let (state, event) = tokio::join!(container.state(), container.had_oom_since(began));
-        let is_noted = state.map(|state| state.is_some_and(|state| state.oom_killed) && !had_oom);
-        [is_noted, event].into_iter().any(|oom| {
-            oom.unwrap_or_else(|error| {
-                tracing::warn!(%error, "failed to inspect a container");
-                false
-            })
-        })
-    }
-
-    /// The reason why the container closed its pipes or broke the protocol.
-    async fn explain(&mut self, error: &ProtocolError, began: SystemTime) -> End {
-        if self.was_oom_killed(began).await {
-            return End::OutOfMemory;
-        }
-        tracing::warn!(container.name = self.container().name(), %error, "an instance was lost");
-        End::Lost
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some((container, slot)) = self.held.take() {
-            self.tasks.spawn(async move {
-                container.remove().await;
-                drop(slot);
-            });
-        }
-    }
 }
