@@ -35,7 +35,8 @@ try:
 except EOFError:
     os._exit(0)
 PRELOADED = None if plan.mode == "off" else preload(plan, ENTRY, PACKAGE, supervisor)
-BASELINE.update(sys.modules)
+# A module that the program imports comes after this one.
+LAST_MODULE = next(reversed(sys.modules))
 SEEDS = seeds()
 gc.collect()
 gc.freeze()
@@ -59,4 +60,4 @@ MAIN = make_main(ENTRY, PACKAGE)
 for seed in SEEDS:
     seed()
 take_request()
-wind_up(run(ENTRY, CODE, globals().pop("MAIN")), BASELINE)
+wind_up(run(ENTRY, CODE, globals().pop("MAIN")), LAST_MODULE)

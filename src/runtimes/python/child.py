@@ -82,7 +82,7 @@ def exit_status(code):
     return 1
 
 
-def wind_up(status, baseline):
+def wind_up(status, last_module):
     """Ends the process in the same order as the interpreter does, but frees no memory of the interpreter.
 
     A full finalization of the interpreter writes to most of its pages. The child shares these pages with the
@@ -99,14 +99,25 @@ def wind_up(status, baseline):
     # The function's own modules are released, so that finalizers run and files are flushed. The objects that the
     # supervisor made before the fork are frozen: the collector does not look at them.
     sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
-    for name in [name for name in sys.modules if name not in baseline or name == "__main__"]:
+    for name in modules_after(last_module):
         del sys.modules[name]
+    sys.modules.pop("__main__", None)
     gc.collect()
     status = flush(status)
     if status < 0:
         _signal.signal(-status, _signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
+
+
+def modules_after(last):
+    """The modules that came after this module. A look at all modules would copy a page for most of their names."""
+    names = []
+    for name in reversed(sys.modules):
+        if name == last:
+            break
+        names.append(name)
+    return names
 
 
 def flush(status):

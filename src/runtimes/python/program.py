@@ -5,6 +5,8 @@ import time
 
 PACKAGES = "/opt/youtube-serverless/packages"
 
+VARIABLES = os.environ._data
+
 
 def compile_ahead(path):
     """The main file's code. None when the compiler warns or fails: then each child compiles, and prints the message."""
@@ -40,7 +42,9 @@ def set_environment(variables):
     for pair in variables.split(b"\0"):
         name, _, value = pair.partition(b"=")
         if name:
-            os.environb[name] = value
+            # As os.environ does, without the conversion to a text and back.
+            os.putenv(name, value)
+            VARIABLES[name] = value
         if name == b"TZ":
             # The C library has read the time zone at the start.
             time.tzset()
