@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Docker, DockerError, LOOKS, QUERY_LIMIT, RunSpec, command, failed, query, unexpected};
 
@@ -28,10 +28,22 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 pub struct Container {
     docker: Docker,
     name: String,
-    client: Child,
     is_detached: bool,
-    /// Reads stderr until the client has ended, and returns the end of stderr.
-    stderr_tail: JoinHandle<String>,
+    /// Reads stderr of the docker client, and reaps the client.
+    client: JoinHandle<ClientEnd>,
+    /// How the client ended, once that is known.
+    end: Option<ClientEnd>,
+    /// Kills the client.
+    kill: CancellationToken,
+    _kill_on_drop: DropGuard,
+}
+
+/// How a docker client ended.
+#[derive(Debug, Default)]
+struct ClientEnd {
+    is_success: bool,
+    /// The end of stderr.
+    said: String,
 }
 
 /// The fields of `docker container inspect` that tell why a container ended.
@@ -49,19 +61,23 @@ impl Container {
     /// Starts `docker run`, and returns the container with its stdin and stdout. The container itself starts, or fails
     /// to start, later.
     pub fn run(docker: &Docker, spec: &RunSpec<'_>) -> Result<(Self, ChildStdin, ChildStdout), DockerError> {
-        let mut container = Self::start(docker, spec, None)?;
-        let stdin = container.client.stdin.take().expect("stdin is piped");
-        let stdout = container.client.stdout.take().expect("stdout is piped");
+        let (container, stdin, stdout) = Self::start(docker, spec, None)?;
+        let stdin = stdin.expect("stdin of an attached client is piped");
+        let stdout = stdout.expect("stdout of an attached client is piped");
         Ok((container, stdin, stdout))
     }
 
     /// Starts `docker run --detach` with the socket of the bootstrap in this folder. The docker client ends when the
     /// container runs, or has failed to start.
     pub fn run_detached(docker: &Docker, spec: &RunSpec<'_>, socket: &Path) -> Result<Self, DockerError> {
-        Self::start(docker, spec, Some(socket))
+        Ok(Self::start(docker, spec, Some(socket))?.0)
     }
 
-    fn start(docker: &Docker, spec: &RunSpec<'_>, socket: Option<&Path>) -> Result<Self, DockerError> {
+    fn start(
+        docker: &Docker,
+        spec: &RunSpec<'_>,
+        socket: Option<&Path>,
+    ) -> Result<(Self, Option<ChildStdin>, Option<ChildStdout>), DockerError> {
         let mut command = command::docker();
         command.args(spec.arguments(socket)).stderr(Stdio::piped());
         match socket {
@@ -69,15 +85,18 @@ impl Container {
             None => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
         };
         let mut client = command.spawn().map_err(DockerError::Spawn)?;
-        let stderr = client.stderr.take().expect("stderr is piped");
-        let stderr_tail = tokio::spawn(keep_stderr_tail(stderr, spec.name.to_owned()));
-        Ok(Self {
+        let (stdin, stdout) = (client.stdin.take(), client.stdout.take());
+        let kill = CancellationToken::new();
+        let container = Self {
             docker: docker.clone(),
             name: spec.name.to_owned(),
-            client,
             is_detached: socket.is_some(),
-            stderr_tail,
-        })
+            client: tokio::spawn(watch(client, spec.name.to_owned(), kill.clone())),
+            end: None,
+            kill: kill.clone(),
+            _kill_on_drop: kill.drop_guard(),
+        };
+        Ok((container, stdin, stdout))
     }
 
     /// The container's name.
@@ -86,13 +105,13 @@ impl Container {
     }
 
     /// Whether the container's client still runs. The client ends soon after the container.
-    pub fn is_attached(&mut self) -> bool {
-        matches!(self.client.try_wait(), Ok(None))
+    pub fn is_attached(&self) -> bool {
+        self.end.is_none() && !self.client.is_finished()
     }
 
     /// Waits until a detached container has ended or has failed to start.
     pub async fn ended(&mut self) {
-        if !self.client.wait().await.is_ok_and(|status| status.success()) {
+        if !self.client_end().await.is_success {
             return;
         }
         let mut pause = FIRST_LOOK;
@@ -111,9 +130,9 @@ impl Container {
     /// The reason why the container did not start or went away, as the docker client or the program in the container
     /// printed.
     pub async fn stderr_tail(&mut self) -> DockerError {
-        let said = match time::timeout(CLIENT_LIMIT, &mut self.stderr_tail).await {
-            Ok(Ok(said)) => said,
-            Ok(Err(_)) | Err(_) => String::new(),
+        let said = match time::timeout(CLIENT_LIMIT, self.client_end()).await {
+            Ok(end) => end.said.clone(),
+            Err(_) => String::new(),
         };
         // The docker client of a detached container may have printed a warning of its own.
         let logged = if self.is_detached { self.logged().await } else { String::new() };
@@ -167,10 +186,11 @@ impl Container {
         loop {
             match self.docker.remove_container(&self.name).await {
                 Ok(true) => break,
-                Ok(false) if !was_killed && matches!(self.client.try_wait(), Ok(Some(_))) => break,
+                Ok(false) if !was_killed && !self.is_attached() => break,
                 Ok(false) => {
                     was_killed = true;
-                    command::kill_and_wait(&mut self.client).await;
+                    self.kill.cancel();
+                    self.client_end().await;
                     match looks.next() {
                         Some(pause) => time::sleep(pause).await,
                         None => break,
@@ -180,14 +200,37 @@ impl Container {
             }
         }
         retry.done();
-        if time::timeout(CLIENT_LIMIT, self.client.wait()).await.is_err() {
-            command::kill_and_wait(&mut self.client).await;
-        }
-        // `stderr_tail` may have taken the task's result already, and a finished task must not be awaited again.
-        if !self.stderr_tail.is_finished() {
-            let _ = time::timeout(CLIENT_LIMIT, self.stderr_tail).await;
+        if time::timeout(CLIENT_LIMIT, self.client_end()).await.is_err() {
+            self.kill.cancel();
+            self.client_end().await;
         }
     }
+
+    /// Waits for the end of the docker client. Cancel-safe.
+    async fn client_end(&mut self) -> &ClientEnd {
+        if self.end.is_none() {
+            self.end = Some((&mut self.client).await.unwrap_or_default());
+        }
+        self.end.get_or_insert_default()
+    }
+}
+
+/// Waits for the end of a docker client, or kills the client.
+async fn watch(mut client: Child, name: String, kill: CancellationToken) -> ClientEnd {
+    let stderr = client.stderr.take().expect("stderr is piped");
+    tokio::select! {
+        said = keep_stderr_tail(stderr, name) => {
+            tokio::select! {
+                status = client.wait() => {
+                    return ClientEnd { is_success: status.is_ok_and(|status| status.success()), said };
+                }
+                () = kill.cancelled() => {}
+            }
+        }
+        () = kill.cancelled() => {}
+    }
+    command::kill_and_wait(&mut client).await;
+    ClientEnd::default()
 }
 
 /// Logs stderr, and returns its end. Stderr has errors of the docker client and of the bootstrap, never output of the

@@ -130,12 +130,13 @@ impl Isolation {
                 tried = this.connect(&image) => tried.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
                 () = this.stop.cancelled() => return,
             };
-            if let Err(reason) = &tried {
-                tracing::warn!(
+            match &tried {
+                Ok(()) => tracing::info!("instances are reached by sockets"),
+                Err(reason) => tracing::warn!(
                     reason,
                     "THE ENGINE DOES NOT REACH SOCKETS OF THIS SERVICE: each instance keeps a docker client, which \
                      costs memory and time; see docs/operations.md"
-                );
+                ),
             }
             this.transport.note(tried);
         });

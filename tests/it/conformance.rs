@@ -168,17 +168,18 @@ const GO: &[(&str, &str)] = &[
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn python_programs_do_the_same_as_by_hand() {
-    compare_python("auto").await;
+    compare_python("auto", "auto").await;
 }
 
 #[tokio::test]
 #[ignore = "needs docker"]
-async fn python_programs_do_the_same_without_preloading() {
-    compare_python("off").await;
+async fn python_programs_do_the_same_without_preloading_and_by_pipes() {
+    compare_python("off", "pipes").await;
 }
 
-async fn compare_python(preload: &str) {
-    compare(preload, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
+async fn compare_python(preload: &str, transport: &str) {
+    let settings = [("PRELOAD", preload), ("INSTANCE_TRANSPORT", transport)];
+    compare(&settings, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
         zip(&[("main.py", program), ("sibling.py", SIBLING), ("data.txt", "data")])
     })
     .await;
@@ -187,7 +188,7 @@ async fn compare_python(preload: &str) {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn go_programs_do_the_same_as_by_hand() {
-    compare("auto", GO, &["--entrypoint=/function"], &[], |program| {
+    compare(&[], GO, &["--entrypoint=/function"], &[], |program| {
         zip(&[("main.go", &format!("package main\n\n{program}")), ("data.txt", "data")])
     })
     .await;
@@ -197,13 +198,13 @@ async fn go_programs_do_the_same_as_by_hand() {
 type Run = (String, String, i64);
 
 async fn compare(
-    preload: &str,
+    settings: &[(&str, &str)],
     programs: &[(&str, &str)],
     entrypoint: &[&str],
     command: &[&str],
     zipped: impl Fn(&str) -> Vec<u8>,
 ) {
-    TestApp::run(&[("PRELOAD", preload)], async |app| {
+    TestApp::run(settings, async |app| {
         let mut differences = Vec::new();
         for (name, program) in programs {
             let function = app.deploy(zipped(program)).await;

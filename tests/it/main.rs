@@ -45,6 +45,7 @@ mod service;
 mod support;
 mod tidy;
 mod traces;
+mod transport;
 mod turns;
 mod uploads;
 mod versions;
