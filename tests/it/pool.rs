@@ -201,6 +201,25 @@ async fn an_idle_container_that_was_killed_is_replaced() {
         let function = app.deploy(python("print('ok')")).await;
         warmed(app, &function).await;
         let name = app.containers_of(&function).pop().unwrap();
+        docker(&["kill", &name]);
+        // Docker learns of the end after the socket has ended.
+        eventually("the container has ended", async || {
+            docker(&["ps", "--quiet", "--filter", &format!("name={name}")]).is_empty().then_some(())
+        })
+        .await;
+        app.execute(&function).await.assert_outcome(200, "ok");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_idle_container_that_was_killed_is_replaced_also_where_a_docker_client_is_attached() {
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "60s"), ("INSTANCE_TRANSPORT", "pipes")];
+    TestApp::run(&settings, async |app| {
+        let function = app.deploy(python("print('ok')")).await;
+        warmed(app, &function).await;
+        let name = app.containers_of(&function).pop().unwrap();
         let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
         let is_client = |entry: &std::fs::DirEntry| {
             std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&name))
