@@ -246,8 +246,8 @@ impl Instance {
         self.running.as_ref().is_some_and(|running| running.is_sent)
     }
 
-    /// Waits for the end of an invocation whose caller has left, for as long as `grace`. The container is removed in the
-    /// background after that.
+    /// Waits for the end of an invocation whose caller has left, for as long as `grace`. The container is removed in
+    /// the background after that.
     pub async fn settle(mut self, grace: Duration) -> After {
         let Some(nonce) = self.running.as_ref().filter(|running| running.is_sent).map(|running| running.nonce) else {
             return After::Ended;
