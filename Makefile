@@ -1,6 +1,6 @@
 # For newcomers: `make demo`, `make run`, `make test`. Each command first gets Docker and the base images ready, and
 # names the packages that the command installs.
-.PHONY: demo run check test nightly load bench lint build
+.PHONY: demo run check test times nightly load bench lint build
 
 build:
 	@echo 'make: compiling a release build; about five minutes on two cores the first time'

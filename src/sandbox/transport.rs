@@ -1,14 +1,15 @@
-//! The way between the platform and a bootstrap: a Unix socket in a folder that is mounted into the container. Where the
-//! engine does not see this service's folders, the pipes of an attached docker client.
+//! The way between the platform and a bootstrap: a Unix socket in a folder that is mounted into the container. Where
+//! the engine does not see this service's folders, the pipes of an attached docker client.
 //!
 //! Each instance has a folder of its own in the temp folder. The outer folder is the service's alone (0700). The inner
 //! folder (0755) is mounted read-only and holds the socket (0666). The bootstrap connects before any code of the
 //! function runs. The service takes one peer, which must be the container's user, and removes the folder.
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::{fs, os::unix::net::UnixListener as StdListener};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
