@@ -13,18 +13,19 @@ use crate::service::{Function, Service};
 use crate::{CLIENTS, load, timed_by_hand};
 
 const REQUESTS: usize = 300;
-const HANDFUL: &str = "import argparse, asyncio, collections, concurrent.futures, csv, datetime, decimal, email.message, \
-                       hashlib, json, logging, pathlib, re, sqlite3, subprocess, urllib.request, uuid\n";
+const HANDFUL: &str = "import argparse, asyncio, collections, concurrent.futures, csv, datetime, decimal\n\
+                       import email.message, hashlib, json, logging, pathlib, re, sqlite3, subprocess, urllib.request, uuid\n";
 const FLASK: &str = "import os\nfrom wsgiref.util import setup_testing_defaults\nfrom flask import Flask\n\
-                     app = Flask(__name__)\n@app.get('/')\ndef hello():\n    return f\"Hello, {os.environ['NAME']}!\\n\"\n\
+                     app = Flask(__name__)\n@app.get('/')\ndef hello():\n\
+                     \x20   return f\"Hello, {os.environ['NAME']}!\\n\"\n\
                      environ = {}\nsetup_testing_defaults(environ)\n\
                      print(b''.join(app(environ, lambda *_: None)).decode(), end='')\n";
 const GREETING: &str = "import os\nprint(f\"Hello, {os.environ['NAME']}!\")\n";
-const GO: &str = "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\t\"os\"\n)\n\nfunc main() {\n\t_ = http.DefaultClient\n\
-                  \tfmt.Printf(\"Hello, %s!\\n\", os.Getenv(\"NAME\"))\n}\n";
+const GO: &str = "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\t\"os\"\n)\n\n\
+                  func main() {\n\t_ = http.DefaultClient\n\tfmt.Printf(\"Hello, %s!\\n\", os.Getenv(\"NAME\"))\n}\n";
 /// One interpreter runs the program for each line of its stdin.
-const SHARED: &str = "import os, sys\ncode = compile(open('main.py').read(), 'main.py', 'exec')\nos.environ['NAME'] = 'John'\n\
-                      for _ in sys.stdin:\n    exec(code, {'__name__': '__main__'})\n    sys.stdout.flush()\n";
+const SHARED: &str = "import os, sys\ncode = compile(open('main.py').read(), 'main.py', 'exec')\n\
+                      os.environ['NAME'] = 'John'\nfor _ in sys.stdin:\n    exec(code, {'__name__': '__main__'})\n    sys.stdout.flush()\n";
 
 /// A program and the packages that the program imports.
 struct Program {

@@ -29,8 +29,8 @@ impl Start {
     }
 }
 
-/// The time in which an invocation whose client has left may end by itself. The instance is used again then, so that the
-/// next client finds a warm instance.
+/// The time in which an invocation whose client has left may end by itself. Then the instance is used again, so that
+/// the next client finds a warm instance.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// An instance, leased for one invocation. A lease that is dropped ends its instance, unless the invocation ends within
