@@ -14,7 +14,8 @@ use crate::{CLIENTS, load, timed_by_hand};
 
 const REQUESTS: usize = 300;
 const HANDFUL: &str = "import argparse, asyncio, collections, concurrent.futures, csv, datetime, decimal\n\
-                       import email.message, hashlib, json, logging, pathlib, re, sqlite3, subprocess, urllib.request, uuid\n";
+                       import email.message, hashlib, json, logging, pathlib, re, sqlite3, subprocess\n\
+                       import urllib.request, uuid\n";
 const FLASK: &str = "import os\nfrom wsgiref.util import setup_testing_defaults\nfrom flask import Flask\n\
                      app = Flask(__name__)\n@app.get('/')\ndef hello():\n\
                      \x20   return f\"Hello, {os.environ['NAME']}!\\n\"\n\
