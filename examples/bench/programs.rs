@@ -25,8 +25,11 @@ const GREETING: &str = "import os\nprint(f\"Hello, {os.environ['NAME']}!\")\n";
 const GO: &str = "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\t\"os\"\n)\n\n\
                   func main() {\n\t_ = http.DefaultClient\n\tfmt.Printf(\"Hello, %s!\\n\", os.Getenv(\"NAME\"))\n}\n";
 /// One interpreter runs the program for each line of its stdin.
-const SHARED: &str = "import os, sys\ncode = compile(open('main.py').read(), 'main.py', 'exec')\n\
-                      os.environ['NAME'] = 'John'\nfor _ in sys.stdin:\n    exec(code, {'__name__': '__main__'})\n    sys.stdout.flush()\n";
+const SHARED: &str = "import os, sys\nos.environ['NAME'] = 'John'\n\
+                      code = compile(open('main.py').read(), 'main.py', 'exec')\n\
+                      for _ in sys.stdin:\n\
+                      \x20   exec(code, {'__name__': '__main__'})\n\
+                      \x20   sys.stdout.flush()\n";
 
 /// A program and the packages that the program imports.
 struct Program {
