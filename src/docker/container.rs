@@ -19,7 +19,7 @@ const MAX_STDERR_TAIL: usize = 4 << 10;
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The first and the longest pause between two looks whether a detached container still runs.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
+const FIRST_LOOK: Duration = Duration::from_millis(30);
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// A container and its `docker run`. The holder must call [`Container::remove`] in the end.

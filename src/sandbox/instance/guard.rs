@@ -10,6 +10,8 @@ use super::End;
 use crate::docker::Container;
 use crate::sandbox::protocol::ProtocolError;
 
+/// The longest time that Docker may take to note the end of a container.
+const END_LIMIT: Duration = Duration::from_secs(3);
 /// The longest time that an answer waits for a container's removal. While Docker does not answer, the removal goes on
 /// in the background.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
@@ -88,6 +90,10 @@ impl Guard {
 
     /// The reason why the container closed its pipes or broke the protocol.
     pub(super) async fn explain(&mut self, error: &ProtocolError, began: SystemTime) -> End {
+        if matches!(error, ProtocolError::Io(_)) {
+            // A socket ends before Docker knows of the container's end, and of an OOM.
+            let _ = time::timeout(END_LIMIT, self.container().ended()).await;
+        }
         if self.was_oom_killed(began).await {
             return End::OutOfMemory;
         }
