@@ -32,6 +32,15 @@ test:
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
 
+# The same tests as `make test`, with their times, and then the ten slowest. Rust has no stable option for the times.
+times:
+	scripts/test-tools
+	cargo test --locked --no-run
+	scripts/with-docker cargo test --locked --no-fail-fast \
+		--config 'target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]' \
+		-- --include-ignored -Z unstable-options --report-time | tee target/times.txt
+	grep -o '^test [^ ]* ... ok <[0-9.]*s>' target/times.txt | sort -t '<' -k 2 -rn | head
+
 # The long tests: everything on both generations of base images, and the long load.
 nightly:
 	scripts/test-tools

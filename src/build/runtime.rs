@@ -1,8 +1,7 @@
 //! The runtime image of each language: the base image and the bootstrap, from which builds of functions start.
 //!
 //! A runtime image is made once per content, on first need, and shared by all platforms on this Docker: the tag is a
-//! hash of the base image's id and of all files that go into the image. Adding a language takes one folder in
-//! `runtimes/` and one arm in this module.
+//! hash of the base image's id and of all files that go into the image. CONTRIBUTING.md says what a language takes.
 
 use std::collections::HashMap;
 use std::io;

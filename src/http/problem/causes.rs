@@ -1,4 +1,5 @@
-//! The problem of each error. No other file pairs the errors of other modules with status codes.
+//! The problem of each error, with its HTTP status. The status of an invocation that ended, such as 504 for a timeout,
+//! is in `domain/outcome.rs`.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
