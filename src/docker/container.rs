@@ -18,6 +18,8 @@ const MAX_STDERR_TAIL: usize = 4 << 10;
 /// The longest time that the docker client may take to end after its container.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
+/// The time in which an event of an OOM may come: a socket tells of an invocation's end before Docker knows.
+const EVENT_DELAY: Duration = Duration::from_millis(100);
 /// The first and the longest pause between two looks whether a detached container still runs.
 const FIRST_LOOK: Duration = Duration::from_millis(30);
 const LAST_LOOK: Duration = Duration::from_secs(2);
@@ -161,14 +163,15 @@ impl Container {
         }
     }
 
-    /// Whether Docker has an event of an OOM in the container from `since` until now. Docker keeps only its last few
-    /// hundred events.
+    /// Whether Docker has an event of an OOM in the container from `since` until `EVENT_DELAY` from now. Docker keeps
+    /// only its last few hundred events.
     pub async fn had_oom_since(&self, since: SystemTime) -> Result<bool, DockerError> {
         let unix = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
         };
-        let (since, until) = (format!("--since={}", unix(since)), format!("--until={}", unix(SystemTime::now())));
+        let (since, until) =
+            (format!("--since={}", unix(since)), format!("--until={}", unix(SystemTime::now() + EVENT_DELAY)));
         let container = format!("--filter=container={}", self.name);
         let args = ["events", &since, &until, &container, "--filter=event=oom", "--format={{.Action}}"];
         Ok(!query("events", QUERY_LIMIT, args).await?.trim().is_empty())

@@ -147,7 +147,7 @@ async fn what_a_new_process_must_not_inherit_is_left_out_with_the_reason() {
         }
         let submitted = app.submit(zip(&[("main.py", "import a_slow_print\n"), ("requirements.txt", "unfit\n")])).await;
         let warnings = submitted.assert_status(200).body["warnings"].to_string();
-        assert!(warnings.contains("a_slow_print takes 1") && warnings.contains("the module prints"), "{warnings}");
+        assert!(warnings.contains("a_slow_print takes ") && warnings.contains("the module prints"), "{warnings}");
     })
     .await;
 }
