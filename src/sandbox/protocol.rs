@@ -202,9 +202,9 @@ pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -
 mod tests {
     use super::*;
 
-    const NONCE: Nonce = Nonce([7; NONCE_SIZE]);
+    pub(super) const NONCE: Nonce = Nonce([7; NONCE_SIZE]);
 
-    fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         let body = parts.concat();
         [&(1 + body.len() as u32).to_be_bytes()[..], &[kind], &body].concat()
     }

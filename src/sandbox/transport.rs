@@ -35,7 +35,7 @@ pub struct Transport {
 
 #[derive(Debug)]
 enum Way {
-    /// It is not known yet whether sockets work.
+    /// No start has found out yet whether sockets work.
     Unknown,
     Sockets,
     /// The reason why sockets can't be used; None where the operator wants pipes.

@@ -262,10 +262,8 @@ async fn execute_or_defer(
     span.record("invocation.id", tracing::field::display(id));
     let place = [("location", format!("/api/invocations/{id}")), ("preference-applied", "respond-async".to_owned())];
     // An invocation whose key came before may be further.
-    let outcome = match has_key {
-        true => state.history.get(id).await?.ok_or(UnknownInvocation(id))?.outcome,
-        false => Outcome::Queued,
-    };
+    let outcome =
+        if has_key { state.history.get(id).await?.ok_or(UnknownInvocation(id))?.outcome } else { Outcome::Queued };
     let accepted = Accepted { invocation_id: id.to_string(), outcome: outcome.name() };
     Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
 }

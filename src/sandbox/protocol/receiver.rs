@@ -120,13 +120,7 @@ fn event(mut body: Bytes, nonce: Nonce) -> Result<Event, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NONCE: Nonce = Nonce([7; NONCE_SIZE]);
-
-    fn frame(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let body = parts.concat();
-        [&(1 + body.len() as u32).to_be_bytes()[..], &[kind], &body].concat()
-    }
+    use crate::sandbox::protocol::tests::{NONCE, frame};
 
     async fn received(bytes: &[u8]) -> Result<Event, ProtocolError> {
         Receiver::new(bytes).receive(NONCE).await
