@@ -34,11 +34,14 @@ const PYTHON: Files = &[
     ("Dockerfile", include_str!("../runtimes/python/Dockerfile")),
     ("bootstrap.py", include_str!("../runtimes/python/bootstrap.py")),
     ("child.py", include_str!("../runtimes/python/child.py")),
+    ("clone.py", include_str!("../runtimes/python/clone.py")),
+    ("control.py", include_str!("../runtimes/python/control.py")),
     ("guard.py", include_str!("../runtimes/python/guard.py")),
     ("imports.py", include_str!("../runtimes/python/imports.py")),
     ("inheritance.py", include_str!("../runtimes/python/inheritance.py")),
     ("leftovers.py", include_str!("../runtimes/python/leftovers.py")),
     ("output.py", include_str!("../runtimes/python/output.py")),
+    ("plan.py", include_str!("../runtimes/python/plan.py")),
     ("preload.py", include_str!("../runtimes/python/preload.py")),
     ("program.py", include_str!("../runtimes/python/program.py")),
     ("protocol.py", include_str!("../runtimes/python/protocol.py")),
@@ -46,6 +49,8 @@ const PYTHON: Files = &[
     ("seeds.py", include_str!("../runtimes/python/seeds.py")),
     ("supervisor.py", include_str!("../runtimes/python/supervisor.py")),
     ("traces.py", include_str!("../runtimes/python/traces.py")),
+    ("trial.py", include_str!("../runtimes/python/trial.py")),
+    ("zygote.py", include_str!("../runtimes/python/zygote.py")),
 ];
 
 const GO: Files = &[
@@ -56,6 +61,8 @@ const GO: Files = &[
     ("inheritance.go", include_str!("../runtimes/go/inheritance.go")),
     ("leftovers.go", include_str!("../runtimes/go/leftovers.go")),
     ("memory.go", include_str!("../runtimes/go/memory.go")),
+    ("park.go", include_str!("../runtimes/go/park.go")),
+    ("parked.go", include_str!("../runtimes/go/parked.go")),
     ("protocol.go", include_str!("../runtimes/go/protocol.go")),
     ("within_memory.go", include_str!("../runtimes/go/within_memory.go")),
     ("calls_amd64.go", include_str!("../runtimes/go/calls_amd64.go")),

@@ -1,9 +1,9 @@
 //! What the platform and a bootstrap say to each other about preloading. The reply is hostile input: packages' code may
 //! have run in the bootstrap.
 //!
-//! The plan is six fields with a NUL between: what to preload (`auto`, `stdlib`, `off` or `list`), the modules of a
+//! The plan is five fields with a NUL between: what to preload (`auto`, `stdlib`, `off` or `list`), the modules of a
 //! list with commas between, `stdlib` where the operator allows no more, the number of processors for libraries that
-//! start threads, `1` where it is known what must be left out, and those modules with commas between.
+//! start threads, and the modules that are known to be left out, with commas between.
 //!
 //! The reply is a byte that says whether memory ran out, and then three fields for each module with a NUL between: the
 //! name, the reason to leave the module out (empty for an imported module), and microseconds. The last three fields
@@ -46,9 +46,8 @@ impl Plan {
         };
         let limit = if self.limit == PreloadLimit::Stdlib { "stdlib" } else { "" };
         let excluded: Vec<&str> = self.known.iter().flat_map(|known| &known.excluded).map(|e| &*e.module).collect();
-        let is_known = if self.known.is_some() { "1" } else { "" };
         let processors = self.processors.floor().max(1.0);
-        format!("{mode}\0{names}\0{limit}\0{processors}\0{is_known}\0{}", excluded.join(","))
+        format!("{mode}\0{names}\0{limit}\0{processors}\0{}", excluded.join(","))
     }
 
     /// What the instance of a bootstrap with this reply has preloaded, and whether memory ran out. None for a reply in
@@ -73,7 +72,7 @@ impl Plan {
             }
         }
         if let Some(known) = &self.known {
-            found.excluded.clone_from(&known.excluded);
+            found.excluded.splice(0..0, known.excluded.iter().cloned());
         }
         Some((found, oom != 0))
     }
@@ -95,8 +94,8 @@ mod tests {
     #[test]
     fn a_plan_has_the_documented_form() {
         let form = |plan: Plan| plan.encode().replace('\0', "|");
-        assert_eq!(form(plan("auto", None)), "auto|||1||");
-        assert_eq!(form(plan(r#"["json","os.path"]"#, None)), "list|json,os.path||1||");
+        assert_eq!(form(plan("auto", None)), "auto|||1|");
+        assert_eq!(form(plan(r#"["json","os.path"]"#, None)), "list|json,os.path||1|");
         let excluded = ["a", "b"].map(|module| Excluded {
             module: module.to_owned(),
             reason: "prints".to_owned(),
@@ -104,7 +103,7 @@ mod tests {
         });
         let known = Preloaded { excluded: excluded.into(), ..Preloaded::default() };
         let plan = Plan { limit: PreloadLimit::Stdlib, processors: 0.5, ..plan("stdlib", Some(known)) };
-        assert_eq!(form(plan), "stdlib||stdlib|1|1|a,b");
+        assert_eq!(form(plan), "stdlib||stdlib|1|a,b");
     }
 
     #[test]

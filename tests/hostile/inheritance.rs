@@ -1,5 +1,5 @@
-//! Functions that change the supervisor's limits and priorities, which every later process of the container inherits.
-//! Each such container ends, and the next invocation finds the same state as the first.
+//! Functions that change the limits and priorities of the supervisor or, in Python, of the zygote, which every later
+//! process of the container inherits, or that signal the zygote. The next invocation finds the same state as the first.
 
 use serde_json::json;
 
@@ -11,6 +11,8 @@ const PRELUDE: &str = r#"
 import ctypes, os, resource, struct
 libc = ctypes.CDLL(None, use_errno=True)
 IOPRIO_SET, IOPRIO_GET, SCHED_SETATTR, SCHED_GETATTR = (30, 31, 274, 275) if os.uname().machine == "aarch64" else (251, 252, 314, 315)
+numbers = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
+target = numbers[int(os.environ.get("TARGET", "0"))]
 def call(*arguments):
     return libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
 "#;
@@ -31,34 +33,34 @@ print(os.wait()[1], os.popen("echo works").read(), found)
 
 /// Attacks in Python, by name. Each attack but one must end with its own message.
 const ATTACKS: &[(&str, &str)] = &[
-    ("nice", "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
-    ("nice of its group", "os.setpriority(os.PRIO_PGRP, os.getpgid(1), 19)"),
+    ("nice", "os.setpriority(os.PRIO_PROCESS, target, 19)"),
+    ("nice of its group", "os.setpriority(os.PRIO_PGRP, os.getpgid(target), 19)"),
     ("nice of the user", "os.setpriority(os.PRIO_USER, 0, 19)"),
     ("nice of the user by number", "os.setpriority(os.PRIO_USER, os.getuid(), 1)"),
-    ("one processor", "os.sched_setaffinity(1, {max(os.sched_getaffinity(1))})"),
-    ("idle", "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))"),
-    ("batch", "os.sched_setscheduler(1, os.SCHED_BATCH, os.sched_param(0))"),
-    ("reset on fork", "os.sched_setscheduler(1, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))"),
+    ("one processor", "os.sched_setaffinity(target, {max(os.sched_getaffinity(target))})"),
+    ("idle", "os.sched_setscheduler(target, os.SCHED_IDLE, os.sched_param(0))"),
+    ("batch", "os.sched_setscheduler(target, os.SCHED_BATCH, os.sched_param(0))"),
+    ("reset on fork", "os.sched_setscheduler(target, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))"),
     (
         "longer slices",
-        "call(SCHED_SETATTR, 1, ctypes.create_string_buffer(struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 100_000_000, 0, 0)), 0)",
+        "call(SCHED_SETATTR, target, ctypes.create_string_buffer(struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 100_000_000, 0, 0)), 0)",
     ),
-    ("I/O priority", "call(IOPRIO_SET, 1, 1, 3 << 13)"),
-    ("I/O priority of the group", "call(IOPRIO_SET, 2, os.getpgid(1), 2 << 13 | 7)"),
+    ("I/O priority", "call(IOPRIO_SET, 1, target, 3 << 13)"),
+    ("I/O priority of the group", "call(IOPRIO_SET, 2, os.getpgid(target), 2 << 13 | 7)"),
     ("I/O priority of the user", "call(IOPRIO_SET, 3, os.getuid(), 3 << 13)"),
     (
         "files",
-        "import glob\nfor path in glob.glob('/proc/1/*') + glob.glob('/proc/1/task/*/*') + glob.glob('/proc/1/attr/*'):\n    for data in (b'1000', b'19', b'0', b'999999'):\n        try:\n            os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), data)\n        except OSError:\n            pass",
+        "import glob\nfor path in glob.glob('/proc/%d/*' % target) + glob.glob('/proc/%d/attr/*' % target) + glob.glob('/proc/%d/task/*/*' % target):\n    for data in (b'1000', b'19', b'0', b'999999'):\n        try:\n            os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), data)\n        except OSError:\n            pass",
     ),
     (
         "all at once, while much is printed",
-        "os.setpriority(os.PRIO_PROCESS, 1, 19)\nfor n in range(15, 0, -1):\n    resource.prlimit(1, n, (0, 0))\nfor n in range(30000):\n    print('a line of some length', n)",
+        "os.setpriority(os.PRIO_PROCESS, target, 19)\nfor n in range(15, 0, -1):\n    resource.prlimit(target, n, (0, 0))\nfor n in range(30000):\n    print('a line of some length', n)",
     ),
 ];
 
 #[tokio::test]
 #[ignore = "needs docker"]
-async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container() {
+async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_container() {
     let _alone = alone().await;
     let program = format!(
         "{PRELUDE}\nattack = os.environ.get('ATTACK')\nif attack:\n    exec(attack)\n    print('attacked')\nelse:\n    exec({LOOK:?})\n"
@@ -67,24 +69,48 @@ async fn what_a_python_function_does_to_its_supervisor_ends_with_its_container()
         let function = app.deploy(python(&program)).await;
         let untouched = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         assert!(untouched.starts_with("0 works\n"), "{untouched}");
-        let limits = (0..16).map(|n| (format!("limit {n}"), format!("resource.prlimit(1, {n}, (0, 0))")));
+        let limits = (0..16).map(|n| (format!("limit {n}"), format!("resource.prlimit(target, {n}, (0, 0))")));
         let attacks = ATTACKS.iter().map(|&(name, attack)| (name.to_owned(), attack.to_owned()));
-        for (name, attack) in limits.chain(attacks) {
-            let answer = app.execute_with(&function, json!({"attack": attack})).await;
-            println!("{name}: {}, {}", answer.body["outcome"], answer.body["start"]);
+        let attacks: Vec<_> = limits.chain(attacks).collect();
+        for (target, (name, attack)) in [0, 1].iter().flat_map(|target| attacks.iter().map(move |it| (target, it))) {
+            let answer = app.execute_with(&function, json!({"attack": attack, "target": target})).await;
+            println!("{name} of {target}: {}, {}", answer.body["outcome"], answer.body["start"]);
             // The kernel kills a supervisor that has no processor time left, whichever process has used the time.
-            if name != "limit 0" {
+            if (*target, name.as_str()) != (0, "limit 0") {
                 let answer = answer.assert_outcome(200, "ok");
-                assert!(answer.output().ends_with("attacked\n"), "{name}: {}", answer.output());
+                assert!(answer.output().ends_with("attacked\n"), "{name} of {target}: {}", answer.output());
             }
             for _ in 0..2 {
                 let after = app.execute(&function).await.assert_outcome(200, "ok");
-                assert_eq!(after.output(), untouched, "{name}");
+                assert_eq!(after.output(), untouched, "{name} of {target}");
             }
         }
         // A function that leaves its supervisor alone goes on in the same container.
         for _ in 0..3 {
             assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_signal_to_the_zygote_fails_no_invocation() {
+    let _alone = alone().await;
+    let program = format!(
+        "{PRELUDE}\ntry:\n    for n in range(int(os.environ.get('TIMES', 0))):\n        os.kill(target, int(os.environ['SIGNAL']))\nexcept ProcessLookupError:\n    pass\nprint(len(numbers))\n"
+    );
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+        let function = app.deploy(python(&program)).await;
+        // SIGKILL, SIGSTOP and the real-time signals are among them. The C library keeps two signals for itself.
+        for signal in (1..=64).filter(|signal| ![32, 33].contains(signal)) {
+            // The first time, the zygote may end before the function does. The second time, the zygote may still end.
+            for times in [1000, 1] {
+                let input = json!({"signal": signal, "times": times, "target": 1});
+                app.execute_with(&function, input).await.assert_outcome(200, "ok");
+                let after = app.execute(&function).await.assert_outcome(200, "ok");
+                assert_eq!(after.output(), "2\n", "{signal}");
+            }
         }
     })
     .await;

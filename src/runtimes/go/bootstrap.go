@@ -111,6 +111,7 @@ type supervisor struct {
 	oomKills    int
 	inheritance *inheritance
 	events      events
+	parked      *parked
 	frames      []byte
 	buffer      [pipeCapacity]byte
 }
@@ -130,6 +131,7 @@ func (s *supervisor) serve() error {
 		return err
 	}
 	for {
+		s.park()
 		request, err := readRequest()
 		if err != nil {
 			return err

@@ -19,12 +19,26 @@ type child struct {
 	usage          syscall.Rusage
 }
 
+// start runs the function on a child that was started ahead, or else on a new child.
 func (s *supervisor) start(request *request) (*child, error) {
-	stdin, err := stdinWith(request.stdin)
-	if err != nil {
-		return nil, err
+	environment := withoutParked(merged(request.environment, s.environment))
+	child := s.wake(environment, request.stdin)
+	if child == nil {
+		stdin, err := stdinWith(request.stdin)
+		if err != nil {
+			return nil, err
+		}
+		defer syscall.Close(stdin)
+		if child, err = s.execute(stdin, environment); err != nil {
+			return nil, err
+		}
 	}
-	defer syscall.Close(stdin)
+	child.stdout.room, child.stderr.room = request.outputCap, request.outputCap
+	return child, nil
+}
+
+// execute starts the function's program.
+func (s *supervisor) execute(stdin int, environment []string) (*child, error) {
 	stdout, stdoutIn, err := pipe()
 	if err != nil {
 		return nil, err
@@ -36,18 +50,14 @@ func (s *supervisor) start(request *request) (*child, error) {
 	}
 	defer syscall.Close(stderrIn)
 	pid, err := syscall.ForkExec(s.binary, []string{s.binary}, &syscall.ProcAttr{
-		Env:   merged(request.environment, s.environment),
+		Env:   environment,
 		Files: []uintptr{uintptr(stdin), uintptr(stdoutIn), uintptr(stderrIn)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("failed to execute %s: %w", s.binary, err)
 	}
-	return &child{
-		pid:    pid,
-		stdout: &output{fd: stdout, kind: 'O', room: request.outputCap},
-		stderr: &output{fd: stderr, kind: 'E', room: request.outputCap},
-	}, nil
+	return &child{pid: pid, stdout: &output{fd: stdout, kind: 'O'}, stderr: &output{fd: stderr, kind: 'E'}}, nil
 }
 
 // output is one stream of the function. The bytes within the cap go out in frames, the other bytes are discarded.
@@ -161,8 +171,7 @@ func endAll() {
 
 // stdinWith returns a descriptor from which the function reads data and then the end of the file.
 func stdinWith(data []byte) (int, error) {
-	if len(data) < pipeCapacity/16 {
-		// A pipe holds at least this size, whatever its owner's quota, so this write never blocks.
+	if len(data) < pipeLeast {
 		reader, writer, err := pipe()
 		if err != nil {
 			return 0, err

@@ -1,7 +1,7 @@
 """PID 1 of a Python instance: runs the function's main file in a new process for each invocation.
 
-The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The supervisor forks a
-child from this warm interpreter *ahead* of each request, so that a request only wakes the child. The child must be
+The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. A zygote, which is a
+warm interpreter, forks a child *ahead* of each request, so that a request only wakes the child. The child must be
 indistinguishable from `python3 main.py`. For this reason the bootstrap imports few modules, forgets its imports, and
 ends the child in the interpreter's own order. The bootstrap needs Python 3.9 or later with ctypes and select (Debian:
 python3, not python3-minimal).
@@ -16,10 +16,11 @@ import os
 
 from child import run, take_request, wind_up
 from program import compile_ahead, make_main, prepare_interpreter
-from preload import Plan, preload
+from preload import preload
 from protocol import PROTOCOL_OUT, VERSION, connect, frame, write_all
 from seeds import seeds
-from supervisor import HELD_BACK, PR_SET_DUMPABLE, Supervisor, fork_child, prctl
+from supervisor import HELD_BACK, Supervisor
+from zygote import serve
 
 connect()
 ENTRY = os.path.abspath(sys.argv[1])
@@ -30,29 +31,17 @@ _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
 supervisor = Supervisor()
 prepare_interpreter(ENTRY, PACKAGE, BASELINE)
 write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
-try:
-    plan = Plan(supervisor.set_up())
-except EOFError:
-    os._exit(0)
-PRELOADED = None if plan.mode == "off" else preload(plan, ENTRY, PACKAGE, supervisor)
+# Only a zygote gets here.
+plan, control = supervisor.run()
+REPORT = b"0 \0" if plan.mode == "off" else preload(plan, ENTRY, PACKAGE, control)
 # A module that the program imports comes after this one.
 LAST_MODULE = next(reversed(sys.modules))
 SEEDS = seeds()
+del supervisor, plan
 gc.collect()
 gc.freeze()
-prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-supervisor.begin()
-child = fork_child()
-if child:
-    write_all(PROTOCOL_OUT, frame(b"P", PRELOADED.encoded() if PRELOADED else b"\0"))
-while child:
-    try:
-        if not supervisor.serve(child):
-            os._exit(3)
-    except EOFError:
-        os._exit(0)
-    child = fork_child()
-# Only a forked child gets here. The objects that the supervisor has made since its own start are frozen as well: a
+serve(control, HELD_BACK, REPORT)
+# Only a forked child gets here. The objects that the zygote has made since its own start are frozen as well: a
 # collection at the child's end would otherwise copy the pages of these objects.
 gc.freeze()
 # Only now: the collector looks at no object that is older than the freeze, and so would never end the program's own.

@@ -5,6 +5,10 @@ WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue")
 SYSV_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 
 
+def open_tables():
+    return [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
+
+
 def is_clean(tables):
     """Whether the container holds no file and no IPC object of a function."""
     # The first line is the table's header.

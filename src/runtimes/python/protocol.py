@@ -10,7 +10,7 @@ READ_BYTES = 65536
 SOCKET = "/run/youtube-serverless/socket"
 AF_UNIX, SOCK_STREAM = 1, 1
 
-libc = ctypes.CDLL(None)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def connect():

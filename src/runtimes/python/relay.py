@@ -36,7 +36,7 @@ class Events:
 
 
 def relay(child, outputs, frames, events):
-    """Passes on the child's output until the child has ended. The last frames are left for the caller to send."""
+    """Passes on the child's output until the child has ended. The last output is left in the pipes."""
     wait_shortly(child)
     if child.status is None:
         _signal.set_wakeup_fd(events.wakeup_in, warn_on_full_buffer=False)
@@ -47,11 +47,6 @@ def relay(child, outputs, frames, events):
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.set_wakeup_fd(-1)
         events.drain_wakeup()
-    end_all(child)
-    for output in outputs:
-        # No writer is left, so the stream ends with the content of the pipe.
-        while not output.pump(frames):
-            pass
 
 
 def wait_shortly(child):
@@ -100,16 +95,3 @@ def reap(child, options):
                 child.status, child.usage = status, usage
     except ChildProcessError:
         return
-
-
-def end_all(child):
-    """Kills and reaps all processes that the function left running.
-
-    No process can escape by forks: PID 1 kills all processes at once.
-    """
-    try:
-        while True:
-            os.kill(-1, _signal.SIGKILL)
-            reap(child, 0)
-    except ProcessLookupError:
-        pass

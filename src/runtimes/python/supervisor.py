@@ -1,75 +1,69 @@
-"""The supervisor forks a child ahead of each request, runs the invocation on the child, and cleans up afterwards."""
+"""The supervisor is PID 1: it runs each invocation on a child of the zygote, and cleans up afterwards."""
 import _signal
 import os
 import time
 
 from inheritance import Inheritance
-from leftovers import SYSV_IPC, clean, is_clean
+from leftovers import clean, is_clean, open_tables
 from output import Frames, Output
-from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, libc, microseconds, read_frame, write_all
+from plan import Plan
+from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, microseconds, read_frame, write_all
 from program import set_environment
-from relay import Events, relay
+from relay import Events, reap, relay
+from trial import Trial
+from zygote import PR_SET_DUMPABLE, fork_zygote, prctl
 
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-PR_SET_DUMPABLE = 4
+# The kernel's list of the processes that PID 1 has as children.
+CHILDREN = "/proc/self/task/%d/children"
+CHILD_ENDED = (_signal.SIGCHLD,)
 HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
-
-prctl = libc.prctl
-
-
-class Child:
-    """A forked process that waits for its request, and the supervisor's ends of its pipes."""
-
-    def __init__(self, pid, request, stdout, stderr):
-        self.pid, self.request, self.stdout, self.stderr = pid, request, stdout, stderr
-        self.status = self.usage = None
-
-
-def fork_child():
-    request, request_in = os.pipe()
-    stdout, stdout_in = os.pipe()
-    stderr, stderr_in = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, HELD_BACK)
-        os.setsid()
-        os.dup2(request, 0)
-        os.dup2(stdout_in, 1)
-        os.dup2(stderr_in, 2)
-        os.closerange(3, stderr_in + 64)
-        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        return None
-    os.close(request)
-    os.close(stdout_in)
-    os.close(stderr_in)
-    os.set_blocking(stdout, False)
-    os.set_blocking(stderr, False)
-    return Child(pid, request_in, stdout, stderr)
+REAP_SECONDS = 0.01
 
 
 class Supervisor:
     """The state that lasts for a container's life."""
 
     def __init__(self):
-        self.tables = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in SYSV_IPC if os.path.exists(path)]
-        self.counter = open_oom_counter()
+        self.tables = open_tables()
+        self.counter = open_first(OOM_COUNTERS)
+        self.children = open_first((CHILDREN % os.getpid(),))
         self.events = Events()
         self.request = Memory(READ_BYTES)
         self.frames = Frames()
         self.inheritance = Inheritance()
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+    def run(self):
+        """Runs invocations until the platform leaves. Only a zygote returns from here, with its way to this process."""
+        try:
+            plan = self.set_up()
+            trial = Trial(plan)
+            while True:
+                self.zygote, control = fork_zygote()
+                if control:
+                    return plan, control
+                if trial.passes(self.zygote):
+                    break
+            self.inherited = Inheritance(self.zygote.pid)
+            # The kills so far are those of the setup.
+            self.kills = oom_kills(self.counter)
+            child = self.zygote.fork_child()
+            write_all(PROTOCOL_OUT, frame(b"P", b"\0" if plan.mode == "off" else trial.result.encoded()))
+            while self.serve(child):
+                child = self.zygote.fork_child()
+        except EOFError:
+            os._exit(0)
+        os._exit(3)
 
     def set_up(self):
-        """Reads the setup and sets the function's own environment. Returns the text that asks for preloading."""
+        """Reads the setup and sets the function's own environment. Returns the plan for preloading."""
         memory, size = read_frame(self.request, "S")
         end = 5 + int.from_bytes(memory.view[1:5], "big")
         set_environment(bytes(memory.view[5:end]))
         text = bytes(memory.view[end:size]).decode()
         memory.forget(size)
-        return text
-
-    def begin(self):
-        """Notes the kills so far, which are those of the setup. The instance is ready for its first request then."""
-        self.kills = oom_kills(self.counter)
+        return Plan(text)
 
     def serve(self, child):
         """Runs one invocation on the child, and cleans up afterwards.
@@ -78,6 +72,7 @@ class Supervisor:
         """
         memory, size = read_frame(self.request, "I")
         started = time.perf_counter()
+        child.pid = self.zygote.answer()
         nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
         # The rest of the request is for the child. The size of the rest overwrites the output cap.
         memory.view[17:21] = (size - 21).to_bytes(4, "big")
@@ -87,10 +82,15 @@ class Supervisor:
         del memory
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
         relay(child, outputs, self.frames, self.events)
+        is_left = self.end_others(child)
+        for output in outputs:
+            # No writer is left, so the stream ends with the content of the pipe.
+            while not output.pump(self.frames):
+                pass
         duration = time.perf_counter() - started
         # The inheritance is checked first: with a changed limit no folder can be listed.
-        is_inheritance_left = self.inheritance.is_left()
-        is_left_clean = is_inheritance_left and is_clean(self.tables)
+        is_left = is_left and self.inheritance.is_left() and self.inherited.is_left() and self.zygote.is_fit()
+        is_left_clean = is_left and is_clean(self.tables)
         kills_before, self.kills = self.kills, oom_kills(self.counter)
         exit = frame(
             b"X",
@@ -106,7 +106,7 @@ class Supervisor:
         self.frames.flush()
         os.close(child.stdout)
         os.close(child.stderr)
-        if not is_inheritance_left:
+        if not is_left:
             return False
         if not is_left_clean:
             clean()
@@ -115,9 +115,27 @@ class Supervisor:
             write_all(PROTOCOL_OUT, frame(b"R", nonce))
         return True
 
+    def end_others(self, child):
+        """Kills and reaps all processes that the function left running. False when the zygote has ended, too.
 
-def open_oom_counter():
-    for path in OOM_COUNTERS:
+        No process can escape by forks: the zygote kills all others at once.
+        """
+        try:
+            while not self.is_alone() and self.zygote.kill_others():
+                _signal.sigtimedwait(CHILD_ENDED, REAP_SECONDS)
+                reap(child, os.WNOHANG)
+            return True
+        except (OSError, EOFError):
+            self.zygote.end_all()
+            return False
+
+    def is_alone(self):
+        """Whether PID 1 has no child but the zygote. A process whose parent ends becomes a child of PID 1."""
+        return self.children is not None and len(os.pread(self.children, 4096, 0).split()) == 1
+
+
+def open_first(paths):
+    for path in paths:
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

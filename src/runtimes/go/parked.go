@@ -1,0 +1,77 @@
+// A process of the function that is started ahead of its request. The process waits in park.go, which is part of the
+// function's program.
+
+package main
+
+import (
+	"encoding/binary"
+	"strings"
+	"syscall"
+)
+
+const (
+	parkedName = "YOUTUBE_SERVERLESS_PARKED"
+	// Go's runtime reads variables that begin with this before the program waits.
+	runtimeVariables = "GO"
+	// A pipe holds at least this size, whatever its owner's quota, so a write of this size never blocks.
+	pipeLeast = pipeCapacity / 16
+)
+
+// parked is a child that waits for its environment, and the bootstrap's end of the pipe to the child's stdin.
+type parked struct {
+	*child
+	stdin int
+}
+
+// park starts a child ahead. Without such a child, an invocation starts its own.
+func (s *supervisor) park() {
+	stdin, stdinIn, err := pipe()
+	if err != nil {
+		return
+	}
+	defer syscall.Close(stdin)
+	child, err := s.execute(stdin, []string{parkedName + "=1"})
+	if err != nil {
+		syscall.Close(stdinIn)
+		return
+	}
+	s.parked = &parked{child: child, stdin: stdinIn}
+}
+
+// wake gives the child that was started ahead its environment and stdin. Returns nil when the request needs a process of
+// its own: then no other process is left.
+func (s *supervisor) wake(environment []string, stdin []byte) *child {
+	parked := s.parked
+	if parked == nil {
+		return nil
+	}
+	s.parked = nil
+	defer syscall.Close(parked.stdin)
+	if len(stdin) < pipeLeast && !hasPrefix(environment, runtimeVariables) {
+		message := binary.BigEndian.AppendUint32(nil, 0)
+		for _, pair := range environment {
+			message = append(append(message, pair...), 0)
+		}
+		binary.BigEndian.PutUint32(message, uint32(len(message)-4))
+		// The child reads the environment at once, and the pipe holds the rest.
+		if writeAll(parked.stdin, append(message, stdin...)) == nil {
+			return parked.child
+		}
+	}
+	// The function must not meet the process of another invocation.
+	endAll()
+	syscall.Close(parked.stdout.fd)
+	syscall.Close(parked.stderr.fd)
+	return nil
+}
+
+// withoutParked returns the variables without the one that would make the program wait.
+func withoutParked(environment []string) []string {
+	kept := environment[:0]
+	for _, pair := range environment {
+		if !strings.HasPrefix(pair, parkedName+"=") {
+			kept = append(kept, pair)
+		}
+	}
+	return kept
+}
