@@ -140,7 +140,7 @@ impl Runtimes {
             limit: BUILD_LIMIT,
             network: BuildNetwork::Default,
             limits: None,
-            buildkit: self.config.buildkit,
+            builder: self.config.builder,
             live: None,
         };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
