@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time;
+use tokio::time::{self, error::Elapsed};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -113,7 +113,7 @@ impl Service {
         Ok(())
     }
 
-    /// Ends all tasks, closes the store, and looks for containers and images that are left. Fails with the refusal, if
+    /// Ends all tasks, looks for containers and images that are left, and closes the store. Fails with the refusal, if
     /// there is one.
     async fn stop(self, keeper: JoinHandle<()>, refusal: Option<String>) -> anyhow::Result<()> {
         // Upkeep and monitors end with this cancellation.
@@ -123,13 +123,22 @@ impl Service {
         let wound_up = time::timeout(CLEAN_UP_LIMIT, self.tasks.wait()).await;
         self.ended.cancel();
         keeper.await.context("the keeper of the history died")?;
+        let cleaned_up = match refusal {
+            // The service has served no request, so leftovers may wait for the next start.
+            Some(refusal) => Err(anyhow::anyhow!(refusal)),
+            None => self.clean_up(wound_up).await,
+        };
+        // A task that did not end in time may still write what the task has done.
         self.store.close().await;
-        // The service has served no request, so leftovers may wait for the next start.
-        refusal.map_or(Ok(()), |refusal| Err(anyhow::anyhow!(refusal)))?;
-        time::timeout(REMOVAL_LIMIT, self.images.finish_removals()).await.unwrap_or(());
-        wound_up.context("containers or builds could not be ended in time")?;
-        reconcile::at_end(&self.docker, &self.platform).await.context("failed to look for containers left")?;
+        cleaned_up?;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Removes the images and containers that are left. Fails when tasks have not ended in time.
+    async fn clean_up(&self, wound_up: Result<(), Elapsed>) -> anyhow::Result<()> {
+        time::timeout(REMOVAL_LIMIT, self.images.finish_removals()).await.unwrap_or(());
+        wound_up.context("containers or builds could not be ended in time")?;
+        reconcile::at_end(&self.docker, &self.platform).await.context("failed to look for containers left")
     }
 }

@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 use crate::build::package::Program;
 use crate::build::runtime::{RuntimeError, Runtimes};
-use crate::config::{BuildNetwork, Builds};
+use crate::config::{BuildNetwork, Builds, ImageBuilder};
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
 use crate::docker::{self, BuildSpec, Docker, DockerError, InspectedImage, LiveLog, label};
@@ -58,6 +58,19 @@ pub struct Builder {
     has_leftovers: Arc<AtomicBool>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// The parts that the builder is made of.
+pub(crate) struct BuilderParts {
+    pub(crate) docker: Docker,
+    pub(crate) runtimes: Arc<Runtimes>,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) config: Builds,
+    pub(crate) scratch: Scratch,
+    /// Has the tasks that remove the leftovers of builds.
+    pub(crate) tasks: TaskTracker,
+    /// Ends these tasks.
+    pub(crate) stop: CancellationToken,
 }
 
 /// The pauses before the removals of a failed build's leftovers. The Docker daemon ends its current step after the
@@ -122,7 +135,7 @@ async fn build_image(
             BuildError::NotMain { package: package.to_owned() }
         }
         docker::BuildError::Step { mut log, killed, .. } => {
-            if killed && !spec.buildkit {
+            if killed && spec.builder == ImageBuilder::Classic {
                 log.push_str(KILLED);
             }
             BuildError::Failed { log }
@@ -132,16 +145,9 @@ async fn build_image(
 }
 
 impl Builder {
-    /// Makes a builder, which removes the leftovers of builds in tasks on `tasks` until `stop` is cancelled.
-    pub fn new(
-        docker: Docker,
-        runtimes: Arc<Runtimes>,
-        platform: Arc<Platform>,
-        config: Builds,
-        scratch: Scratch,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    /// Makes a builder.
+    pub(crate) fn new(parts: BuilderParts) -> Self {
+        let BuilderParts { docker, runtimes, platform, config, scratch, tasks, stop } = parts;
         let packages = Packages::new(docker.clone(), Arc::clone(&platform), config.clone(), scratch, tasks.clone());
         let (turns, has_leftovers) = (Turns::new(&config), Arc::default());
         Self { docker, runtimes, platform, packages, config, turns, has_leftovers, tasks, stop }
@@ -269,7 +275,7 @@ impl Builder {
             // Packages and modules were downloaded before, so that the build needs no network.
             network: BuildNetwork::None,
             limits: Some((self.config.memory, self.config.cpus)),
-            buildkit: self.config.buildkit,
+            builder: self.config.builder,
             live: source.live,
         };
         let (image, said) = build_image(&self.docker, &spec, self.config.timeout, stop).await?;

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tracing::Level;
 
 use parse::{
-    parse, parse_bit, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
+    parse, parse_builder, parse_cpus, parse_format, parse_hosts, parse_image, parse_level, parse_memory, parse_network,
     parse_preload, parse_rate, parse_repository, parse_runtime, parse_token, parse_transport,
 };
 use raw::Raw;
@@ -129,8 +129,8 @@ pub struct Builds {
     pub memory: u64,
     /// DOCKER_BUILD_CPU_LIMIT of each step of a build, in processors.
     pub cpus: f64,
-    /// DOCKER_BUILDKIT: build with BuildKit, which takes no such limits, instead of the classic builder.
-    pub buildkit: bool,
+    /// DOCKER_BUILDKIT.
+    pub builder: ImageBuilder,
     /// BUILD_NETWORK of downloads.
     pub network: BuildNetwork,
     /// BUILD_ENV: the service's own variables that downloads see, where they are set, with their values.
@@ -141,6 +141,15 @@ pub struct Builds {
     pub image_cache_limit: Option<u64>,
     /// MIN_FREE_DISK: with less than this free, in bytes, no submit is taken.
     pub min_free_disk: u64,
+}
+
+/// The part of Docker that builds images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageBuilder {
+    /// The classic builder, which limits the steps of a build.
+    Classic,
+    /// BuildKit, which takes no limits.
+    BuildKit,
 }
 
 /// The network of downloads.
@@ -302,7 +311,7 @@ impl Config {
                 allow_source_builds: var!(raw.python_allow_source_builds).read(false, "true or false", parse)?,
                 memory: var!(raw.docker_build_memory_limit).read(2_000_000_000, MEMORY, parse_memory)?,
                 cpus: var!(raw.docker_build_cpu_limit).read(2.0, CPUS, parse_cpus)?,
-                buildkit: var!(raw.docker_buildkit).read(false, "0 or 1", parse_bit)?,
+                builder: var!(raw.docker_buildkit).read(ImageBuilder::Classic, "0 or 1", parse_builder)?,
                 network: var!(raw.build_network).read(BuildNetwork::Default, "default or none", parse_network)?,
                 environment: var!(raw.build_env).build_environment(&vars)?,
                 runtime: sandbox.runtime.clone(),

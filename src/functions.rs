@@ -7,4 +7,4 @@ mod version;
 
 pub use function::{Function, FunctionShared, Revision};
 pub use registry::Registry;
-pub use version::Version;
+pub use version::{Absence, Version};

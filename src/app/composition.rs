@@ -7,8 +7,8 @@ use tokio_util::task::TaskTracker;
 
 use super::preparation::Preparation;
 use super::{Service, risks};
-use crate::build::Builder;
 use crate::build::runtime::Runtimes;
+use crate::build::{Builder, BuilderParts};
 use crate::config::Config;
 use crate::deployments::{Deployer, DeployerParts};
 use crate::docker::Docker;
@@ -63,15 +63,15 @@ impl Service {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        let builder = Builder::new(
-            docker.clone(),
+        let builder = Builder::new(BuilderParts {
+            docker: docker.clone(),
             runtimes,
-            Arc::clone(&platform),
-            config.builds.clone(),
-            scratch.clone(),
-            tasks.clone(),
-            end.clone(),
-        );
+            platform: Arc::clone(&platform),
+            config: config.builds.clone(),
+            scratch: scratch.clone(),
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        });
         let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
         let images = Images::new(ImagesParts {
             builder: builder.clone(),

@@ -10,7 +10,7 @@ use crate::build::Builder;
 use crate::docker::platform::Platform;
 use crate::docker::{Docker, DockerError, label};
 use crate::domain::{Image, VersionId};
-use crate::functions::{Registry, Version};
+use crate::functions::{Absence, Registry, Version};
 use crate::store::{Store, StoreError};
 
 /// The reason for a failed reconciliation.
@@ -88,7 +88,7 @@ pub(super) async fn run(
         if is_known != image.present {
             if is_known {
                 version.mark_present(image.id.as_str());
-            } else if version.mark_missing(image.id.as_str()) {
+            } else if version.mark_missing(image.id.as_str(), Absence::Lost) {
                 lost.push(version.id);
             }
         }

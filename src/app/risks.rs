@@ -5,7 +5,7 @@ use crate::sandbox::isolation::Isolation;
 
 /// Notes the gaps that the settings of builds leave in the isolation, and warns about secrets that builds may see.
 pub(super) fn note_builds(config: &config::Builds, isolation: &Isolation) {
-    if config.buildkit {
+    if config.builder == config::ImageBuilder::BuildKit {
         isolation.note(
             "builds",
             vec!["BuildKit (DOCKER_BUILDKIT=1) takes no limits of memory and processor time".to_owned()],

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BuildNetwork, Builds, Uids};
@@ -22,6 +23,9 @@ use crate::resources::scratch::Scratch;
 /// The time limit for making a runtime image. Warming Go's standard library takes half a minute on two cores; pulling a
 /// base image can take longer.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How long the removal of an old runtime image waits for a build of the same language.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How old a runtime image must be to be removed. Another version of this program may use the same Docker, and would
 /// otherwise have to build its runtime image again and again.
@@ -125,7 +129,7 @@ impl Runtimes {
         let _building = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(failed(DockerError::Cancelled)),
-            locked = tokio::time::timeout(BUILD_LIMIT, self.building[&language].lock()) => {
+            locked = time::timeout(BUILD_LIMIT, self.building[&language].lock()) => {
                 locked.map_err(|_| failed(DockerError::Timeout { limit: BUILD_LIMIT }))?
             }
         };
@@ -147,7 +151,7 @@ impl Runtimes {
             limit: BUILD_LIMIT,
             network: BuildNetwork::Default,
             limits: None,
-            buildkit: self.config.buildkit,
+            builder: self.config.builder,
             live: None,
         };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
@@ -172,7 +176,13 @@ impl Runtimes {
                     continue;
                 }
                 // A build that begins now must not lose its steps to this removal.
-                let _building = self.building[&language].lock().await;
+                let Ok(_building) = time::timeout(TURN_LIMIT, self.building[&language].lock()).await else {
+                    tracing::warn!(
+                        language = language.as_str(),
+                        "a runtime image is still being built: trying to remove old runtime images again later"
+                    );
+                    break;
+                };
                 // Remove by id: given a name, Docker removes the name even from an image that other images are built
                 // on.
                 match self.docker.remove_image(&image.id).await {

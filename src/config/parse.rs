@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::{BuildNetwork, LogFormat, MIN_MEMORY, PreloadLimit, RateLimit, Secret};
+use super::{BuildNetwork, ImageBuilder, LogFormat, MIN_MEMORY, PreloadLimit, RateLimit, Secret};
 
 pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
@@ -76,10 +76,10 @@ pub(super) fn parse_level(text: &str) -> Option<Level> {
     }
 }
 
-pub(super) fn parse_bit(text: &str) -> Option<bool> {
+pub(super) fn parse_builder(text: &str) -> Option<ImageBuilder> {
     match text {
-        "0" => Some(false),
-        "1" => Some(true),
+        "0" => Some(ImageBuilder::Classic),
+        "1" => Some(ImageBuilder::BuildKit),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::{LiveLog, end, exit_status, is_failed_step, own_lines, tail};
 use super::{Docker, DockerError, InspectedImage, command, failed};
-use crate::config::BuildNetwork;
+use crate::config::{BuildNetwork, ImageBuilder};
 
 /// An image to be built.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct BuildSpec<'a> {
     /// The limits of each step: memory in bytes and processors. None means no limit. BuildKit does not take these
     /// limits.
     pub limits: Option<(u64, f64)>,
-    /// Whether BuildKit builds instead of the classic builder.
-    pub buildkit: bool,
+    /// The part of Docker that builds the image.
+    pub builder: ImageBuilder,
     /// Gets the lines that the steps print during the build.
     pub live: Option<&'a LiveLog>,
 }
@@ -66,13 +66,17 @@ impl Docker {
         if spec.network == BuildNetwork::None {
             args.push("--network=none".to_owned());
         }
-        if let (Some((memory, cpus)), false) = (spec.limits, spec.buildkit) {
+        if let (Some((memory, cpus)), ImageBuilder::Classic) = (spec.limits, spec.builder) {
             args.extend([format!("--memory={memory}"), format!("--memory-swap={memory}")]);
             args.extend([format!("--cpu-period={CPU_PERIOD}"), format!("--cpu-quota={:.0}", cpus * CPU_PERIOD)]);
         }
         args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         let mut command = command::docker();
-        command.env("DOCKER_BUILDKIT", if spec.buildkit { "1" } else { "0" });
+        let with_buildkit = match spec.builder {
+            ImageBuilder::Classic => "0",
+            ImageBuilder::BuildKit => "1",
+        };
+        command.env("DOCKER_BUILDKIT", with_buildkit);
         command.args(args).arg("--file").arg(spec.context.join("Dockerfile")).arg("--").arg(spec.context);
         let output = {
             let hear = |is_stderr: bool, bytes: &[u8]| spec.live.map_or((), |live| live.hear(is_stderr, bytes));

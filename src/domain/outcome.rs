@@ -1,4 +1,5 @@
-//! How an invocation ended: the one place for the outcome's name, HTTP status and exit status.
+//! How an invocation ended: the one place for the outcome's name, HTTP status and exit status. A build or a request
+//! that takes too long has no outcome: `http/problem/causes.rs` and `http/problem.rs` have these statuses.
 
 /// How an invocation ended, or how far the invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,7 @@ mod tests {
     use crate::domain::settings::Settings;
     use crate::domain::{Image, Record, VersionRecord};
     use crate::domain::{ImageId, Language};
+    use crate::functions::Absence;
 
     fn function(name: &str) -> Function {
         let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
@@ -180,11 +181,13 @@ mod tests {
         let function = function("one");
         let version = &function.version;
         let (first, second) = (version.image(), ImageId::parse(&format!("sha256:{}", "1".repeat(64))).unwrap());
-        assert!(version.mark_missing(first.id.as_str()) && !version.mark_missing(first.id.as_str()));
-        assert!(!version.image().present);
+        assert_eq!(version.absence(), None);
+        assert!(version.mark_missing(first.id.as_str(), Absence::Evicted));
+        assert!(!version.mark_missing(first.id.as_str(), Absence::Lost));
+        assert_eq!(version.absence(), Some(Absence::Evicted), "the first reason stays");
         version.set_image(Image { id: second.clone(), ..first.clone() }, 5000);
         assert_eq!(function.last_used(), 5000);
-        assert!(!version.mark_missing(first.id.as_str()));
+        assert!(!version.mark_missing(first.id.as_str(), Absence::Lost));
         assert!(version.image().present && version.image().id == second);
     }
 }

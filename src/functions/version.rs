@@ -18,8 +18,33 @@ pub struct Version {
     /// The size of the zip's unpacked content, in bytes.
     pub unpacked_size: u64,
     image: Mutex<Image>,
+    /// Why the image is gone, where the image is gone.
+    absence: Mutex<Absence>,
     /// When the image was last built again, in Unix milliseconds.
     rebuilt_at: AtomicU64,
+}
+
+/// Why Docker does not have a version's image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// Another program has removed the image.
+    Lost,
+    /// The cache was larger than IMAGE_CACHE_LIMIT.
+    Evicted,
+    /// The store has no image for the version: an earlier run has noted the absence, or the version was too old to keep
+    /// its image.
+    NotKept,
+}
+
+impl Absence {
+    /// The reason's name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Evicted => "evicted",
+            Self::NotKept => "not kept",
+        }
+    }
 }
 
 impl Version {
@@ -31,6 +56,7 @@ impl Version {
             created_at: record.created_at,
             unpacked_size: record.unpacked_size,
             image: Mutex::new(record.image),
+            absence: Mutex::new(Absence::NotKept),
             rebuilt_at: AtomicU64::new(0),
         }
     }
@@ -38,6 +64,12 @@ impl Version {
     /// The version's image.
     pub fn image(&self) -> Image {
         self.image.lock().clone()
+    }
+
+    /// Why the image is gone. None while Docker has the image.
+    pub fn absence(&self) -> Option<Absence> {
+        let image = self.image.lock();
+        (!image.present).then(|| *self.absence.lock())
     }
 
     /// Sets the version's image, which was built again at `made_at`, in Unix milliseconds.
@@ -57,10 +89,14 @@ impl Version {
         image.present |= image.id.as_str() == id;
     }
 
-    /// Notes that the image with this id is gone. False when the version has another image by now, or when the loss was
-    /// known.
-    pub fn mark_missing(&self, id: &str) -> bool {
+    /// Notes that the image with this id is gone, and why. False when the version has another image by now, or when the
+    /// absence was known.
+    pub fn mark_missing(&self, id: &str, absence: Absence) -> bool {
         let mut image = self.image.lock();
-        image.id.as_str() == id && std::mem::take(&mut image.present)
+        let is_news = image.id.as_str() == id && std::mem::take(&mut image.present);
+        if is_news {
+            *self.absence.lock() = absence;
+        }
+        is_news
     }
 }

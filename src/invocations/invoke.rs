@@ -12,7 +12,7 @@ use crate::config;
 use crate::docker::{Cause, Failure};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, UnknownFunction};
 use crate::functions::images::{ImageError, Images};
-use crate::functions::{Function, Registry};
+use crate::functions::{Absence, Function, Registry};
 use crate::invocations::history::History;
 use crate::invocations::live::{Running, RunningInvocations};
 use crate::resources::clock;
@@ -252,7 +252,7 @@ impl Invoker {
             match self.pool.acquire(function, wait).await {
                 Err(AcquireError::Start(error)) if tries.next().is_some() => match &*error {
                     // The first of the requests that wait for this start notes the loss, once.
-                    StartError::NoImage(image) => drop(function.version.mark_missing(image)),
+                    StartError::NoImage(image) => drop(function.version.mark_missing(image, Absence::Lost)),
                     StartError::Docker(_)
                     | StartError::Socket(_)
                     | StartError::Timeout

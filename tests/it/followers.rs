@@ -14,7 +14,7 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
     let dir = tempfile::tempdir().unwrap();
     let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
-    let slow = service.deploy(python("import time\ntime.sleep(12)\n")).await;
+    let slow = service.deploy(python("import time\ntime.sleep(50)\n")).await;
     let quick = service.deploy(python("print('told')")).await;
     let accepted = async |id: &str| {
         let accepted = service.defer(id, serde_json::json!({})).await.assert_status(202);
@@ -30,6 +30,10 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
         events.text().await.unwrap()
     };
     let followers = join_all((0..FOLLOWERS).map(|_| follow(&second)));
+    let cancel = async |id: &str| {
+        let request = reqwest::Client::new().delete(format!("{}/api/invocations/{id}", service.url));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
     let watched = async {
         eventually("all clients follow", async || (service.connections() >= FOLLOWERS).then_some(())).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -41,12 +45,13 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
         // An invocation that is cancelled in the queue has an end, too.
         let cancelled = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            let request = reqwest::Client::new().delete(format!("{}/api/invocations/{third}", service.url));
-            assert_eq!(request.send().await.unwrap().status(), 200);
+            cancel(&third).await;
         };
         let followed = tokio::time::timeout(Duration::from_secs(3), follow(&third));
         let (told, ()) = tokio::join!(followed, cancelled);
         assert!(told.expect("the client gets the end").contains("\"outcome\":\"cancelled\""));
+        // The container is free now, and the second invocation has its turn.
+        cancel(&first).await;
     };
     let (told, ()) = tokio::join!(followers, watched);
     for told in told {
@@ -54,12 +59,13 @@ async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
     }
 
     // The deletion of a function ends the streams of its invocations.
-    let (_running, gone) = (accepted(&slow).await, accepted(&quick).await);
+    let (running, gone) = (accepted(&slow).await, accepted(&quick).await);
     let deleted = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         service.delete(&quick).await.assert_status(200);
     };
     let (told, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), follow(&gone)), deleted);
     told.expect("the stream ends with the function");
+    cancel(&running).await;
     service.delete_all(dir.path()).await;
 }

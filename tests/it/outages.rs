@@ -100,37 +100,64 @@ impl Drop for FullDisk {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs docker"]
-async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
-    let engine = Engine::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let host = engine.host();
-    let settings = [("DOCKER_HOST", host.as_str()), ("INSTANCE_IDLE_TIMEOUT", "1s"), ("DOCKER_CONTAINER_LIMIT", "3")];
-    let service = Service::start(dir.path(), &settings).await.healthy().await;
-    let function = service.deploy(python("print('ran')")).await;
-    let no_containers = async || {
+/// An engine, a service with a short patience for idle instances, and a function whose first instances have ended.
+struct Outage {
+    engine: Engine,
+    dir: tempfile::TempDir,
+    service: Service,
+    function: String,
+}
+
+fn settings(host: &str) -> [(&str, &str); 3] {
+    [("DOCKER_HOST", host), ("INSTANCE_IDLE_TIMEOUT", "1s"), ("DOCKER_CONTAINER_LIMIT", "3")]
+}
+
+impl Outage {
+    async fn prepare() -> Self {
+        let engine = Engine::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service::start(dir.path(), &settings(&engine.host())).await.healthy().await;
+        let function = service.deploy(python("print('ran')")).await;
+        // The instance that the pool starts ahead of need has come up by then.
+        service.execute(&function).await.assert_outcome(200, "ok");
         eventually("no container is left", async || {
             engine.docker(&["ps", "--all", "--quiet"]).filter(|list| list.trim().is_empty()).map(drop)
         })
         .await;
-    };
-    // The instance that the pool starts ahead of need has come up by then.
-    service.execute(&function).await.assert_outcome(200, "ok");
-    no_containers().await;
+        Self { engine, dir, service, function }
+    }
+
+    /// All accepted executions end well, and the service stops cleanly.
+    async fn assert_over(self, accepted: &[String]) {
+        for id in accepted {
+            assert_eq!(self.service.ended(id).await["outcome"], "ok");
+        }
+        self.service.delete(&self.function).await.assert_status(200);
+        self.service.stop().await;
+        self.engine.remove().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn accepted_executions_outlive_a_full_disk_of_docker() {
+    let outage = Outage::prepare().await;
+    let Outage { engine, service, function, .. } = &outage;
     let disk = FullDisk::mount(engine.containers_dir());
-    service.execute(&function).await.assert_problem(507, "insufficient_storage", "full");
-    let mut accepted = accept(&service, &function, 5).await;
+    service.execute(function).await.assert_problem(507, "insufficient_storage", "full");
+    let accepted = accept(service, function, 5).await;
     // The outage lasts longer than all tries of an invocation whose failure may be the function's fault.
     tokio::time::sleep(Duration::from_secs(35)).await;
     drop(disk);
-    for id in &accepted {
-        assert_eq!(service.ended(id).await["outcome"], "ok");
-    }
+    outage.assert_over(&accepted).await;
+}
 
-    no_containers().await;
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn accepted_executions_outlive_a_hung_docker() {
+    let Outage { engine, dir, service, function } = Outage::prepare().await;
     engine.signal("STOP");
-    accepted = accept(&service, &function, 5).await;
+    let mut accepted = accept(&service, &function, 5).await;
     tokio::time::sleep(Duration::from_secs(70)).await;
     // No accepted invocation is lost or given up.
     service.signal("KILL");
@@ -139,13 +166,8 @@ async fn accepted_executions_outlive_a_hung_docker_and_a_full_disk_of_it() {
     let open = store.open_invocations().await.unwrap();
     assert_eq!(open.iter().map(|one| one.tries).collect::<Vec<_>>(), [0; 5]);
     store.close().await;
-    let service = Service::start(dir.path(), &settings).await;
+    let service = Service::start(dir.path(), &settings(&engine.host())).await;
     accepted.extend(accept(&service, &function, 5).await);
     engine.signal("CONT");
-    for id in &accepted {
-        assert_eq!(service.ended(id).await["outcome"], "ok");
-    }
-    service.delete(&function).await.assert_status(200);
-    service.stop().await;
-    engine.remove().await;
+    Outage { engine, dir, service, function }.assert_over(&accepted).await;
 }

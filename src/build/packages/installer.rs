@@ -75,7 +75,7 @@ impl Packages {
             limit: job.left(),
             network: BuildNetwork::None,
             limits: None,
-            buildkit: self.config.buildkit,
+            builder: self.config.builder,
             live: None,
         };
         build_image(&self.docker, &spec, LIMIT, job.stop).await?;

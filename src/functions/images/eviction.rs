@@ -6,6 +6,7 @@ use super::{ImageError, Images};
 use crate::build::BuildError;
 use crate::docker::health::Health;
 use crate::docker::retry::Retries;
+use crate::functions::Absence;
 
 /// The evictions of images.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Images {
                 Err(error) => return Err(BuildError::Docker(error).into()),
             }
             tracing::info!(image = %version.id, bytes = image.size, "evicted an image");
-            version.mark_missing(image.id.as_str());
+            version.mark_missing(image.id.as_str(), Absence::Evicted);
             self.store.mark_images_missing(&[version.id]).await?;
             total = total.saturating_sub(image.size);
         }

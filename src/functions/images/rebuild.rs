@@ -67,9 +67,7 @@ impl Images {
         let rebuild = self.rebuilds.of(version.id);
         let begun = rebuild.begun.load(Ordering::Acquire);
         let mut last_error = rebuild.lock().await;
-        if version.image().present {
-            return Ok(());
-        }
+        let Some(absence) = version.absence() else { return Ok(()) };
         match &*last_error {
             // A rebuild that began and failed while this task waited for the lock would only fail again.
             Some(error) if rebuild.begun.load(Ordering::Acquire) != begun => return Err(Arc::clone(error)),
@@ -79,17 +77,18 @@ impl Images {
             return Err(Arc::new(ImageError::Deleted));
         }
         rebuild.begun.fetch_add(1, Ordering::AcqRel);
+        tracing::info!(
+            function.id = %version.id.function,
+            version = version.id.number,
+            reason = absence.name(),
+            "the image is gone: building the image again"
+        );
         let made = self.rebuild(version, name).await.map_err(Arc::new);
         *last_error = made.as_ref().err().cloned();
         made
     }
 
     async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
-        tracing::info!(
-            function.id = %version.id.function,
-            version = version.id.number,
-            "the image is gone: building the image again"
-        );
         // The place is held as long as the turn: a running build takes a place, too.
         let place = self.enter()?;
         let turn = self.turn(&place, &self.stop).await?;

@@ -1,7 +1,7 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs only
-// Go 1.19 or later.
+// The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
+// only Go 1.19 or later.
 package main
 
 import (

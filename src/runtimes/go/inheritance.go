@@ -102,8 +102,10 @@ func (i *inheritance) ofProcess() (process processWide) {
 func ofThread(id int) (thread threadWide) {
 	const ofProcess, ofOne = 0, 1
 	who := uintptr(id)
-	syscall.RawSyscall6(sysSchedGetattr, who, uintptr(unsafe.Pointer(&thread.attributes)), unsafe.Sizeof(thread.attributes), 0, 0, 0)
-	syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, who, unsafe.Sizeof(thread.affinity), uintptr(unsafe.Pointer(&thread.affinity)))
+	syscall.RawSyscall6(sysSchedGetattr, who,
+		uintptr(unsafe.Pointer(&thread.attributes)), unsafe.Sizeof(thread.attributes), 0, 0, 0)
+	syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, who,
+		unsafe.Sizeof(thread.affinity), uintptr(unsafe.Pointer(&thread.affinity)))
 	thread.nice, _, _ = syscall.RawSyscall(syscall.SYS_GETPRIORITY, ofProcess, who, 0)
 	thread.priority, _, _ = syscall.RawSyscall(syscall.SYS_IOPRIO_GET, ofOne, who, 0)
 	if thread.priority>>ioprioClassShift == 0 {

@@ -53,7 +53,8 @@ def receive(pipe):
 
 
 def run(arguments, environment, **options):
-    done = subprocess.run(arguments, env={**os.environ, **environment}, cwd=os.path.join(GIVEN, "files"), check=False, **options)
+    options = {"cwd": os.path.join(GIVEN, "files"), "check": False, **options}
+    done = subprocess.run(arguments, env={**os.environ, **environment}, **options)
     if done.returncode < 0:
         sys.exit(KILLED)
     if done.returncode > 0:
@@ -73,7 +74,9 @@ def fetch_uv(request, out):
         run(command, given)
     else:
         # Only the verbose output of pip tells the answer for each page.
-        told = subprocess.run([*command, "-vv"], env={**os.environ, **given, **indexes}, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        environment = {**os.environ, **given, **indexes}
+        captured = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        told = subprocess.run([*command, "-vv"], env=environment, check=False, **captured)
         said = told.stdout.decode(errors="replace").splitlines()
         if told.returncode < 0:
             sys.exit(KILLED)
@@ -102,7 +105,8 @@ def url_of(indexes):
 
 
 def uv(command):
-    return [UV, *command, "--no-config", "--no-cache", "--no-progress", "--color=never", "--no-python-downloads", "--python=" + sys.executable]
+    options = ["--no-config", "--no-cache", "--no-progress", "--color=never", "--no-python-downloads"]
+    return [UV, *command, *options, "--python=" + sys.executable]
 
 
 def export(_, out):
@@ -219,7 +223,8 @@ def header(name, kind, size, mode, mtime):
     """
     if len(name) > 100:
         long = name + b"\0"
-        return header(b"././@LongLink", b"L", len(long), 0o644, 0) + long + bytes(-len(long) % BLOCK) + header(name[:100], kind, size, mode, mtime)
+        link = header(b"././@LongLink", b"L", len(long), 0o644, 0) + long + bytes(-len(long) % BLOCK)
+        return link + header(name[:100], kind, size, mode, mtime)
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, 0, 0, size, mtime)
     start = name.ljust(100, b"\0") + numbers
     rest = (kind + bytes(100) + b"ustar  \0").ljust(BLOCK - len(start) - 8, b"\0")
