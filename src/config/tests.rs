@@ -34,7 +34,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
     assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (300, 0));
     assert_eq!(config.pool.max_output_size, 1_000_000);
-    assert_eq!(config.uids.to_string(), "70000-79999");
+    assert_eq!(config.uids.to_string(), "70000-70999");
     assert_eq!(config.pool.async_queue_limit, 10_000);
     assert_eq!((config.history.retention.as_secs(), config.history.max_invocations), (7 * 24 * 3600, 100_000));
     assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
@@ -129,9 +129,9 @@ fn each_container_needs_a_user_of_its_own() {
     }
     assert_eq!(from(&[("INSTANCE_UIDS", "100000-199999")]).expect("there are 100,000").uids.of_check(), 199_999);
     check_refused("INSTANCE_UIDS", "100000-200000");
-    let error = from(&[("DOCKER_CONTAINER_LIMIT", "10000")]).expect_err("the default has 10,000");
-    assert_eq!((error.variable.as_str(), error.value.as_str()), ("INSTANCE_UIDS", "70000-79999"));
-    assert!(error.to_string().contains("10001"), "{error}");
+    let error = from(&[("DOCKER_CONTAINER_LIMIT", "1000")]).expect_err("the default has 1,000");
+    assert_eq!((error.variable.as_str(), error.value.as_str()), ("INSTANCE_UIDS", "70000-70999"));
+    assert!(error.to_string().contains("1001"), "{error}");
 }
 
 #[test]

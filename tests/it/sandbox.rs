@@ -71,7 +71,7 @@ import ctypes, os
 status = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
 print([int(status[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")])
 users = set(os.getresuid() + os.getresgid() + tuple(os.getgroups()))
-print(status["NoNewPrivs"], status["Seccomp"], len(users), 70000 <= os.getuid() < 79999)
+print(status["NoNewPrivs"], status["Seccomp"], len(users), 70000 <= os.getuid() < 70999)
 libc = ctypes.CDLL(None, use_errno=True)
 def attempt(name, result):
     print(name, "worked" if result == 0 else os.strerror(ctypes.get_errno()))

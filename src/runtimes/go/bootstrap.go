@@ -25,6 +25,7 @@ const (
 	requestHead   = 16 + 4 + 4 // Nonce, output cap, size of the environment.
 	flushBytes    = 32 << 10
 	flushAfter    = 20 * time.Millisecond
+	tick          = 5 * time.Millisecond
 	pipeCapacity  = 64 << 10
 	prSetDumpable = 4
 	nonceSize     = 16
@@ -50,7 +51,8 @@ func main() {
 	}
 	// One thread runs Go code: the limits on processes that the function sets count the bootstrap's threads, too.
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(400)
+	// The peak memory of a child begins with that of the process that has started the child.
+	debug.SetGCPercent(25)
 	// Not dumpable: the function must open neither /proc/1/fd nor the bootstrap's memory, though both run as the same
 	// user.
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
@@ -59,6 +61,8 @@ func main() {
 	// The bootstrap catches all signals: the Go runtime would die of a SIGQUIT or SIGTERM from the function. Unlike
 	// ignored signals, caught signals have their default action again in the function.
 	signal.Notify(make(chan os.Signal, 1))
+	// The end of a child must wake no other thread.
+	signal.Reset(syscall.SIGCHLD)
 	makeThreads()
 	inheritance, err := inherited()
 	if err != nil {
@@ -73,6 +77,7 @@ func main() {
 		environment: os.Environ(),
 		oom:         openOOMCounter(),
 		inheritance: inheritance,
+		leftovers:   newLeftovers(),
 		events:      events,
 	}
 	if err := supervisor.serve(); err != nil && !errors.Is(err, io.EOF) {
@@ -110,6 +115,7 @@ type supervisor struct {
 	oom         *os.File
 	oomKills    int
 	inheritance *inheritance
+	leftovers   *leftovers
 	events      events
 	parked      *parked
 	frames      []byte
@@ -146,7 +152,7 @@ func (s *supervisor) serve() error {
 		if !s.inheritance.isLeft() {
 			return errChanged
 		}
-		if err := cleanUp(); err != nil {
+		if err := s.leftovers.cleanUp(); err != nil {
 			return err
 		}
 		if err := s.send(frame('R', request.nonce)); err != nil {
@@ -158,23 +164,16 @@ func (s *supervisor) serve() error {
 // invoke runs the function once, and returns whether the function left nothing behind.
 func (s *supervisor) invoke(request *request) (bool, error) {
 	started := time.Now()
-	// The bootstrap opens all descriptors of an invocation before the function runs, because the function may set the
-	// bootstrap's limit on descriptors to 0.
-	wakeup, wakeupIn, err := pipe()
-	if err != nil {
-		return false, err
-	}
-	defer syscall.Close(wakeup)
 	child, err := s.start(request)
 	if err != nil {
 		return false, err
 	}
-	if err := s.relay(child, request, wakeup, wakeupIn); err != nil {
+	if err := s.relay(child, request); err != nil {
 		return false, err
 	}
 	duration := time.Since(started)
 	// The inheritance is checked first: with a changed limit no folder can be listed.
-	clean := s.inheritance.isLeft() && isClean()
+	clean := s.inheritance.isLeft() && s.leftovers.none()
 	kills := s.countOOMKills()
 	oom := byte(255)
 	if kills >= 0 {

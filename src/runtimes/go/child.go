@@ -13,8 +13,9 @@ import (
 // child is the function's process and the bootstrap's ends of its pipes.
 type child struct {
 	pid            int
+	end            int // Wakes the supervisor when the process ends. Below 0 where the kernel has no such descriptors.
 	stdout, stderr *output
-	exited         chan struct{}
+	hasEnded       bool
 	status         syscall.WaitStatus
 	usage          syscall.Rusage
 }
@@ -37,7 +38,8 @@ func (s *supervisor) start(request *request) (*child, error) {
 	return child, nil
 }
 
-// execute starts the function's program.
+// execute starts the function's program. All descriptors of an invocation are opened before the function runs, because
+// the function may set the bootstrap's limit on descriptors to 0.
 func (s *supervisor) execute(stdin int, environment []string) (*child, error) {
 	stdout, stdoutIn, err := pipe()
 	if err != nil {
@@ -57,7 +59,16 @@ func (s *supervisor) execute(stdin int, environment []string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to execute %s: %w", s.binary, err)
 	}
-	return &child{pid: pid, stdout: &output{fd: stdout, kind: 'O'}, stderr: &output{fd: stderr, kind: 'E'}}, nil
+	end, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
+	if errno != 0 {
+		end = ^uintptr(0)
+	}
+	return &child{
+		pid:    pid,
+		end:    int(end),
+		stdout: &output{fd: stdout, kind: 'O'},
+		stderr: &output{fd: stderr, kind: 'E'},
+	}, nil
 }
 
 // output is one stream of the function. The bytes within the cap go out in frames, the other bytes are discarded.
@@ -91,36 +102,21 @@ func (s *supervisor) pump(o *output, nonce []byte) {
 }
 
 // relay passes on the child's output until the child has ended, and then the rest of the output in its pipes.
-func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int) error {
-	child.exited = make(chan struct{})
-	go func() {
-		// PID 1 inherits all orphans, and must reap them: an orphan counts for the limit on processes until then.
-		for {
-			var status syscall.WaitStatus
-			var usage syscall.Rusage
-			pid, err := syscall.Wait4(-1, &status, 0, &usage)
-			if pid == child.pid {
-				child.status, child.usage = status, usage
-			}
-			if pid == child.pid || err != nil && err != syscall.EINTR {
-				break
-			}
+//
+// One thread does all: a change of threads would have to wait for a processor when the machine is busy.
+func (s *supervisor) relay(child *child, request *request) error {
+	defer syscall.Close(child.end)
+	for _, fd := range []int{child.stdout.fd, child.stderr.fd, child.end} {
+		if fd < 0 {
+			continue
 		}
-		syscall.Close(wakeupIn)
-		close(child.exited)
-	}()
-	for _, fd := range []int{wakeup, child.stdout.fd, child.stderr.fd} {
 		if err := s.events.add(fd); err != nil {
 			return err
 		}
 	}
 	flushed := time.Now()
-	for running := true; running; {
-		wait := time.Duration(-1)
-		if len(s.frames) > 0 {
-			wait = flushAfter
-		}
-		ready, err := s.events.wait(wait)
+	for !child.reap() {
+		ready, err := s.events.wait(tick)
 		if err != nil {
 			return err
 		}
@@ -134,18 +130,15 @@ func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int)
 				s.pump(child.stdout, request.nonce)
 			case child.stderr.fd:
 				s.pump(child.stderr, request.nonce)
-			case wakeup:
-				running = false
 			}
 		}
-		if len(s.frames) >= flushBytes || time.Since(flushed) >= flushAfter {
+		if len(s.frames) >= flushBytes || len(s.frames) > 0 && time.Since(flushed) >= flushAfter {
 			if err := s.flush(); err != nil {
 				return err
 			}
 			flushed = time.Now()
 		}
 	}
-	<-child.exited
 	endAll()
 	// No writer is left, so both streams end with the bytes in their pipes.
 	for _, output := range []*output{child.stdout, child.stderr} {
@@ -154,6 +147,25 @@ func (s *supervisor) relay(child *child, request *request, wakeup, wakeupIn int)
 		}
 	}
 	return nil
+}
+
+// reap reaps every process that has ended, and returns whether the child has. PID 1 inherits all orphans, and an orphan
+// counts for the limit on processes until it is reaped.
+func (c *child) reap() bool {
+	for {
+		var status syscall.WaitStatus
+		var usage syscall.Rusage
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, &usage)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid == 0 {
+			return c.hasEnded
+		}
+		if pid == c.pid {
+			c.status, c.usage, c.hasEnded = status, usage, true
+		}
+	}
 }
 
 // endAll kills and reaps all processes that the function left running. No process can escape by forks: PID 1 kills all

@@ -38,8 +38,8 @@ func (s *supervisor) park() {
 	s.parked = &parked{child: child, stdin: stdinIn}
 }
 
-// wake gives the child that was started ahead its environment and stdin. Returns nil when the request needs a process of
-// its own: then no other process is left.
+// wake gives the child that was started ahead its environment and stdin. Returns nil when the request needs a process
+// of its own: then no other process is left.
 func (s *supervisor) wake(environment []string, stdin []byte) *child {
 	parked := s.parked
 	if parked == nil {
@@ -60,8 +60,9 @@ func (s *supervisor) wake(environment []string, stdin []byte) *child {
 	}
 	// The function must not meet the process of another invocation.
 	endAll()
-	syscall.Close(parked.stdout.fd)
-	syscall.Close(parked.stderr.fd)
+	for _, fd := range []int{parked.stdout.fd, parked.stderr.fd, parked.end} {
+		syscall.Close(fd)
+	}
 	return nil
 }
 

@@ -7,30 +7,24 @@ import sys
 from program import compile_main, set_environment
 from protocol import read_exactly, write_all
 
+# A pipe holds at least this size, whatever its owner's quota.
+PIPE_LEAST = 4096
 BOOTSTRAP = os.path.join(os.path.dirname(__file__), "")
 
 
 def take_request():
-    """Sets the environment and stdin from the request on fd 0. The child calls this just before the function."""
-    body = read_exactly(0, int.from_bytes(read_exactly(0, 4), "big"))
-    size = int.from_bytes(body[:4], "big")
-    set_environment(body[4 : 4 + size])
-    stdin = body[4 + size :]
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        fits = os.write(writer, stdin) == len(stdin)
-    except BlockingIOError:
-        fits = False
-    os.close(writer)
-    if not fits:
-        # A pipe can't hold the input. A file in memory reads the same, and no process has to feed the file.
-        os.close(reader)
-        reader = os.memfd_create("stdin")
-        write_all(reader, stdin)
-        os.lseek(reader, 0, os.SEEK_SET)
-    os.dup2(reader, 0)
-    os.close(reader)
+    """Takes the environment from the request on stdin, so that the function's own input follows there."""
+    head = read_exactly(0, 8)
+    variables, input = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
+    if variables:
+        set_environment(read_exactly(0, variables))
+    if input > PIPE_LEAST:
+        # A pipe need not hold the input. A file in memory reads the same, and no process has to feed the file.
+        file = os.memfd_create("stdin")
+        write_all(file, read_exactly(0, input))
+        os.lseek(file, 0, os.SEEK_SET)
+        os.dup2(file, 0)
+        os.close(file)
 
 
 def run(path, code, namespace):

@@ -16,7 +16,12 @@ class Vector(ctypes.Structure):
 
 
 class Rights(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("level", ctypes.c_int), ("kind", ctypes.c_int), ("fds", ctypes.c_int * COUNT)]
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("level", ctypes.c_int),
+        ("kind", ctypes.c_int),
+        ("fds", ctypes.c_int * COUNT),
+    ]
 
 
 class Head(ctypes.Structure):

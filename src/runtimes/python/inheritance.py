@@ -27,16 +27,15 @@ class Inheritance:
         place = ctypes.addressof(self.buffer)
         pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
         libc.sched_getaffinity.argtypes = (number, size, pointer)
-        self.calls = [
-            (libc.sched_getaffinity, (pid, processors, place + attributes)),
-            (libc.getpriority, (os.PRIO_PROCESS, pid)),
-        ]
+        self.calls = [(libc.sched_getaffinity, (pid, processors, place + attributes))]
         self.io_priority = None
         if os.uname().machine in CALLS:
             sched_getattr, ioprio_get = CALLS[os.uname().machine]
             libc.syscall.argtypes = (ctypes.c_long, number, pointer, ctypes.c_uint, ctypes.c_uint)
             self.calls.append((libc.syscall, (sched_getattr, pid, place, attributes, 0)))
             self.io_priority = (ioprio_get, 1, pid, 0, 0)
+        else:
+            self.calls.append((libc.getpriority, (os.PRIO_PROCESS, pid)))
         knobs = [name for name in KNOBS if os.access("/proc/self/" + name, os.W_OK)]
         files = [open_file(process, name) for name in ("limits", *knobs)]
         # No other process can write to a file that this process can't read.

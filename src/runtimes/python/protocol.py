@@ -48,10 +48,6 @@ def frame(kind, *parts):
     return len(body).to_bytes(4, "big") + body
 
 
-def microseconds(seconds):
-    return int(seconds * 1e6).to_bytes(8, "big")
-
-
 class Memory:
     """Bytes of an invocation. Later children are copies of the supervisor, so used bytes must be overwritten."""
 

@@ -1,5 +1,6 @@
 """The supervisor is PID 1: it runs each invocation on a child of the zygote, and cleans up afterwards."""
 import _signal
+import _struct
 import os
 import time
 
@@ -7,7 +8,7 @@ from inheritance import Inheritance
 from leftovers import clean, is_clean, open_tables
 from output import Frames, Output
 from plan import Plan
-from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, microseconds, read_frame, write_all
+from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_all
 from program import set_environment
 from relay import Events, reap, relay
 from trial import Trial
@@ -19,6 +20,8 @@ CHILDREN = "/proc/self/task/%d/children"
 CHILD_ENDED = (_signal.SIGCHLD,)
 HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
 REAP_SECONDS = 0.01
+# The size of the rest, kind, nonce, wait status, OOM, truncated, clean, duration, processor time and peak memory.
+EXIT = _struct.Struct(">Ic16sIBBBQQQ")
 
 
 class Supervisor:
@@ -74,8 +77,10 @@ class Supervisor:
         started = time.perf_counter()
         child.pid = self.zygote.answer()
         nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
-        # The rest of the request is for the child. The size of the rest overwrites the output cap.
-        memory.view[17:21] = (size - 21).to_bytes(4, "big")
+        # The rest of the request is for the child. The sizes of the environment and of the input overwrite the output
+        # cap and the size of the environment.
+        variables = int.from_bytes(memory.view[21:25], "big")
+        memory.view[17:25] = (variables << 32 | size - 25 - variables).to_bytes(8, "big")
         write_all(child.request, memory.view[17:size])
         os.close(child.request)
         memory.forget(size)
@@ -92,15 +97,17 @@ class Supervisor:
         is_left = is_left and self.inheritance.is_left() and self.inherited.is_left() and self.zygote.is_fit()
         is_left_clean = is_left and is_clean(self.tables)
         kills_before, self.kills = self.kills, oom_kills(self.counter)
-        exit = frame(
+        exit = EXIT.pack(
+            EXIT.size - 4,
             b"X",
             nonce,
-            (child.status & 0xFFFFFFFF).to_bytes(4, "big"),
-            b"\xff" if self.kills is None else bytes([self.kills != kills_before]),
-            bytes([outputs[0].truncated or outputs[1].truncated, is_left_clean]),
-            microseconds(duration),
-            microseconds(child.usage.ru_utime + child.usage.ru_stime),
-            (child.usage.ru_maxrss * 1024).to_bytes(8, "big"),
+            child.status & 0xFFFFFFFF,
+            255 if self.kills is None else self.kills != kills_before,
+            outputs[0].truncated or outputs[1].truncated,
+            is_left_clean,
+            int(duration * 1e6),
+            int((child.usage.ru_utime + child.usage.ru_stime) * 1e6),
+            child.usage.ru_maxrss * 1024,
         )
         self.frames.add(exit)
         self.frames.flush()
@@ -147,7 +154,5 @@ def oom_kills(counter):
     """How many processes of this container the kernel's OOM killer has ended. None when unknown."""
     if counter is None:
         return None
-    for line in os.pread(counter, 4096, 0).splitlines():
-        if line.startswith(b"oom_kill "):
-            return int(line[9:])
-    return None
+    _, name, rest = os.pread(counter, 4096, 0).partition(b"\noom_kill ")
+    return int(rest.partition(b"\n")[0]) if name else None

@@ -117,8 +117,8 @@ mod tests {
     const CGROUP_1: &str = "cgroup memory/memory.limit_in_bytes 127998976\n\
         cgroup memory/memory.memsw.limit_in_bytes 127998976\n\
         cgroup pids/pids.max 64\ncgroup cpu/cpu.cfs_quota_us 100000\ncgroup cpu/cpu.cfs_period_us 100000\n";
-    const REST: &str = "status Name:\tsh\nstatus Uid:\t79999\t79999\t79999\t79999\n\
-        status Gid:\t79999\t79999\t79999\t79999\n\
+    const REST: &str = "status Name:\tsh\nstatus Uid:\t70999\t70999\t70999\t70999\n\
+        status Gid:\t70999\t70999\t70999\t70999\n\
         status CapInh:\t0000000000000000\nstatus CapPrm:\t0000000000000000\nstatus CapEff:\t0000000000000000\n\
         status CapBnd:\t0000000000000000\nstatus CapAmb:\t0000000000000000\nstatus NoNewPrivs:\t1\nstatus Seccomp:\t2\n\
         mount overlay / overlay ro,relatime,lowerdir=/a:/b 0 0\nmount proc /proc proc rw,nosuid 0 0\n\
@@ -128,7 +128,7 @@ mod tests {
     fn missing_of(said: &str) -> Vec<String> {
         let sandbox =
             Sandbox { memory: 128_000_000, cpus: 1.0, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
-        missing(said, &sandbox, 79_999)
+        missing(said, &sandbox, 70_999)
     }
 
     #[track_caller]
@@ -150,8 +150,8 @@ mod tests {
         check("CapEff:\t0000000000000000", "CapEff:\t00000000a80425fb", "CapEff is \"00000000a80425fb\"");
         check("NoNewPrivs:\t1", "NoNewPrivs:\t0", "NoNewPrivs");
         check("Seccomp:\t2", "Seccomp:\t0", "seccomp");
-        check("Uid:\t79999", "Uid:\t0", "the container runs as user");
-        check("Gid:\t79999", "Gid:\t79998", "not as 79999");
+        check("Uid:\t70999", "Uid:\t0", "the container runs as user");
+        check("Gid:\t70999", "Gid:\t79998", "not as 70999");
         check("memory.limit_in_bytes 127998976", "memory.limit_in_bytes 9223372036854771712", "DOCKER_MEMORY_LIMIT");
         check("cgroup memory/memory.memsw.limit_in_bytes 127998976\n", "", "swap");
         check("cgroup pids/pids.max 64\n", "", "DOCKER_PIDS_LIMIT");
