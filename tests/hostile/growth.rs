@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::alone;
-use crate::support::{Deployed, Service, docker, eventually, go, labelled, python};
+use crate::support::{Service, docker, eventually, go, labelled, python};
 
 /// The number of invocations without GROWTH_INVOCATIONS. `make nightly` has 100,000.
 const INVOCATIONS: usize = 3000;
@@ -46,7 +46,7 @@ async fn nothing_grows_with_the_number_of_invocations() {
     }
 }
 
-async fn repeat(service: &Service, function: &Deployed, count: usize) {
+async fn repeat(service: &Service, function: &str, count: usize) {
     for n in 0..count {
         let answer = service.execute_with(function, json!({"name": n.to_string()})).await;
         assert_eq!(answer.assert_outcome(200, "ok").output(), format!("Hello, {n}\n"));
