@@ -1,4 +1,5 @@
-//! Many invocations of one instance. Neither the service nor the container's processes grow with their number.
+//! Instances between invocations. Neither the service nor the container's processes grow with the number of
+//! invocations, and no code of a function goes on.
 
 use std::path::Path;
 
@@ -46,6 +47,31 @@ async fn nothing_grows_with_the_number_of_invocations() {
     }
 }
 
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn a_process_that_is_started_ahead_does_not_go_on() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[("DOCKER_CONTAINER_LIMIT", "1")]).await.healthy().await;
+    // Nothing of this program needs package syscall, in which other programs wait for their request.
+    let program = "func main() {\n\tx := 0\n\tfor i := 0; i < 2000000000; i++ {\n\t\tx ^= i\n\t}\n\tprintln(x)\n}\n";
+    let function = service.deploy(go(program)).await;
+    for _ in 0..2 {
+        service.execute(&function).await.assert_outcome(200, "ok");
+        let container = labelled(dir.path(), &["ps"]).pop().expect("an instance is there");
+        let first = docker(&["inspect", "--format={{.State.Pid}}", &container]).remove(0);
+        eventually("the process is stopped", async || {
+            let state = |id: &String| {
+                let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+                stat.rsplit(") ").next().map(|rest| rest.starts_with('T'))
+            };
+            with_children(&first)[1..].iter().any(|id| state(id) == Some(true)).then_some(())
+        })
+        .await;
+    }
+    service.delete_all(dir.path()).await;
+}
+
 async fn repeat(service: &Service, function: &str, count: usize) {
     for n in 0..count {
         let answer = service.execute_with(function, json!({"name": n.to_string()})).await;
@@ -81,9 +107,11 @@ impl Look {
     }
 }
 
-/// A process and all that descend from the process.
+/// A process and all that descend from the process. The kernel keeps the children of each thread.
 fn with_children(id: &str) -> Vec<String> {
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let children: String =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
     [id.to_owned()].into_iter().chain(children.split_whitespace().flat_map(with_children)).collect()
 }
 

@@ -98,14 +98,16 @@ async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_c
 async fn a_signal_to_the_zygote_fails_no_invocation() {
     let _alone = alone().await;
     let program = format!(
-        "{PRELUDE}\ntry:\n    for n in range(int(os.environ.get('TIMES', 0))):\n        os.kill(target, int(os.environ['SIGNAL']))\nexcept ProcessLookupError:\n    pass\nprint(len(numbers))\n"
+        "{PRELUDE}\nimport time\ntry:\n    for n in range(int(os.environ.get('TIMES', 0))):\n        for number in os.environ['SIGNAL'].split(','):\n            os.kill(target, int(number))\n            time.sleep(',' in os.environ['SIGNAL'] and 0.05)\nexcept ProcessLookupError:\n    pass\nprint(len(numbers))\n"
     );
     TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
         let function = app.deploy(python(&program)).await;
         // SIGKILL, SIGSTOP and the real-time signals are among them. The C library keeps two signals for itself.
-        for signal in (1..=64).filter(|signal| ![32, 33].contains(signal)) {
+        let single = (1..=64).filter(|signal| ![32, 33].contains(signal)).map(|signal| signal.to_string());
+        // A stopped process keeps a signal until the process goes on.
+        for signal in single.chain(["19,15", "19,34", "20,1"].map(str::to_owned)) {
             // The first time, the zygote may end before the function does. The second time, the zygote may still end.
-            for times in [1000, 1] {
+            for times in [if signal.contains(',') { 2 } else { 1000 }, 1] {
                 let input = json!({"signal": signal, "times": times, "target": 1});
                 app.execute_with(&function, input).await.assert_outcome(200, "ok");
                 let after = app.execute(&function).await.assert_outcome(200, "ok");

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::alone;
 use crate::support::{TestApp, python};
 
@@ -121,6 +123,24 @@ async fn no_two_containers_have_one_user() {
                 ids.into_iter().next().unwrap()
             });
             assert!(users == [71_000, 71_001] || users == [71_001, 71_000], "{users:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn descriptors_that_a_function_leaves_on_their_way_fail_no_later_invocation() {
+    let _alone = alone().await;
+    // The descriptors are in flight in a circle: the kernel finds out some time after the end of the function.
+    let program = "import os, socket, time\nif 'LEAVE' in os.environ:\n    for n in range(8):\n        a, b = socket.socketpair()\n        for m in range(4):\n            try:\n                socket.send_fds(a, [b'x'], [b.fileno(), 1, 2] + [b.fileno()] * 240)\n            except OSError as error:\n                print(error)\n        a.close()\n    time.sleep(0.2)\nprint('done')\n";
+    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+        let function = app.deploy(python(program)).await;
+        for _ in 0..10 {
+            let left = app.execute_with(&function, json!({"leave": "1"})).await.assert_outcome(200, "ok");
+            assert!(left.output().ends_with("done\n"), "{}", left.output());
+            let after = app.execute(&function).await.assert_outcome(200, "ok");
+            assert_eq!(after.output(), "done\n");
         }
     })
     .await;

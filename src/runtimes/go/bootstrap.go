@@ -26,6 +26,7 @@ const (
 	flushBytes    = 32 << 10
 	flushAfter    = 20 * time.Millisecond
 	tick          = 5 * time.Millisecond
+	parkedFor     = 20 * time.Millisecond
 	pipeCapacity  = 64 << 10
 	prSetDumpable = 4
 	nonceSize     = 16
@@ -138,6 +139,9 @@ func (s *supervisor) serve() error {
 	}
 	for {
 		s.park()
+		if !s.events.hasRequest(parkedFor) {
+			s.parked.stop()
+		}
 		request, err := readRequest()
 		if err != nil {
 			return err
@@ -173,7 +177,7 @@ func (s *supervisor) invoke(request *request) (bool, error) {
 	}
 	duration := time.Since(started)
 	// The inheritance is checked first: with a changed limit no folder can be listed.
-	clean := s.inheritance.isLeft() && s.leftovers.none()
+	clean := !child.isHeld && s.inheritance.isLeft() && s.leftovers.none()
 	kills := s.countOOMKills()
 	oom := byte(255)
 	if kills >= 0 {
@@ -190,5 +194,8 @@ func (s *supervisor) invoke(request *request) (bool, error) {
 	exit = binary.BigEndian.AppendUint64(exit, uint64(cpu))
 	exit = binary.BigEndian.AppendUint64(exit, uint64(usage.Maxrss)*1024)
 	s.frames = append(s.frames, frame('X', exit)...)
-	return clean, s.flush()
+	if err := s.flush(); err != nil || !child.isHeld {
+		return clean, err
+	}
+	return false, errDirty
 }

@@ -16,6 +16,7 @@ type child struct {
 	end            int // Wakes the supervisor when the process ends. Below 0 where the kernel has no such descriptors.
 	stdout, stderr *output
 	hasEnded       bool
+	isHeld         bool // A stream does not end, though no process is left.
 	status         syscall.WaitStatus
 	usage          syscall.Rusage
 }
@@ -48,15 +49,19 @@ func (s *supervisor) execute(stdin int, environment []string) (*child, error) {
 	defer syscall.Close(stdoutIn)
 	stderr, stderrIn, err := pipe()
 	if err != nil {
+		syscall.Close(stdout)
 		return nil, err
 	}
 	defer syscall.Close(stderrIn)
+	_, _ = syscall.SetNonblock(stdout, true), syscall.SetNonblock(stderr, true)
 	pid, err := syscall.ForkExec(s.binary, []string{s.binary}, &syscall.ProcAttr{
 		Env:   environment,
 		Files: []uintptr{uintptr(stdin), uintptr(stdoutIn), uintptr(stderrIn)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
+		syscall.Close(stdout)
+		syscall.Close(stderr)
 		return nil, fmt.Errorf("failed to execute %s: %w", s.binary, err)
 	}
 	end, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
@@ -80,16 +85,19 @@ type output struct {
 	ended     bool
 }
 
-// pump moves the available bytes of a stream into the supervisor's frames.
-func (s *supervisor) pump(o *output, nonce []byte) {
+// pump moves the available bytes of a stream into the supervisor's frames. Returns false when there are none.
+func (s *supervisor) pump(o *output, nonce []byte) bool {
 	n, err := syscall.Read(o.fd, s.buffer[:])
-	if err == syscall.EAGAIN || err == syscall.EINTR {
-		return
+	if err == syscall.EINTR {
+		return true
+	}
+	if err == syscall.EAGAIN {
+		return false
 	}
 	if err != nil || n == 0 {
 		o.ended = true
 		syscall.Close(o.fd)
-		return
+		return true
 	}
 	if n > o.room {
 		o.truncated = true
@@ -99,6 +107,7 @@ func (s *supervisor) pump(o *output, nonce []byte) {
 		o.room -= n
 		s.frames = append(s.frames, frame(o.kind, nonce, s.buffer[:n])...)
 	}
+	return true
 }
 
 // relay passes on the child's output until the child has ended, and then the rest of the output in its pipes.
@@ -140,11 +149,14 @@ func (s *supervisor) relay(child *child, request *request) error {
 		}
 	}
 	endAll()
-	// No writer is left, so both streams end with the bytes in their pipes.
+	// No process is left to write, so both streams end with the bytes in their pipes. A stream that does not end has a
+	// writer among descriptors that the function has left on their way.
 	for _, output := range []*output{child.stdout, child.stderr} {
-		for !output.ended {
-			s.pump(output, request.nonce)
+		isHeld := false
+		for !output.ended && !isHeld {
+			isHeld = !s.pump(output, request.nonce)
 		}
+		child.isHeld = child.isHeld || isHeld
 	}
 	return nil
 }

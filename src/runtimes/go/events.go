@@ -24,13 +24,16 @@ func (e events) add(fd int) error {
 	return syscall.EpollCtl(int(e), syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
 }
 
-// wait returns the descriptors that are ready. A limit below 0 means no limit.
+// hasRequest returns whether the platform has sent something within the limit.
+func (e events) hasRequest(limit time.Duration) bool {
+	ready, err := e.wait(limit)
+	return err != nil || len(ready) > 0
+}
+
+// wait returns the descriptors that are ready within the limit.
 func (e events) wait(limit time.Duration) ([]syscall.EpollEvent, error) {
 	ready := make([]syscall.EpollEvent, 4)
-	milliseconds := -1
-	if limit >= 0 {
-		milliseconds = int(limit.Milliseconds())
-	}
+	milliseconds := int(limit.Milliseconds())
 	for {
 		n, err := syscall.EpollWait(int(e), ready, milliseconds)
 		if err == nil {

@@ -11,16 +11,18 @@ import (
 
 const (
 	parkedName = "YOUTUBE_SERVERLESS_PARKED"
-	// Go's runtime reads variables that begin with this before the program waits.
-	runtimeVariables = "GO"
 	// A pipe holds at least this size, whatever its owner's quota, so a write of this size never blocks.
 	pipeLeast = pipeCapacity / 16
 )
 
+// runtimeVariables are those that Go's runtime reads before the program waits.
+var runtimeVariables = []string{"GODEBUG=", "GOGC=", "GOMAXPROCS=", "GOMEMLIMIT=", "GOTRACEBACK="}
+
 // parked is a child that waits for its environment, and the bootstrap's end of the pipe to the child's stdin.
 type parked struct {
 	*child
-	stdin int
+	stdin     int
+	isStopped bool
 }
 
 // park starts a child ahead. Without such a child, an invocation starts its own.
@@ -38,6 +40,15 @@ func (s *supervisor) park() {
 	s.parked = &parked{child: child, stdin: stdinIn}
 }
 
+// stop stops a child that was started ahead. Almost every program waits in park.go, but a program without package
+// syscall, or a package that is initialised before package syscall, runs. No code of a function may go on between
+// invocations.
+func (p *parked) stop() {
+	if p != nil && syscall.Kill(p.pid, syscall.SIGSTOP) == nil {
+		p.isStopped = true
+	}
+}
+
 // wake gives the child that was started ahead its environment and stdin. Returns nil when the request needs a process
 // of its own: then no other process is left.
 func (s *supervisor) wake(environment []string, stdin []byte) *child {
@@ -47,7 +58,10 @@ func (s *supervisor) wake(environment []string, stdin []byte) *child {
 	}
 	s.parked = nil
 	defer syscall.Close(parked.stdin)
-	if len(stdin) < pipeLeast && !hasPrefix(environment, runtimeVariables) {
+	if parked.isStopped {
+		_ = syscall.Kill(parked.pid, syscall.SIGCONT)
+	}
+	if len(stdin) < pipeLeast && !hasAny(environment, runtimeVariables) {
 		message := binary.BigEndian.AppendUint32(nil, 0)
 		for _, pair := range environment {
 			message = append(append(message, pair...), 0)
@@ -64,6 +78,15 @@ func (s *supervisor) wake(environment []string, stdin []byte) *child {
 		syscall.Close(fd)
 	}
 	return nil
+}
+
+func hasAny(pairs, prefixes []string) bool {
+	for _, prefix := range prefixes {
+		if hasPrefix(pairs, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutParked returns the variables without the one that would make the program wait.

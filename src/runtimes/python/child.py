@@ -80,7 +80,7 @@ def wind_up(status, last_module):
     """Ends the process in the same order as the interpreter does, but frees no memory of the interpreter.
 
     A full finalization of the interpreter writes to most of its pages. The child shares these pages with the
-    supervisor, and each write copies a page: the copies cost more than the rest of an invocation.
+    zygote, and each write copies a page: the copies cost more than the rest of an invocation.
     """
     if "threading" in sys.modules:
         try:
@@ -91,7 +91,7 @@ def wind_up(status, last_module):
         sys.modules["atexit"]._run_exitfuncs()
     status = flush(status)
     # The function's own modules are released, so that finalizers run and files are flushed. The objects that the
-    # supervisor made before the fork are frozen: the collector does not look at them.
+    # zygote made before the fork are frozen: the collector does not look at them.
     sys.last_type = sys.last_value = sys.last_traceback = sys.last_exc = None
     for name in modules_after(last_module):
         del sys.modules[name]

@@ -37,7 +37,7 @@ class Head(ctypes.Structure):
 
 
 class Message:
-    """The memory of one byte with descriptors, prepared once: a message allocates nothing."""
+    """The memory of one byte with descriptors, prepared once."""
 
     def __init__(self):
         self.byte, self.rights = ctypes.c_ubyte(), Rights()

@@ -37,9 +37,9 @@ class Inheritance:
         else:
             self.calls.append((libc.getpriority, (os.PRIO_PROCESS, pid)))
         knobs = [name for name in KNOBS if os.access("/proc/self/" + name, os.W_OK)]
-        files = [open_file(process, name) for name in ("limits", *knobs)]
         # No other process can write to a file that this process can't read.
-        self.files = [file for file in files if file is not None]
+        files = [file for file in (open_file(process, name) for name in knobs) if file is not None]
+        self.files = [os.open("/proc/%s/limits" % process, os.O_RDONLY | os.O_CLOEXEC), *files]
         self.began_with = self.look()
 
     def look(self):
@@ -51,7 +51,11 @@ class Inheritance:
         return self.buffer.raw, answers
 
     def is_left(self):
-        return self.look() == self.began_with
+        try:
+            return self.look() == self.began_with
+        except OSError:
+            # The process has ended.
+            return False
 
     def close(self):
         for file in self.files:

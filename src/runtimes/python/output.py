@@ -39,15 +39,22 @@ class Output:
         self.fd, self.kind, self.nonce, self.room = fd, kind, nonce, room
         self.truncated = False
 
+    def drain(self, frames):
+        """Reads the rest. Returns whether the stream ends."""
+        while True:
+            end = self.pump(frames)
+            if end is not False:
+                return end is True
+
     def pump(self, frames):
-        """Reads the available bytes. True at the end of the stream."""
+        """Reads the available bytes. True at the end of the stream, None when there are no bytes."""
         if frames.size >= FLUSH_BYTES:
             frames.flush()
         begin = frames.size + frames.HEAD
         try:
             size = os.readv(self.fd, (frames.view[begin : begin + READ_BYTES],))
         except BlockingIOError:
-            return False
+            return None
         if not size:
             return True
         frames.used = max(frames.used, begin + size)

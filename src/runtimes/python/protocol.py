@@ -49,7 +49,7 @@ def frame(kind, *parts):
 
 
 class Memory:
-    """Bytes of an invocation. Later children are copies of the supervisor, so used bytes must be overwritten."""
+    """Bytes of an invocation. The next zygote or child must find no byte of an earlier invocation."""
 
     def __init__(self, size):
         self.place = (ctypes.c_char * size)()
@@ -68,7 +68,7 @@ def read_frame(memory, kind):
     if not 1 <= size <= MAX_FRAME:
         raise ValueError("a frame of %d bytes" % size)
     if size > len(memory.view):
-        # The larger memory serves this request only: otherwise each later child would have its pages, too.
+        # The larger memory serves this request only, so that an idle instance stays small.
         memory = Memory(size)
     filled = 0
     while filled < size:

@@ -59,7 +59,7 @@ def wait_shortly(child):
         left = deadline - time.perf_counter()
         if left <= 0 or _signal.sigtimedwait(CHILD_ENDED, left) is None:
             return
-        reap(child, os.WNOHANG)
+        reap(child)
 
 
 def relay_long(child, by_fd, frames, events):
@@ -73,7 +73,7 @@ def relay_long(child, by_fd, frames, events):
                 os._exit(0)
             elif fd == events.wakeup:
                 events.drain_wakeup()
-                reap(child, os.WNOHANG)
+                reap(child)
             elif fd in by_fd and by_fd[fd].pump(frames):
                 events.poll.unregister(fd)
                 del by_fd[fd]
@@ -84,11 +84,11 @@ def relay_long(child, by_fd, frames, events):
         events.poll.unregister(fd)
 
 
-def reap(child, options):
+def reap(child):
     """Reaps every process that has ended: the child, and orphans, which PID 1 inherits."""
     try:
         while True:
-            pid, status, usage = os.wait4(-1, options)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             if pid == child.pid:

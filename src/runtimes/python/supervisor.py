@@ -2,6 +2,7 @@
 import _signal
 import _struct
 import os
+import sys
 import time
 
 from inheritance import Inheritance
@@ -12,7 +13,7 @@ from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_
 from program import set_environment
 from relay import Events, reap, relay
 from trial import Trial
-from zygote import PR_SET_DUMPABLE, fork_zygote, prctl
+from zygote import PR_SET_DUMPABLE, Gone, fork_zygote, prctl
 
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 # The kernel's list of the processes that PID 1 has as children.
@@ -57,6 +58,8 @@ class Supervisor:
                 child = self.zygote.fork_child()
         except EOFError:
             os._exit(0)
+        except Gone as error:
+            sys.stderr.write("%s\n" % error)
         os._exit(3)
 
     def set_up(self):
@@ -81,17 +84,20 @@ class Supervisor:
         # cap and the size of the environment.
         variables = int.from_bytes(memory.view[21:25], "big")
         memory.view[17:25] = (variables << 32 | size - 25 - variables).to_bytes(8, "big")
-        write_all(child.request, memory.view[17:size])
+        try:
+            write_all(child.request, memory.view[17:size])
+        except BrokenPipeError:
+            # The child has ended, and its status says why.
+            pass
         os.close(child.request)
         memory.forget(size)
         del memory
         outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
         relay(child, outputs, self.frames, self.events)
         is_left = self.end_others(child)
-        for output in outputs:
-            # No writer is left, so the stream ends with the content of the pipe.
-            while not output.pump(self.frames):
-                pass
+        # No process is left to write, so the stream ends with the content of the pipe. A stream that does not end has a
+        # writer among descriptors that the function has left on their way.
+        is_left = all([output.drain(self.frames) for output in outputs]) and is_left
         duration = time.perf_counter() - started
         # The inheritance is checked first: with a changed limit no folder can be listed.
         is_left = is_left and self.inheritance.is_left() and self.inherited.is_left() and self.zygote.is_fit()
@@ -130,15 +136,15 @@ class Supervisor:
         try:
             while not self.is_alone() and self.zygote.kill_others():
                 _signal.sigtimedwait(CHILD_ENDED, REAP_SECONDS)
-                reap(child, os.WNOHANG)
+                reap(child)
             return True
-        except (OSError, EOFError):
+        except Gone:
             self.zygote.end_all()
             return False
 
     def is_alone(self):
         """Whether PID 1 has no child but the zygote. A process whose parent ends becomes a child of PID 1."""
-        return self.children is not None and len(os.pread(self.children, 4096, 0).split()) == 1
+        return self.children is not None and os.pread(self.children, 4096, 0).split() == [b"%d" % self.zygote.pid]
 
 
 def open_first(paths):

@@ -35,11 +35,11 @@ class Trial:
         if not reason:
             is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
             reason = LATE if is_late else MEMORY if is_killed else "ends the process"
-        if not names or self.plan.fit is not None:
+        if not names or not begun or self.plan.fit is not None:
             # No module is to blame, or a module was fit before. Another instance may do better.
             sys.stderr.write("a process that imports modules ahead: %s\n" % reason)
             os._exit(4)
-        self.leave_out(names, max(len(begun) - 1, 0), reason, seconds)
+        self.leave_out(names, len(begun) - 1, reason, seconds)
         return False
 
     def leave_out(self, names, position, reason, seconds):

@@ -4,7 +4,9 @@ A fork makes both processes copy each page that they write to afterwards. The su
 each invocation, and the zygote waits meanwhile.
 """
 import _signal
+import ctypes
 import os
+import select
 import time
 
 from clone import Clone
@@ -14,6 +16,9 @@ from protocol import libc, write_all
 # The commands of the supervisor.
 FORK, KILL = 1, 2
 PR_SET_DUMPABLE = 4
+ETOOMANYREFS = 109
+# How long the supervisor waits for a command to be taken, and for the end of all other processes, in seconds.
+SEND_SECONDS, KILL_SECONDS = 2, 1
 # The place of the pending signals in /proc/PID/stat, behind the command's name.
 PENDING = 28
 # How often the supervisor looks, a millisecond each, whether the zygote waits for a command.
@@ -30,8 +35,12 @@ class Child:
         self.status = self.usage = None
 
 
+class Gone(Exception):
+    """The zygote has ended or does not answer."""
+
+
 class Zygote:
-    """The supervisor's view of a zygote. Raises OSError or EOFError where the zygote is gone."""
+    """The supervisor's view of a zygote. All calls raise Gone where the zygote is gone."""
 
     def __init__(self, pid, control):
         self.pid, self.control, self.message = pid, control, Message()
@@ -44,35 +53,55 @@ class Zygote:
         stderr, stderr_in = os.pipe()
         fds = (request, stdout_in, stderr_in)
         self.wake()
-        if self.message.send(self.control, FORK, fds) != 1:
-            raise EOFError
+        self.send(fds)
         for fd in fds:
             os.close(fd)
         os.set_blocking(stdout, False)
         os.set_blocking(stderr, False)
         return Child(request_in, stdout, stderr)
 
+    def send(self, fds):
+        """Sends the command to fork. Descriptors that the function has left on their way count against this process."""
+        deadline = time.perf_counter() + SEND_SECONDS
+        while self.message.send(self.control, FORK, fds) != 1:
+            error = ctypes.get_errno()
+            if error != ETOOMANYREFS or time.perf_counter() >= deadline:
+                raise Gone("the zygote takes no command: %s" % os.strerror(error))
+            # The kernel looks for such descriptors when a socket is closed.
+            for socket in socket_pair():
+                os.close(socket)
+            time.sleep(0.001)
+
     def wake(self):
         """Resumes a zygote that the function has stopped."""
-        os.kill(self.pid, _signal.SIGCONT)
+        try:
+            os.kill(self.pid, _signal.SIGCONT)
+        except ProcessLookupError:
+            raise Gone("the zygote was killed") from None
 
     def answer(self):
         """The number that answers the oldest command."""
         data = os.read(self.control, 4)
         if len(data) < 4:
-            raise EOFError
+            raise Gone("the zygote has ended")
         return int.from_bytes(data, "big")
 
     def kill_others(self):
         """Kills all processes but the zygote and PID 1 at once. Returns whether there was any."""
         self.wake()
-        os.write(self.control, bytes([KILL]))
+        try:
+            os.write(self.control, bytes([KILL]))
+        except OSError:
+            raise Gone("the zygote has ended") from None
+        # A process that is to be killed may stop the zygote again and again.
+        if not select.select((self.control,), (), (), KILL_SECONDS)[0]:
+            raise Gone("the zygote does not answer")
         return self.answer()
 
     def is_fit(self):
         """Whether the zygote waits for a command, and no signal is about to end the zygote.
 
-        A signal counts as pending, or wakes the zygote, before the sender's call returns.
+        A signal that ends the zygote wakes the zygote before the sender's call returns, unless the zygote is stopped.
         """
         for _ in range(IDLE_LOOKS):
             try:
@@ -81,9 +110,11 @@ class Zygote:
                 return False
             if fields[PENDING] != b"0" or fields[0] in b"ZX":
                 return False
-            if fields[0] in b"ST":
+            if fields[0] == b"S":
                 return True
-            # The zygote still finishes the last fork, or ends.
+            # The zygote still finishes the last fork, or ends, or was stopped. A stopped process keeps other signals.
+            if fields[0] == b"T":
+                self.wake()
             time.sleep(0.001)
         return False
 
@@ -114,7 +145,7 @@ def fork_zygote():
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.dup2(theirs, 3)
+    os.dup2(theirs, 3, inheritable=False)
     os.closerange(4, max(null, theirs) + 64)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     return None, 3
