@@ -17,8 +17,9 @@ pub struct Uids {
 impl Uids {
     /// Debian hands out ids below 60,000 to people and services, and 65,534 to nobody (Debian Policy, 9.2.2); systemd
     /// uses 60,001 to 65,519 and from 524,288 on (its `docs/UIDS-GIDS.md`); `/etc/subuid` begins at 100,000
-    /// (`SUB_UID_MIN` of login.defs). So none of them has what is from 65,536 to 99,999. A
-    /// thousand users are few, as Docker reads the names of all users at each start of a container: 10,000 names take
+    /// (`SUB_UID_MIN` of login.defs). So none of them has what is from 65,536 to 99,999.
+    ///
+    /// The range is small, because Docker reads the names of all users at each start of a container: 10,000 names take
     /// 25 ms.
     pub(super) const DEFAULT: Self = Self { first: 70_000, last: 70_999 };
 
