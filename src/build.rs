@@ -6,7 +6,7 @@ mod hints;
 pub mod package;
 mod packages;
 mod request;
-pub mod runtime;
+pub mod runtime_image;
 mod tree;
 mod turn;
 
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::build::package::Program;
-use crate::build::runtime::{RuntimeError, Runtimes};
+use crate::build::runtime_image::{RuntimeError, Runtimes};
 use crate::config::{BuildNetwork, Builds, ImageBuilder};
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;

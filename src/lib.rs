@@ -13,9 +13,8 @@
 //! - [`resources`]: disks, temporary files, and memory for what clients send.
 //! - [`docker`]: the one way to Docker.
 //! - [`telemetry`]: log lines, metrics and traces.
+//! - [`runtimes`]: what goes into images: the bootstraps, and the programs that download packages.
 //! - [`domain`]: the platform's words as types. [`config`]: the operator's configuration.
-//!
-//! `src/runtimes` holds what goes into images: the bootstraps and the programs that download packages.
 //!
 //! `docs/architecture.md` has the direction of imports, a submit and an execution step by step, the invariants, the
 //! tasks and the threads.
@@ -31,6 +30,7 @@ pub mod functions;
 pub mod http;
 pub mod invocations;
 pub mod resources;
+pub mod runtimes;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;

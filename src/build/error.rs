@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{Built, TreeError};
 use crate::build::package::DependencyError;
-use crate::build::runtime::RuntimeError;
+use crate::build::runtime_image::RuntimeError;
 use crate::docker::DockerError;
 
 /// Why a build made no image.

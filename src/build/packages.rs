@@ -28,11 +28,10 @@ use crate::docker::platform::Platform;
 use crate::docker::{Docker, DockerError, DownloadSpec, Downloaded, Layer, LiveLog, Mask, label};
 use crate::domain::Language;
 use crate::resources::scratch::Scratch;
+use crate::runtimes;
 
 /// The version of PyPI's package `uv`, which installs Python packages.
 const UV: &str = "0.13.9";
-const PYTHON: &str = include_str!("../runtimes/python/download.py");
-const GO: &str = include_str!("../runtimes/go/download.sh");
 
 /// How long the requirements exported from a lock may be, in bytes.
 const MAX_EXPORT: u64 = 4 << 20;
@@ -144,7 +143,8 @@ impl Packages {
     ) -> Result<Option<Held>, BuildError> {
         let is_index = |name: &str| name.starts_with("PIP_") || name.starts_with("UV_");
         let wanted = Arc::new(wanted.clone());
-        let parts = (PYTHON, UV, self.config.allow_source_builds, Arc::clone(&wanted));
+        let parts =
+            (runtimes::download_program(Language::Python), UV, self.config.allow_source_builds, Arc::clone(&wanted));
         let image = self.image(Language::Python, parts, is_index, job).await?;
         let making = self.making(&image);
         let _making = job.lock(&making, self.config.timeout).await?;
@@ -175,7 +175,7 @@ impl Packages {
             requirements,
             source_builds: self.config.allow_source_builds,
         };
-        let program = ["python3", "-I", "-S", "-c", PYTHON];
+        let program = ["python3", "-I", "-S", "-c", runtimes::download_program(Language::Python)];
         held.place = site;
         self.fetch(held, &installer, &program, aside(move || request.input()).await?, job).await.map(Some)
     }
@@ -183,7 +183,7 @@ impl Packages {
     /// The image with the modules that these files name, made on first need.
     pub(super) async fn go(self: &Arc<Self>, files: &[(String, String)], job: &Job<'_>) -> Result<Held, BuildError> {
         let files = Arc::new(files.to_vec());
-        let parts = (GO, Arc::clone(&files));
+        let parts = (runtimes::download_program(Language::Go), Arc::clone(&files));
         let image = self.image(Language::Go, parts, |name| name.starts_with("GO"), job).await?;
         let making = self.making(&image);
         let _making = job.lock(&making, self.config.timeout).await?;
@@ -194,7 +194,7 @@ impl Packages {
         }
         let environment = self.config.environment.clone();
         let input = aside(move || request::go(&environment, &files)).await?;
-        self.fetch(held, job.runtime, &["sh", "-c", GO], input, job).await
+        self.fetch(held, job.runtime, &["sh", "-c", runtimes::download_program(Language::Go)], input, job).await
     }
 
     /// Removes an image, unless a running build or a function's image is built upon the image.
@@ -265,7 +265,7 @@ impl Packages {
             Ok(package::of_export(&text)?)
         };
         let input = aside(move || Request::Export { lock, project }.input()).await?;
-        let program = ["python3", "-I", "-S", "-c", PYTHON];
+        let program = ["python3", "-I", "-S", "-c", runtimes::download_program(Language::Python)];
         let exported = self.run(installer, &program, input, (BuildNetwork::None, false), job, take).await?;
         if !exported.is_done {
             return Err(self.failed(exported));

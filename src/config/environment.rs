@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::files::value_of;
 use super::parse::parse_names;
-use super::variable::Variable;
+use super::value::Value;
 use super::{ConfigError, Secret};
 
 /// The default of BUILD_ENV: variables for package indexes, for private Go modules and for proxies.
@@ -20,14 +21,19 @@ const DEFAULT: [&str; 10] = [
     "NO_PROXY",
 ];
 
-impl Variable<'_> {
-    /// The variables that BUILD_ENV names and that are set in `vars`, with their values.
+impl Value<'_> {
+    /// The variables that BUILD_ENV names and that are set in `vars`, or in files that `vars` names, with their
+    /// values.
     pub(super) fn build_environment(
         &self,
         vars: &HashMap<String, String>,
     ) -> Result<Vec<(String, Secret)>, ConfigError> {
         let default = DEFAULT.map(str::to_owned).into();
         let names = self.read(default, "names of variables separated by commas", parse_names)?;
-        Ok(names.into_iter().filter_map(|name| vars.get(&name).map(|value| (name, Secret(value.clone())))).collect())
+        let mut environment = Vec::new();
+        for name in names {
+            environment.extend(value_of(vars, &name)?.map(|value| (name, Secret(value))));
+        }
+        Ok(environment)
     }
 }

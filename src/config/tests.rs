@@ -157,11 +157,35 @@ fn the_example_file_lists_every_variable_with_its_default() {
     let example: Vec<(String, String)> = example.collect::<Result<_, _>>().expect("it parses");
     let config = Config::from_vars(example.clone()).expect("its values are valid");
     let listed: BTreeSet<String> = example.into_iter().map(|(name, _)| name).collect();
-    let raw = serde_json::to_value(Raw::from_vars(&HashMap::new())).expect("its fields are texts");
-    let known: BTreeSet<String> = raw.as_object().expect("a struct").keys().map(|name| name.to_uppercase()).collect();
+    let known: BTreeSet<String> = Variables::names().into_iter().collect();
     assert_eq!(listed, known);
     let mut defaults = from(&[]).expect("the defaults are valid");
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     defaults.data_dir = config.data_dir.clone();
     assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
+}
+
+#[test]
+fn a_value_may_come_from_a_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("it can be written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let token = file("token", b"secret\n");
+    let config = from(&[("API_TOKEN_FILE", &token)]).expect("valid");
+    assert!(config.http.api_token == Some(Secret("secret".to_owned())));
+    let index = from(&[("PIP_INDEX_URL_FILE", &token)]).expect("valid");
+    assert!(index.builds.environment == [("PIP_INDEX_URL".to_owned(), Secret("secret".to_owned()))]);
+    let empty = file("empty", b"\n");
+    assert!(from(&[("API_TOKEN_FILE", &empty)]).expect("valid").http.api_token.is_none());
+    let error = from(&[("API_TOKEN_FILE", &token), ("API_TOKEN", "x")]).expect_err("both are set").to_string();
+    assert!(error.starts_with("API_TOKEN_FILE is") && error.contains("no API_TOKEN beside it"), "{error}");
+    let missing = folder.path().join("missing");
+    for path in [missing.to_str().expect("UTF-8"), &file("long", &[b'x'; 70_000]), &file("binary", b"\xff")] {
+        check_refused("API_TOKEN_FILE", path);
+    }
+    let error = from(&[("SERVER_PORT_FILE", &file("port", b"x"))]).expect_err("not a port");
+    assert_eq!((error.variable.as_str(), error.value.as_str()), ("SERVER_PORT", "x"));
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::ConfigError;
-use super::variable::Variable;
+use super::value::Value;
 
 /// A range of user ids that belong to the platform. Each user id is a group's id as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl std::fmt::Display for Uids {
     }
 }
 
-impl Variable<'_> {
+impl Value<'_> {
     /// Reads a range with room for `containers` containers at a time.
     pub(super) fn uids(&self, default: Uids, containers: u32) -> Result<Uids, ConfigError> {
         let expected = format!(

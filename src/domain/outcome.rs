@@ -1,5 +1,6 @@
-//! How an invocation ended: the one place for the outcome's name, HTTP status and exit status. A build or a request
-//! that takes too long has no outcome: `http/problem/causes.rs` and `http/problem.rs` have these statuses.
+//! How an invocation ended. `outcome/status.rs` has the HTTP status and the exit status of each outcome.
+
+mod status;
 
 /// How an invocation ended, or how far the invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,28 +62,6 @@ impl Outcome {
     /// Whether the invocation is still to end.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Queued | Self::Running)
-    }
-
-    /// The HTTP status of an execution's answer: the contract's. None where no execution has ended.
-    pub fn http_status(self) -> Option<u16> {
-        match self {
-            Self::Queued | Self::Running | Self::Cancelled => None,
-            Self::Ok => Some(200),
-            Self::Timeout => Some(504),
-            Self::Exit | Self::Signal | Self::OutOfMemory | Self::Lost => Some(500),
-        }
-    }
-
-    /// The exit status of the command line, as a shell has the statuses; None where the platform failed.
-    pub fn exit_status(self, exit_code: Option<u8>, signal: u8) -> Option<u8> {
-        match self {
-            Self::Queued | Self::Running | Self::Cancelled | Self::Lost => None,
-            Self::Ok => Some(0),
-            Self::Exit => Some(exit_code.unwrap_or(1)),
-            Self::Timeout => Some(124),
-            Self::OutOfMemory => Some(137),
-            Self::Signal => Some(128 + signal),
-        }
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Job, PYTHON, Packages, Request, UV, hash_of, tree};
-use crate::build::runtime::RuntimeError;
+use super::{Job, Packages, Request, UV, hash_of, tree};
+use crate::build::runtime_image::RuntimeError;
 use crate::build::tree::TreeError;
 use crate::build::{BuildError, build_image};
 use crate::config::BuildNetwork;
 use crate::docker::{BuildSpec, DockerError, label};
 use crate::domain::Language;
 use crate::resources::clock;
+use crate::runtimes;
 
 /// The file of a build context that holds the fetched tree.
 const TREE: &str = "tree.tar";
@@ -27,7 +28,7 @@ impl Packages {
     /// The name of the installer image, which is made on first need, and the folder in which the interpreter looks for
     /// packages.
     pub(super) async fn installer(&self, job: &Job<'_>) -> Result<(String, String), BuildError> {
-        let hash = hash_of(&[job.runtime, PYTHON, UV]);
+        let hash = hash_of(&[job.runtime, runtimes::download_program(Language::Python), UV]);
         let image = format!("{}-runtime/python-installer:{hash}", self.config.image_prefix);
         let _one = job.lock(&self.installer, self.config.timeout).await?;
         if let Some(site) = self.docker.label(&image, label::SITE).await.map_err(BuildError::Docker)? {
@@ -40,7 +41,7 @@ impl Packages {
         let context = self.scratch.folder().await?;
         let job = Job { live: None, deadline: Instant::now() + LIMIT, ..*job };
         let request = Request::Tool { environment: self.config.environment.clone(), uv: UV };
-        let program = ["python3", "-I", "-S", "-c", PYTHON];
+        let program = ["python3", "-I", "-S", "-c", runtimes::download_program(Language::Python)];
         let tree = context.path().join(TREE);
         let take =
             move |from: &mut dyn Read| tree::copy(from, BufWriter::new(File::create(tree)?), "opt/youtube-serverless");

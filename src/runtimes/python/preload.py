@@ -69,6 +69,9 @@ def import_all(wanted, guard, said, control):
         reason = guard.reason or reason or traces.difference()
         if reason:
             return reason
+    if "socket" in sys.modules:
+        # Whoever looks up a name or encodes a host needs this codec, which Python imports at its first use only.
+        import encodings.idna
     inheritance.close()
     for table in tables:
         os.close(table)

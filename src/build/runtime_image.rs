@@ -19,6 +19,7 @@ use crate::docker::{BuildError, BuildSpec, Docker, DockerError, label};
 use crate::domain::Language;
 use crate::resources::clock;
 use crate::resources::scratch::Scratch;
+use crate::runtimes;
 
 /// The time limit for making a runtime image. Warming Go's standard library takes half a minute on two cores; pulling a
 /// base image can take longer.
@@ -30,49 +31,6 @@ const TURN_LIMIT: Duration = Duration::from_secs(60);
 /// How old a runtime image must be to be removed. Another version of this program may use the same Docker, and would
 /// otherwise have to build its runtime image again and again.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
-
-/// The files of a build context, as names and contents.
-type Files = &'static [(&'static str, &'static str)];
-
-const PYTHON: Files = &[
-    ("Dockerfile", include_str!("../runtimes/python/Dockerfile")),
-    ("bootstrap.py", include_str!("../runtimes/python/bootstrap.py")),
-    ("child.py", include_str!("../runtimes/python/child.py")),
-    ("clone.py", include_str!("../runtimes/python/clone.py")),
-    ("control.py", include_str!("../runtimes/python/control.py")),
-    ("guard.py", include_str!("../runtimes/python/guard.py")),
-    ("imports.py", include_str!("../runtimes/python/imports.py")),
-    ("inheritance.py", include_str!("../runtimes/python/inheritance.py")),
-    ("leftovers.py", include_str!("../runtimes/python/leftovers.py")),
-    ("output.py", include_str!("../runtimes/python/output.py")),
-    ("plan.py", include_str!("../runtimes/python/plan.py")),
-    ("preload.py", include_str!("../runtimes/python/preload.py")),
-    ("program.py", include_str!("../runtimes/python/program.py")),
-    ("protocol.py", include_str!("../runtimes/python/protocol.py")),
-    ("relay.py", include_str!("../runtimes/python/relay.py")),
-    ("seeds.py", include_str!("../runtimes/python/seeds.py")),
-    ("supervisor.py", include_str!("../runtimes/python/supervisor.py")),
-    ("traces.py", include_str!("../runtimes/python/traces.py")),
-    ("trial.py", include_str!("../runtimes/python/trial.py")),
-    ("zygote.py", include_str!("../runtimes/python/zygote.py")),
-];
-
-const GO: Files = &[
-    ("Dockerfile", include_str!("../runtimes/go/Dockerfile")),
-    ("bootstrap.go", include_str!("../runtimes/go/bootstrap.go")),
-    ("child.go", include_str!("../runtimes/go/child.go")),
-    ("events.go", include_str!("../runtimes/go/events.go")),
-    ("inheritance.go", include_str!("../runtimes/go/inheritance.go")),
-    ("leftovers.go", include_str!("../runtimes/go/leftovers.go")),
-    ("memory.go", include_str!("../runtimes/go/memory.go")),
-    ("park.go", include_str!("../runtimes/go/park.go")),
-    ("parked.go", include_str!("../runtimes/go/parked.go")),
-    ("protocol.go", include_str!("../runtimes/go/protocol.go")),
-    ("within_memory.go", include_str!("../runtimes/go/within_memory.go")),
-    ("calls_amd64.go", include_str!("../runtimes/go/calls_amd64.go")),
-    ("calls_arm64.go", include_str!("../runtimes/go/calls_arm64.go")),
-    ("go.mod.txt", include_str!("../runtimes/go/go.mod.txt")),
-];
 
 /// Makes runtime images and knows their names.
 #[derive(Debug)]
@@ -197,14 +155,14 @@ impl Runtimes {
 
     /// The base image of a language, and the files that go on top of the base image.
     fn sources(&self, language: Language) -> (&String, Vec<(&'static str, String)>) {
-        let (base, files) = match language {
-            Language::Python => (&self.config.python_image, PYTHON),
-            Language::Go => (&self.config.go_image, GO),
+        let base = match language {
+            Language::Python => &self.config.python_image,
+            Language::Go => &self.config.go_image,
         };
         // The files get the range of user ids, so that a program finds a name for the user that runs the program.
         let (first, last) = (self.uids.first.to_string(), self.uids.last.to_string());
         let named = |content: &str| content.replace("{first}", &first).replace("{last}", &last);
-        (base, files.iter().map(|&(name, content)| (name, named(content))).collect())
+        (base, runtimes::image_files(language).iter().map(|&(name, content)| (name, named(content))).collect())
     }
 
     /// The name of the runtime image for the current base image and files.
@@ -227,25 +185,5 @@ impl Runtimes {
         }
         let hash = format!("{:.16x}", hash.finalize());
         format!("{}:{hash}", self.repository(language))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A file that is missing in the list would be missed only when a container starts.
-    #[test]
-    fn each_file_of_a_runtime_is_in_its_image() {
-        for (folder, files, other) in [("python", PYTHON, "download.py"), ("go", GO, "download.sh")] {
-            let folder = format!("{}/src/runtimes/{folder}", env!("CARGO_MANIFEST_DIR"));
-            let found =
-                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            let mut found: Vec<String> = found.filter(|name| name != other).collect();
-            let mut listed: Vec<&str> = files.iter().map(|&(name, _)| name).collect();
-            found.sort();
-            listed.sort_unstable();
-            assert_eq!(found, listed);
-        }
     }
 }

@@ -1,5 +1,5 @@
 //! The problem of each error, with its HTTP status. The status of an invocation that ended, such as 504 for a timeout,
-//! is in `domain/outcome.rs`.
+//! is in `domain/outcome/status.rs`.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -120,6 +120,7 @@ fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Optio
     match failure {
         Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
         Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
+        Failure::Transient(Cause::Store) => Some(Problem::store(error)),
         Failure::Transient(Cause::Load) => Some(Problem::overloaded(error)),
         Failure::Transient(Cause::Service) | Failure::Suspect | Failure::Permanent | Failure::Abandoned => None,
     }

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+use super::files::value_of;
 
 /// The list of variables: a field for each variable, with the variable's name in lower case.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-pub(super) struct Raw {
+#[derive(Deserialize, Serialize)]
+pub(super) struct Variables {
     pub(super) server_host: Option<String>,
     pub(super) server_port: Option<String>,
     pub(super) server_read_timeout: Option<String>,
@@ -58,17 +60,30 @@ pub(super) struct Raw {
     pub(super) invocation_output_size: Option<String>,
     pub(super) temp_dir_base: Option<String>,
     pub(super) data_dir: Option<String>,
+    pub(super) store_url: Option<String>,
+    pub(super) store_insecure: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
 }
 
-impl Raw {
-    /// Picks the values of the listed variables. A name in lower case is not the name of a listed variable, although
-    /// `envy` ignores the case.
-    pub(super) fn from_vars(vars: &HashMap<String, String>) -> Self {
-        let is_upper = |name: &str| name.is_ascii() && !name.contains(|c: char| c.is_ascii_lowercase());
-        let upper = vars.iter().filter(|(name, _)| is_upper(name));
-        envy::from_iter(upper.map(|(name, value)| (name.clone(), value.clone())))
-            .expect("a text is a valid value of each field, and no name occurs twice")
+impl Variables {
+    /// Picks the values of the listed variables, from `vars` or from the files that `vars` names. A name in lower case
+    /// is not the name of a listed variable, although `envy` ignores the case.
+    pub(super) fn from_vars(vars: &HashMap<String, String>) -> Result<Self, ConfigError> {
+        let mut values = Vec::new();
+        for name in Self::names() {
+            values.extend(value_of(vars, &name)?.map(|value| (name, value)));
+        }
+        Ok(Self::from_values(values))
+    }
+
+    /// The names of all variables.
+    pub(super) fn names() -> Vec<String> {
+        let fields = serde_json::to_value(Self::from_values(Vec::new())).expect("the fields are texts");
+        fields.as_object().expect("a struct is an object").keys().map(|name| name.to_ascii_uppercase()).collect()
+    }
+
+    fn from_values(values: Vec<(String, String)>) -> Self {
+        envy::from_iter(values).expect("a text is a valid value of each field, and no name occurs twice")
     }
 }

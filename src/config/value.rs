@@ -1,27 +1,32 @@
-//! One variable, and the way from its raw value to a typed value.
+//! The value of one variable, and the way from its text to a type.
 
 use std::time::Duration;
 
 use super::{ConfigError, parse_duration, parse_size};
 
 pub(super) const SIZE: &str = "a size above zero such as 10MB, 10MiB, or a number of bytes";
+pub(super) const MEMORY: &str = "a size of at least 16MB, such as 128MB";
+pub(super) const CPUS: &str = "a number of processors from 0.01, such as 0.5";
 
-/// A variable with its raw value. A variable without a value has its default.
-pub(super) struct Variable<'a> {
+/// The variables whose values no message shows.
+const SECRET: [&str; 2] = ["api_token", "store_url"];
+
+/// A variable's value as the operator writes it. A variable without a value has its default.
+pub(super) struct Value<'a> {
     /// The variable's name in lower case.
     pub(super) name: &'static str,
     pub(super) value: Option<&'a str>,
 }
 
-/// The [`Variable`] of a field of [`Raw`](super::raw::Raw).
+/// The [`Value`] of a field of [`Variables`](super::variables::Variables).
 macro_rules! var {
-    ($raw:ident.$field:ident) => {
-        $crate::config::variable::Variable { name: stringify!($field), value: $raw.$field.as_deref() }
+    ($variables:ident.$field:ident) => {
+        $crate::config::value::Value { name: stringify!($field), value: $variables.$field.as_deref() }
     };
 }
 pub(super) use var;
 
-impl Variable<'_> {
+impl Value<'_> {
     pub(super) fn read<T>(
         &self,
         default: T,
@@ -30,7 +35,7 @@ impl Variable<'_> {
     ) -> Result<T, ConfigError> {
         let Some(value) = self.value else { return Ok(default) };
         parse(value).ok_or_else(|| {
-            let value = if self.name == "api_token" { "(not shown)" } else { value };
+            let value = if SECRET.contains(&self.name) { "(not shown)" } else { value };
             self.refuse(value, expected)
         })
     }
@@ -42,6 +47,10 @@ impl Variable<'_> {
 
     pub(super) fn size(&self, bytes: u64) -> Result<u64, ConfigError> {
         self.read(bytes, SIZE, parse_size)
+    }
+
+    pub(super) fn flag(&self, default: bool) -> Result<bool, ConfigError> {
+        self.read(default, "true or false", |text| text.parse().ok())
     }
 
     pub(super) fn count(&self, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
