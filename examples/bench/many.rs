@@ -10,7 +10,7 @@ use youtube_serverless::store::Store;
 /// Makes this many functions in the store of a DATA_DIR, with zips of a usual size.
 pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
     std::fs::create_dir_all(data_dir)?;
-    let store = Store::open(data_dir).await?;
+    let store = Store::sqlite(data_dir).await?;
     let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).context("an image id")?;
     for n in 0..count {
         let version = VersionRecord {

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::preparation::Preparation;
 use super::{Service, risks};
-use crate::build::runtime::Runtimes;
+use crate::build::runtime_image::Runtimes;
 use crate::build::{Builder, BuilderParts};
 use crate::config::Config;
 use crate::deployments::{Deployer, DeployerParts};
@@ -40,7 +40,7 @@ impl Service {
     pub(super) async fn compose(config: Config, health: Health, stop: CancellationToken) -> anyhow::Result<Self> {
         let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
-        let store = Store::open(&config.data_dir).await?;
+        let store = Store::open(&config.store, &config.data_dir).await?;
         let registry = Arc::new(Registry::default());
         for record in store.functions().await? {
             registry.insert(Function::from(record));

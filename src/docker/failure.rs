@@ -22,6 +22,8 @@ pub enum Cause {
     Docker,
     /// A disk is full.
     Disk,
+    /// The database does not answer.
+    Store,
     /// All containers are in use.
     Load,
     /// Another part that only the operator can repair.

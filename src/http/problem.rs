@@ -1,6 +1,6 @@
 //! Errors as clients see them: RFC 9457 problems.
 
-mod causes;
+mod refusals;
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -127,6 +127,12 @@ impl Problem {
         tracing::error!(error = %chain(error), "docker is unavailable");
         let detail = "Docker does not answer; /health tells when it does again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "docker_unavailable", detail)
+    }
+
+    fn store(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(error), "the database does not answer");
+        let detail = "the database of the service does not answer; try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
     }
 
     fn disk_full(error: &(dyn std::error::Error + 'static)) -> Self {

@@ -5,7 +5,7 @@
 
 use crate::build::BuildError;
 use crate::build::package::{DetectError, PackageError};
-use crate::build::runtime::RuntimeError;
+use crate::build::runtime_image::RuntimeError;
 use crate::docker::{self, Cause, DockerError, Failure};
 use crate::functions::images::ImageError;
 use crate::sandbox::instance::StartError;
@@ -16,11 +16,15 @@ impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Full(_) => Self::Transient(Cause::Disk),
+            StoreError::Unreachable(_) => Self::Transient(Cause::Store),
             StoreError::Damaged { .. }
             | StoreError::ReadOnly { .. }
             | StoreError::Newer { .. }
+            | StoreError::Foreign(_)
             | StoreError::Exists(_)
             | StoreError::Missing(_)
+            | StoreError::NoFile
+            | StoreError::NotEmpty(_)
             | StoreError::Other(_) => Self::Transient(Cause::Service),
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::AnyConnection;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::any::AnyRow;
 
 use super::idempotency::remember;
 use super::{Store, StoreError, versions};
@@ -46,11 +47,11 @@ impl Store {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            sqlx::query("INSERT INTO functions (id, name, created_at, version) VALUES (?, ?, ?, ?)")
+            sqlx::query("INSERT INTO functions (id, name, created_at, version) VALUES ($1, $2, $3, $4)")
                 .bind(&id)
                 .bind(record.name.as_str())
                 .bind(record.created_at.cast_signed())
-                .bind(record.version.number)
+                .bind(i64::from(record.version.number))
                 .execute(&mut *transaction)
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
@@ -75,10 +76,10 @@ impl Store {
         let updated = async {
             let id = update.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            let row = sqlx::query("UPDATE functions SET name = ?, version = ?, former = ? WHERE id = ?")
+            let row = sqlx::query("UPDATE functions SET name = $1, version = $2, former = $3 WHERE id = $4")
                 .bind(update.name.as_str())
-                .bind(update.version)
-                .bind(update.previous)
+                .bind(i64::from(update.version))
+                .bind(update.previous.map(i64::from))
                 .bind(&id)
                 .execute(&mut *transaction)
                 .await?;
@@ -93,8 +94,8 @@ impl Store {
                 remember(&mut transaction, "submit", key, version.created_at * 1000, (Some(&deployed), None)).await?;
             }
             // A function without its version would be damaged.
-            let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = ? AND number = ?");
-            let there: i64 = there.bind(&id).bind(update.version).fetch_one(&mut *transaction).await?;
+            let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = $1 AND number = $2");
+            let there: i64 = there.bind(&id).bind(i64::from(update.version)).fetch_one(&mut *transaction).await?;
             if there == 0 {
                 return Ok(false);
             }
@@ -108,7 +109,7 @@ impl Store {
 
     /// Removes a function. False when there is no such function.
     pub async fn delete(&self, id: FunctionId) -> Result<bool, StoreError> {
-        let deleted = sqlx::query("DELETE FROM functions WHERE id = ?").bind(id.to_string()).execute(&self.pool).await;
+        let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 }
@@ -119,13 +120,13 @@ fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, p
 }
 
 async fn set(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: &str,
     settings: &Settings,
     preloaded: Option<&Preloaded>,
 ) -> Result<(), sqlx::Error> {
-    let set = "UPDATE functions SET memory_limit = ?, cpu_limit = ?, run_timeout = ?, preload = ?, preloaded = ? \
-               WHERE id = ?";
+    let set = "UPDATE functions SET memory_limit = $1, cpu_limit = $2, run_timeout = $3, preload = $4, preloaded = $5 \
+               WHERE id = $6";
     sqlx::query(set)
         .bind(settings.memory.map(u64::cast_signed))
         .bind(settings.cpus)
@@ -135,18 +136,18 @@ async fn set(
         .bind(id)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM variables WHERE function_id = ?").bind(id).execute(&mut *connection).await?;
+    sqlx::query("DELETE FROM variables WHERE function_id = $1").bind(id).execute(&mut *connection).await?;
     let open = settings.environment.iter().map(|(name, value)| (name, value, false));
     let secret = settings.secrets.iter().map(|(name, value)| (name, &value.0, true));
     for (name, value, is_secret) in open.chain(secret) {
-        let insert = sqlx::query("INSERT INTO variables (function_id, name, value, is_secret) VALUES (?, ?, ?, ?)");
-        insert.bind(id).bind(name).bind(value).bind(is_secret).execute(&mut *connection).await?;
+        let insert = sqlx::query("INSERT INTO variables (function_id, name, value, is_secret) VALUES ($1, $2, $3, $4)");
+        insert.bind(id).bind(name).bind(value).bind(i64::from(is_secret)).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-fn by_function(rows: Vec<SqliteRow>) -> Result<HashMap<String, Vec<SqliteRow>>, sqlx::Error> {
-    let mut by_function: HashMap<String, Vec<SqliteRow>> = HashMap::new();
+fn by_function(rows: Vec<AnyRow>) -> Result<HashMap<String, Vec<AnyRow>>, sqlx::Error> {
+    let mut by_function: HashMap<String, Vec<AnyRow>> = HashMap::new();
     for row in rows {
         by_function.entry(row.try_get("function_id")?).or_default().push(row);
     }
@@ -155,14 +156,17 @@ fn by_function(rows: Vec<SqliteRow>) -> Result<HashMap<String, Vec<SqliteRow>>, 
 
 /// None when a value has a form that this program does not write.
 fn record(
-    row: &SqliteRow,
-    versions: &HashMap<String, Vec<SqliteRow>>,
-    variables: &HashMap<String, Vec<SqliteRow>>,
+    row: &AnyRow,
+    versions: &HashMap<String, Vec<AnyRow>>,
+    variables: &HashMap<String, Vec<AnyRow>>,
 ) -> Option<Record> {
     let id: String = row.try_get("id").ok()?;
     let versions = versions.get(&id)?;
     let version = |number: u32| versions.iter().filter_map(versions::record).find(|version| version.number == number);
-    let previous: Option<u32> = row.try_get("former").ok()?;
+    let previous = match row.try_get::<Option<i64>, _>("former").ok()? {
+        Some(number) => Some(u32::try_from(number).ok()?),
+        None => None,
+    };
     let mut settings = Settings {
         memory: row.try_get::<Option<i64>, _>("memory_limit").ok()?.map(i64::cast_unsigned),
         cpus: row.try_get("cpu_limit").ok()?,
@@ -179,7 +183,7 @@ fn record(
     let preloaded: Option<String> = row.try_get("preloaded").ok()?;
     for variable in variables.get(&id).into_iter().flatten() {
         let (name, value): (String, String) = (variable.try_get("name").ok()?, variable.try_get("value").ok()?);
-        if variable.try_get("is_secret").ok()? {
+        if variable.try_get::<i64, _>("is_secret").ok()? != 0 {
             settings.secrets.insert(name, Secret(value));
         } else {
             settings.environment.insert(name, value);
@@ -196,8 +200,8 @@ fn record(
         settings,
         // A record in an older form is worth no more than no record.
         preloaded: preloaded.and_then(|json| serde_json::from_str(&json).ok()),
-        version: version(row.try_get("version").ok()?)?,
+        version: version(u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?)?,
         previous: previous.and_then(version),
-        last_version: versions.first()?.try_get("last_version").ok()?,
+        last_version: u32::try_from(versions.first()?.try_get::<i64, _>("last_version").ok()?).ok()?,
     })
 }

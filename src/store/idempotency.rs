@@ -1,7 +1,8 @@
 //! Idempotency keys as rows.
 
+use sqlx::AnyConnection;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError};
 use crate::domain::{Deployed, IdempotencyKey, InvocationRecord, Known, Queued};
@@ -19,7 +20,7 @@ impl Store {
     /// Removes keys from before this time, in Unix milliseconds, except keys of invocations that have not ended.
     pub async fn prune_keys(&self, before: u64) -> Result<(), StoreError> {
         let pruned = sqlx::query(
-            "DELETE FROM idempotency_keys WHERE created_at < ? AND NOT EXISTS \
+            "DELETE FROM idempotency_keys WHERE created_at < $1 AND NOT EXISTS \
              (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))",
         );
         let pruned = pruned.bind(before.cast_signed()).execute(&self.pool).await;
@@ -50,7 +51,7 @@ impl Store {
             }
             let id = record.id.to_string();
             if !promised {
-                let update = sqlx::query("UPDATE invocations SET promised = 0 WHERE id = ?").bind(&id);
+                let update = sqlx::query("UPDATE invocations SET promised = 0 WHERE id = $1").bind(&id);
                 update.execute(&mut *transaction).await?;
             }
             if let Some(key) = key {
@@ -69,9 +70,9 @@ impl Store {
 
     fn known<T>(
         &self,
-        row: Option<&SqliteRow>,
+        row: Option<&AnyRow>,
         key: &IdempotencyKey,
-        result: impl Fn(&SqliteRow) -> Option<T>,
+        result: impl Fn(&AnyRow) -> Option<T>,
     ) -> Result<Known<T>, StoreError> {
         let Some(row) = row else { return Ok(Known::New) };
         let request: String = row.try_get("request_sha256").map_err(|error| self.failed(error))?;
@@ -83,17 +84,17 @@ impl Store {
 }
 
 async fn look_up(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     operation: &str,
     key: &IdempotencyKey,
-) -> Result<Option<SqliteRow>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM idempotency_keys WHERE operation = ? AND key = ?");
+) -> Result<Option<AnyRow>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM idempotency_keys WHERE operation = $1 AND key = $2");
     row.bind(operation).bind(&key.key).fetch_optional(connection).await
 }
 
 /// Writes down the result of a request with a key: its answer, or its invocation.
 pub(super) async fn remember(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     operation: &str,
     key: &IdempotencyKey,
     created_at: u64,
@@ -102,8 +103,8 @@ pub(super) async fn remember(
     let result =
         deployed.map(|deployed| serde_json::to_string(deployed).expect("texts and numbers can be written as JSON"));
     let insert = sqlx::query(
-        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, result, invocation_id) VALUES (?, \
-         ?, ?, ?, ?, ?)",
+        "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, result, invocation_id) VALUES ($1, \
+         $2, $3, $4, $5, $6)",
     );
     let insert = insert.bind(operation).bind(&key.key).bind(&key.request_sha256).bind(created_at.cast_signed());
     insert.bind(result).bind(invocation).execute(connection).await.map(drop)

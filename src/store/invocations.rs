@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::AnyConnection;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError};
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page};
@@ -23,7 +24,7 @@ impl Store {
                 insert(&mut transaction, record).await?;
             }
             for (id, executions) in executed {
-                sqlx::query("UPDATE functions SET executions = ?, last_executed = ? WHERE id = ?")
+                sqlx::query("UPDATE functions SET executions = $1, last_executed = $2 WHERE id = $3")
                     .bind(executions.count.cast_signed())
                     .bind(executions.last.map(u64::cast_signed))
                     .bind(id.to_string())
@@ -38,17 +39,17 @@ impl Store {
     /// Writes down the next state of an invocation whose state is `from`. False when the invocation has another state.
     pub async fn update_invocation(&self, record: &InvocationRecord, from: Outcome) -> Result<bool, StoreError> {
         let updated = sqlx::query(
-            "UPDATE invocations SET outcome = ?, version = ?, executed_at = ?, exit_code = ?, error = ?, start = ?, \
-             truncated = ?, queued_us = ?, \
-             duration_us = ?, cpu_us = ?, peak_memory = ?, stdout = ?, stderr = ? WHERE id = ? AND outcome = ?",
+            "UPDATE invocations SET outcome = $1, version = $2, executed_at = $3, exit_code = $4, error = $5, \
+             start = $6, truncated = $7, queued_us = $8, duration_us = $9, cpu_us = $10, peak_memory = $11, \
+             stdout = $12, stderr = $13 WHERE id = $14 AND outcome = $15",
         )
         .bind(record.outcome.name())
-        .bind(record.version)
+        .bind(record.version.map(i64::from))
         .bind(record.executed_at.map(u64::cast_signed))
-        .bind(record.exit_code)
+        .bind(record.exit_code.map(i64::from))
         .bind(&record.error)
         .bind(&record.start)
-        .bind(record.truncated)
+        .bind(i64::from(record.truncated))
         .bind(micros(record.queued))
         .bind(micros(record.duration))
         .bind(micros(record.cpu))
@@ -63,8 +64,10 @@ impl Store {
 
     /// An invocation. None when there is no invocation of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM invocations WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM invocations WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await;
         let row = row.map_err(|error| self.failed(error))?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
@@ -73,19 +76,18 @@ impl Store {
     pub async fn invocations(&self, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
         let rows = sqlx::query(
             "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, \
-             truncated, queued_us, \
-             duration_us, cpu_us, peak_memory, x'' AS input, x'' AS stdout, x'' AS stderr FROM invocations \
-             WHERE function_id = ? AND number < ? AND (? IS NULL OR outcome = ?) ORDER BY number DESC LIMIT ?",
+             truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
+             WHERE function_id = $1 AND number < $2 AND outcome = coalesce($3, outcome) ORDER BY number DESC LIMIT $4",
         )
         .bind(page.function_id.to_string())
         .bind(page.before.map_or(i64::MAX, u64::cast_signed))
         .bind(page.outcome.map(Outcome::name))
-        .bind(page.outcome.map(Outcome::name))
-        .bind(page.limit)
+        .bind(i64::from(page.limit))
         .fetch_all(&self.pool)
         .await
         .map_err(|error| self.failed(error))?;
-        let numbered = |row: &SqliteRow| Some((row.try_get::<i64, _>("number").ok()?.cast_unsigned(), record(row)?));
+        let numbered =
+            |row: &AnyRow| Some((row.try_get::<i64, _>("number").ok()?.cast_unsigned(), without_output(row)?));
         rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
@@ -101,13 +103,13 @@ impl Store {
     pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
         let error = "the service went away while it ran";
         let lost = sqlx::query(
-            "UPDATE invocations SET outcome = ?, error = ? WHERE outcome IN ('queued', 'running') AND outcome = ?",
+            "UPDATE invocations SET outcome = $1, error = $2 WHERE outcome IN ('queued', 'running') AND outcome = $3",
         );
         let lost = lost.bind(Outcome::Lost.name()).bind(error).bind(Outcome::Running.name()).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
         let queued = sqlx::query(
             "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND \
-             outcome = ? \
+             outcome = $1 \
              ORDER BY number",
         );
         let queued =
@@ -117,21 +119,25 @@ impl Store {
 
     /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
     pub async fn retry_invocation(&self, id: InvocationId, tries: u32, retry_at: u64) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE invocations SET tries = ?, retry_at = ? WHERE id = ? AND outcome = ?");
-        let update = update.bind(tries).bind(retry_at.cast_signed()).bind(id.to_string()).bind(Outcome::Queued.name());
+        let update = sqlx::query("UPDATE invocations SET tries = $1, retry_at = $2 WHERE id = $3 AND outcome = $4");
+        let update = update
+            .bind(i64::from(tries))
+            .bind(retry_at.cast_signed())
+            .bind(id.to_string())
+            .bind(Outcome::Queued.name());
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
     /// Notes that a client was promised that an invocation runs.
     pub async fn promise_invocation(&self, id: InvocationId) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = ?").bind(id.to_string());
+        let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = $1").bind(id.to_string());
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
     /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such
     /// invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
-        let delete = sqlx::query("DELETE FROM invocations WHERE id = ? AND outcome = ? AND promised = 0");
+        let delete = sqlx::query("DELETE FROM invocations WHERE id = $1 AND outcome = $2 AND promised = 0");
         let deleted = delete.bind(id.to_string()).bind(Outcome::Queued.name()).execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
@@ -147,7 +153,7 @@ impl Store {
             let cutoff = last.unwrap_or_default().saturating_sub(most.cast_signed());
             let mut pruned = 0;
             // Each condition has its own index, so that rows which stay cost no time.
-            for (condition, value) in [("created_at < ?", before.cast_signed()), ("number <= ?", cutoff)] {
+            for (condition, value) in [("created_at < $1", before.cast_signed()), ("number <= $1", cutoff)] {
                 let chosen =
                     format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
                 let delete = format!("DELETE FROM invocations WHERE number IN ({chosen})");
@@ -165,23 +171,22 @@ const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
 
 /// Returns the number of written rows: 0 when there is no such function.
-pub(super) async fn insert(connection: &mut SqliteConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
+pub(super) async fn insert(connection: &mut AnyConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, \
-         truncated, \
-         queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
-         SELECT ?, ?, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE id = ? ON CONFLICT (id) DO \
-         NOTHING",
+         truncated, queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
+         SELECT $1, $2, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 \
+         FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
     )
     .bind(record.id.to_string())
-    .bind(record.version)
+    .bind(record.version.map(i64::from))
     .bind(record.outcome.name())
     .bind(record.created_at.cast_signed())
     .bind(record.executed_at.map(u64::cast_signed))
-    .bind(record.exit_code)
+    .bind(record.exit_code.map(i64::from))
     .bind(&record.error)
     .bind(&record.start)
-    .bind(record.truncated)
+    .bind(i64::from(record.truncated))
     .bind(micros(record.queued))
     .bind(micros(record.duration))
     .bind(micros(record.cpu))
@@ -200,37 +205,49 @@ fn micros(duration: Option<Duration>) -> Option<i64> {
 }
 
 /// None when a value has a form that this program does not write.
-fn open(row: &SqliteRow) -> Option<Open> {
+fn open(row: &AnyRow) -> Option<Open> {
     Some(Open {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
-        tries: row.try_get("tries").ok()?,
+        tries: u32::try_from(row.try_get::<i64, _>("tries").ok()?).ok()?,
         retry_at: row.try_get::<Option<i64>, _>("retry_at").ok()?.map(i64::cast_unsigned),
     })
 }
 
 /// None when a value has a form that this program does not write.
-fn record(row: &SqliteRow) -> Option<InvocationRecord> {
+fn record(row: &AnyRow) -> Option<InvocationRecord> {
+    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok().map(Bytes::from);
+    let (input, stdout, stderr) = (bytes("input")?, bytes("stdout")?, bytes("stderr")?);
+    Some(InvocationRecord { input, stdout, stderr, ..without_output(row)? })
+}
+
+/// A record whose input and output are left empty.
+fn without_output(row: &AnyRow) -> Option<InvocationRecord> {
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
     let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));
-    let bytes = |column: &str| row.try_get::<Vec<u8>, _>(column).ok().map(Bytes::from);
     Some(InvocationRecord {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
-        version: row.try_get("version").ok()?,
-        outcome: Outcome::from_name(row.try_get("outcome").ok()?)?,
+        version: match row.try_get::<Option<i64>, _>("version").ok()? {
+            Some(number) => Some(u32::try_from(number).ok()?),
+            None => None,
+        },
+        outcome: Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?,
         created_at: number("created_at")??,
         executed_at: number("executed_at")?,
-        exit_code: row.try_get("exit_code").ok()?,
+        exit_code: match row.try_get::<Option<i64>, _>("exit_code").ok()? {
+            Some(code) => Some(i32::try_from(code).ok()?),
+            None => None,
+        },
         error: row.try_get("error").ok()?,
         start: row.try_get("start").ok()?,
-        truncated: row.try_get("truncated").ok()?,
+        truncated: row.try_get::<i64, _>("truncated").ok()? != 0,
         queued: time("queued_us")?,
         duration: time("duration_us")?,
         cpu: time("cpu_us")?,
         peak_memory: number("peak_memory")?,
-        input: bytes("input")?,
-        stdout: bytes("stdout")?,
-        stderr: bytes("stderr")?,
+        input: Bytes::new(),
+        stdout: Bytes::new(),
+        stderr: Bytes::new(),
     })
 }

@@ -2,6 +2,8 @@ mod invocations;
 
 use bytes::Bytes;
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::Secret;
 use crate::domain::settings::Settings;
@@ -50,7 +52,7 @@ fn image(digit: char) -> Image {
 
 async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     for record in functions {
         store.insert(record, PACKAGE, None).await.unwrap();
     }
@@ -60,7 +62,7 @@ async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
 #[tokio::test]
 async fn what_is_stored_is_there_after_a_new_start() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let (mut one, two, gone) = (record("one"), record("two"), record("gone"));
     for record in [&one, &two, &gone] {
         store.insert(record, PACKAGE, None).await.unwrap();
@@ -71,7 +73,7 @@ async fn what_is_stored_is_there_after_a_new_start() {
     store.mark_images_missing(&[first(&one)]).await.unwrap();
     one.version.image.present = false;
     store.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     assert_eq!(store.functions().await.unwrap(), [one.clone(), two.clone()]);
     assert_eq!(store.zip(first(&two)).await.unwrap().as_deref(), Some(&b"zip"[..]));
     assert_eq!(store.zip(first(&gone)).await.unwrap(), None, "the zip goes with the function");
@@ -84,7 +86,7 @@ async fn what_is_stored_is_there_after_a_new_start() {
 #[tokio::test]
 async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let one = record("one");
     store.insert(&one, PACKAGE, None).await.unwrap();
     let name = "renamed".parse().unwrap();
@@ -117,7 +119,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     let known = store.versions(one.id).await.unwrap();
     assert!(!known[1].image.present && known[2].image.present, "only what was run last has an image");
     store.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let stored = store.functions().await.unwrap().remove(0);
     let expected = Record {
         name: name.clone(),
@@ -138,8 +140,8 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
 async fn functions_from_before_there_were_versions_are_at_their_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
-    let old = Store::connect(path.clone(), options(&path).create_if_missing(true)).await.unwrap();
-    let all = sqlx::migrate!("src/store/migrations");
+    let old = Store::connect(path.clone()).await.unwrap();
+    let all = sqlx::migrate!("src/store/migrations/sqlite");
     let first_two = all.iter().take(2).cloned().collect::<Vec<_>>();
     sqlx::migrate::Migrator { migrations: first_two.into(), ..all }.run(&old.pool).await.unwrap();
     let function = record("old");
@@ -147,7 +149,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     sqlx::query(
         "INSERT INTO functions (id, name, language, entry, created_at, zip_size, zip_sha256, unpacked_size, image_id, \
          image_size, state)
-         VALUES (?, 'old', 'python', 'main.py', 1700000000, 3, ?, 9, ?, 7, 'ready')",
+         VALUES ($1, 'old', 'python', 'main.py', 1700000000, 3, $2, 9, $3, 7, 'ready')",
     )
     .bind(function.id.to_string())
     .bind("ab".repeat(32))
@@ -157,7 +159,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     .unwrap();
     for (table, column, value) in [("packages", "zip", &b"zip"[..]), ("build_logs", "log", b"log")] {
         let insert = format!(
-            "INSERT INTO {table} (function_id, {column}) VALUES (?, CAST(? AS {}))",
+            "INSERT INTO {table} (function_id, {column}) VALUES ($1, CAST($2 AS {}))",
             if column == "zip" { "BLOB" } else { "TEXT" }
         );
         sqlx::query(sqlx::AssertSqlSafe(insert))
@@ -168,7 +170,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
             .unwrap();
     }
     old.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     assert_eq!(store.functions().await.unwrap(), std::slice::from_ref(&function));
     assert_eq!(store.zip(first(&function)).await.unwrap().as_deref(), Some(&b"zip"[..]));
 }
@@ -177,8 +179,8 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
 async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
-    let old = Store::connect(path.clone(), options(&path).create_if_missing(true)).await.unwrap();
-    let all = sqlx::migrate!("src/store/migrations");
+    let old = Store::connect(path.clone()).await.unwrap();
+    let all = sqlx::migrate!("src/store/migrations/sqlite");
     let first_three = all.iter().take(3).cloned().collect::<Vec<_>>();
     sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool).await.unwrap();
     let (function, image) = (record("old"), image('0'));
@@ -195,7 +197,7 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
         sqlx::query(sqlx::AssertSqlSafe(row)).execute(&old.pool).await.unwrap();
     }
     old.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     let image_id = image.id.as_str().to_owned();
     let now = Deployed { function_id: id, image_id, version: 2, name: "old".to_owned(), warnings: Vec::new() };
@@ -224,7 +226,7 @@ async fn only_what_was_promised_to_nobody_is_taken_back() {
 #[tokio::test]
 async fn a_backup_is_whole_and_goes_to_a_new_file_only() {
     let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let one = record("one");
     store.insert(&one, PACKAGE, None).await.unwrap();
     let file = restored.path().join(FILE_NAME);
@@ -232,7 +234,7 @@ async fn a_backup_is_whole_and_goes_to_a_new_file_only() {
     assert!(matches!(Store::backup(dir.path(), &file).await, Err(StoreError::Exists(_))));
     let nothing = restored.path().join("nothing");
     assert!(matches!(Store::backup(&nothing, &restored.path().join("x")).await, Err(StoreError::Missing(_))));
-    assert_eq!(Store::open(restored.path()).await.unwrap().functions().await.unwrap(), [one]);
+    assert_eq!(Store::sqlite(restored.path()).await.unwrap().functions().await.unwrap(), [one]);
 }
 
 #[tokio::test]
@@ -240,24 +242,24 @@ async fn what_is_no_database_of_ours_is_refused_with_words() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE_NAME);
     std::fs::write(&file, "no database at all, but long enough to be looked at ".repeat(99)).unwrap();
-    let error = Store::open(dir.path()).await.unwrap_err();
+    let error = Store::sqlite(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains("restore a backup"), "{error}");
     std::fs::remove_file(&file).unwrap();
 
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let migration = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES \
                      (99, 'later', 1, x'00', 0)";
     sqlx::query(migration).execute(&store.pool).await.unwrap();
     store.close().await;
-    let error = Store::open(dir.path()).await.unwrap_err();
+    let error = Store::sqlite(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { schema: 99, .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_database_with_a_damaged_page_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     for n in 0..200 {
         store.insert(&record(&format!("function {n}")), PACKAGE, None).await.unwrap();
     }
@@ -268,16 +270,16 @@ async fn a_database_with_a_damaged_page_is_refused() {
     assert!(damaged >= 4096);
     bytes[damaged..damaged + 4096].fill(0x5a);
     std::fs::write(&file, bytes).unwrap();
-    let error = Store::open(dir.path()).await.unwrap_err();
+    let error = Store::sqlite(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn the_largest_zip_that_can_be_allowed_fits_in_a_row_and_the_next_sizes_do_not() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = Store::sqlite(dir.path()).await.unwrap();
     let length = async |bytes: u64| {
-        let length = sqlx::query_scalar::<_, i64>("SELECT length(zeroblob(?))").bind(bytes.cast_signed());
+        let length = sqlx::query_scalar::<_, i64>("SELECT length(zeroblob($1))").bind(bytes.cast_signed());
         length.fetch_one(&store.pool).await.map(i64::cast_unsigned)
     };
     // A megabyte is more than what stands in a row beside the zip.

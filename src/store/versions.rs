@@ -1,7 +1,8 @@
 //! Versions of functions as rows.
 
+use sqlx::AnyConnection;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError};
 use crate::domain::{FunctionId, Image, ImageId, Package, Update, VersionId, VersionRecord};
@@ -10,7 +11,7 @@ impl Store {
     /// A function's versions, the last first. Empty when there is no such function.
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
         let rows =
-            sqlx::query("SELECT * FROM versions WHERE function_id = ? ORDER BY number DESC").bind(id.to_string());
+            sqlx::query("SELECT * FROM versions WHERE function_id = $1 ORDER BY number DESC").bind(id.to_string());
         let rows = rows.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
         rows.iter()
             .map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be")))
@@ -19,8 +20,8 @@ impl Store {
 
     /// A version's zip. None when there is no such version.
     pub async fn zip(&self, id: VersionId) -> Result<Option<Vec<u8>>, StoreError> {
-        let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = ? AND version = ?");
-        let zip = zip.bind(id.function.to_string()).bind(id.number).fetch_optional(&self.pool).await;
+        let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = $1 AND version = $2");
+        let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
         zip.map_err(|error| self.failed(error))
     }
 
@@ -30,15 +31,15 @@ impl Store {
         let set = async {
             let mut transaction = self.pool.begin().await?;
             let image = sqlx::query(
-                "UPDATE versions SET image_id = ?, image_size = ?, state = 'ready' WHERE function_id = ? AND number = \
-                 ?",
+                "UPDATE versions SET image_id = $1, image_size = $2, state = 'ready' \
+                 WHERE function_id = $3 AND number = $4",
             )
             .bind(image.id.as_str())
             .bind(image.size.cast_signed());
-            let updated = image.bind(&function).bind(id.number).execute(&mut *transaction).await?;
-            let log =
-                sqlx::query("UPDATE version_logs SET log = ? WHERE function_id = ? AND version = ?").bind(build_log);
-            log.bind(&function).bind(id.number).execute(&mut *transaction).await?;
+            let updated = image.bind(&function).bind(i64::from(id.number)).execute(&mut *transaction).await?;
+            let log = sqlx::query("UPDATE version_logs SET log = $1 WHERE function_id = $2 AND version = $3")
+                .bind(storable(build_log));
+            log.bind(&function).bind(i64::from(id.number)).execute(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(updated.rows_affected() > 0)
         };
@@ -50,8 +51,9 @@ impl Store {
         let lost = async {
             let mut transaction = self.pool.begin().await?;
             for id in ids {
-                let update = sqlx::query("UPDATE versions SET state = 'rebuild' WHERE function_id = ? AND number = ?");
-                update.bind(id.function.to_string()).bind(id.number).execute(&mut *transaction).await?;
+                let update =
+                    sqlx::query("UPDATE versions SET state = 'rebuild' WHERE function_id = $1 AND number = $2");
+                update.bind(id.function.to_string()).bind(i64::from(id.number)).execute(&mut *transaction).await?;
             }
             transaction.commit().await
         };
@@ -60,7 +62,7 @@ impl Store {
 }
 
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: FunctionId,
     version: &VersionRecord,
     package: Package<'_>,
@@ -69,10 +71,10 @@ pub(super) async fn insert(
     sqlx::query(
         "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, \
          image_id, \
-         image_size, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready')",
+         image_size, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ready')",
     )
     .bind(&id)
-    .bind(version.number)
+    .bind(i64::from(version.number))
     .bind(version.language.as_str())
     .bind(version.entry.as_deref())
     .bind(version.created_at.cast_signed())
@@ -83,32 +85,43 @@ pub(super) async fn insert(
     .bind(version.image.size.cast_signed())
     .execute(&mut *connection)
     .await?;
-    let zip = sqlx::query("INSERT INTO zips (function_id, version, zip) VALUES (?, ?, ?)");
-    zip.bind(&id).bind(version.number).bind(package.zip).execute(&mut *connection).await?;
-    let log = sqlx::query("INSERT INTO version_logs (function_id, version, log) VALUES (?, ?, ?)");
-    log.bind(&id).bind(version.number).bind(package.build_log).execute(connection).await.map(drop)
+    let zip = sqlx::query("INSERT INTO zips (function_id, version, zip) VALUES ($1, $2, $3)");
+    zip.bind(&id).bind(i64::from(version.number)).bind(package.zip).execute(&mut *connection).await?;
+    let log = sqlx::query("INSERT INTO version_logs (function_id, version, log) VALUES ($1, $2, $3)");
+    log.bind(&id).bind(i64::from(version.number)).bind(storable(package.build_log)).execute(connection).await.map(drop)
 }
 
 /// Removes the versions before the last few, except the version that runs and the previous version. Only those two
 /// versions have images.
-pub(super) async fn prune(connection: &mut SqliteConnection, update: &Update<'_>) -> Result<(), sqlx::Error> {
+pub(super) async fn prune(connection: &mut AnyConnection, update: &Update<'_>) -> Result<(), sqlx::Error> {
     let id = update.id.to_string();
-    let others = "function_id = ?1 AND number <> ?2 AND number IS NOT ?3";
+    let others = "function_id = $1 AND number <> $2 AND number IS DISTINCT FROM $3";
     let lost = format!("UPDATE versions SET state = 'rebuild' WHERE {others}");
-    let lost = sqlx::query(sqlx::AssertSqlSafe(lost)).bind(&id).bind(update.version).bind(update.previous);
+    let lost = sqlx::query(sqlx::AssertSqlSafe(lost))
+        .bind(&id)
+        .bind(i64::from(update.version))
+        .bind(update.previous.map(i64::from));
     lost.execute(&mut *connection).await?;
-    let last = "SELECT number FROM versions WHERE function_id = ?1 ORDER BY number DESC LIMIT ?4";
+    let last = "SELECT number FROM versions WHERE function_id = $1 ORDER BY number DESC LIMIT $4";
     let old = format!("DELETE FROM versions WHERE {others} AND number NOT IN ({last})");
-    let old = sqlx::query(sqlx::AssertSqlSafe(old)).bind(&id).bind(update.version).bind(update.previous);
-    old.bind(update.max_versions).execute(connection).await.map(drop)
+    let old = sqlx::query(sqlx::AssertSqlSafe(old))
+        .bind(&id)
+        .bind(i64::from(update.version))
+        .bind(update.previous.map(i64::from));
+    old.bind(i64::from(update.max_versions)).execute(connection).await.map(drop)
+}
+
+/// A text as both databases take the text: PostgreSQL's texts have no NUL.
+fn storable(log: &str) -> String {
+    log.replace('\0', "\u{fffd}")
 }
 
 /// None when a value has a form that this program does not write.
-pub(super) fn record(row: &SqliteRow) -> Option<VersionRecord> {
+pub(super) fn record(row: &AnyRow) -> Option<VersionRecord> {
     let text = |column: &str| row.try_get::<String, _>(column).ok();
     let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
     Some(VersionRecord {
-        number: row.try_get("number").ok()?,
+        number: u32::try_from(row.try_get::<i64, _>("number").ok()?).ok()?,
         language: text("language")?.parse().ok()?,
         entry: row.try_get("entry").ok()?,
         created_at: number("created_at")?,

@@ -266,7 +266,7 @@ async fn a_request_with_a_key_is_carried_out_once() {
 
 /// The number of queued invocations, and the rows of all ended invocations, to the letter.
 async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
-    let store = Store::open(&dir.join("data")).await.unwrap();
+    let store = Store::sqlite(&dir.join("data")).await.unwrap();
     let functions = store.functions().await.unwrap();
     let mut rows = Vec::new();
     for function in functions {

@@ -162,7 +162,7 @@ async fn accepted_executions_outlive_a_hung_docker() {
     // No accepted invocation is lost or given up.
     service.signal("KILL");
     service.end().await;
-    let store = Store::open(&dir.path().join("data")).await.unwrap();
+    let store = Store::sqlite(&dir.path().join("data")).await.unwrap();
     let open = store.open_invocations().await.unwrap();
     assert_eq!(open.iter().map(|one| one.tries).collect::<Vec<_>>(), [0; 5]);
     store.close().await;

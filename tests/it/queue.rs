@@ -119,7 +119,7 @@ async fn what_may_be_a_functions_fault_is_given_up_after_some_tries_also_across_
     eventually("the execution is tried twice", async || (late_builds(&service).await >= 2).then_some(())).await;
     service.signal("KILL");
     service.end().await;
-    let store = Store::open(&dir.path().join("data")).await.unwrap();
+    let store = Store::sqlite(&dir.path().join("data")).await.unwrap();
     let open = store.open_invocations().await.unwrap();
     store.close().await;
     assert_eq!(open.len(), 1);
