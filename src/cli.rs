@@ -70,6 +70,9 @@ enum Command {
         /// The new file.
         file: PathBuf,
     },
+    /// Copy all functions and their history from the file in DATA_DIR into the empty PostgreSQL of STORE_URL. The
+    /// service must not run meanwhile. The file stays as the file is.
+    MigrateStore,
     /// Make a function of a folder or a zip. Files that .gitignore names are left out.
     Deploy {
         /// The folder or the zip.
@@ -137,6 +140,8 @@ pub enum Local {
     Serve,
     /// Copy all data to this file.
     Backup(PathBuf),
+    /// Copy all data to PostgreSQL.
+    MigrateStore,
 }
 
 impl Arguments {
@@ -147,6 +152,7 @@ impl Arguments {
         let done = match self.command {
             None | Some(Command::Serve) => return Err(Local::Serve),
             Some(Command::Backup { file }) => return Err(Local::Backup(file)),
+            Some(Command::MigrateStore) => return Err(Local::MigrateStore),
             Some(Command::Completions { shell }) => {
                 clap_complete::generate(shell, &mut Self::command(), "youtube-serverless", &mut std::io::stdout());
                 return Ok(ExitCode::SUCCESS);
@@ -171,7 +177,9 @@ impl Command {
             Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),
             Self::Ls => functions::list(client, json),
             Self::Rm { functions } => functions::remove(client, &functions, json),
-            Self::Serve | Self::Backup { .. } | Self::Completions { .. } => unreachable!("done before"),
+            Self::Serve | Self::Backup { .. } | Self::MigrateStore | Self::Completions { .. } => {
+                unreachable!("done before")
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use youtube_serverless::app;
 use youtube_serverless::cli::{Arguments, Local};
 use youtube_serverless::config::{self, Config};
-use youtube_serverless::store::Store;
+use youtube_serverless::docker::platform::Platform;
+use youtube_serverless::store::{Store, StoreError};
 use youtube_serverless::telemetry::{self, Collector};
 
 /// The exit status for a wrong configuration, as in sysexits.h: a restart does not help.
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         Local::Backup(file) => {
             runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file)))
         }
+        Local::MigrateStore => {
+            runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(migrate_store(&config)))
+        }
     };
     // A second signal ends the process without this wait.
     if let (Some(collector), Ok(())) = (collector, &done) {
@@ -53,7 +57,19 @@ fn main() -> ExitCode {
 }
 
 async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
+    if config.store.url.is_some() {
+        return Err(StoreError::NoFile.into());
+    }
     Ok(Store::backup(&config.data_dir, file).await?)
+}
+
+async fn migrate_store(config: &Config) -> anyhow::Result<()> {
+    let url = config.store.url.as_ref().context("set STORE_URL to the PostgreSQL that takes the functions")?;
+    // No service may use the file while the rows are copied.
+    let _platform = Platform::open(&config.data_dir, &config.temp_dir_base)?;
+    let functions = Store::migrate_to_postgres(&config.data_dir, url).await?;
+    tracing::info!(functions, "copied functions with their versions and history");
+    Ok(())
 }
 
 /// The largest number of threads for blocking work. Further work waits.

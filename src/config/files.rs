@@ -1,5 +1,5 @@
-//! Values from files: `NAME_FILE` names a file that has the value of the variable `NAME`, as secrets of Docker Swarm are
-//! files.
+//! Values from files: `NAME_FILE` names a file that has the value of the variable `NAME`, as secrets of Docker Swarm
+//! are files.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -38,7 +38,7 @@ impl Store {
     async fn copy_to(&self, to: &Self) -> Result<u64, StoreError> {
         let mut transaction = to.pool.begin().await.map_err(|error| to.failed(error))?;
         for table in TABLES {
-            let any = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 1) AS some");
+            let any = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 1) AS first_row");
             let any: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(any)).fetch_one(&mut *transaction).await;
             if any.map_err(|error| to.failed(error))? > 0 {
                 return Err(StoreError::NotEmpty(table));

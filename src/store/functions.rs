@@ -125,12 +125,13 @@ async fn set(
     settings: &Settings,
     preloaded: Option<&Preloaded>,
 ) -> Result<(), sqlx::Error> {
-    let set = "UPDATE functions SET memory_limit = $1, cpu_limit = $2, run_timeout = $3, preload = $4, preloaded = $5 \
-               WHERE id = $6";
+    // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
+    let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
+               run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5 WHERE id = $6";
     sqlx::query(set)
         .bind(settings.memory.map(u64::cast_signed))
-        .bind(settings.cpus)
-        .bind(settings.timeout.map(|timeout| timeout.as_secs_f64()))
+        .bind(settings.cpus.map(|cpus| cpus.to_string()))
+        .bind(settings.timeout.map(|timeout| timeout.as_secs_f64().to_string()))
         .bind(settings.preload.as_ref().map(Preload::to_string))
         .bind(preloaded.map(|found| serde_json::to_string(found).expect("texts and numbers can be written as JSON")))
         .bind(id)

@@ -1,4 +1,7 @@
 mod invocations;
+#[expect(clippy::disallowed_methods, reason = "a test runs a real server")]
+#[path = "../../tests/support/postgres.rs"]
+mod postgres_server;
 
 use bytes::Bytes;
 
@@ -50,19 +53,65 @@ fn image(digit: char) -> Image {
     Image { id, size: 7, present: true }
 }
 
-async fn opened_with(functions: &[&Record]) -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::sqlite(dir.path()).await.unwrap();
-    for record in functions {
-        store.insert(record, PACKAGE, None).await.unwrap();
-    }
-    (dir, store)
+/// A database that a test opens again and again.
+enum Place {
+    Folder(tempfile::TempDir),
+    Url(Secret),
 }
 
-#[tokio::test]
-async fn what_is_stored_is_there_after_a_new_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::sqlite(dir.path()).await.unwrap();
+impl Place {
+    fn sqlite() -> Self {
+        Self::Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn postgres() -> Self {
+        Self::Url(Secret(postgres_server::database(&format!("store-{}", uuid::Uuid::new_v4()))))
+    }
+
+    async fn open(&self) -> Store {
+        match self {
+            Self::Folder(folder) => Store::sqlite(folder.path()).await.unwrap(),
+            Self::Url(url) => Store::postgres(url).await.unwrap(),
+        }
+    }
+
+    async fn open_with(&self, functions: &[&Record]) -> Store {
+        let store = self.open().await;
+        for record in functions {
+            store.insert(record, PACKAGE, None).await.unwrap();
+        }
+        store
+    }
+}
+
+/// Makes two tests of each function: on SQLite and on PostgreSQL.
+macro_rules! on_each_database {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            #[tokio::test]
+            async fn on_sqlite() {
+                super::$test(super::Place::sqlite()).await;
+            }
+
+            #[tokio::test]
+            #[ignore = "needs PostgreSQL"]
+            async fn on_postgres() {
+                super::$test(super::Place::postgres()).await;
+            }
+        })+
+    };
+}
+pub(super) use on_each_database;
+
+on_each_database!(
+    what_is_stored_is_there_after_a_new_start,
+    a_function_moves_between_versions_and_keeps_the_last_few,
+    only_what_was_promised_to_nobody_is_taken_back,
+    a_log_may_have_any_character,
+);
+
+async fn what_is_stored_is_there_after_a_new_start(place: Place) {
+    let store = place.open().await;
     let (mut one, two, gone) = (record("one"), record("two"), record("gone"));
     for record in [&one, &two, &gone] {
         store.insert(record, PACKAGE, None).await.unwrap();
@@ -73,7 +122,7 @@ async fn what_is_stored_is_there_after_a_new_start() {
     store.mark_images_missing(&[first(&one)]).await.unwrap();
     one.version.image.present = false;
     store.close().await;
-    let store = Store::sqlite(dir.path()).await.unwrap();
+    let store = place.open().await;
     assert_eq!(store.functions().await.unwrap(), [one.clone(), two.clone()]);
     assert_eq!(store.zip(first(&two)).await.unwrap().as_deref(), Some(&b"zip"[..]));
     assert_eq!(store.zip(first(&gone)).await.unwrap(), None, "the zip goes with the function");
@@ -83,10 +132,8 @@ async fn what_is_stored_is_there_after_a_new_start() {
     assert_eq!(store.functions().await.unwrap(), [one, two]);
 }
 
-#[tokio::test]
-async fn a_function_moves_between_versions_and_keeps_the_last_few() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::sqlite(dir.path()).await.unwrap();
+async fn a_function_moves_between_versions_and_keeps_the_last_few(place: Place) {
+    let store = place.open().await;
     let one = record("one");
     store.insert(&one, PACKAGE, None).await.unwrap();
     let name = "renamed".parse().unwrap();
@@ -119,7 +166,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few() {
     let known = store.versions(one.id).await.unwrap();
     assert!(!known[1].image.present && known[2].image.present, "only what was run last has an image");
     store.close().await;
-    let store = Store::sqlite(dir.path()).await.unwrap();
+    let store = place.open().await;
     let stored = store.functions().await.unwrap().remove(0);
     let expected = Record {
         name: name.clone(),
@@ -204,10 +251,9 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
     assert_eq!(store.submitted(&key).await.unwrap(), Known::Same(now));
 }
 
-#[tokio::test]
-async fn only_what_was_promised_to_nobody_is_taken_back() {
+async fn only_what_was_promised_to_nobody_is_taken_back(place: Place) {
     let one = record("one");
-    let (_dir, store) = opened_with(&[&one]).await;
+    let store = place.open_with(&[&one]).await;
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     let queue = async |created_at| {
         let record = InvocationRecord::queued(one.id, created_at, Bytes::new());
@@ -221,6 +267,55 @@ async fn only_what_was_promised_to_nobody_is_taken_back() {
     store.promise_invocation(second.id).await.unwrap();
     assert!(!store.take_back_invocation(second.id).await.unwrap());
     assert!(store.invocation(second.id).await.unwrap().is_some());
+}
+
+async fn a_log_may_have_any_character(place: Place) {
+    let one = record("one");
+    let store = place.open().await;
+    store.insert(&one, Package { build_log: "a\0b\u{1b}[31m", ..PACKAGE }, None).await.unwrap();
+    assert!(store.set_image(first(&one), &one.version.image, "\0").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_is_found_whatever_its_folder_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("50% of what? #1 and%20more");
+    std::fs::create_dir(&folder).unwrap();
+    let one = record("one");
+    Store::sqlite(&folder).await.unwrap().insert(&one, PACKAGE, None).await.unwrap();
+    assert!(folder.join(FILE_NAME).exists());
+    assert_eq!(Store::sqlite(&folder).await.unwrap().functions().await.unwrap(), [one]);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), Place::postgres());
+    let Place::Url(url) = &place else { unreachable!() };
+    let missing = Store::migrate_to_postgres(dir.path(), url).await.unwrap_err();
+    assert!(matches!(missing, StoreError::Missing(_)), "{missing:?}");
+    let (mut one, two) = (record("one"), record("two"));
+    one.settings.cpus = Some(0.5);
+    one.settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
+    let store = Store::sqlite(dir.path()).await.unwrap();
+    let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
+    store.insert(&one, PACKAGE, Some(&key)).await.unwrap();
+    store.insert(&two, PACKAGE, None).await.unwrap();
+    let queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+    store.queue_invocation(&queued, Some(&key), true, true).await.unwrap();
+    let result = store.submitted(&key).await.unwrap();
+    store.close().await;
+    assert_eq!(Store::migrate_to_postgres(dir.path(), url).await.unwrap(), 2);
+    let again = Store::migrate_to_postgres(dir.path(), url).await.unwrap_err();
+    assert!(matches!(again, StoreError::NotEmpty("functions")), "{again:?}");
+    let store = place.open().await;
+    assert_eq!(store.functions().await.unwrap(), [one.clone(), two]);
+    assert_eq!(store.zip(first(&one)).await.unwrap().as_deref(), Some(&b"zip"[..]));
+    assert_eq!(store.submitted(&key).await.unwrap(), result);
+    assert_eq!(store.invocation(queued.id).await.unwrap(), Some(queued));
+    let three = record("three");
+    store.insert(&three, PACKAGE, None).await.unwrap();
+    assert_eq!(store.functions().await.unwrap().len(), 3, "the numbers of rows go on");
 }
 
 #[tokio::test]

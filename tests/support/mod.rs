@@ -2,6 +2,7 @@
 
 mod engine;
 mod index;
+mod postgres;
 pub(crate) mod process;
 mod zips;
 
@@ -218,6 +219,10 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     }
     for (variable, folder) in [("DATA_DIR", "data"), ("TEMP_DIR_BASE", "temp")] {
         vars.push((variable.to_owned(), dir.join(folder).to_str().unwrap().to_owned()));
+    }
+    if std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres") {
+        // A service that starts again in a folder finds its database again.
+        vars.push(("STORE_URL".to_owned(), postgres::database(dir.to_str().unwrap())));
     }
     vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     vars

@@ -2,14 +2,20 @@
 
 use super::*;
 
+on_each_database!(
+    invocations_are_listed_by_page_and_outcome_and_go_with_their_function,
+    old_and_too_many_invocations_go_and_open_ones_stay,
+    what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on,
+    a_key_stands_for_one_request,
+);
+
 fn ended(function: &Record, outcome: Outcome, created_at: u64) -> InvocationRecord {
     InvocationRecord { outcome, ..InvocationRecord::queued(function.id, created_at, Bytes::from("{}")) }
 }
 
-#[tokio::test]
-async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function() {
+async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(place: Place) {
     let (one, two) = (record("one"), record("two"));
-    let (_dir, store) = opened_with(&[&one, &two]).await;
+    let store = place.open_with(&[&one, &two]).await;
     let whole = InvocationRecord {
         executed_at: Some(5),
         exit_code: Some(3),
@@ -41,10 +47,9 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function()
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn old_and_too_many_invocations_go_and_open_ones_stay() {
+async fn old_and_too_many_invocations_go_and_open_ones_stay(place: Place) {
     let one = record("one");
-    let (_dir, store) = opened_with(&[&one]).await;
+    let store = place.open_with(&[&one]).await;
     let mut records = vec![ended(&one, Outcome::Queued, 1)];
     records.extend((0..50).map(|n| ended(&one, Outcome::Ok, n)));
     store.insert_invocations(&records, &[]).await.unwrap();
@@ -58,10 +63,9 @@ async fn old_and_too_many_invocations_go_and_open_ones_stay() {
     assert_eq!(left().await, (40..50).rev().chain([1]).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
+async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on(place: Place) {
     let one = record("one");
-    let (_dir, store) = opened_with(&[&one]).await;
+    let store = place.open_with(&[&one]).await;
     let mut queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
     assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, Outcome::Running, 2);
@@ -80,10 +84,9 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on() {
     assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
 
-#[tokio::test]
-async fn a_key_stands_for_one_request() {
+async fn a_key_stands_for_one_request(place: Place) {
     let (one, two) = (record("one"), record("two"));
-    let (_dir, store) = opened_with(&[&two]).await;
+    let store = place.open_with(&[&two]).await;
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
     assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
     let warnings = ["a warning".to_owned()];
