@@ -3,8 +3,8 @@
 //! `config/variables.rs` lists the variables, and the file of each part has their defaults. `.env.example` has both; a
 //! test compares.
 
+mod build_env;
 mod builds;
-mod environment;
 mod files;
 mod functions;
 mod history;

@@ -1,6 +1,6 @@
-//! How an invocation ended. `outcome/status.rs` has the HTTP status and the exit status of each outcome.
+//! How an invocation ended. `outcome/http_status.rs` has the HTTP status of each outcome.
 
-mod status;
+mod http_status;
 
 /// How an invocation ended, or how far the invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,18 @@ impl Outcome {
     /// Whether the invocation is still to end.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The exit status of the command line, as a shell has the statuses; None where the platform failed.
+    pub fn exit_status(self, exit_code: Option<u8>, signal: u8) -> Option<u8> {
+        match self {
+            Self::Queued | Self::Running | Self::Cancelled | Self::Lost => None,
+            Self::Ok => Some(0),
+            Self::Exit => Some(exit_code.unwrap_or(1)),
+            Self::Timeout => Some(124),
+            Self::OutOfMemory => Some(137),
+            Self::Signal => Some(128 + signal),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors as clients see them: RFC 9457 problems.
 
-mod refusals;
+mod errors;
 
 use std::any::Any;
 use std::net::IpAddr;

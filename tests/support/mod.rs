@@ -222,7 +222,7 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     }
     if std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres") {
         // A service that starts again in a folder finds its database again.
-        vars.push(("STORE_URL".to_owned(), postgres::database(dir.to_str().unwrap())));
+        vars.push(("STORE_URL".to_owned(), postgres::database(dir.file_name().unwrap().to_str().unwrap())));
     }
     vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     vars

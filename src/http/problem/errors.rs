@@ -1,5 +1,5 @@
 //! The problem of each error, with its HTTP status. The status of an invocation that ended, such as 504 for a timeout,
-//! is in `domain/outcome/status.rs`.
+//! is in `domain/outcome/http_status.rs`.
 
 use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
