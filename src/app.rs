@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::deployments::Follower;
 use crate::docker::Docker;
 use crate::docker::health::{self, Monitor};
 use crate::docker::platform::Platform;
@@ -94,8 +95,11 @@ impl Service {
 
     /// Serves until the cancellation of the token `stop`, and then for the grace.
     async fn serve(&self, listener: TcpListener) -> anyhow::Result<()> {
-        let http::State { deferred, config, .. } = &self.state;
+        let http::State { deferred, deployer, nodes, health, config, .. } = &self.state;
         self.tasks.spawn(Arc::clone(deferred).run());
+        let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
+        let follower = Follower::new(deployer, queue, nodes, health.clone());
+        self.tasks.spawn(follower.run(self.end.clone()));
         tracing::info!(address = %listener.local_addr()?, platform.id = %self.platform.id(), "serving");
         let served = http::serve(listener, http::router(self.state.clone()), config, &self.stop);
         // Background invocations have the same grace as invocations that a client waits for.
@@ -128,6 +132,7 @@ impl Service {
             Some(refusal) => Err(anyhow::anyhow!(refusal)),
             None => self.clean_up(wound_up).await,
         };
+        self.state.nodes.leave().await;
         // A task that did not end in time may still write what the task has done.
         self.store.close().await;
         cleaned_up?;

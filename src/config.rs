@@ -9,6 +9,7 @@ mod files;
 mod functions;
 mod history;
 mod http;
+mod node;
 mod parse;
 mod pool;
 mod sandbox;
@@ -32,6 +33,7 @@ pub use builds::{BuildNetwork, Builds, ImageBuilder};
 pub use functions::{Functions, PreloadLimit};
 pub use history::History;
 pub use http::{Http, MAX_FILE, RateLimit};
+pub use node::Node;
 pub use parse::{MIN_MEMORY, parse_duration, parse_size, whole_millis};
 pub use pool::Pool;
 pub use sandbox::Sandbox;
@@ -70,6 +72,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// For the database.
     pub store: Store,
+    /// For this node among others.
+    pub node: Node,
     /// LOG_LEVEL.
     pub log_level: Level,
     /// LOG_FORMAT.
@@ -116,6 +120,7 @@ impl Config {
             history: History::read(variables)?,
             temp_dir_base: var!(variables.temp_dir_base).read(std::env::temp_dir(), "a directory", parse)?,
             store: Store::read(variables)?,
+            node: Node::read(variables)?,
             data_dir: var!(variables.data_dir).read(PathBuf::from("data"), "a directory", parse)?,
             log_level: var!(variables.log_level).read(Level::INFO, "debug, info, warn or error", parse_level)?,
             log_format: var!(variables.log_format).read(LogFormat::Text, "text or json", parse_format)?,

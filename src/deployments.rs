@@ -3,6 +3,8 @@
 
 mod change;
 mod error;
+mod follow;
+mod key;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,24 +12,26 @@ use std::io::{self, Read, Seek};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::{DeleteError, DeployError};
+pub use follow::Follower;
 
 use crate::build::package::Program;
 use crate::build::{BuildError, Place};
 use crate::docker::LiveLog;
 use crate::domain::settings::{Change, Settings};
 use crate::domain::{
-    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Known, Language, Package, Preload, Preloaded,
+    Changed, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Language, Package, Preload, Preloaded,
     Record, UnknownFunction, VersionId, VersionRecord,
 };
 use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::invoke::Invoker;
+use crate::nodes::Membership;
 use crate::resources::clock;
 use crate::resources::disk::{DiskSpace, LowDisk};
 use crate::resources::scratch::Temporary;
@@ -48,8 +52,12 @@ pub struct Deployer {
     pool: Pool,
     room: Arc<DiskSpace>,
     limits: config::Functions,
+    nodes: Arc<Membership>,
     /// The idempotency keys of the requests that are being carried out.
     claimed: Mutex<HashSet<String>>,
+    /// The functions that this node has deleted, until the node has read its own deletions in the store. Stays empty
+    /// where no other node uses the store.
+    deleted: Mutex<HashSet<FunctionId>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -63,6 +71,7 @@ pub(crate) struct DeployerParts {
     pub(crate) pool: Pool,
     pub(crate) room: Arc<DiskSpace>,
     pub(crate) limits: config::Functions,
+    pub(crate) nodes: Arc<Membership>,
     pub(crate) tasks: TaskTracker,
     /// Ends deployments under way.
     pub(crate) stop: CancellationToken,
@@ -85,6 +94,15 @@ pub struct Upload {
     pub key: Option<String>,
     /// Receives the build's output while the build runs.
     pub live: Option<LiveLog>,
+}
+
+/// What a version is built of.
+struct Code {
+    zip: Temporary<File>,
+    zip_sha256: String,
+    language: Option<Language>,
+    /// Receives the build's output.
+    live: Option<LiveLog>,
 }
 
 /// A version that was built and is not yet stored.
@@ -119,8 +137,9 @@ impl Built {
 impl Deployer {
     /// Makes a deployer, which puts new functions into the store and then into the registry.
     pub(crate) fn new(parts: DeployerParts) -> Arc<Self> {
-        let DeployerParts { images, invoker, registry, store, pool, room, limits, tasks, stop } = parts;
-        Arc::new(Self { images, invoker, registry, store, pool, room, limits, claimed: Mutex::default(), tasks, stop })
+        let DeployerParts { images, invoker, registry, store, pool, room, limits, nodes, tasks, stop } = parts;
+        let (claimed, deleted) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { images, invoker, registry, store, pool, room, limits, nodes, claimed, deleted, tasks, stop })
     }
 
     /// Fails when a disk is nearly full: then no upload may come.
@@ -155,20 +174,34 @@ impl Deployer {
             let language = language.map_or("", Language::as_str);
             IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
         });
-        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        // This look-up comes first: today's limits do not matter to a request that was carried out before.
-        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
-            return Ok(deployed);
-        }
+        self.once(key, async |key| {
+            let code = Code { zip, zip_sha256, language, live };
+            self.deploy_new(name, code, settings, key, stop).await
+        })
+        .await
+    }
+
+    /// Makes a function, which no request has made before.
+    async fn deploy_new(
+        &self,
+        name: FunctionName,
+        code: Code,
+        settings: Change,
+        key: Option<&IdempotencyKey>,
+        stop: &CancellationToken,
+    ) -> Result<Deployed, DeployError> {
         let settings = Settings::default().with(settings, &self.limits)?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
         let _held = self.images.pin(version);
-        let mut built = self.build(&place, version, &name, (zip, zip_sha256), (language, live), stop).await?;
+        let mut built = self.build(&place, version, &name, code, stop).await?;
         drop(place);
         let mut record = Record {
             id,
+            // The store gives the number.
+            number: 0,
+            generation: 1,
             name,
             created_at: built.version.created_at,
             executions: Executions::default(),
@@ -176,20 +209,20 @@ impl Deployer {
             preloaded: None,
             version: built.version.clone(),
             previous: None,
-            last_version: 1,
         };
         let function = Arc::new(Function::from(record.clone()));
         let stored = async {
             self.look(&function, stop).await?;
             record.preloaded = function.preloaded();
             built.warn_of_imports(&function);
-            Ok::<_, DeployError>(self.store.insert(&record, built.package(&built.zip().await?), key.as_ref()).await?)
+            match self.store.insert(&mut record, built.package(&built.zip().await?), key).await? {
+                Changed::Now(change) => Ok((record.number, change)),
+                Changed::Claimed | Changed::Since | Changed::Gone => Err(DeployError::InProgress),
+            }
         };
-        if let Err(error) = stored.await {
-            self.pool.retire(&function);
-            return Err(error);
-        }
-        let function = self.registry.insert(function);
+        let (number, change) = stored.await.inspect_err(|_| self.pool.retire(&function))?;
+        let function = self.registry.insert(function.numbered(number));
+        self.nodes.acknowledged(change).await?;
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
         // Start an instance, so that the first execution is warm.
@@ -221,8 +254,7 @@ impl Deployer {
         place: &Place,
         id: VersionId,
         name: &FunctionName,
-        (zip, zip_sha256): (Temporary<File>, String),
-        (language, live): (Option<Language>, Option<LiveLog>),
+        Code { zip, zip_sha256, language, live }: Code,
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
         let created_at = clock::unix_seconds();
@@ -258,42 +290,26 @@ impl Deployer {
         // The deletion is a task of its own: a function that is deleted on disk must not stay in memory because the
         // caller left.
         let task = async move {
-            if !this.store.delete(id).await? {
-                return Err(UnknownFunction(id).into());
+            let change = this.store.delete(id).await?.ok_or(UnknownFunction(id))?;
+            if this.nodes.is_shared() {
+                this.deleted.lock().insert(id);
             }
-            if let Some(function) = this.registry.remove(id) {
-                this.pool.retire(&function);
-                tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
-                for version in function.versions() {
-                    this.images.remove_later(version.id);
-                }
-                // The function's invocations are gone with the function: clients that watch an invocation must look
-                // again.
-                this.invoker.tell(None);
-            }
-            Ok(())
+            this.forget(id);
+            Ok(this.nodes.acknowledged(change).await?)
         };
         self.tasks.spawn(task).await?
     }
 
-    /// The result of the request with this key, if the request was carried out before, whatever has become of the
-    /// function. Fails with [`DeployError::OtherRequest`] when the key belonged to another request.
-    async fn carried_out(&self, key: Option<&IdempotencyKey>) -> Result<Option<Deployed>, DeployError> {
-        let Some(key) = key else { return Ok(None) };
-        match self.store.submitted(key).await? {
-            Known::New => Ok(None),
-            Known::Other => Err(DeployError::OtherRequest),
-            Known::Same(deployed) => Ok(Some(deployed)),
+    /// Forgets a function that the store does not have any more.
+    fn forget(&self, id: FunctionId) {
+        let Some(function) = self.registry.remove(id) else { return };
+        self.pool.retire(&function);
+        tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
+        for version in function.versions() {
+            self.images.remove_later(version.id);
         }
-    }
-
-    fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {
-        let is_free = self.claims().insert(key.to_owned());
-        is_free.then(|| Claim { deployer: self, key: key.to_owned() }).ok_or(DeployError::InProgress)
-    }
-
-    fn claims(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.claimed.lock()
+        // The function's invocations are gone with the function: clients that watch an invocation must look again.
+        self.invoker.tell(None);
     }
 }
 
@@ -305,19 +321,6 @@ fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
         version: function.version.id.number,
         name: function.name.to_string(),
         warnings,
-    }
-}
-
-/// Holds an idempotency key while its request is being carried out.
-#[derive(Debug)]
-struct Claim<'a> {
-    deployer: &'a Deployer,
-    key: String,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.deployer.claims().remove(&self.key);
     }
 }
 

@@ -6,20 +6,22 @@ mod idempotency;
 mod invocation;
 mod language;
 mod name;
+mod node;
 mod outcome;
 mod preload;
 pub mod settings;
 mod version;
 
-pub use function::{Executions, Package, Record, Update};
+pub use function::{Changed, Changes, Executions, Package, Record, Update};
 pub use id::{
     FunctionId, ImageId, InvocationId, NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation,
     UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
-pub use invocation::{InvocationRecord, Open, Page};
+pub use invocation::{InvocationRecord, Open, Page, Place};
 pub use language::{Language, UnknownLanguage};
 pub use name::{FunctionName, InvalidName, UnknownName};
+pub use node::{Heartbeat, Node};
 pub use outcome::{Outcome, signal_name};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use version::{Image, VersionRecord};

@@ -26,7 +26,9 @@ use utoipa::openapi::ComponentsBuilder;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use routes::{console, deployments, executions, follow, functions, health, invocations, metrics, settings, versions};
+use routes::{
+    console, deployments, executions, follow, functions, health, invocations, metrics, nodes, settings, versions,
+};
 
 pub use server::{ServeError, serve};
 
@@ -38,6 +40,7 @@ use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::InvocationQueue;
+use crate::nodes::Membership;
 use crate::resources::budget::Budget;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
@@ -57,6 +60,8 @@ pub struct State {
     pub live: Arc<RunningInvocations>,
     /// Submits, changes and deletes functions.
     pub deployer: Arc<Deployer>,
+    /// Knows the other nodes.
+    pub nodes: Arc<Membership>,
     /// Lists functions.
     pub registry: Arc<Registry>,
     /// Counts instances.
@@ -111,6 +116,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(invocations::show, invocations::cancel))
         .routes(routes!(follow::events))
         .routes(routes!(functions::instances))
+        .routes(routes!(nodes::list))
         .routes(routes!(openapi::document))
         .routes(routes!(metrics::show))
         .routes(routes!(health::ready))

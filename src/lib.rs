@@ -9,6 +9,7 @@
 //! - [`sandbox`]: instances, their pool and their protocol.
 //! - [`functions`]: functions and versions in memory, and the cache of their images.
 //! - [`build`]: from a zip to an image.
+//! - [`nodes`]: this node among the nodes that share a store.
 //! - [`store`]: functions, zips and invocations on disk.
 //! - [`resources`]: disks, temporary files, and memory for what clients send.
 //! - [`docker`]: the one way to Docker.
@@ -29,6 +30,7 @@ pub mod domain;
 pub mod functions;
 pub mod http;
 pub mod invocations;
+pub mod nodes;
 pub mod resources;
 pub mod runtimes;
 pub mod sandbox;

@@ -10,26 +10,34 @@ mod error;
 mod functions;
 mod idempotency;
 mod invocations;
+mod leases;
+mod nodes;
 mod postgres;
 mod sqlite;
 mod versions;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyPool, ConnectOptions, Connection, Executor};
+use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
+use uuid::Uuid;
 
 pub use error::StoreError;
+pub use functions::DELETION_RETENTION;
+pub use nodes::LEASE;
 pub use sqlite::FILE_NAME;
 
-use crate::config;
+use crate::config::{self, Secret};
 
 /// The database.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: AnyPool,
     database: Database,
+    /// The run of this process: rows that the process works on name the run.
+    run: Arc<str>,
 }
 
 /// The kind of the database, and what its errors name.
@@ -37,8 +45,8 @@ pub struct Store {
 enum Database {
     /// SQLite: the file.
     Sqlite(PathBuf),
-    /// PostgreSQL.
-    Postgres,
+    /// PostgreSQL: its URL.
+    Postgres(Secret),
 }
 
 impl Store {
@@ -56,12 +64,44 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Whether other processes may use the database at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.database, Database::Postgres(_))
+    }
+
+    /// The run of this process, as rows name the run.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    fn new(pool: AnyPool, database: Database) -> Self {
+        Self { pool, database, run: Uuid::new_v4().to_string().into() }
+    }
+
+    /// A transaction whose queries all see one moment's state.
+    async fn snapshot(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        self.pool
+            .begin_with(match self.database {
+                Database::Sqlite(_) => "BEGIN",
+                Database::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            })
+            .await
+    }
+
+    /// The time by the database's clock in milliseconds, as SQL. Nodes' clocks may differ.
+    fn now(&self) -> &'static str {
+        match self.database {
+            Database::Sqlite(_) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Database::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
     async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
         migrator.run(&self.pool).await.map_err(|error| match (error, &self.database) {
             (MigrateError::VersionMissing(schema), Database::Sqlite(path)) => {
                 StoreError::Newer { database: path.display().to_string(), schema }
             }
-            (MigrateError::VersionMissing(schema), Database::Postgres) => {
+            (MigrateError::VersionMissing(schema), Database::Postgres(_)) => {
                 StoreError::Newer { database: "the database of STORE_URL".to_owned(), schema }
             }
             (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _), _) => self.failed(error),
@@ -72,14 +112,14 @@ impl Store {
     fn failed(&self, error: sqlx::Error) -> StoreError {
         match &self.database {
             Database::Sqlite(path) => sqlite::classify(path, error),
-            Database::Postgres => postgres::classify(error),
+            Database::Postgres(_) => postgres::classify(error),
         }
     }
 
     fn damaged(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
         match &self.database {
             Database::Sqlite(path) => StoreError::Damaged { path: path.clone(), source: source.into() },
-            Database::Postgres => StoreError::Foreign(source.into().to_string()),
+            Database::Postgres(_) => StoreError::Foreign(source.into().to_string()),
         }
     }
 }

@@ -23,8 +23,10 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             unpacked_size: 10_000,
             image: Image { id: image.clone(), size: 10_000, present: true },
         };
-        let record = Record {
+        let mut record = Record {
             id: FunctionId::random(),
+            number: 0,
+            generation: 1,
             name: format!("function {n}").parse()?,
             created_at: 1_700_000_000,
             executions: Executions::default(),
@@ -32,9 +34,8 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             settings: Settings::default(),
             version,
             previous: None,
-            last_version: 1,
         };
-        store.insert(&record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, None).await?;
+        store.insert(&mut record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, None).await?;
     }
     store.close().await;
     Ok(())

@@ -21,6 +21,7 @@ use crate::invocations::history::History;
 use crate::invocations::invoke::{Invoker, InvokerParts};
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::{InvocationQueue, QueueParts};
+use crate::nodes::Membership;
 use crate::resources::budget::Budget;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
@@ -42,7 +43,9 @@ impl Service {
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
         let store = Store::open(&config.store, &config.data_dir).await?;
         let registry = Arc::new(Registry::default());
-        for record in store.functions().await? {
+        let nodes = Membership::join(store.clone(), platform.id().to_string(), config.node.url.clone()).await?;
+        let nodes = Arc::new(nodes);
+        for record in store.changes(None).await?.changed {
             registry.insert(Function::from(record));
         }
         let docker = Docker::new(health.clone());
@@ -101,6 +104,7 @@ impl Service {
             pool: pool.clone(),
             history: Arc::clone(&history),
             live: Arc::clone(&live),
+            nodes: Arc::clone(&nodes),
             limits: config.pool.clone(),
             memory_limit: config.sandbox.memory,
         }));
@@ -112,6 +116,7 @@ impl Service {
             pool: pool.clone(),
             room: Arc::clone(&room),
             limits: config.functions,
+            nodes: Arc::clone(&nodes),
             tasks: tasks.clone(),
             stop: end.clone(),
         });
@@ -128,7 +133,7 @@ impl Service {
             stop: stop.clone(),
             end: end.clone(),
         });
-        deferred.resume().await?;
+        deferred.adopt().await?;
         let preparation = Preparation {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
@@ -150,6 +155,7 @@ impl Service {
             history,
             live,
             deployer,
+            nodes,
             registry,
             health,
             isolation,

@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, DeployError, Deployer, Upload, deployed, digest, digest_of};
+use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest, digest_of};
 use crate::build::BuildError;
 use crate::domain::settings::Change;
 use crate::domain::{
-    Deployed, FunctionId, FunctionName, IdempotencyKey, Language, UnknownFunction, UnknownVersion, Update, VersionId,
-    VersionRecord,
+    Changed, Deployed, FunctionId, FunctionName, IdempotencyKey, Language, UnknownFunction, UnknownVersion, Update,
+    VersionId, VersionRecord,
 };
 use crate::functions::{Function, Version};
 use crate::invocations::invoke::InvokeError;
@@ -59,24 +59,37 @@ impl Deployer {
                 request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)),
             }
         });
-        let _claim = key.as_ref().map(|key| self.claim(&key.key)).transpose()?;
-        if let Some(deployed) = self.carried_out(key.as_ref()).await? {
-            return Ok(deployed);
-        }
-        let life = Arc::clone(self.function(id)?.shared());
+        self.once(key, async |key| {
+            let code = Code { zip, zip_sha256, language, live };
+            self.update_now(id, name, code, settings, key, stop).await
+        })
+        .await
+    }
+
+    async fn update_now(
+        &self,
+        id: FunctionId,
+        name: Option<FunctionName>,
+        code: Code,
+        settings: Change,
+        key: Option<&IdempotencyKey>,
+        stop: &CancellationToken,
+    ) -> Result<Deployed, DeployError> {
+        let shared = Arc::clone(self.function(id)?.shared());
         let place = self.images.enter()?;
-        let _deploying = place.wait(life.deploying.lock(), stop).await?;
+        let _deploying = place.wait(shared.deploying.lock(), stop).await?;
         // Settings that are refused must be refused before a build, not after a build.
         let function = self.function(id)?;
         function.settings.with(settings.clone(), &self.limits)?;
-        let version = VersionId { function: id, number: life.next_version() };
+        let number = self.store.next_version(id).await?.ok_or(UnknownFunction(id))?;
+        let version = VersionId { function: id, number };
         let _held = self.images.pin(version);
         let called = name.as_ref().unwrap_or(&function.name);
-        let built = self.build(&place, version, called, (zip, zip_sha256), (language, live), stop).await?;
+        let built = self.build(&place, version, called, code, stop).await?;
         // The wait for a container must not take a place from builds.
         drop(place);
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key };
+        let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key: key.cloned() };
         self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
     }
 
@@ -156,17 +169,17 @@ impl Deployer {
                 }
                 Err(error) => Err(error),
             };
-            if takes_over {
-                // Retire the revision that does not go on.
-                self.pool.retire(if matches!(switched, Ok(true)) { &current } else { &next });
-            }
-            if !switched? {
-                continue;
-            }
-            let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
-            for version in current.versions().filter(|version| !kept(version)) {
-                self.images.remove_later(version.id);
-            }
+            let change = match switched {
+                Ok(Some(change)) => change,
+                not_switched => {
+                    if takes_over {
+                        self.pool.retire(&next);
+                    }
+                    not_switched?;
+                    continue;
+                }
+            };
+            self.replace(&current, &next);
             self.images.trim_later();
             tracing::info!(
                 function.id = %id,
@@ -174,7 +187,24 @@ impl Deployer {
                 version = next.version.id.number,
                 "function changed"
             );
+            self.nodes.acknowledged(change).await?;
             return Ok((next, to.built.map_or_else(Vec::new, |built| built.warnings)));
+        }
+    }
+
+    /// Puts a successor in the place of `current`, and lets go what only `current` needs.
+    pub(super) fn replace(&self, current: &Arc<Function>, next: &Arc<Function>) {
+        // A function that is deleted in this moment has no successor.
+        let Some(predecessor) = self.registry.replace(Arc::clone(next)) else { return self.pool.retire(next) };
+        // The store's news of this very change may have come before.
+        for function in [current, &predecessor] {
+            if function.revision != next.revision {
+                self.pool.retire(function);
+            }
+            let kept = |version: &Version| next.versions().any(|kept| kept.id == version.id);
+            for version in function.versions().filter(|version| !kept(version)) {
+                self.images.remove_later(version.id);
+            }
         }
     }
 
@@ -208,21 +238,22 @@ impl Deployer {
         }
     }
 
-    /// Puts the successor in the place of `current`, on disk and then in the registry. False when another function has
-    /// taken that place meanwhile.
+    /// Puts the successor in the place of `current` on disk. Returns the number of the change; None when another
+    /// function has taken that place meanwhile.
     async fn switch(
         &self,
         current: &Arc<Function>,
         next: &Arc<Function>,
         to: &ChangePlan,
-    ) -> Result<bool, DeployError> {
+    ) -> Result<Option<u64>, DeployError> {
         let _switching = current.shared().switching.lock().await;
         if !Arc::ptr_eq(&self.function(next.id)?, current) {
-            return Ok(false);
+            return Ok(None);
         }
         let preloaded = next.preloaded();
         let update = Update {
             id: next.id,
+            from: current.generation,
             name: &next.name,
             settings: &next.settings,
             preloaded: preloaded.as_ref(),
@@ -235,11 +266,19 @@ impl Deployer {
             None => Vec::new(),
         };
         let built = to.built.as_ref().map(|built| (&built.version, built.package(&zip)));
-        if !self.store.update(&update, built, to.key.as_ref()).await? {
-            self.function(next.id)?;
-            return Err(UnknownVersion(next.version.id).into());
+        match self.store.update(&update, built, to.key.as_ref()).await? {
+            Changed::Now(change) => Ok(Some(change)),
+            Changed::Since => {
+                // Another node was faster. This node must know of that before the next try.
+                self.nodes.follow_now().await;
+                Ok(None)
+            }
+            Changed::Claimed => Err(DeployError::InProgress),
+            Changed::Gone => {
+                self.function(next.id)?;
+                Err(UnknownVersion(next.version.id).into())
+            }
         }
-        self.registry.replace(Arc::clone(next)).map(|_| true).ok_or_else(|| UnknownFunction(next.id).into())
     }
 
     fn function(&self, id: FunctionId) -> Result<Arc<Function>, UnknownFunction> {

@@ -9,6 +9,7 @@ use crate::domain::settings::SettingsError;
 use crate::domain::{FunctionId, UnknownFunction, UnknownVersion};
 use crate::functions::images::ImageError;
 use crate::invocations::invoke::InvokeError;
+use crate::nodes::Unacknowledged;
 use crate::store::StoreError;
 
 /// Why a function was not made or not changed.
@@ -47,6 +48,9 @@ pub enum DeployError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another node has not taken over the change in time.
+    #[error(transparent)]
+    Unacknowledged(#[from] Unacknowledged),
     /// The zip could not be read again.
     #[error("failed to read the upload")]
     Io(#[from] io::Error),
@@ -64,6 +68,9 @@ pub enum DeleteError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another node has not taken over the deletion in time.
+    #[error(transparent)]
+    Unacknowledged(#[from] Unacknowledged),
     /// The deletion's task panicked or was aborted.
     #[error("the deletion died")]
     Died(#[from] tokio::task::JoinError),

@@ -8,6 +8,10 @@ use super::{FunctionId, FunctionName, Preloaded, VersionRecord};
 pub struct Record {
     /// The function's id.
     pub id: FunctionId,
+    /// The function's place in the order of submits. The store gives the number to a new function.
+    pub number: u64,
+    /// The number of the function's state: 1 at the submit, and one more after each change.
+    pub generation: u64,
     /// The function's name.
     pub name: FunctionName,
     /// The time of the submit, in Unix seconds.
@@ -22,8 +26,6 @@ pub struct Record {
     pub version: VersionRecord,
     /// The version that ran before, which a rollback runs again.
     pub previous: Option<VersionRecord>,
-    /// The highest version number so far.
-    pub last_version: u32,
 }
 
 /// The count of a function's executions, and the time of the last.
@@ -33,6 +35,14 @@ pub struct Executions {
     pub count: u64,
     /// The time of the last execution, in Unix seconds; None before the first.
     pub last: Option<u64>,
+}
+
+impl Executions {
+    /// Adds further executions. The time does not go back, although a clock may.
+    pub fn add(&mut self, further: Self) {
+        self.count += further.count;
+        self.last = self.last.max(further.last);
+    }
 }
 
 /// A zip from which an image was built.
@@ -46,11 +56,37 @@ pub struct Package<'a> {
     pub warnings: &'a [String],
 }
 
+/// The result of a change of a function in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The function has its next state: the number of the change, over all functions.
+    Now(u64),
+    /// The function has another generation than the change is based on.
+    Since,
+    /// The function or the version is gone.
+    Gone,
+    /// Another node carries out the request with this key.
+    Claimed,
+}
+
+/// Changes of functions since an earlier moment.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The number of the last change.
+    pub last: u64,
+    /// Functions that are new or have another state, the oldest first.
+    pub changed: Vec<Record>,
+    /// Functions that are gone.
+    pub deleted: Vec<FunctionId>,
+}
+
 /// The next state of a function, as an update, a rollback or a change of settings makes it.
 #[derive(Clone, Debug)]
 pub struct Update<'a> {
     /// The function's id.
     pub id: FunctionId,
+    /// The generation that the change is based on.
+    pub from: u64,
     /// The function's name.
     pub name: &'a FunctionName,
     /// The function's settings.

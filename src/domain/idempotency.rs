@@ -33,12 +33,14 @@ pub struct Deployed {
 /// The store's knowledge of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known<T> {
-    /// No request had the key.
+    /// No request had the key. This node has the key now.
     New,
     /// The same request had the key, and this is its result.
     Same(T),
     /// Another request had the key.
     Other,
+    /// A request with the key is being carried out.
+    InProgress,
 }
 
 /// The result of queueing an invocation.

@@ -1,5 +1,6 @@
 //! An invocation as the store keeps it.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,11 @@ pub struct InvocationRecord {
 }
 
 impl InvocationRecord {
+    /// The new invocation as it waits for its turn on the node that has accepted it.
+    pub fn open(&self) -> Open {
+        Open { id: self.id, attempt: 1, function_id: self.function_id, tries: 0, retry_at: None }
+    }
+
     /// The row of a new invocation, with a new id.
     pub fn queued(function_id: FunctionId, created_at: u64, input: Bytes) -> Self {
         Self {
@@ -76,6 +82,8 @@ impl InvocationRecord {
 pub struct Open {
     /// The invocation's id.
     pub id: InvocationId,
+    /// The number of this node's claim on the invocation.
+    pub attempt: u32,
     /// The id of the function.
     pub function_id: FunctionId,
     /// The number of tries that failed for a reason that may be the function's own fault.
@@ -84,13 +92,37 @@ pub struct Open {
     pub retry_at: Option<u64>,
 }
 
+/// An invocation's place in the history, which goes by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The time at which the row was written, in Unix milliseconds.
+    pub time: u64,
+    /// The number of the row, which settles the order at one time.
+    pub number: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.time, self.number)
+    }
+}
+
+impl Place {
+    /// The place that a cursor names. None when the text is no cursor.
+    pub fn parse(cursor: &str) -> Option<Self> {
+        let (time, number) = cursor.split_once('-')?;
+        let parse = |text: &str| text.parse().ok().filter(|&value: &u64| value < 1 << 62);
+        Some(Self { time: parse(time)?, number: parse(number)? })
+    }
+}
+
 /// A client's choice of invocations in a function's history.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     /// The id of the function.
     pub function_id: FunctionId,
-    /// The number of an invocation: only earlier invocations are meant.
-    pub before: Option<u64>,
+    /// A place in the history: only invocations before that place are meant.
+    pub before: Option<Place>,
     /// An outcome: only invocations with that outcome are meant.
     pub outcome: Option<Outcome>,
     /// The largest number of invocations.

@@ -1,14 +1,14 @@
 //! A function in memory: its name, its settings and its versions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::Version;
 use crate::config::PreloadLimit;
 use crate::domain::settings::Settings;
-use crate::domain::{Executions, FunctionId, FunctionName, Language, Preload, Preloaded, Record};
+use crate::domain::{Executions, FunctionId, FunctionName, Language, Preload, Preloaded, Record, VersionRecord};
 
 /// A function that can be executed. A `Function` never changes: each change of the function puts a successor in its
 /// place.
@@ -16,6 +16,10 @@ use crate::domain::{Executions, FunctionId, FunctionName, Language, Preload, Pre
 pub struct Function {
     /// The function's id.
     pub id: FunctionId,
+    /// The function's place in the order of submits.
+    pub number: u64,
+    /// The number of the function's state in the store.
+    pub generation: u64,
     /// The function's name.
     pub name: FunctionName,
     /// When the function was created, in Unix seconds.
@@ -57,7 +61,6 @@ pub struct Revision {
 #[derive(Debug, Default)]
 pub struct FunctionShared {
     executions: Mutex<Executions>,
-    last_version: AtomicU32,
     /// Held while a version is built and made ready. Updates run one after the other, so that the version of the last
     /// update stays.
     pub deploying: tokio::sync::Mutex<()>,
@@ -70,6 +73,8 @@ impl From<Record> for Function {
         let version = |record_of_version| Arc::new(Version::new(record.id, record_of_version));
         Self {
             id: record.id,
+            number: record.number,
+            generation: record.generation,
             name: record.name,
             created_at: record.created_at,
             settings: record.settings,
@@ -77,11 +82,7 @@ impl From<Record> for Function {
             previous: record.previous.map(version),
             revision: Revision::next(record.id),
             preloading: Arc::new(Mutex::new(record.preloaded.map_or(Preloading::Unknown, Preloading::Known))),
-            shared: Arc::new(FunctionShared {
-                executions: Mutex::new(record.executions),
-                last_version: AtomicU32::new(record.last_version),
-                ..FunctionShared::default()
-            }),
+            shared: Arc::new(FunctionShared { executions: Mutex::new(record.executions), ..FunctionShared::default() }),
             retired: Arc::default(),
         }
     }
@@ -103,6 +104,8 @@ impl Function {
             };
         Self {
             id: self.id,
+            number: self.number,
+            generation: self.generation + 1,
             name,
             created_at: self.created_at,
             settings,
@@ -113,6 +116,28 @@ impl Function {
             shared: Arc::clone(&self.shared),
             retired,
         }
+    }
+
+    /// The function as another node has changed it. The revision stays when the version and what instances depend on
+    /// stay.
+    pub fn followed_by(&self, record: Record) -> Self {
+        let known = |record: VersionRecord| {
+            let known = self.versions().find(|version| version.id.number == record.number);
+            known.map_or_else(|| Arc::new(Version::new(self.id, record)), Arc::clone)
+        };
+        let (version, previous) = (known(record.version), record.previous.map(known));
+        let next = self.successor(record.name, record.settings, Some(version));
+        let found = record.preloaded.filter(|_| next.revision != self.revision);
+        if let Some(found) = found {
+            next.note_preloaded(&found);
+        }
+        Self { generation: record.generation, previous, ..next }
+    }
+
+    /// The function with the number that the store gave to the function.
+    pub fn numbered(&self, number: u64) -> Self {
+        let next = self.successor(self.name.clone(), self.settings.clone(), None);
+        Self { number, generation: self.generation, ..next }
     }
 
     /// The versions whose images are needed: the current version and the previous version.
@@ -193,18 +218,15 @@ impl Function {
         self.retired.store(true, Ordering::Release);
     }
 
-    pub(super) fn executed(&self, at: u64) {
+    /// Notes the count of executions in the store, which has those of other nodes.
+    pub fn observe(&self, stored: Executions) {
         let mut executions = self.shared.executions.lock();
-        executions.count += 1;
-        // The time must not go back when the clock is set back.
-        executions.last = executions.last.max(Some(at));
+        executions.count = executions.count.max(stored.count);
+        executions.last = executions.last.max(stored.last);
     }
-}
 
-impl FunctionShared {
-    /// The number of a new version. No other version gets the number, even when the build fails.
-    pub fn next_version(&self) -> u32 {
-        self.last_version.fetch_add(1, Ordering::Relaxed) + 1
+    pub(super) fn executed(&self, executions: Executions) {
+        self.shared.executions.lock().add(executions);
     }
 }
 

@@ -1,30 +1,26 @@
 //! The registry of all functions, in memory. No I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::Function;
 use crate::domain::{Executions, FunctionId};
 
-/// All functions, each with its number in the order of insertion.
+/// All functions, as the store had them when this node last looked.
 #[derive(Debug, Default)]
 pub struct Registry {
-    functions: RwLock<HashMap<FunctionId, (u64, Arc<Function>)>>,
-    next: AtomicU64,
-    /// The functions that were executed since the last [`Registry::take_executed`].
-    executed: Mutex<HashSet<FunctionId>>,
+    functions: RwLock<HashMap<FunctionId, Arc<Function>>>,
+    /// The executions since the last [`Registry::take_executed`].
+    executed: Mutex<HashMap<FunctionId, Executions>>,
 }
 
 impl Registry {
     /// Adds a function.
     pub fn insert(&self, function: impl Into<Arc<Function>>) -> Arc<Function> {
         let function = function.into();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut functions = self.functions.write();
-        functions.insert(function.id, (number, Arc::clone(&function)));
+        self.functions.write().insert(function.id, Arc::clone(&function));
         function
     }
 
@@ -32,39 +28,39 @@ impl Registry {
     /// function must not come back.
     pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
-        let (_, function) = functions.get_mut(&next.id)?;
+        let function = functions.get_mut(&next.id)?;
         Some(std::mem::replace(function, next))
     }
 
     /// Counts an execution of the function at this time, in Unix seconds.
     pub fn executed(&self, function: &Function, at: u64) {
-        function.executed(at);
-        self.executed.lock().insert(function.id);
+        let execution = Executions { count: 1, last: Some(at) };
+        function.executed(execution);
+        self.executed.lock().entry(function.id).or_default().add(execution);
     }
 
-    /// The executions of each function that was executed since the last call.
-    pub fn take_executed(&self) -> Vec<(FunctionId, Executions)> {
-        let ids = std::mem::take(&mut *self.executed.lock());
-        ids.into_iter().filter_map(|id| Some((id, self.get(id)?.executions()))).collect()
+    /// The executions since the last call, by function.
+    pub fn take_executed(&self) -> HashMap<FunctionId, Executions> {
+        std::mem::take(&mut *self.executed.lock())
     }
 
     /// The function with this id.
     pub fn get(&self, id: FunctionId) -> Option<Arc<Function>> {
         let functions = self.functions.read();
-        functions.get(&id).map(|(_, function)| Arc::clone(function))
+        functions.get(&id).map(Arc::clone)
     }
 
-    /// The function of this name that was inserted last.
+    /// The last submitted function of this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Function>> {
         let functions = self.functions.read();
-        let named = functions.values().filter(|(_, function)| function.name.as_str() == name);
-        named.max_by_key(|&&(number, _)| number).map(|(_, function)| Arc::clone(function))
+        let named = functions.values().filter(|function| function.name.as_str() == name);
+        named.max_by_key(|function| function.number).map(Arc::clone)
     }
 
     /// Removes a function. Of two concurrent callers only one gets the function.
     pub fn remove(&self, id: FunctionId) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
-        functions.remove(&id).map(|(_, function)| function)
+        functions.remove(&id)
     }
 
     /// The number of functions.
@@ -82,13 +78,15 @@ impl Registry {
         let functions = self.functions.read();
         let mut list: Vec<_> = functions.values().cloned().collect();
         drop(functions);
-        list.sort_unstable_by_key(|&(number, _)| number);
-        list.into_iter().map(|(_, function)| function).collect()
+        list.sort_unstable_by_key(|function| function.number);
+        list
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::domain::settings::Settings;
     use crate::domain::{Image, Record, VersionRecord};
@@ -96,6 +94,7 @@ mod tests {
     use crate::functions::Absence;
 
     fn function(name: &str) -> Function {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
         let version = VersionRecord {
             number: 1,
@@ -109,6 +108,8 @@ mod tests {
         };
         Function::from(Record {
             id: FunctionId::random(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            generation: 1,
             name: name.parse().unwrap(),
             created_at: 1,
             executions: Executions::default(),
@@ -116,7 +117,6 @@ mod tests {
             settings: Settings::default(),
             version,
             previous: None,
-            last_version: 1,
         })
     }
 
@@ -172,8 +172,8 @@ mod tests {
         registry.executed(&function, 10);
         let executions = Executions { count: 2, last: Some(20) };
         assert_eq!(function.executions(), executions);
-        assert_eq!(registry.take_executed(), [(function.id, executions)]);
-        assert_eq!(registry.take_executed(), []);
+        assert_eq!(registry.take_executed(), HashMap::from([(function.id, executions)]));
+        assert_eq!(registry.take_executed(), HashMap::new());
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub(super) mod functions;
 pub(super) mod health;
 pub(super) mod invocations;
 pub(super) mod metrics;
+pub(super) mod nodes;
 pub(super) mod settings;
 pub(super) mod versions;

@@ -13,8 +13,9 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page};
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place};
 use crate::functions::Registry;
+use crate::resources::clock;
 use crate::store::{Store, StoreError};
 
 use pending::Pending;
@@ -76,15 +77,15 @@ impl History {
         }
     }
 
-    /// A function's invocations with their numbers, the last first, without input and output. Pending records come
-    /// first, by the numbers that the rows will get.
-    pub async fn list(self: &Arc<Self>, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    /// A function's invocations with their places, the last first, without input and output. Pending records come
+    /// first, in the places that the rows may get.
+    pub async fn list(self: &Arc<Self>, page: Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
         }
         let _flushing = self.flushing.lock().await;
         let last = self.store.last_invocation().await?;
-        let mut found = self.pending().page(page, last + 1);
+        let mut found = self.pending().page(page, Place { time: clock::unix_millis(), number: last + 1 });
         let left = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
         found.extend(self.store.invocations(Page { limit: left, ..page }).await?);
         Ok(found)
@@ -100,7 +101,9 @@ impl History {
 
     async fn flush_now(&self) -> Result<(), StoreError> {
         let mut executed = self.flushing.lock().await;
-        executed.extend(self.registry.take_executed());
+        for (id, executions) in self.registry.take_executed() {
+            executed.entry(id).or_default().add(executions);
+        }
         let batch = std::mem::take(&mut *self.pending());
         if batch.records.is_empty() && executed.is_empty() {
             return Ok(());

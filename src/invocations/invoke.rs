@@ -15,6 +15,7 @@ use crate::functions::images::{ImageError, Images};
 use crate::functions::{Absence, Function, Registry};
 use crate::invocations::history::History;
 use crate::invocations::live::{Running, RunningInvocations};
+use crate::nodes::{CutOff, Membership};
 use crate::resources::clock;
 use crate::sandbox::instance::{End, StartError};
 use crate::sandbox::output::Output;
@@ -36,6 +37,7 @@ pub struct Invoker {
     pool: Pool,
     history: Arc<History>,
     live: Arc<RunningInvocations>,
+    nodes: Arc<Membership>,
     limits: config::Pool,
     /// DOCKER_MEMORY_LIMIT.
     memory_limit: u64,
@@ -50,6 +52,9 @@ pub enum InvokeError {
     /// The function does not take the input.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// The node must not execute functions.
+    #[error(transparent)]
+    CutOff(#[from] CutOff),
     /// The function's image is gone, and the rebuild failed.
     #[error(transparent)]
     Image(#[from] Arc<ImageError>),
@@ -63,6 +68,7 @@ impl From<&InvokeError> for Failure {
         match error {
             InvokeError::Unknown(_) => Self::Abandoned,
             InvokeError::Input(_) => Self::Permanent,
+            InvokeError::CutOff(_) => Self::Transient(Cause::Store),
             InvokeError::Image(error) if error.is_for_want_of_connection() => Self::Transient(Cause::Service),
             InvokeError::Image(error) => match Self::from(&**error) {
                 // The zip was good once: the operator's limits have changed.
@@ -113,6 +119,7 @@ pub(crate) struct InvokerParts {
     pub(crate) pool: Pool,
     pub(crate) history: Arc<History>,
     pub(crate) live: Arc<RunningInvocations>,
+    pub(crate) nodes: Arc<Membership>,
     pub(crate) limits: config::Pool,
     /// DOCKER_MEMORY_LIMIT.
     pub(crate) memory_limit: u64,
@@ -121,8 +128,8 @@ pub(crate) struct InvokerParts {
 impl Invoker {
     /// Executes functions of the registry on instances from the pool.
     pub(crate) fn new(parts: InvokerParts) -> Self {
-        let InvokerParts { registry, images, pool, history, live, limits, memory_limit } = parts;
-        Self { registry, images, pool, history, live, limits, memory_limit }
+        let InvokerParts { registry, images, pool, history, live, nodes, limits, memory_limit } = parts;
+        Self { registry, images, pool, history, live, nodes, limits, memory_limit }
     }
 
     /// Runs a function once, and keeps the record. A drop ends the invocation at any point.
@@ -149,6 +156,8 @@ impl Invoker {
         input: Option<&Input>,
         is_background: bool,
     ) -> Result<Ready, InvokeError> {
+        // Before the function is looked up: a node whose lease has run out may have an old one.
+        self.nodes.check()?;
         let arrived = Instant::now();
         let mut wait = Wait { since: arrived, is_admitted: is_background, patience: None, is_background };
         loop {

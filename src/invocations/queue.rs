@@ -28,7 +28,8 @@ use tokio_util::task::TaskTracker;
 use crate::docker::health::Health;
 use crate::docker::retry::Retries;
 use crate::domain::{
-    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Outcome, Queued, UnknownFunction, UnknownInvocation,
+    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Open, Outcome, Queued, UnknownFunction,
+    UnknownInvocation,
 };
 use crate::functions::Registry;
 use crate::invocations::history::History;
@@ -47,6 +48,9 @@ use order::Queue;
 /// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written
 /// down.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The number of invocations that are taken over at a time.
+const ADOPTED_AT_ONCE: u32 = 1000;
 
 /// Accepts, runs and cancels invocations.
 #[derive(Debug)]
@@ -230,7 +234,7 @@ impl InvocationQueue {
         let (sender, end) = oneshot::channel();
         let mut state = self.lock();
         let entry = match state.waiting.remove(id) {
-            None if id == record.id => Some(state.waiting.entry(id, record.function_id, 0)),
+            None if id == record.id => Some(state.waiting.entry(&record.open())),
             waited => waited,
         };
         let begins = match entry {
@@ -273,8 +277,8 @@ impl InvocationQueue {
             (record.stdout, record.stderr) = (stdout.into(), stderr.into());
         }
         // The invocation may begin in this moment, so both states are tried, in their order.
-        let cancelled = self.store.update_invocation(&record, Outcome::Queued).await?
-            || self.store.update_invocation(&record, Outcome::Running).await?;
+        let cancelled = self.store.update_invocation(&record, Outcome::Queued, None).await?
+            || self.store.update_invocation(&record, Outcome::Running, None).await?;
         if !cancelled {
             let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
             return Err(CancelError::Ended(id, now));
@@ -293,15 +297,25 @@ impl InvocationQueue {
         Ok(())
     }
 
-    /// Takes up invocations that an earlier run has accepted, before any is accepted now.
-    pub async fn resume(&self) -> Result<(), StoreError> {
-        let open = self.store.open_invocations().await?;
-        if !open.is_empty() {
-            tracing::info!(invocations = open.len(), "going on with what was accepted before");
+    /// Takes over invocations that were accepted by a process that is gone.
+    pub async fn adopt(&self) -> Result<(), StoreError> {
+        loop {
+            let open = self.store.adopt_invocations(ADOPTED_AT_ONCE).await?;
+            if !open.is_empty() {
+                tracing::info!(invocations = open.len(), "going on with what was accepted before");
+            }
+            let is_all = open.len() < ADOPTED_AT_ONCE as usize;
+            self.take_up(open);
+            if is_all {
+                return Ok(());
+            }
         }
+    }
+
+    fn take_up(&self, open: Vec<Open>) {
         let mut state = self.lock();
         for open in open {
-            let entry = state.waiting.entry(open.id, open.function_id, open.tries);
+            let entry = state.waiting.entry(&open);
             match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(clock::unix_millis()))) {
                 Some(wait) if !wait.is_zero() => {
                     state.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
@@ -309,7 +323,8 @@ impl InvocationQueue {
                 _ => state.waiting.push(entry),
             }
         }
-        Ok(())
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// How many invocations wait for their turn.

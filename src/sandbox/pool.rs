@@ -197,6 +197,11 @@ impl Pool {
         (state.phases(), state.waiting())
     }
 
+    /// The number of instances.
+    pub fn instances(&self) -> usize {
+        self.counts().0.iter().map(|&(_, count)| count).sum()
+    }
+
     /// For each function the number of instances that start, are idle and are busy, in this order.
     pub fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
         self.0.lock().counts_by_function()

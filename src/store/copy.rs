@@ -60,6 +60,9 @@ impl Store {
             );
             sqlx::query(AssertSqlSafe(next)).execute(&mut *transaction).await.map_err(|error| to.failed(error))?;
         }
+        // Changes go on behind those of the file.
+        let last = "UPDATE changes SET value = (SELECT coalesce(max(changed), 0) FROM functions)";
+        sqlx::query(last).execute(&mut *transaction).await.map_err(|error| to.failed(error))?;
         transaction.commit().await.map_err(|error| to.failed(error))?;
         Ok(functions)
     }

@@ -3,116 +3,206 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::AnyConnection;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::idempotency::remember;
+use super::postgres::CHANNEL;
 use super::{Store, StoreError, versions};
 use crate::config::Secret;
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Preload, Preloaded, Record, Update,
-    VersionRecord,
+    Changed, Changes, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Preload, Preloaded,
+    Record, Update, VersionRecord,
 };
 
 impl Store {
-    /// All functions, the oldest first.
-    pub async fn functions(&self) -> Result<Vec<Record>, StoreError> {
+    /// The changes of functions since the change with this number; with None, all functions as changed.
+    pub async fn changes(&self, since: Option<u64>) -> Result<Changes, StoreError> {
+        let since = since.map_or(-1, u64::cast_signed);
         let read = async {
-            // One moment's state of all tables.
-            let mut transaction = self.pool.begin().await?;
-            let functions = sqlx::query("SELECT * FROM functions ORDER BY number").fetch_all(&mut *transaction).await?;
+            let mut snapshot = self.snapshot().await?;
+            let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
+            let functions = sqlx::query("SELECT * FROM functions WHERE changed > $1 ORDER BY number").bind(since);
+            let functions = functions.fetch_all(&mut *snapshot).await?;
             let versions = sqlx::query(
-                "SELECT versions.*, (SELECT max(number) FROM versions AS last WHERE last.function_id = id) AS \
-                 last_version \
-                 FROM versions JOIN functions ON function_id = id AND versions.number IN (version, former)",
+                "SELECT versions.* FROM versions JOIN functions ON function_id = id \
+                 WHERE changed > $1 AND versions.number IN (version, former)",
             );
-            let versions = versions.fetch_all(&mut *transaction).await?;
-            let variables = sqlx::query("SELECT * FROM variables").fetch_all(&mut *transaction).await?;
-            Ok::<_, sqlx::Error>((functions, by_function(versions)?, by_function(variables)?))
+            let versions = versions.bind(since).fetch_all(&mut *snapshot).await?;
+            let variables =
+                sqlx::query("SELECT variables.* FROM variables JOIN functions ON function_id = id WHERE changed > $1");
+            let variables = variables.bind(since).fetch_all(&mut *snapshot).await?;
+            let deleted = sqlx::query_scalar("SELECT function_id FROM deletions WHERE changed > $1").bind(since);
+            let deleted: Vec<String> = deleted.fetch_all(&mut *snapshot).await?;
+            Ok::<_, sqlx::Error>((last, functions, by_function(versions)?, by_function(variables)?, deleted))
         };
-        let (functions, versions, variables) = read.await.map_err(|error| self.failed(error))?;
+        let (last, functions, versions, variables, deleted) = read.await.map_err(|error| self.failed(error))?;
         let damaged = || self.damaged("a function's row has values that can't be");
-        functions.iter().map(|row| record(row, &versions, &variables).ok_or_else(damaged)).collect()
+        let changed = functions.iter().map(|row| record(row, &versions, &variables).ok_or_else(damaged));
+        let deleted = deleted.iter().map(|id| id.parse().map_err(|_| damaged()));
+        Ok(Changes {
+            last: last.cast_unsigned(),
+            changed: changed.collect::<Result<_, _>>()?,
+            deleted: deleted.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Writes down a new function, and the key of the function's submit.
+    /// Writes down a new function, gives the function its number, and settles the key of the function's submit.
     pub async fn insert(
         &self,
-        record: &Record,
+        record: &mut Record,
         package: Package<'_>,
         key: Option<&IdempotencyKey>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Changed, StoreError> {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            sqlx::query("INSERT INTO functions (id, name, created_at, version) VALUES ($1, $2, $3, $4)")
+            let change = self.next_change(&mut transaction).await?;
+            let number = sqlx::query_scalar(
+                "INSERT INTO functions (id, name, created_at, version, generation, last_version, changed) \
+                 VALUES ($1, $2, $3, $4, $5, $4, $6) RETURNING number",
+            );
+            let number: i64 = number
                 .bind(&id)
                 .bind(record.name.as_str())
                 .bind(record.created_at.cast_signed())
                 .bind(i64::from(record.version.number))
-                .execute(&mut *transaction)
+                .bind(record.generation.cast_signed())
+                .bind(change)
+                .fetch_one(&mut *transaction)
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
             set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
             if let Some(key) = key {
                 let deployed = deployed(id, &record.version, &record.name, package);
-                remember(&mut transaction, "submit", key, record.created_at * 1000, (Some(&deployed), None)).await?;
+                if !self.settle_key(&mut transaction, key, &deployed).await? {
+                    return Ok((Changed::Claimed, 0));
+                }
             }
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok((Changed::Now(change.cast_unsigned()), number))
         };
-        inserted.await.map_err(|error| self.failed(error))
+        let (changed, number) = inserted.await.map_err(|error| self.failed(error))?;
+        record.number = number.cast_unsigned();
+        Ok(changed)
     }
 
-    /// Writes down a function's next state, with the new version if there is one, and removes versions over the limit.
-    /// False when the function or the version is gone.
+    /// Writes down a function's next state, with the new version if there is one, settles the key of the update, and
+    /// removes versions over the limit.
     pub async fn update(
         &self,
         update: &Update<'_>,
         new: Option<(&VersionRecord, Package<'_>)>,
         key: Option<&IdempotencyKey>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Changed, StoreError> {
         let updated = async {
             let id = update.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            let row = sqlx::query("UPDATE functions SET name = $1, version = $2, former = $3 WHERE id = $4")
+            let change = self.next_change(&mut transaction).await?;
+            let row = sqlx::query(
+                "UPDATE functions SET name = $1, version = $2, former = $3, generation = generation + 1, changed = $4 \
+                 WHERE id = $5 AND generation = $6",
+            );
+            let row = row
                 .bind(update.name.as_str())
                 .bind(i64::from(update.version))
                 .bind(update.previous.map(i64::from))
+                .bind(change)
                 .bind(&id)
+                .bind(update.from.cast_signed())
                 .execute(&mut *transaction)
                 .await?;
             if row.rows_affected() == 0 {
-                return Ok(false);
+                let there = sqlx::query_scalar("SELECT count(*) FROM functions WHERE id = $1").bind(&id);
+                let there: i64 = there.fetch_one(&mut *transaction).await?;
+                return Ok(if there == 0 { Changed::Gone } else { Changed::Since });
             }
             if let Some((version, package)) = new {
                 versions::insert(&mut transaction, update.id, version, package).await?;
             }
             if let (Some(key), Some((version, package))) = (key, new) {
                 let deployed = deployed(id.clone(), version, update.name, package);
-                remember(&mut transaction, "submit", key, version.created_at * 1000, (Some(&deployed), None)).await?;
+                if !self.settle_key(&mut transaction, key, &deployed).await? {
+                    return Ok(Changed::Claimed);
+                }
             }
             // A function without its version would be damaged.
             let there = sqlx::query_scalar("SELECT count(*) FROM versions WHERE function_id = $1 AND number = $2");
             let there: i64 = there.bind(&id).bind(i64::from(update.version)).fetch_one(&mut *transaction).await?;
             if there == 0 {
-                return Ok(false);
+                return Ok(Changed::Gone);
             }
             versions::prune(&mut transaction, update).await?;
             set(&mut transaction, &id, update.settings, update.preloaded).await?;
             transaction.commit().await?;
-            Ok(true)
+            Ok(Changed::Now(change.cast_unsigned()))
         };
         updated.await.map_err(|error| self.failed(error))
     }
 
-    /// Removes a function. False when there is no such function.
-    pub async fn delete(&self, id: FunctionId) -> Result<bool, StoreError> {
-        let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string()).execute(&self.pool).await;
-        Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
+    /// The number of a function's next version, which no other version gets, even when the build fails. None when
+    /// there is no such function.
+    pub async fn next_version(&self, id: FunctionId) -> Result<Option<u32>, StoreError> {
+        let next = "UPDATE functions SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version";
+        let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string()).fetch_optional(&self.pool).await;
+        let number = next.map_err(|error| self.failed(error))?.map(u32::try_from);
+        number.transpose().map_err(|_| self.damaged("a function has too many versions"))
+    }
+
+    /// Removes a function. Returns the number of the change; None when there is no such function.
+    pub async fn delete(&self, id: FunctionId) -> Result<Option<u64>, StoreError> {
+        let deleted = async {
+            let mut transaction = self.pool.begin().await?;
+            let change = self.next_change(&mut transaction).await?;
+            let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string());
+            if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            let note =
+                format!("INSERT INTO deletions (function_id, changed, deleted_at) VALUES ($1, $2, {})", self.now());
+            let note = sqlx::query(AssertSqlSafe(note)).bind(id.to_string()).bind(change);
+            note.execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(Some(change.cast_unsigned()))
+        };
+        deleted.await.map_err(|error| self.failed(error))
+    }
+
+    /// Executions of functions that were executed lately, by the database's clock.
+    pub async fn executions(&self, lately: Duration) -> Result<Vec<(FunctionId, Executions)>, StoreError> {
+        let select = format!(
+            "SELECT id, executions, last_executed FROM functions WHERE last_executed * 1000 > {} - {}",
+            self.now(),
+            lately.as_millis()
+        );
+        let rows =
+            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let counted = |row: &AnyRow| Some((row.try_get::<String, _>("id").ok()?.parse().ok()?, executions(row)?));
+        rows.iter().map(|row| counted(row).ok_or_else(|| self.damaged("a count of executions can't be"))).collect()
+    }
+
+    /// Takes the number of a change. Other changes wait until this one is committed, and then other processes learn
+    /// that there is one.
+    async fn next_change(&self, connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+        if self.is_shared() {
+            let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
+            hint.execute(&mut *connection).await?;
+        }
+        sqlx::query_scalar("UPDATE changes SET value = value + 1 RETURNING value").fetch_one(connection).await
+    }
+
+    /// Forgets deletions that all nodes know of, or that are a day old: a node that was away for longer reads all
+    /// functions anew.
+    pub async fn prune_deletions(&self) -> Result<(), StoreError> {
+        let prune =
+            format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());
+        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
+        pruned.map(drop).map_err(|error| self.failed(error))
     }
 }
+
+/// The time for which a deletion is known as such.
+pub const DELETION_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, package: Package<'_>) -> Deployed {
     let (image_id, version) = (version.image.id.as_str().to_owned(), version.number);
@@ -155,6 +245,13 @@ fn by_function(rows: Vec<AnyRow>) -> Result<HashMap<String, Vec<AnyRow>>, sqlx::
     Ok(by_function)
 }
 
+fn executions(row: &AnyRow) -> Option<Executions> {
+    Some(Executions {
+        count: row.try_get::<i64, _>("executions").ok()?.cast_unsigned(),
+        last: row.try_get::<Option<i64>, _>("last_executed").ok()?.map(i64::cast_unsigned),
+    })
+}
+
 /// None when a value has a form that this program does not write.
 fn record(
     row: &AnyRow,
@@ -192,17 +289,15 @@ fn record(
     }
     Some(Record {
         id: id.parse().ok()?,
+        number: row.try_get::<i64, _>("number").ok()?.cast_unsigned(),
+        generation: row.try_get::<i64, _>("generation").ok()?.cast_unsigned(),
         name: row.try_get::<String, _>("name").ok()?.parse().ok()?,
         created_at: row.try_get::<i64, _>("created_at").ok()?.cast_unsigned(),
-        executions: Executions {
-            count: row.try_get::<i64, _>("executions").ok()?.cast_unsigned(),
-            last: row.try_get::<Option<i64>, _>("last_executed").ok()?.map(i64::cast_unsigned),
-        },
+        executions: executions(row)?,
         settings,
         // A record in an older form is worth no more than no record.
         preloaded: preloaded.and_then(|json| serde_json::from_str(&json).ok()),
         version: version(u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?)?,
         previous: previous.and_then(version),
-        last_version: u32::try_from(versions.first()?.try_get::<i64, _>("last_version").ok()?).ok()?,
     })
 }

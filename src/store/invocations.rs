@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::AnyConnection;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::{Store, StoreError};
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page};
+use super::{Database, Store, StoreError};
+use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page, Place};
 
 impl Store {
-    /// Writes down invocations and the functions' counts of executions, together. Rows of deleted functions are left
-    /// out.
+    /// Writes down invocations, and adds to the functions' counts of executions, together. Rows of deleted functions
+    /// are left out.
     pub async fn insert_invocations(
         &self,
         records: &[InvocationRecord],
@@ -21,10 +20,13 @@ impl Store {
         let inserted = async {
             let mut transaction = self.pool.begin().await?;
             for record in records {
-                insert(&mut transaction, record).await?;
+                self.insert_invocation(&mut transaction, record).await?;
             }
             for (id, executions) in executed {
-                sqlx::query("UPDATE functions SET executions = $1, last_executed = $2 WHERE id = $3")
+                // The time must not go back, where another node was later.
+                let add = "UPDATE functions SET executions = executions + $1, last_executed = \
+                           CASE WHEN last_executed > $2 THEN last_executed ELSE $2 END WHERE id = $3";
+                sqlx::query(add)
                     .bind(executions.count.cast_signed())
                     .bind(executions.last.map(u64::cast_signed))
                     .bind(id.to_string())
@@ -36,12 +38,19 @@ impl Store {
         inserted.await.map_err(|error| self.failed(error))
     }
 
-    /// Writes down the next state of an invocation whose state is `from`. False when the invocation has another state.
-    pub async fn update_invocation(&self, record: &InvocationRecord, from: Outcome) -> Result<bool, StoreError> {
+    /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
+    /// on the invocation. False when the invocation has another state, or another claim.
+    pub async fn update_invocation(
+        &self,
+        record: &InvocationRecord,
+        from: Outcome,
+        attempt: Option<u32>,
+    ) -> Result<bool, StoreError> {
         let updated = sqlx::query(
             "UPDATE invocations SET outcome = $1, version = $2, executed_at = $3, exit_code = $4, error = $5, \
              start = $6, truncated = $7, queued_us = $8, duration_us = $9, cpu_us = $10, peak_memory = $11, \
-             stdout = $12, stderr = $13 WHERE id = $14 AND outcome = $15",
+             stdout = $12, stderr = $13 WHERE id = $14 AND outcome = $15 \
+             AND ($16 < 0 OR (attempt = $16 AND node = $17))",
         )
         .bind(record.outcome.name())
         .bind(record.version.map(i64::from))
@@ -57,7 +66,9 @@ impl Store {
         .bind(&*record.stdout)
         .bind(&*record.stderr)
         .bind(record.id.to_string())
-        .bind(from.name());
+        .bind(from.name())
+        .bind(attempt.map_or(-1, i64::from))
+        .bind(self.run());
         let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
         Ok(updated.rows_affected() > 0)
     }
@@ -72,23 +83,29 @@ impl Store {
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
 
-    /// A function's invocations with their numbers, the last first, without input and output.
-    pub async fn invocations(&self, page: Page) -> Result<Vec<(u64, InvocationRecord)>, StoreError> {
+    /// A function's invocations with their places, the last first, without input and output.
+    pub async fn invocations(&self, page: Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
+        const LAST: Place = Place { time: i64::MAX as u64, number: i64::MAX as u64 };
+        let before = page.before.unwrap_or(LAST);
         let rows = sqlx::query(
-            "SELECT number, id, function_id, version, outcome, created_at, executed_at, exit_code, error, start, \
-             truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
-             WHERE function_id = $1 AND number < $2 AND outcome = coalesce($3, outcome) ORDER BY number DESC LIMIT $4",
+            "SELECT number, recorded_at, id, function_id, version, outcome, created_at, executed_at, exit_code, error, \
+             start, truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
+             WHERE function_id = $1 AND (recorded_at, number) < ($2, $3) AND outcome = coalesce($4, outcome) \
+             ORDER BY recorded_at DESC, number DESC LIMIT $5",
         )
         .bind(page.function_id.to_string())
-        .bind(page.before.map_or(i64::MAX, u64::cast_signed))
+        .bind(before.time.cast_signed())
+        .bind(before.number.cast_signed())
         .bind(page.outcome.map(Outcome::name))
         .bind(i64::from(page.limit))
         .fetch_all(&self.pool)
         .await
         .map_err(|error| self.failed(error))?;
-        let numbered =
-            |row: &AnyRow| Some((row.try_get::<i64, _>("number").ok()?.cast_unsigned(), without_output(row)?));
-        rows.iter().map(|row| numbered(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
+        let placed = |row: &AnyRow| {
+            let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
+            Some((Place { time: number("recorded_at")?, number: number("number")? }, without_output(row)?))
+        };
+        rows.iter().map(|row| placed(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
     /// The highest number of an invocation; 0 where there is none.
@@ -98,23 +115,31 @@ impl Store {
         Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
     }
 
-    /// Invocations that wait for their turn, the oldest first. Invocations that ran when the service went away become
-    /// lost.
-    pub async fn open_invocations(&self) -> Result<Vec<Open>, StoreError> {
-        let error = "the service went away while it ran";
-        let lost = sqlx::query(
-            "UPDATE invocations SET outcome = $1, error = $2 WHERE outcome IN ('queued', 'running') AND outcome = $3",
-        );
-        let lost = lost.bind(Outcome::Lost.name()).bind(error).bind(Outcome::Running.name()).execute(&self.pool).await;
+    /// Takes over invocations that wait for their turn and belong to no live node, at most this many: the oldest first.
+    /// Invocations that ran on such a node become lost.
+    pub async fn adopt_invocations(&self, most: u32) -> Result<Vec<Open>, StoreError> {
+        // The index has the open invocations only.
+        let orphans = format!("outcome IN ('queued', 'running') AND NOT {}", self.is_live("node"));
+        let lost = format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {orphans} AND outcome = $3");
+        let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
+        let lost = lost.bind(Outcome::Running.name()).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
-        let queued = sqlx::query(
-            "SELECT id, function_id, tries, retry_at FROM invocations WHERE outcome IN ('queued', 'running') AND \
-             outcome = $1 \
-             ORDER BY number",
+        // Two nodes that look at the same time take different rows.
+        let adopt = format!(
+            "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN (SELECT number FROM invocations \
+             WHERE {orphans} AND outcome = $2 ORDER BY number LIMIT $3{}) \
+             RETURNING number, id, function_id, attempt, tries, retry_at",
+            match self.database {
+                Database::Sqlite(_) => "",
+                Database::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+            }
         );
-        let queued =
-            queued.bind(Outcome::Queued.name()).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
-        queued.iter().map(|row| open(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
+        let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
+        let rows = adopt.bind(i64::from(most)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let numbered = rows.iter().map(|row| Some((row.try_get::<i64, _>("number").ok()?, open(row)?)));
+        let mut adopted: Vec<_> = numbered.collect::<Option<_>>().ok_or_else(|| self.damaged(BAD_ROW))?;
+        adopted.sort_unstable_by_key(|&(number, _)| number);
+        Ok(adopted.into_iter().map(|(_, open)| open).collect())
     }
 
     /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
@@ -134,11 +159,13 @@ impl Store {
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Forgets a queued invocation that was promised to no client, with its key. False when there is no such
-    /// invocation.
+    /// Forgets a queued invocation of this node that was promised to no client, with its key. False when there is no
+    /// such invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
-        let delete = sqlx::query("DELETE FROM invocations WHERE id = $1 AND outcome = $2 AND promised = 0");
-        let deleted = delete.bind(id.to_string()).bind(Outcome::Queued.name()).execute(&self.pool).await;
+        let delete =
+            sqlx::query("DELETE FROM invocations WHERE id = $1 AND outcome = $2 AND promised = 0 AND node = $3");
+        let delete = delete.bind(id.to_string()).bind(Outcome::Queued.name()).bind(self.run());
+        let deleted = delete.execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }
 
@@ -157,48 +184,55 @@ impl Store {
                 let chosen =
                     format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
                 let delete = format!("DELETE FROM invocations WHERE number IN ({chosen})");
-                let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(value).execute(&self.pool).await?;
+                let delete = sqlx::query(AssertSqlSafe(delete)).bind(value).execute(&self.pool).await?;
                 pruned = delete.rows_affected().max(pruned);
             }
             Ok(pruned >= u64::from(PRUNED_AT_ONCE))
         };
         prune.await.map_err(|error| self.failed(error))
     }
+
+    /// Returns the number of written rows: 0 when there is no such function.
+    pub(super) async fn insert_invocation(
+        &self,
+        connection: &mut AnyConnection,
+        record: &InvocationRecord,
+    ) -> Result<u64, sqlx::Error> {
+        let insert = format!(
+            "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, \
+         start, truncated, queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr, recorded_at) \
+         SELECT $1, $2, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, {} \
+         FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
+            self.now()
+        );
+        sqlx::query(AssertSqlSafe(insert))
+            .bind(record.id.to_string())
+            .bind(record.version.map(i64::from))
+            .bind(record.outcome.name())
+            .bind(record.created_at.cast_signed())
+            .bind(record.executed_at.map(u64::cast_signed))
+            .bind(record.exit_code.map(i64::from))
+            .bind(&record.error)
+            .bind(&record.start)
+            .bind(i64::from(record.truncated))
+            .bind(micros(record.queued))
+            .bind(micros(record.duration))
+            .bind(micros(record.cpu))
+            .bind(record.peak_memory.map(u64::cast_signed))
+            .bind(&*record.input)
+            .bind(&*record.stdout)
+            .bind(&*record.stderr)
+            .bind(record.function_id.to_string())
+            .execute(connection)
+            .await
+            .map(|inserted| inserted.rows_affected())
+    }
 }
 
+const LOST: &str = "the service went away while it ran";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
-
-/// Returns the number of written rows: 0 when there is no such function.
-pub(super) async fn insert(connection: &mut AnyConnection, record: &InvocationRecord) -> Result<u64, sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, start, \
-         truncated, queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr) \
-         SELECT $1, $2, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 \
-         FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(record.id.to_string())
-    .bind(record.version.map(i64::from))
-    .bind(record.outcome.name())
-    .bind(record.created_at.cast_signed())
-    .bind(record.executed_at.map(u64::cast_signed))
-    .bind(record.exit_code.map(i64::from))
-    .bind(&record.error)
-    .bind(&record.start)
-    .bind(i64::from(record.truncated))
-    .bind(micros(record.queued))
-    .bind(micros(record.duration))
-    .bind(micros(record.cpu))
-    .bind(record.peak_memory.map(u64::cast_signed))
-    .bind(&*record.input)
-    .bind(&*record.stdout)
-    .bind(&*record.stderr)
-    .bind(record.function_id.to_string())
-    .execute(connection)
-    .await
-    .map(|inserted| inserted.rows_affected())
-}
 
 fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
@@ -208,6 +242,7 @@ fn micros(duration: Option<Duration>) -> Option<i64> {
 fn open(row: &AnyRow) -> Option<Open> {
     Some(Open {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        attempt: u32::try_from(row.try_get::<i64, _>("attempt").ok()?).ok()?,
         function_id: row.try_get::<String, _>("function_id").ok()?.parse().ok()?,
         tries: u32::try_from(row.try_get::<i64, _>("tries").ok()?).ok()?,
         retry_at: row.try_get::<Option<i64>, _>("retry_at").ok()?.map(i64::cast_unsigned),

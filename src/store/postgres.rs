@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
+use sqlx::postgres::PgListener;
 
 use super::{Database, Store, StoreError, connect};
 use crate::config::Secret;
@@ -21,6 +22,9 @@ const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; 
                        SET idle_in_transaction_session_timeout = '30s'; SET synchronous_commit = on; \
                        SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
+/// The channel of hints that a function has changed.
+pub(super) const CHANNEL: &str = "youtube_serverless";
+
 /// The steps to the current schema.
 static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
@@ -33,9 +37,24 @@ impl Store {
             connect(url.0.parse()?, SESSION, pool).await
         };
         let pool = connected.await.map_err(classify)?;
-        let store = Self { pool, database: Database::Postgres };
+        let store = Self::new(pool, Database::Postgres(url.clone()));
         store.migrate(&MIGRATOR).await?;
         Ok(store)
+    }
+
+    /// Calls `hint` whenever another process may have changed a function. Returns when the connection fails.
+    pub async fn listen(&self, hint: impl Fn()) -> Result<(), StoreError> {
+        let Database::Postgres(url) = &self.database else { return std::future::pending().await };
+        let heard = async {
+            let mut listener = PgListener::connect(&url.0).await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                hint();
+            }
+        };
+        let heard: Result<(), sqlx::Error> = heard.await;
+        heard.map_err(classify)
     }
 }
 

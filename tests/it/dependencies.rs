@@ -20,7 +20,19 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// Crates of which other crates need different versions. This project chooses none of these versions.
-const TWICE: [&str; 4] = ["base64", "getrandom", "hashbrown", "syn"];
+const TWICE: [&str; 11] = [
+    "base64",
+    "block-buffer",
+    "cpufeatures",
+    "crypto-common",
+    "digest",
+    "getrandom",
+    "hashbrown",
+    "rand",
+    "rand_core",
+    "sha2",
+    "syn",
+];
 
 fn packages() -> Vec<Value> {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"]);

@@ -8,7 +8,6 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use youtube_serverless::domain::{Outcome, Page};
-use youtube_serverless::store::Store;
 
 use crate::support::{Answer, Deployed, Service, TestApp, answer, eventually, python};
 
@@ -266,8 +265,8 @@ async fn a_request_with_a_key_is_carried_out_once() {
 
 /// The number of queued invocations, and the rows of all ended invocations, to the letter.
 async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
-    let store = Store::sqlite(&dir.join("data")).await.unwrap();
-    let functions = store.functions().await.unwrap();
+    let store = crate::stored::store(dir).await;
+    let functions = store.changes(None).await.unwrap().changed;
     let mut rows = Vec::new();
     for function in functions {
         let page = Page { function_id: function.id, before: None, outcome: None, limit: 2000 };

@@ -41,6 +41,7 @@ mod queue;
 mod runtimes;
 mod sandbox;
 mod service;
+mod stored;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use youtube_serverless::store::Store;
 
 use crate::support::{Engine, Service, eventually, python};
 
@@ -162,10 +161,8 @@ async fn accepted_executions_outlive_a_hung_docker() {
     // No accepted invocation is lost or given up.
     service.signal("KILL");
     service.end().await;
-    let store = Store::sqlite(&dir.path().join("data")).await.unwrap();
-    let open = store.open_invocations().await.unwrap();
+    let open = crate::stored::open_invocations(dir.path()).await;
     assert_eq!(open.iter().map(|one| one.tries).collect::<Vec<_>>(), [0; 5]);
-    store.close().await;
     let service = Service::start(dir.path(), &settings(&engine.host())).await;
     accepted.extend(accept(&service, &function, 5).await);
     engine.signal("CONT");

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use youtube_serverless::store::Store;
 
 use crate::support::{Answer, Deployed, Service, TestApp, answer, docker, eventually, labelled, python};
 
@@ -119,9 +118,7 @@ async fn what_may_be_a_functions_fault_is_given_up_after_some_tries_also_across_
     eventually("the execution is tried twice", async || (late_builds(&service).await >= 2).then_some(())).await;
     service.signal("KILL");
     service.end().await;
-    let store = Store::sqlite(&dir.path().join("data")).await.unwrap();
-    let open = store.open_invocations().await.unwrap();
-    store.close().await;
+    let open = crate::stored::open_invocations(dir.path()).await;
     assert_eq!(open.len(), 1);
     assert!((1..=2).contains(&open[0].tries) && open[0].retry_at.is_some(), "{open:?}");
 

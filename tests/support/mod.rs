@@ -16,7 +16,8 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use youtube_serverless::{app, config::Config, telemetry};
+use youtube_serverless::config::Config;
+use youtube_serverless::{app, telemetry};
 
 pub(crate) use engine::Engine;
 pub(crate) use index::{Index, wheel};
@@ -220,12 +221,16 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     for (variable, folder) in [("DATA_DIR", "data"), ("TEMP_DIR_BASE", "temp")] {
         vars.push((variable.to_owned(), dir.join(folder).to_str().unwrap().to_owned()));
     }
-    if std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres") {
-        // A service that starts again in a folder finds its database again.
-        vars.push(("STORE_URL".to_owned(), postgres::database(dir.file_name().unwrap().to_str().unwrap())));
-    }
+    vars.extend(store_url(dir).map(|url| ("STORE_URL".to_owned(), url)));
     vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     vars
+}
+
+/// The database of the services in a folder where tests run on PostgreSQL. A service that starts again in the folder
+/// finds its database again.
+pub(crate) fn store_url(dir: &Path) -> Option<String> {
+    let is_meant = std::env::var("TEST_STORE").is_ok_and(|store| store == "postgres");
+    is_meant.then(|| postgres::database(dir.file_name().unwrap().to_str().unwrap()))
 }
 
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {

@@ -19,6 +19,7 @@ use crate::http::request::BodyTimeout;
 use crate::invocations::input::InputError;
 use crate::invocations::invoke::InvokeError;
 use crate::invocations::queue::{AcceptError, CancelError};
+use crate::nodes::{CutOff, Unacknowledged};
 use crate::resources::budget::BudgetExceeded;
 use crate::resources::disk::{self, LowDisk};
 use crate::sandbox::pool::AcquireError;
@@ -109,6 +110,7 @@ impl From<InvokeError> for Problem {
         match error {
             InvokeError::Unknown(error) => error.into(),
             InvokeError::Input(error) => error.into(),
+            InvokeError::CutOff(error) => error.into(),
             InvokeError::Image(error) => rebuilt_at(&error),
             InvokeError::Acquire(error) => acquire(error),
         }
@@ -150,10 +152,27 @@ impl From<DeployError> for Problem {
             DeployError::Image(error) => image(&error),
             DeployError::Build(error) => build(&error),
             DeployError::Store(error) => store(&error),
+            DeployError::Unacknowledged(error) => error.into(),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<Unacknowledged> for Problem {
+    fn from(error: Unacknowledged) -> Self {
+        match error {
+            Unacknowledged::Slow | Unacknowledged::Store(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "nodes_pending", error)
+            }
+        }
+    }
+}
+
+impl From<CutOff> for Problem {
+    fn from(error: CutOff) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error)
     }
 }
 
@@ -168,6 +187,7 @@ impl From<DeleteError> for Problem {
         match error {
             DeleteError::Unknown(error) => error.into(),
             DeleteError::Store(error) => store(&error),
+            DeleteError::Unacknowledged(error) => error.into(),
             DeleteError::Died(_) => Self::internal(&error),
         }
     }

@@ -49,7 +49,8 @@ pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: Head
     if transport.is_some() && !request::is_authorized(&state, &headers) {
         transport = Some("no sockets; with the token, or in the log, stands the reason".to_owned());
     }
-    match state.health.trouble() {
+    let cut_off = || state.nodes.check().err().map(|error| error.to_string());
+    match state.health.trouble().or_else(cut_off) {
         None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation, transport })),
         reason => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -10,7 +10,9 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::executions::{milliseconds, text};
-use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, UnknownFunction, UnknownInvocation};
+use crate::domain::{
+    FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place, UnknownFunction, UnknownInvocation,
+};
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody};
@@ -105,7 +107,7 @@ pub(in crate::http) struct HistoryQuery {
     #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
     /// The `nextCursor` of the previous part.
-    #[param(nullable = false, pattern = "^[0-9]{1,18}$")]
+    #[param(nullable = false, pattern = "^[0-9]{1,18}-[0-9]{1,18}$")]
     cursor: Option<String>,
     /// An outcome: the answer has only invocations with this outcome.
     #[param(nullable = false, pattern = "^(queued|running|cancelled|lost|ok|exit|signal|out_of_memory|timeout)$")]
@@ -147,8 +149,7 @@ pub(in crate::http) async fn list(
         return Err(Problem::invalid_request(format!("`limit` is {limit}; it can be 1 to {MAX_LIMIT}")));
     }
     let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
-    let before =
-        part.cursor.map(|cursor| cursor.parse::<u64>().ok().filter(|&at| at < 1 << 62).ok_or_else(not_a_cursor));
+    let before = part.cursor.map(|cursor| Place::parse(&cursor).ok_or_else(not_a_cursor));
     let outcome = part.outcome.map(|name| {
         Outcome::from_name(&name).ok_or_else(|| {
             let names = Outcome::ALL.map(Outcome::name).join(", ");
@@ -161,7 +162,7 @@ pub(in crate::http) async fn list(
     let mut found = state.history.list(page).await?;
     let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| has_more).map(|(number, _)| number.to_string());
+    let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.to_string());
     Ok(Json(History { invocations: found.into_iter().map(|(_, record)| summary(&record)).collect(), next_cursor }))
 }
 

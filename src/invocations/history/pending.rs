@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::History;
-use crate::domain::{InvocationRecord, Page};
+use crate::domain::{InvocationRecord, Page, Place};
 
 /// The size of a record without its input and output, in bytes.
 const RECORD: usize = 512;
@@ -43,18 +43,19 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// The pending records as the store would list the rows, when the first row gets this number.
-    pub(super) fn page(&self, page: Page, first: u64) -> Vec<(u64, InvocationRecord)> {
+    /// The pending records as the store would list the rows, when the first row gets this place.
+    pub(super) fn page(&self, page: Page, first: Place) -> Vec<(Place, InvocationRecord)> {
         let is_meant = |record: &InvocationRecord| {
             record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
         };
-        let numbered = self.records.iter().enumerate().map(|(n, record)| (first + n as u64, record)).rev();
-        let before = numbered.filter(|&(number, _)| page.before.is_none_or(|before| number < before));
+        let place = |n: usize| Place { number: first.number + n as u64, ..first };
+        let placed = self.records.iter().enumerate().map(|(n, record)| (place(n), record)).rev();
+        let before = placed.filter(|&(place, _)| page.before.is_none_or(|before| place < before));
         let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
         let blank = Bytes::new;
         found
-            .map(|(n, record)| {
-                (n, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
+            .map(|(place, record)| {
+                (place, InvocationRecord { input: blank(), stdout: blank(), stderr: blank(), ..record.clone() })
             })
             .collect()
     }

@@ -1,4 +1,5 @@
-//! Removes from the store what is older than its retention: rows of the history, and idempotency keys.
+//! Removes from the store what is older than its retention: rows of the history, idempotency keys, deletions, and nodes
+//! that are gone. One node does so for all.
 
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::store::{Store, StoreError};
 const PERIOD: Duration = Duration::from_secs(60);
 /// The time for which the service knows an `Idempotency-Key`.
 const KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// The name of the lease of the node that prunes.
+const LEASE: &str = "retention";
 
 /// The times of the prunings of a store.
 pub(super) struct Retention<'a> {
@@ -32,6 +36,11 @@ impl<'a> Retention<'a> {
             return Ok(());
         }
         self.next = Instant::now() + PERIOD;
+        if !self.store.take_lease(LEASE).await? {
+            return Ok(());
+        }
+        self.store.prune_nodes().await?;
+        self.store.prune_deletions().await?;
         self.store.prune_keys(before(KEY_RETENTION)).await?;
         while self.store.prune_invocations(before(self.config.retention), self.config.max_invocations).await? {
             tokio::task::yield_now().await;

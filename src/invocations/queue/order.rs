@@ -7,13 +7,15 @@ use backon::ExponentialBackoff;
 use tokio::time::Instant;
 
 use crate::docker::retry;
-use crate::domain::{FunctionId, InvocationId};
+use crate::domain::{FunctionId, InvocationId, Open};
 
 /// An invocation that waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) id: InvocationId,
     pub(super) function: FunctionId,
+    /// The number of this node's claim on the invocation.
+    pub(super) attempt: u32,
     /// The invocation's place among those of its function.
     pub(super) number: u64,
     /// How often the invocation could not begin for what may be its function's own fault.
@@ -47,9 +49,10 @@ struct Hold {
 
 impl Queue {
     /// Makes an entry behind all others of its function.
-    pub(super) fn entry(&mut self, id: InvocationId, function: FunctionId, tries: u32) -> Entry {
+    pub(super) fn entry(&mut self, open: &Open) -> Entry {
         self.next_number += 1;
-        Entry { id, function, number: self.next_number, tries }
+        let Open { id, attempt, function_id: function, tries, .. } = *open;
+        Entry { id, function, attempt, number: self.next_number, tries }
     }
 
     /// How many invocations wait.
@@ -167,7 +170,8 @@ mod tests {
     fn queue_of(functions: &[FunctionId]) -> Queue {
         let mut queue = Queue::default();
         for &function in functions {
-            let entry = queue.entry(InvocationId::random(), function, 0);
+            let open = Open { id: InvocationId::random(), attempt: 1, function_id: function, tries: 0, retry_at: None };
+            let entry = queue.entry(&open);
             queue.push(entry);
         }
         queue

@@ -9,7 +9,7 @@ use super::InvocationQueue;
 use super::error::Hindrance;
 use super::order::Entry;
 use crate::docker::{Cause, Failure, retry};
-use crate::domain::{InvocationId, InvocationRecord, Outcome};
+use crate::domain::{InvocationRecord, Outcome};
 use crate::resources::clock;
 
 /// A failure that may be the function's own counts as the function's after this number of tries.
@@ -49,14 +49,15 @@ impl InvocationQueue {
             }
             Failure::Suspect | Failure::Permanent => {
                 self.free(entry.function);
-                self.give_up(entry.id, format!("{:#}", anyhow::Error::from(hindrance.clone()))).await;
+                self.give_up(entry, format!("{:#}", anyhow::Error::from(hindrance.clone()))).await;
                 self.settle(entry, None, &Ok(()));
             }
         }
     }
 
     /// Ends an invocation that will not begin as lost, for the reason `error`.
-    pub(super) async fn give_up(&self, id: InvocationId, error: String) {
+    pub(super) async fn give_up(&self, entry: Entry, error: String) {
+        let id = entry.id;
         tracing::error!(invocation.id = %id, error, "an accepted execution could not be begun");
         let mut retry = self.writes.begin();
         let record = loop {
@@ -68,7 +69,7 @@ impl InvocationQueue {
         };
         retry.done();
         let failed = InvocationRecord { outcome: Outcome::Lost, error: Some(error), ..record };
-        self.write(&failed, Outcome::Queued).await;
+        self.write(&failed, Outcome::Queued, entry.attempt).await;
     }
 }
 

@@ -112,7 +112,8 @@ impl InvocationQueue {
         self.ended.send_replace(());
     }
 
-    async fn execute_now(&self, Entry { id, function, .. }: Entry, is_background: bool) -> Begun {
+    async fn execute_now(&self, entry: Entry, is_background: bool) -> Begun {
+        let Entry { id, function, attempt, .. } = entry;
         // The input stays on disk while the invocation waits for an instance.
         let ready = self.invoker.prepare(function, None, is_background).await?;
         let (record, input) = match self.load(id).await {
@@ -120,7 +121,7 @@ impl InvocationQueue {
             other => {
                 ready.release();
                 if other?.is_some() {
-                    self.give_up(id, "its input can't be read".to_owned()).await;
+                    self.give_up(entry, "its input can't be read".to_owned()).await;
                 }
                 return Ok(());
             }
@@ -134,7 +135,7 @@ impl InvocationQueue {
         record.outcome = Outcome::Running;
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);
         record.queued = Some(Duration::from_millis(since));
-        let written = self.store.update_invocation(&record, Outcome::Queued).await;
+        let written = self.store.update_invocation(&record, Outcome::Queued, Some(attempt)).await;
         if !matches!(written, Ok(true)) {
             // The instance is free for synchronous executions, which need no disk.
             ready.release();
@@ -142,7 +143,7 @@ impl InvocationQueue {
         }
         self.free(function);
         self.invoker.run(ready, &mut record, input, running.output()).await;
-        self.write(&record, Outcome::Running).await;
+        self.write(&record, Outcome::Running, attempt).await;
         Ok(())
     }
 
@@ -205,9 +206,11 @@ impl InvocationQueue {
         }
     }
 
-    pub(super) async fn write(&self, record: &InvocationRecord, from: Outcome) {
+    /// Writes down the outcome of an invocation that this node has claimed. An invocation that other nodes have found
+    /// lost meanwhile stays lost.
+    pub(super) async fn write(&self, record: &InvocationRecord, from: Outcome, attempt: u32) {
         let mut retry = self.writes.begin();
-        while let Err(error) = self.store.update_invocation(record, from).await {
+        while let Err(error) = self.store.update_invocation(record, from, Some(attempt)).await {
             retry.failed(&error).await;
         }
         retry.done();

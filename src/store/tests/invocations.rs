@@ -42,7 +42,7 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
     let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
     assert_eq!(store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap().len(), 1);
-    assert!(store.delete(one.id).await.unwrap());
+    assert!(store.delete(one.id).await.unwrap().is_some());
     assert_eq!(store.invocation(whole.id).await.unwrap(), None);
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
 }
@@ -70,16 +70,16 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on(pla
     assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, Outcome::Running, 2);
     store.insert_invocations(&[running.clone(), ended(&one, Outcome::Ok, 3)], &[]).await.unwrap();
-    let open = Open { id: queued.id, function_id: one.id, tries: 0, retry_at: None };
-    assert_eq!(store.open_invocations().await.unwrap(), [open]);
+    let open = Open { attempt: 2, ..queued.open() };
+    assert_eq!(store.adopt_invocations(9).await.unwrap(), [open]);
     store.retry_invocation(queued.id, 3, 1_700_000_000_000).await.unwrap();
-    let tried = Open { tries: 3, retry_at: Some(1_700_000_000_000), ..open };
-    assert_eq!(store.open_invocations().await.unwrap(), [tried]);
+    let tried = Open { attempt: 3, tries: 3, retry_at: Some(1_700_000_000_000), ..open };
+    assert_eq!(store.adopt_invocations(9).await.unwrap(), [tried]);
     assert_eq!(store.invocation(running.id).await.unwrap().unwrap().outcome, Outcome::Lost);
     // A step is taken once, from the state that it belongs to.
     queued.outcome = Outcome::Running;
-    assert!(store.update_invocation(&queued, Outcome::Queued).await.unwrap());
-    assert!(!store.update_invocation(&queued, Outcome::Queued).await.unwrap());
+    assert!(store.update_invocation(&queued, Outcome::Queued, Some(3)).await.unwrap());
+    assert!(!store.update_invocation(&queued, Outcome::Queued, Some(3)).await.unwrap());
     let stray = InvocationRecord::queued(record("gone").id, 1, Bytes::new());
     assert_eq!(store.queue_invocation(&stray, None, true, true).await.unwrap(), Queued::NoFunction);
 }
@@ -88,9 +88,9 @@ async fn a_key_stands_for_one_request(place: Place) {
     let (one, two) = (record("one"), record("two"));
     let store = place.open_with(&[&two]).await;
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::New);
     let warnings = ["a warning".to_owned()];
-    store.insert(&one, Package { warnings: &warnings, ..PACKAGE }, Some(&key("a"))).await.unwrap();
+    store.insert(&mut one.clone(), Package { warnings: &warnings, ..PACKAGE }, Some(&key("a"))).await.unwrap();
     let came_to = Deployed {
         function_id: one.id.to_string(),
         image_id: one.version.image.id.as_str().to_owned(),
@@ -98,8 +98,8 @@ async fn a_key_stands_for_one_request(place: Place) {
         name: "one".to_owned(),
         warnings: warnings.to_vec(),
     };
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to.clone()));
-    assert_eq!(store.submitted(&key("b")).await.unwrap(), Known::Other);
+    assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::Same(came_to.clone()));
+    assert_eq!(store.claim_key(&key("b"), 1).await.unwrap(), Known::Other);
     // An execution's keys are others.
     let first = InvocationRecord::queued(two.id, 1, Bytes::new());
     let again = InvocationRecord::queued(two.id, 2, Bytes::new());
@@ -109,13 +109,13 @@ async fn a_key_stands_for_one_request(place: Place) {
     assert_eq!(store.invocation(again.id).await.unwrap(), None);
     // What a request came to stays what it came to; its key goes with time.
     store.delete(one.id).await.unwrap();
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::Same(came_to));
+    assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::Same(came_to));
     store.prune_keys(u64::MAX / 2).await.unwrap();
-    assert_eq!(store.submitted(&key("a")).await.unwrap(), Known::New);
+    assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
     let ended = InvocationRecord { outcome: Outcome::Ok, ..first };
-    assert!(store.update_invocation(&ended, Outcome::Queued).await.unwrap());
+    assert!(store.update_invocation(&ended, Outcome::Queued, None).await.unwrap());
     // What a key stands for stays as long as the key.
     store.prune_invocations(u64::MAX / 2, 0).await.unwrap();
     assert!(store.invocation(ended.id).await.unwrap().is_some());

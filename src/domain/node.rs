@@ -1,0 +1,33 @@
+//! The nodes of a platform.
+
+/// A process that serves from the store, as other nodes see the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The node's id, which is its DATA_DIR's at every start.
+    pub id: String,
+    /// The run of the process: rows that the process works on name the run.
+    pub run: String,
+    /// NODE_URL: where other nodes reach the node.
+    pub url: Option<String>,
+    /// The version of the program.
+    pub version: String,
+    /// The time of the last heartbeat, in Unix milliseconds by the clock of the database.
+    pub seen_at: u64,
+    /// The number of the node's instances.
+    pub instances: u32,
+    /// Whether the node executes functions.
+    pub is_ready: bool,
+    /// Whether the node's lease has not run out.
+    pub is_live: bool,
+}
+
+/// What a node tells the others again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The number of the node's instances.
+    pub instances: u32,
+    /// Whether the node executes functions.
+    pub is_ready: bool,
+    /// The number of the last change of a function that the node has taken over.
+    pub applied: u64,
+}

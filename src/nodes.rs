@@ -1,0 +1,161 @@
+//! This node among the nodes that share a store: the node's lease, and whether the other nodes know of a change.
+//!
+//! ```text
+//! a round of a node:  read changes ──> take them over ──> heartbeat ──> the lease runs from the beginning of the round
+//! a change:           commit ──> wait until each live node has taken the change over, or its lease has run out
+//! ```
+//! The lease of a node ends by the node's own clock before it ends by the database's, which has the heartbeat later. So
+//! no node runs old code after the answer to an update, whatever the nodes' clocks say.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio::time::{self, Instant};
+
+use crate::domain::{Heartbeat, Node};
+use crate::store::{LEASE, Store, StoreError};
+
+/// The longest time between two rounds.
+pub const ROUND: Duration = Duration::from_millis(500);
+/// A lease counts as run out this much earlier on the node itself: clocks may tick at slightly different speeds.
+const MARGIN: Duration = Duration::from_millis(500);
+/// The pause between two looks whether all nodes have taken over a change.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The longest wait for other nodes. A node that hangs for longer without losing its lease is a fault.
+const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The membership of this node.
+#[derive(Debug)]
+pub struct Membership {
+    store: Store,
+    id: String,
+    url: Option<String>,
+    /// When the node's lease ends. None for a node alone.
+    lease: Mutex<Option<Instant>>,
+    /// The number of the last change that the node has taken over.
+    applied: watch::Sender<u64>,
+    wake: Notify,
+}
+
+/// This node has not reached the store for longer than its lease.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("this node has not reached the database for {LEASE:?}, so its functions may be out of date")]
+pub struct CutOff;
+
+/// Another node has not taken over a change in time.
+#[derive(Debug, Error)]
+pub enum Unacknowledged {
+    /// A node lives and does not follow.
+    #[error("the change is made, but not all nodes know of it yet; look again in a minute")]
+    Slow,
+    /// The store does not say.
+    #[error("the change is made, but whether all nodes know of it is not known")]
+    Store(#[from] StoreError),
+}
+
+impl Membership {
+    /// Joins the nodes of the store. Rows that an earlier process of this node worked on are free from then on.
+    pub async fn join(store: Store, id: String, url: Option<String>) -> Result<Self, StoreError> {
+        let began = Instant::now();
+        store.join(&id, url.as_deref()).await?;
+        let lease = store.is_shared().then(|| began + LEASE - MARGIN);
+        Ok(Self { store, id, url, lease: Mutex::new(lease), applied: watch::Sender::new(0), wake: Notify::new() })
+    }
+
+    /// Whether other nodes may use the store.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// The run of this process, as its rows name the run.
+    pub fn run(&self) -> &str {
+        self.store.run()
+    }
+
+    /// Fails when the node must not execute functions.
+    pub fn check(&self) -> Result<(), CutOff> {
+        match *self.lease.lock() {
+            Some(end) if end <= Instant::now() => Err(CutOff),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The number of the last change that the node has taken over.
+    pub fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Ends a round that began at `began` and took over all changes up to `applied`: renews the lease.
+    pub async fn renew(&self, began: Instant, applied: u64, instances: u32, is_ready: bool) -> Result<(), StoreError> {
+        let beat = Heartbeat { instances, is_ready, applied };
+        if !self.store.beat(&beat).await? {
+            tracing::warn!("the other nodes took this node for gone: joining again");
+            self.store.join(&self.id, self.url.as_deref()).await?;
+            self.store.beat(&beat).await?;
+        }
+        let mut lease = self.lease.lock();
+        if lease.is_some_and(|end| end <= Instant::now()) {
+            tracing::info!("the database answers again: executing functions");
+        }
+        *lease = lease.map(|_| began + LEASE - MARGIN);
+        drop(lease);
+        self.applied.send_replace(applied);
+        Ok(())
+    }
+
+    /// Returns when the next round is due: after [`ROUND`], or at once when a change is known of.
+    pub async fn round_due(&self) {
+        let _ = time::timeout(ROUND, self.wake.notified()).await;
+    }
+
+    /// Has the next round begin at once.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Returns after a round that begins after this call, or after a while.
+    pub async fn follow_now(&self) {
+        let mut applied = self.applied.subscribe();
+        // A round may be under way, so only the second one surely begins after this call.
+        for _ in 0..2 {
+            applied.mark_unchanged();
+            self.wake();
+            let _ = time::timeout(LEASE, applied.changed()).await;
+        }
+    }
+
+    /// Returns when no live node runs anything from before a change.
+    pub async fn acknowledged(&self, change: u64) -> Result<(), Unacknowledged> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.wake();
+        let deadline = Instant::now() + ACKNOWLEDGE_LIMIT;
+        loop {
+            match self.store.is_change_pending(change).await {
+                Ok(false) => return Ok(()),
+                Ok(true) if Instant::now() < deadline => {}
+                Ok(true) => return Err(Unacknowledged::Slow),
+                Err(error) if Instant::now() < deadline => {
+                    tracing::debug!(%error, "whether all nodes know of a change is not known yet");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// All nodes that were seen lately.
+    pub async fn list(&self) -> Result<Vec<Node>, StoreError> {
+        self.store.nodes().await
+    }
+
+    /// Leaves the other nodes, at the end of the process.
+    pub async fn leave(&self) {
+        if let Err(error) = self.store.leave().await {
+            tracing::warn!(%error, "the other nodes learn of the end of this node when its lease runs out");
+        }
+    }
+}

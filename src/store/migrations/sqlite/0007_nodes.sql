@@ -1,0 +1,58 @@
+-- A process that serves from this store, from its start on. Rows that a process has begun to work on name its run, so
+-- that a row of a process that is gone is known.
+CREATE TABLE nodes (
+    run       TEXT PRIMARY KEY,
+    -- The id that the node's DATA_DIR has, at every start.
+    id        TEXT NOT NULL,
+    -- Where the other nodes reach the node; NULL for a node alone.
+    url       TEXT,
+    -- The version of the program.
+    version   TEXT NOT NULL,
+    -- The last heartbeat, in milliseconds by the clock of the database. The one process of a SQLite file needs none:
+    -- its row has the end of time.
+    seen_at   INTEGER NOT NULL,
+    instances INTEGER NOT NULL DEFAULT 0,
+    is_ready  INTEGER NOT NULL DEFAULT 0,
+    -- The number of the last change of a function that the node has taken over.
+    applied   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The number of the last change of a function. A change locks the row until its end, so that changes are seen in the
+-- order of their numbers.
+CREATE TABLE changes (value INTEGER NOT NULL) STRICT;
+INSERT INTO changes VALUES (0);
+
+-- A change compares the generation that the change is based on, and sets the next one.
+ALTER TABLE functions ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE functions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE functions ADD COLUMN last_version INTEGER NOT NULL DEFAULT 1;
+UPDATE functions SET last_version =
+    coalesce((SELECT max(versions.number) FROM versions WHERE function_id = functions.id), 1);
+CREATE INDEX functions_by_change ON functions (changed);
+
+-- Deleted functions, for nodes that do not know of the deletion yet.
+CREATE TABLE deletions (
+    function_id TEXT PRIMARY KEY,
+    changed     INTEGER NOT NULL,
+    -- In milliseconds by the clock of the database.
+    deleted_at  INTEGER NOT NULL
+) STRICT;
+
+-- The run of the node that runs or will run an asynchronous invocation, and the number of the node's claim. A node that
+-- has lost its claim can't begin or end the invocation any more.
+ALTER TABLE invocations ADD COLUMN node TEXT;
+ALTER TABLE invocations ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
+-- When the row was written, in milliseconds by the clock of the database: pages of the history go by this and the number.
+ALTER TABLE invocations ADD COLUMN recorded_at INTEGER NOT NULL DEFAULT 0;
+UPDATE invocations SET recorded_at = created_at;
+DROP INDEX invocations_of_a_function;
+CREATE INDEX invocations_of_a_function ON invocations (function_id, recorded_at, number);
+
+-- The run of the node that carries out the request; NULL when the key has its result.
+ALTER TABLE idempotency_keys ADD COLUMN claimed_by TEXT;
+
+-- Work that one node does for all: the run of the node that does the work, for as long as the node lives.
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY,
+    run  TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,110 @@
+//! Nodes as rows: the processes that serve from the store.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Database, Store, StoreError};
+use crate::domain::{Heartbeat, Node};
+
+/// How long a node counts as live after a heartbeat. A node that has not reached the store for this long executes
+/// nothing until it has.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// How long a node that is gone stays in the list.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+impl Store {
+    /// Makes this process known, before the process works on any row. A process that shares the store must send
+    /// heartbeats from then on. With SQLite, all earlier processes are gone.
+    pub async fn join(&self, id: &str, url: Option<&str>) -> Result<(), StoreError> {
+        let joined = async {
+            let mut transaction = self.pool.begin().await?;
+            let seen_at = match self.database {
+                Database::Sqlite(_) => {
+                    sqlx::query("DELETE FROM nodes").execute(&mut *transaction).await?;
+                    i64::MAX.to_string()
+                }
+                Database::Postgres(_) => {
+                    // An earlier process of the same node is gone: two can't serve from one DATA_DIR.
+                    sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(&mut *transaction).await?;
+                    self.now().to_owned()
+                }
+            };
+            let insert =
+                format!("INSERT INTO nodes (run, id, url, version, seen_at) VALUES ($1, $2, $3, $4, {seen_at})");
+            let insert = sqlx::query(AssertSqlSafe(insert)).bind(self.run()).bind(id).bind(url);
+            insert.bind(env!("CARGO_PKG_VERSION")).execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
+        joined.await.map_err(|error| self.failed(error))
+    }
+
+    /// Renews this node's lease. False when the node's row is gone, so that other nodes have taken over what the node
+    /// had: the node must join again.
+    pub async fn beat(&self, beat: &Heartbeat) -> Result<bool, StoreError> {
+        let update = format!(
+            "UPDATE nodes SET seen_at = {}, instances = $1, is_ready = $2, applied = $3 WHERE run = $4",
+            self.now()
+        );
+        let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances)).bind(i64::from(beat.is_ready));
+        let update = update.bind(beat.applied.cast_signed()).bind(self.run());
+        let updated = update.execute(&self.pool).await.map_err(|error| self.failed(error))?;
+        Ok(updated.rows_affected() > 0)
+    }
+
+    /// Takes this process off the list, at its end: what the process had is free at once.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run()).execute(&self.pool).await;
+        delete.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// All nodes that were seen lately, in the order of their ids.
+    pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let select = format!(
+            "SELECT id, run, url, version, instances, is_ready, {now} - seen_at AS age, \
+             CASE WHEN seen_at > {now} THEN {now} ELSE seen_at END AS seen_at FROM nodes \
+             WHERE seen_at > {now} - {} ORDER BY id",
+            FORGET_AFTER.as_millis(),
+            now = self.now(),
+        );
+        let rows =
+            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let node = |row: &sqlx::any::AnyRow| {
+            Some(Node {
+                id: row.try_get("id").ok()?,
+                run: row.try_get("run").ok()?,
+                url: row.try_get("url").ok()?,
+                version: row.try_get("version").ok()?,
+                seen_at: row.try_get::<i64, _>("seen_at").ok()?.cast_unsigned(),
+                instances: u32::try_from(row.try_get::<i64, _>("instances").ok()?).ok()?,
+                is_ready: row.try_get::<i64, _>("is_ready").ok()? != 0,
+                is_live: row.try_get::<i64, _>("age").ok()? < LEASE.as_millis().try_into().ok()?,
+            })
+        };
+        rows.iter().map(|row| node(row).ok_or_else(|| self.damaged("a node's row has values that can't be"))).collect()
+    }
+
+    /// Forgets nodes that are gone for long.
+    pub async fn prune_nodes(&self) -> Result<(), StoreError> {
+        let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
+        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
+        pruned.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Whether another live node has not taken over the change with this number.
+    pub async fn is_change_pending(&self, change: u64) -> Result<bool, StoreError> {
+        let select = format!("SELECT count(*) FROM nodes WHERE applied < $1 AND run <> $2 AND {}", self.is_seen());
+        let pending = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select)).bind(change.cast_signed()).bind(self.run());
+        Ok(pending.fetch_one(&self.pool).await.map_err(|error| self.failed(error))? > 0)
+    }
+
+    /// The condition that the column names the run of a live node, as SQL.
+    pub(super) fn is_live(&self, column: &str) -> String {
+        format!("EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column} AND {})", self.is_seen())
+    }
+
+    fn is_seen(&self) -> String {
+        format!("nodes.seen_at > {} - {}", self.now(), LEASE.as_millis())
+    }
+}

@@ -1,0 +1,179 @@
+//! Tests of what several processes do with one database. With SQLite there is one at a time: each takes over from the one
+//! before.
+
+use super::*;
+
+on_each_database!(
+    changes_are_read_in_their_order,
+    each_version_has_its_own_number,
+    a_key_belongs_to_one_process_until_that_is_gone,
+);
+
+async fn joined(place: &Place, id: &str) -> Store {
+    let store = place.open().await;
+    store.join(id, None).await.unwrap();
+    store
+}
+
+/// Makes the process look as if it had sent no heartbeat for longer than its lease.
+async fn silence(store: &Store) {
+    let update = "UPDATE nodes SET seen_at = seen_at - 60000 WHERE run = $1";
+    sqlx::query(update).bind(store.run()).execute(&store.pool).await.unwrap();
+}
+
+fn key(request: &str) -> IdempotencyKey {
+    IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() }
+}
+
+async fn changes_are_read_in_their_order(place: Place) {
+    let store = joined(&place, "a").await;
+    let (one, two) = (record("one"), record("two"));
+    insert(&store, &one).await;
+    insert(&store, &two).await;
+    let all = store.changes(None).await.unwrap();
+    assert_eq!((all.last, all.changed.len(), all.deleted.len()), (2, 2, 0));
+    assert!(all.changed[0].number < all.changed[1].number, "the numbers are in the order of the submits");
+    let nothing = store.changes(Some(2)).await.unwrap();
+    assert_eq!((nothing.last, nothing.changed.len(), nothing.deleted.len()), (2, 0, 0));
+    let (name, settings) = ("renamed".parse().unwrap(), Settings::default());
+    let update = Update {
+        id: one.id,
+        from: 1,
+        name: &name,
+        settings: &settings,
+        preloaded: None,
+        version: 1,
+        previous: None,
+        max_versions: 2,
+    };
+    assert_eq!(store.update(&update, None, None).await.unwrap(), Changed::Now(3));
+    assert_eq!(store.delete(two.id).await.unwrap(), Some(4));
+    let later = store.changes(Some(2)).await.unwrap();
+    assert_eq!((later.last, later.changed.len(), later.deleted), (4, 1, vec![two.id]));
+    assert_eq!((later.changed[0].generation, later.changed[0].name.as_str()), (2, "renamed"));
+    store.prune_deletions().await.unwrap();
+    assert_eq!(store.changes(Some(2)).await.unwrap().deleted, [two.id], "a day has not passed");
+}
+
+async fn each_version_has_its_own_number(place: Place) {
+    let store = joined(&place, "a").await;
+    let one = record("one");
+    insert(&store, &one).await;
+    assert_eq!(store.next_version(one.id).await.unwrap(), Some(2));
+    assert_eq!(store.next_version(one.id).await.unwrap(), Some(3));
+    assert_eq!(store.next_version(record("gone").id).await.unwrap(), None);
+}
+
+async fn a_key_belongs_to_one_process_until_that_is_gone(place: Place) {
+    let first = joined(&place, "a").await;
+    assert_eq!(first.claim_key(&key("a"), 1).await.unwrap(), Known::New);
+    first.give_back_key(&key("a")).await.unwrap();
+    assert_eq!(first.claim_key(&key("b"), 1).await.unwrap(), Known::New);
+    first.close().await;
+    // The same node starts again: the process before is gone.
+    let second = joined(&place, "a").await;
+    assert_eq!(second.claim_key(&key("c"), 1).await.unwrap(), Known::New);
+    let mut one = record("one");
+    assert!(matches!(second.insert(&mut one, PACKAGE, Some(&key("c"))).await.unwrap(), Changed::Now(_)));
+    assert_eq!(second.claim_key(&key("a"), 1).await.unwrap(), Known::Other);
+    assert!(matches!(second.claim_key(&key("c"), 1).await.unwrap(), Known::Same(_)));
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_key_of_a_live_process_is_in_progress_and_of_a_silent_one_is_free() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    assert_eq!(first.claim_key(&key("a"), 1).await.unwrap(), Known::New);
+    assert_eq!(second.claim_key(&key("a"), 1).await.unwrap(), Known::InProgress);
+    silence(&first).await;
+    assert_eq!(second.claim_key(&key("a"), 1).await.unwrap(), Known::New);
+    // The process that was slow comes too late, and its function does not come to be.
+    let mut late = record("late");
+    assert_eq!(first.insert(&mut late, PACKAGE, Some(&key("a"))).await.unwrap(), Changed::Claimed);
+    assert_eq!(functions(&first).await, []);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn what_a_silent_process_had_goes_on_elsewhere_and_what_it_ran_is_lost() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    let one = record("one");
+    insert(&first, &one).await;
+    let queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+    let mut running = InvocationRecord::queued(one.id, 2, Bytes::from("{}"));
+    for record in [&queued, &running] {
+        assert_eq!(first.queue_invocation(record, None, true, true).await.unwrap(), Queued::Now);
+    }
+    running.outcome = Outcome::Running;
+    assert!(first.update_invocation(&running, Outcome::Queued, Some(1)).await.unwrap());
+    assert_eq!(second.adopt_invocations(9).await.unwrap(), [], "the process lives");
+    silence(&first).await;
+    let open = Open { attempt: 2, ..queued.open() };
+    assert_eq!(second.adopt_invocations(9).await.unwrap(), [open]);
+    assert_eq!(second.adopt_invocations(9).await.unwrap(), []);
+    // The process was only slow. Neither its begin nor its end has an effect any more.
+    let begun = InvocationRecord { outcome: Outcome::Running, ..queued.clone() };
+    assert!(!first.update_invocation(&begun, Outcome::Queued, Some(1)).await.unwrap());
+    let ended = InvocationRecord { outcome: Outcome::Ok, ..running.clone() };
+    assert!(!first.update_invocation(&ended, Outcome::Running, Some(1)).await.unwrap());
+    assert_eq!(first.invocation(running.id).await.unwrap().unwrap().outcome, Outcome::Lost);
+    assert!(second.update_invocation(&begun, Outcome::Queued, Some(2)).await.unwrap());
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_change_is_pending_until_each_live_process_has_it() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    let mut one = record("one");
+    let Changed::Now(change) = first.insert(&mut one, PACKAGE, None).await.unwrap() else { panic!("no change") };
+    assert!(first.is_change_pending(change).await.unwrap());
+    let beat = Heartbeat { instances: 3, is_ready: true, applied: change };
+    assert!(second.beat(&beat).await.unwrap());
+    assert!(!first.is_change_pending(change).await.unwrap(), "the process that made the change knows of it");
+    let nodes = first.nodes().await.unwrap();
+    assert_eq!(nodes.iter().map(|node| (node.id.as_str(), node.instances)).collect::<Vec<_>>(), [("a", 0), ("b", 3)]);
+    let change = first.delete(one.id).await.unwrap().unwrap();
+    assert!(first.is_change_pending(change).await.unwrap());
+    silence(&second).await;
+    assert!(!first.is_change_pending(change).await.unwrap());
+    assert!(!first.nodes().await.unwrap()[1].is_live);
+    second.leave().await.unwrap();
+    assert!(!second.beat(&beat).await.unwrap(), "the process must join again");
+    assert_eq!(first.nodes().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_hint_tells_of_a_change() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let listening = tokio::spawn(async move { second.listen(|| told.send(()).unwrap()).await });
+    // The listener may come after a change: the next change tells of both.
+    for n in 0.. {
+        insert(&first, &record("one")).await;
+        if tokio::time::timeout(Duration::from_millis(200), heard.recv()).await.is_ok() {
+            break;
+        }
+        assert!(n < 50, "no hint");
+    }
+    listening.abort();
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_lease_is_one_process_until_the_process_is_silent_or_gives_it_back() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    assert!(first.take_lease("x").await.unwrap() && first.take_lease("x").await.unwrap());
+    assert!(!second.take_lease("x").await.unwrap());
+    silence(&first).await;
+    assert!(second.take_lease("x").await.unwrap());
+    first.give_lease("x").await.unwrap();
+    assert!(second.take_lease("x").await.unwrap(), "a lease of another process is not given back");
+    second.give_lease("x").await.unwrap();
+    assert!(first.take_lease("x").await.unwrap());
+}
