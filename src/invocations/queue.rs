@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +48,10 @@ use order::Queue;
 /// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written
 /// down.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The pause between two looks whether an invocation of another node has ended, and the longest wait for its end.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
+const ELSEWHERE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The number of invocations that are taken over at a time.
 const ADOPTED_AT_ONCE: u32 = 1000;
@@ -181,9 +185,22 @@ impl InvocationQueue {
             Ok(Err(hindrance)) => return Err(hindrance.into()),
             Err(_) => return Err(InvokeError::from(AcquireError::ShuttingDown).into()),
         }
-        match self.store.invocation(id).await? {
-            Some(record) if record.outcome.is_open() => Err(InvokeError::from(AcquireError::ShuttingDown).into()),
-            record => Ok(record.ok_or(UnknownInvocation(id))?),
+        self.end_of(id).await
+    }
+
+    /// An invocation as it ended. An invocation that another node runs may still have to end.
+    async fn end_of(&self, id: InvocationId) -> Result<InvocationRecord, AcceptError> {
+        let deadline = Instant::now() + ELSEWHERE_LIMIT;
+        loop {
+            let record = self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?;
+            if !record.outcome.is_open() {
+                return Ok(record);
+            }
+            let may_end = self.store.is_shared() && !self.stop.is_cancelled() && Instant::now() < deadline;
+            if !may_end {
+                return Err(InvokeError::from(AcquireError::ShuttingDown).into());
+            }
+            time::sleep(LOOK_ELSEWHERE).await;
         }
     }
 

@@ -31,6 +31,7 @@ mod keys;
 mod layouts;
 mod lifecycle;
 mod metrics;
+mod nodes;
 mod outages;
 mod outcomes;
 mod output;

@@ -2,7 +2,7 @@
 
 mod engine;
 mod index;
-mod postgres;
+pub(crate) mod postgres;
 pub(crate) mod process;
 mod zips;
 
