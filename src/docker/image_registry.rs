@@ -104,8 +104,7 @@ impl Docker {
 /// The reference of an image by its digest, in the repository of a name with a tag.
 fn by_digest(name: &str, digest: &ImageDigest) -> String {
     // A colon before the last slash is that of the registry's port.
-    let tag = name.rfind('/').map_or(0, |slash| slash) + 1;
-    let repository = name[tag..].find(':').map_or(name, |colon| &name[..tag + colon]);
+    let repository = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(before, _)| before);
     format!("{repository}@{}", digest.as_str())
 }
 
@@ -119,10 +118,10 @@ fn late(error: DockerError, reference: &str) -> ImageRegistryError {
     }
 }
 
-/// The digest in the last line of `docker push`: `TAG: digest: sha256:... size: 123`.
+/// The digest in the output of `docker push`: `TAG: digest: sha256:... size: 123`. Some clients print a note after that.
 fn pushed(said: &str) -> Option<ImageDigest> {
-    let (_, digest) = said.trim_end().lines().next_back()?.split_once(": digest: ")?;
-    ImageDigest::parse(digest.split(' ').next()?)
+    let digest = |line: &str| ImageDigest::parse(line.split_once(": digest: ")?.1.split(' ').next()?);
+    said.lines().rev().find_map(digest)
 }
 
 /// The error of a push or a pull, by the words of the engine and of the registry's API.
@@ -178,8 +177,8 @@ mod tests {
     const SHA256: &str = "sha256:7fe1690e604db027cad2e35f783aff896be9ab3fe75e5e52ea8d7a3a5a48a9ba";
 
     #[test]
-    fn the_digest_is_in_the_last_line_of_a_push() {
-        let said = format!("The push refers to repository [a/b]\ne6f: Pushed\none: digest: {SHA256} size: 524\n");
+    fn the_digest_is_in_the_output_of_a_push() {
+        let said = format!("The push refers to repository [a/b]\ne6f: Pushed\none: digest: {SHA256} size: 524\nnote\n");
         let digest = pushed(&said).expect("a digest");
         assert_eq!(digest.as_str(), SHA256);
         assert_eq!(pushed("The push refers to repository [a/b]\n"), None);

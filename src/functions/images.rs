@@ -84,7 +84,7 @@ impl Images {
     /// Whether the version's image is made, pulled or made ready for use just now, so that the image may be there before
     /// the registry knows.
     pub fn is_in_the_making(&self, id: VersionId) -> bool {
-        self.pins.hold(id) || self.rebuilds.of(id).is_locked()
+        self.pins.hold(id) || self.rebuilds.is_under_way(id)
     }
 
     /// Whether the version is a function's current or previous version, or a pin holds the version.

@@ -11,8 +11,8 @@ use super::*;
 use crate::config::Secret;
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageId, InvocationRecord, Known, Language, Open, Outcome,
-    Package, Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
+    Deployed, Executions, FunctionId, IdempotencyKey, Image, ImageDigest, ImageId, InvocationRecord, Known, Language,
+    Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {
@@ -50,7 +50,7 @@ const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log", warnings: 
 
 fn image(digit: char) -> Image {
     let id = ImageId::parse(&format!("sha256:{}", digit.to_string().repeat(64))).unwrap();
-    Image { id, size: 7, present: true, digest: None }
+    Image { id, size: 7, present: true, digest: ImageDigest::parse(&format!("sha256:{}", "d".repeat(64))) }
 }
 
 /// A database that a test opens again and again.

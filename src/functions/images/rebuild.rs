@@ -36,6 +36,11 @@ impl Rebuilds {
         Arc::clone(self.0.lock().entry(id).or_default())
     }
 
+    /// Whether a rebuild, a removal or an eviction of the image is under way.
+    pub(super) fn is_under_way(&self, id: VersionId) -> bool {
+        self.0.lock().get(&id).is_some_and(|rebuild| rebuild.last_error.try_lock().is_err())
+    }
+
     /// Forgets the rebuilds of an image that was removed.
     pub(super) fn forget(&self, id: VersionId) {
         self.0.lock().remove(&id);
@@ -46,11 +51,6 @@ impl Rebuild {
     /// Waits for a rebuild under way. While the guard is held, no task rebuilds, removes or evicts the image.
     pub(super) async fn lock(&self) -> MutexGuard<'_, LastError> {
         self.last_error.lock().await
-    }
-
-    /// Whether a task holds the lock.
-    pub(super) fn is_locked(&self) -> bool {
-        self.last_error.try_lock().is_err()
     }
 }
 
