@@ -118,7 +118,8 @@ fn late(error: DockerError, reference: &str) -> ImageRegistryError {
     }
 }
 
-/// The digest in the output of `docker push`: `TAG: digest: sha256:... size: 123`. Some clients print a note after that.
+/// The digest in the output of `docker push`: `TAG: digest: sha256:... size: 123`. Some clients print a note after that
+/// line.
 fn pushed(said: &str) -> Option<ImageDigest> {
     let digest = |line: &str| ImageDigest::parse(line.split_once(": digest: ")?.1.split(' ').next()?);
     said.lines().rev().find_map(digest)
@@ -154,6 +155,10 @@ fn classify(command: &'static str, stderr: &str) -> ImageRegistryError {
         "http status: 503",
         "http status: 504",
     ];
+    // The engine's answer broke off: the engine stops, and says nothing about the registry.
+    if stderr.trim().eq_ignore_ascii_case("unexpected eof") {
+        return DockerError::Unavailable(stderr.trim().to_owned()).into();
+    }
     let error = failed(command, stderr);
     let DockerError::Failed { message, .. } = &error else { return error.into() };
     let said = message.to_ascii_lowercase();
@@ -210,6 +215,7 @@ mod tests {
         ] {
             assert_eq!(kind(&format!("Error response from daemon: {said}")), expected, "{said}");
         }
+        assert_eq!(kind("unexpected EOF\n"), "docker");
         assert_eq!(kind("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"), "docker");
     }
 }

@@ -81,8 +81,8 @@ impl Images {
         })
     }
 
-    /// Whether the version's image is made, pulled or made ready for use just now, so that the image may be there before
-    /// the registry knows.
+    /// Whether the version's image is made, pulled or made ready for use just now, so that Docker may have the image
+    /// before the registry of functions knows.
     pub fn is_in_the_making(&self, id: VersionId) -> bool {
         self.pins.hold(id) || self.rebuilds.is_under_way(id)
     }

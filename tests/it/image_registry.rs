@@ -46,7 +46,7 @@ impl Registry {
     /// Starts the process, and waits until the registry answers.
     pub(crate) async fn run(&mut self) {
         let mut command = Command::new("docker-registry");
-        command.args(["serve", "config.yml"]).current_dir(self.dir.path()).stdout(Stdio::null());
+        command.args(["serve", "config.yml"]).current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().expect("scripts/test-tools installs docker-registry"));
         let url = format!("http://{}/v2/", self.host());
         eventually("the registry answers", async || reqwest::get(&url).await.ok().map(drop)).await;
