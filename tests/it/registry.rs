@@ -1,4 +1,5 @@
-//! Images in a registry: pushed by a submit, pulled when they are gone, and built again when the registry has lost them.
+//! Images in a registry: pushed by a submit, pulled when they are gone, and built again when the registry has lost an
+//! image.
 
 use std::path::Path;
 
