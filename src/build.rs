@@ -7,6 +7,7 @@ pub mod package;
 mod packages;
 mod request;
 pub mod runtime_image;
+mod sharing;
 mod tree;
 mod turn;
 
@@ -287,7 +288,7 @@ impl Builder {
             // A Go function's image starts from `scratch`, and shares nothing with the runtime image.
             Language::Go => 0,
         };
-        let image = Image { id: image.id, size: image.size.saturating_sub(shared), present: true };
+        let image = Image { id: image.id, size: image.size.saturating_sub(shared), present: true, digest: None };
         let warnings = hints::uncompiled(&log);
         Ok(Built { image, log, warnings })
     }

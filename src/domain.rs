@@ -14,8 +14,8 @@ mod version;
 
 pub use function::{Changed, Changes, Executions, Package, Record, Update};
 pub use id::{
-    FunctionId, ImageId, InvocationId, NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation,
-    UnknownVersion, VersionId,
+    FunctionId, ImageDigest, ImageId, InvocationId, NotAFunctionId, NotAnInvocationId, UnknownFunction,
+    UnknownInvocation, UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Page, Place};

@@ -21,7 +21,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             zip_size: 4096,
             zip_sha256: "0".repeat(64),
             unpacked_size: 10_000,
-            image: Image { id: image.clone(), size: 10_000, present: true },
+            image: Image { id: image.clone(), size: 10_000, present: true, digest: None },
         };
         let mut record = Record {
             id: FunctionId::random(),

@@ -127,7 +127,7 @@ impl Preparation {
     }
 
     async fn reconcile(&self) -> Result<(), ReconcileError> {
-        reconcile::run(&self.docker, &self.platform, &self.registry, &self.store, &self.builder).await
+        reconcile::run(&self.docker, &self.platform, &self.registry, &self.store, &self.builder, &self.images).await
     }
 }
 

@@ -10,6 +10,7 @@ use crate::build::Builder;
 use crate::docker::platform::Platform;
 use crate::docker::{Docker, DockerError, label};
 use crate::domain::{Image, VersionId};
+use crate::functions::images::Images;
 use crate::functions::{Absence, Registry, Version};
 use crate::store::{Store, StoreError};
 
@@ -32,6 +33,7 @@ pub(super) async fn run(
     registry: &Registry,
     store: &Store,
     builder: &Builder,
+    images: &Images,
 ) -> Result<(), ReconcileError> {
     let ours = format!("{}={}", label::PLATFORM, platform.id());
     let this_run = format!("{}={}", label::RUN, platform.run());
@@ -49,9 +51,12 @@ pub(super) async fn run(
         .flat_map(|function| function.versions())
         .map(|version| (version.id, (Arc::clone(version), version.image(), version.rebuilt_at())))
         .collect();
-    let filter = format!("label={ours}");
-    let all = docker.images(&["dangling=false", &filter]).await?;
-    let of_this_run = docker.images(&["dangling=false", &filter, &format!("label={this_run}")]).await?;
+    let mut all = Vec::new();
+    for filter in builder.image_filters() {
+        all.extend(docker.images(&["dangling=false", &filter]).await?);
+    }
+    let (ours, this_run) = (format!("label={ours}"), format!("label={this_run}"));
+    let of_this_run = docker.images(&["dangling=false", &ours, &this_run]).await?;
     let of_this_run: HashSet<&str> = of_this_run.iter().map(|image| image.id.as_str()).collect();
     let mut there = HashSet::new();
     for image in all {
@@ -61,6 +66,8 @@ pub(super) async fn run(
             Some((_, known, _)) if known.id.as_str() == image.id => drop(there.insert(id)),
             // The image of a submit that came meanwhile.
             _ if of_this_run.contains(image.id.as_str()) => {}
+            // An image that was just pulled bears the label of another run or platform.
+            _ if images.is_in_the_making(id) => {}
             _ => {
                 tracing::info!(image.name = image.repository, "removing an image that no function needs");
                 match docker.remove_image_only(&format!("{}:{}", image.repository, image.tag)).await {
@@ -94,7 +101,7 @@ pub(super) async fn run(
         }
     }
     if !lost.is_empty() {
-        tracing::info!(images = lost.len(), "images are gone; each is built again at the next execution");
+        tracing::info!(images = lost.len(), "images are gone; each is made again at the next execution");
         store.mark_images_missing(&lost).await?;
     }
     Ok(())

@@ -206,7 +206,10 @@ impl Packages {
         }
         let (ours, label) = (self.ours(), format!("label={}={image}", label::PACKAGES));
         let users = self.docker.images(&["dangling=false", &ours, &label]).await?;
-        if users.iter().any(|user| format!("{}:{}", user.repository, user.tag) != image) {
+        let names: Vec<String> = users.iter().map(|user| format!("{}:{}", user.repository, user.tag)).collect();
+        // An image that was pulled names packages of the platform that has built the image. Those stay: by its labels,
+        // an image with packages is among the users of itself on its own platform only.
+        if !names.iter().any(|name| name == image) || names.iter().any(|name| name != image) {
             return Ok(());
         }
         self.docker.remove_image_only(image).await

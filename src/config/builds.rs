@@ -12,6 +12,8 @@ use super::{ConfigError, Sandbox, Secret};
 pub struct Builds {
     /// DOCKER_IMAGE_PREFIX: functions' images are named PREFIX/ID, runtime images PREFIX-runtime/LANGUAGE.
     pub image_prefix: String,
+    /// Whether DOCKER_IMAGE_PREFIX begins with the host of a registry, which then has all functions' images.
+    pub has_registry: bool,
     /// PYTHON_IMAGE.
     pub python_image: String,
     /// GO_IMAGE.
@@ -71,12 +73,15 @@ impl Builds {
         environment: Vec<(String, Secret)>,
         sandbox: &Sandbox,
     ) -> Result<Self, ConfigError> {
+        let image_prefix = var!(variables.docker_image_prefix).read(
+            "youtube-serverless".to_owned(),
+            "a Docker repository name: lower-case letters and digits, separated by `.`, `_`, `-` or `/`, which may \
+             begin with the host of a registry, as in registry.internal:5000/functions",
+            parse_repository,
+        )?;
         Ok(Self {
-            image_prefix: var!(variables.docker_image_prefix).read(
-                "youtube-serverless".to_owned(),
-                "a Docker repository name: lower-case letters and digits, separated by `.`, `_`, `-` or `/`",
-                parse_repository,
-            )?,
+            has_registry: begins_with_host(&image_prefix),
+            image_prefix,
             python_image: var!(variables.python_image).read("python:3.13-slim".to_owned(), IMAGE, parse_image)?,
             go_image: var!(variables.go_image).read("golang:1.25-bookworm".to_owned(), IMAGE, parse_image)?,
             timeout: var!(variables.docker_build_timeout).duration(300)?,
@@ -118,7 +123,25 @@ fn parse_repository(text: &str) -> Option<String> {
         let at_ends = |c: char| c.is_ascii_alphanumeric();
         allowed && part.starts_with(at_ends) && part.ends_with(at_ends)
     };
-    (text.len() <= 128 && text.split('/').all(is_part)).then(|| text.to_owned())
+    // A registry's host may have a port. Then another part follows, because words such as `-runtime` are added to the
+    // prefix.
+    let path = match text.split_once('/') {
+        Some((first, path)) => match first.split_once(':') {
+            Some((host, port)) => {
+                let is_port = !port.starts_with('0') && port.parse::<u16>().is_ok();
+                (is_port && is_part(host) && !host.contains('_')).then_some(path)?
+            }
+            None => text,
+        },
+        None => text,
+    };
+    (text.len() <= 128 && path.split('/').all(is_part)).then(|| text.to_owned())
+}
+
+/// Docker's own rule: the first part of an image's name is the host of a registry where that part is like a host.
+fn begins_with_host(image_prefix: &str) -> bool {
+    let first = image_prefix.split('/').next().unwrap_or_default();
+    first.contains(['.', ':']) || first == "localhost"
 }
 
 fn parse_image(text: &str) -> Option<String> {

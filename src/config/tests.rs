@@ -66,6 +66,17 @@ fn a_rate_is_a_count_in_a_time() {
 }
 
 #[test]
+fn an_image_prefix_may_begin_with_a_registry() {
+    let has_registry = |prefix| from(&[("DOCKER_IMAGE_PREFIX", prefix)]).expect(prefix).builds.has_registry;
+    for prefix in ["registry.internal:5000/team/functions", "localhost:5000/a", "registry.internal/a", "localhost/a"] {
+        assert!(has_registry(prefix), "{prefix}");
+    }
+    for prefix in ["youtube-serverless", "team/functions", "team/my.functions", "team/localhost"] {
+        assert!(!has_registry(prefix), "{prefix}");
+    }
+}
+
+#[test]
 fn what_does_not_parse_is_refused_by_name() {
     check_refused("SERVER_PORT", "80800");
     for rate in ["100", "100/", "/s", "0/s", "-1/s", "100/0", "1/fortnight"] {
@@ -82,7 +93,9 @@ fn what_does_not_parse_is_refused_by_name() {
     check_refused("MAX_FILE_SIZE", "999000001");
     check_refused("MAX_FILE_SIZE", "1GB");
     check_refused("DOCKER_IMAGE_PREFIX", "Upper/Case");
-    check_refused("DOCKER_IMAGE_PREFIX", "-rm");
+    for prefix in ["-rm", "a/b:5000", "localhost:5000", "host:0/a", "host:65536/a", ":5000/a", "host:/a", "ho_st:1/a"] {
+        check_refused("DOCKER_IMAGE_PREFIX", prefix);
+    }
     check_refused("PYTHON_IMAGE", "--privileged");
     check_refused("DOCKER_CONTAINER_LIMIT", "0");
     check_refused("DOCKER_CPU_LIMIT", "NaN");

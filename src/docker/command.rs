@@ -116,7 +116,7 @@ async fn run_now(
 
 /// The command's name for the metrics, `other` when the name is not in the list.
 fn first_word(command: &tokio::process::Command) -> &'static str {
-    const WORDS: [&str; 8] = ["build", "container", "image", "images", "info", "ps", "rm", "version"];
+    const WORDS: [&str; 10] = ["build", "container", "image", "images", "info", "ps", "pull", "push", "rm", "version"];
     let word = command.as_std().get_args().next().and_then(OsStr::to_str).unwrap_or_default();
     WORDS.into_iter().find(|known| *known == word).unwrap_or("other")
 }

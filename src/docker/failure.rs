@@ -1,6 +1,6 @@
 //! Tells the cause of a failure, and whether waiting helps. Pure.
 
-use super::DockerError;
+use super::{DockerError, ImageRegistryError};
 
 /// The meaning of a failure for the request, the invocation or the removal that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Cause {
     Disk,
     /// The database does not answer.
     Store,
+    /// The registry of images does not answer.
+    Registry,
     /// All containers are in use.
     Load,
     /// Another part that only the operator can repair.
@@ -50,6 +52,22 @@ impl From<&DockerError> for Failure {
             DockerError::Failed { .. } if error.is_disk_full() => Self::Transient(Cause::Disk),
             DockerError::Failed { .. } if error.is_daemons_own() => Self::Transient(Cause::Docker),
             DockerError::Failed { .. } | DockerError::Unexpected { .. } => Self::Suspect,
+        }
+    }
+}
+
+impl From<&ImageRegistryError> for Failure {
+    fn from(error: &ImageRegistryError) -> Self {
+        match error {
+            ImageRegistryError::Unavailable(_) => Self::Transient(Cause::Registry),
+            // The function has no part in what a registry has or takes.
+            ImageRegistryError::Lost(_) | ImageRegistryError::Refused(_) | ImageRegistryError::OtherImage(_) => {
+                Self::Transient(Cause::Service)
+            }
+            ImageRegistryError::Docker(error) => match error.into() {
+                Self::Suspect => Self::Transient(Cause::Service),
+                failure => failure,
+            },
         }
     }
 }

@@ -81,15 +81,35 @@ pub struct ImageId(String);
 impl ImageId {
     /// None when the text is not such an id.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("sha256:")?;
-        let valid = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        valid.then(|| Self(text.to_owned()))
+        is_sha256(text).then(|| Self(text.to_owned()))
     }
 
     /// The id's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The digest of an image's manifest in a registry, `sha256:` and 64 hexadecimal digits. Unlike a tag, a digest never
+/// names another image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageDigest(String);
+
+impl ImageDigest {
+    /// None when the text is not such a digest.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_sha256(text).then(|| Self(text.to_owned()))
+    }
+
+    /// The digest's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_sha256(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// There is no function of this id.

@@ -1,6 +1,6 @@
 //! A version of a function as the store keeps it.
 
-use super::{ImageId, Language};
+use super::{ImageDigest, ImageId, Language};
 
 /// A version's row: all that the store keeps of the version except its zip and its build log.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,4 +32,6 @@ pub struct Image {
     pub size: u64,
     /// Whether Docker had the image at the last look.
     pub present: bool,
+    /// The digest by which the registry of DOCKER_IMAGE_PREFIX has the image. None for an image that no registry has.
+    pub digest: Option<ImageDigest>,
 }

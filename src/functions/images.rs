@@ -1,4 +1,5 @@
-//! The images of versions: a cache, because an image can be built from the version's zip at any time.
+//! The images of versions: a cache, because an image can be pulled from the registry or built from the version's zip at
+//! any time.
 
 mod error;
 mod eviction;
@@ -6,6 +7,7 @@ mod making;
 mod pin;
 mod rebuild;
 mod removal;
+mod sharing;
 
 use std::sync::Arc;
 
@@ -77,6 +79,12 @@ impl Images {
             tasks,
             stop,
         })
+    }
+
+    /// Whether the version's image is made, pulled or made ready for use just now, so that Docker may have the image
+    /// before the registry of functions knows.
+    pub fn is_in_the_making(&self, id: VersionId) -> bool {
+        self.pins.hold(id) || self.rebuilds.is_under_way(id)
     }
 
     /// Whether the version is a function's current or previous version, or a pin holds the version.

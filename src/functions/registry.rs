@@ -104,7 +104,7 @@ mod tests {
             zip_size: 1,
             zip_sha256: String::new(),
             unpacked_size: 1,
-            image: Image { id: image, size: 1, present: true },
+            image: Image { id: image, size: 1, present: true, digest: None },
         };
         Function::from(Record {
             id: FunctionId::random(),

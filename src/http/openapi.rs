@@ -70,7 +70,8 @@ pub(in crate::http) enum AnyRoute {
     /// A fault of the service, which its log explains: `internal`; or a container that does not start: `start_failed`.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody<'static>),
-    /// Docker does not answer (`docker_unavailable`) or the service stops (`shutting_down`); see `retry-after`.
+    /// Docker does not answer (`docker_unavailable`), nor does the registry of images (`registry_unavailable`), or the
+    /// service stops (`shutting_down`); see `retry-after`.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody<'static>),
     /// A disk has too little room: `insufficient_storage`.

@@ -135,6 +135,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
     }
 
+    fn registry(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(error), "the registry of images does not answer");
+        let detail = "the registry that has the images of functions does not answer; try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable", detail)
+    }
+
     fn disk_full(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "a disk is full");
         Self::insufficient_storage("a disk of the service is full; make room and try again")

@@ -109,6 +109,7 @@ impl From<&ImageError> for Failure {
             ImageError::Build(error) => error.into(),
             ImageError::Store(error) => error.into(),
             ImageError::Io(error) => error.into(),
+            ImageError::Registry(error) => error.into(),
             ImageError::LowDisk(_) => Self::Transient(Cause::Disk),
             ImageError::Deleted => Self::Abandoned,
             ImageError::Died(_) => Self::Suspect,

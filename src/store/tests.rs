@@ -13,8 +13,9 @@ use super::*;
 use crate::config::Secret;
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageId, InvocationRecord, Known,
-    Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Update, VersionId, VersionRecord,
+    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
+    InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Update,
+    VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {
@@ -64,7 +65,7 @@ const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log", warnings: 
 
 fn image(digit: char) -> Image {
     let id = ImageId::parse(&format!("sha256:{}", digit.to_string().repeat(64))).unwrap();
-    Image { id, size: 7, present: true }
+    Image { id, size: 7, present: true, digest: ImageDigest::parse(&format!("sha256:{}", "d".repeat(64))) }
 }
 
 /// A database that a test opens again and again.
@@ -142,8 +143,8 @@ async fn what_is_stored_is_there_after_a_new_start(place: Place) {
     assert_eq!(store.zip(first(&two)).await.unwrap().as_deref(), Some(&b"zip"[..]));
     assert_eq!(store.zip(first(&gone)).await.unwrap(), None, "the zip goes with the function");
     one.version.image = image('1');
-    assert!(store.set_image(first(&one), &one.version.image, "second log").await.unwrap());
-    assert!(!store.set_image(first(&gone), &one.version.image, "").await.unwrap());
+    assert!(store.set_image(first(&one), &one.version.image, Some("second log")).await.unwrap());
+    assert!(!store.set_image(first(&gone), &one.version.image, None).await.unwrap());
     assert_eq!(functions(&store).await, [one, two]);
 }
 
@@ -226,7 +227,7 @@ async fn a_log_may_have_any_character(place: Place) {
     let one = record("one");
     let store = place.open().await;
     store.insert(&mut one.clone(), Package { build_log: "a\0b\u{1b}[31m", ..PACKAGE }, None).await.unwrap();
-    assert!(store.set_image(first(&one), &one.version.image, "\0").await.unwrap());
+    assert!(store.set_image(first(&one), &one.version.image, Some("\0")).await.unwrap());
 }
 
 #[tokio::test]

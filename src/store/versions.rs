@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{Store, StoreError};
-use crate::domain::{FunctionId, Image, ImageId, Package, Update, VersionId, VersionRecord};
+use crate::domain::{FunctionId, Image, ImageDigest, ImageId, Package, Update, VersionId, VersionRecord};
 
 impl Store {
     /// A function's versions, the last first. Empty when there is no such function.
@@ -25,21 +25,33 @@ impl Store {
         zip.map_err(|error| self.failed(error))
     }
 
-    /// Writes down the rebuilt image of a version. False when the version is gone.
-    pub async fn set_image(&self, id: VersionId, image: &Image, build_log: &str) -> Result<bool, StoreError> {
+    /// The digest by which a registry has a version's image. None when no registry has the image.
+    pub async fn image_digest(&self, id: VersionId) -> Result<Option<ImageDigest>, StoreError> {
+        let digest = sqlx::query_scalar("SELECT digest FROM versions WHERE function_id = $1 AND number = $2");
+        let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
+        let digest: Option<String> = digest.map_err(|error| self.failed(error))?.flatten();
+        // A value of another form leads to a build, which writes a new value.
+        Ok(digest.as_deref().and_then(ImageDigest::parse))
+    }
+
+    /// Writes down the image of a version that is there again, with the log of a build. False when the version is gone.
+    pub async fn set_image(&self, id: VersionId, image: &Image, build_log: Option<&str>) -> Result<bool, StoreError> {
         let function = id.function.to_string();
         let set = async {
             let mut transaction = self.pool.begin().await?;
             let image = sqlx::query(
-                "UPDATE versions SET image_id = $1, image_size = $2, state = 'ready' \
-                 WHERE function_id = $3 AND number = $4",
+                "UPDATE versions SET image_id = $1, image_size = $2, digest = $3, state = 'ready' \
+                 WHERE function_id = $4 AND number = $5",
             )
             .bind(image.id.as_str())
-            .bind(image.size.cast_signed());
+            .bind(image.size.cast_signed())
+            .bind(image.digest.as_ref().map(ImageDigest::as_str));
             let updated = image.bind(&function).bind(i64::from(id.number)).execute(&mut *transaction).await?;
-            let log = sqlx::query("UPDATE version_logs SET log = $1 WHERE function_id = $2 AND version = $3")
-                .bind(storable(build_log));
-            log.bind(&function).bind(i64::from(id.number)).execute(&mut *transaction).await?;
+            if let Some(build_log) = build_log {
+                let log = sqlx::query("UPDATE version_logs SET log = $1 WHERE function_id = $2 AND version = $3")
+                    .bind(storable(build_log));
+                log.bind(&function).bind(i64::from(id.number)).execute(&mut *transaction).await?;
+            }
             transaction.commit().await?;
             Ok(updated.rows_affected() > 0)
         };
@@ -74,8 +86,7 @@ pub(super) async fn insert(
     let id = id.to_string();
     sqlx::query(
         "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, \
-         image_id, \
-         image_size, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ready')",
+         image_id, image_size, digest, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'ready')",
     )
     .bind(&id)
     .bind(i64::from(version.number))
@@ -87,6 +98,7 @@ pub(super) async fn insert(
     .bind(version.unpacked_size.cast_signed())
     .bind(version.image.id.as_str())
     .bind(version.image.size.cast_signed())
+    .bind(version.image.digest.as_ref().map(ImageDigest::as_str))
     .execute(&mut *connection)
     .await?;
     let zip = sqlx::query("INSERT INTO zips (function_id, version, zip) VALUES ($1, $2, $3)");
@@ -136,6 +148,10 @@ pub(super) fn record(row: &AnyRow) -> Option<VersionRecord> {
             id: ImageId::parse(&text("image_id")?)?,
             size: number("image_size")?,
             present: text("state")? == "ready",
+            digest: match row.try_get::<Option<String>, _>("digest").ok()? {
+                Some(digest) => Some(ImageDigest::parse(&digest)?),
+                None => None,
+            },
         },
     })
 }

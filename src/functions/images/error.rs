@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::build::BuildError;
 use crate::build::package::PackageError;
+use crate::docker::ImageRegistryError;
 use crate::resources::disk::LowDisk;
 use crate::store::StoreError;
 
@@ -18,6 +19,9 @@ pub enum ImageError {
     /// The build failed.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The registry did not take the image, or did not give the image.
+    #[error("failed to share the image")]
+    Registry(#[from] ImageRegistryError),
     /// The store failed: the zip could not be read, or the image could not be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),

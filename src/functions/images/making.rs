@@ -41,7 +41,8 @@ impl Images {
         Ok(turn)
     }
 
-    /// Makes an image from a zip. An error leaves no image. The unpacked files are removed when this function returns.
+    /// Makes an image from a zip, and pushes the image where there is a registry. An error leaves no image but one that
+    /// could not be pushed, which goes with its pin. The unpacked files are removed when this function returns.
     pub async fn make(
         &self,
         turn: &Turn,
@@ -53,7 +54,10 @@ impl Images {
         let context = self.scratch.folder().await?;
         let made = self.make_in(context.path(), turn, draft, zip, live, stop).await;
         context.remove().await;
-        made
+        let (package, mut built) = made?;
+        // This push is a part of the build's turn, so that not all builds push at one time.
+        built.image.digest = self.push(draft.id, &built.image, draft.unpacked_size.is_none(), stop).await?;
+        Ok((package, built))
     }
 
     async fn make_in(

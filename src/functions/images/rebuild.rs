@@ -1,4 +1,5 @@
-//! Rebuilds images that are gone. However many callers need an image, one rebuild serves these callers.
+//! Brings back images that are gone: from the registry, and by a build where no registry has the image. However many
+//! callers need an image, one rebuild serves these callers.
 
 use std::collections::HashMap;
 use std::io::{Seek, Write};
@@ -10,8 +11,7 @@ use tokio::sync::MutexGuard;
 
 use super::{Draft, ImageError, Images};
 use crate::domain::{FunctionName, VersionId};
-use crate::functions::Version;
-use crate::resources::clock;
+use crate::functions::{Absence, Version};
 use crate::telemetry;
 
 /// The rebuilds by version.
@@ -36,6 +36,11 @@ impl Rebuilds {
         Arc::clone(self.0.lock().entry(id).or_default())
     }
 
+    /// Whether a rebuild, a removal or an eviction of the image is under way.
+    pub(super) fn is_under_way(&self, id: VersionId) -> bool {
+        self.0.lock().get(&id).is_some_and(|rebuild| rebuild.last_error.try_lock().is_err())
+    }
+
     /// Forgets the rebuilds of an image that was removed.
     pub(super) fn forget(&self, id: VersionId) {
         self.0.lock().remove(&id);
@@ -50,8 +55,8 @@ impl Rebuild {
 }
 
 impl Images {
-    /// Makes sure that a version has an image. A missing image is built from the zip, once for all callers that wait;
-    /// these callers share the error, too.
+    /// Makes sure that a version has an image. A missing image is pulled, or built from the zip, once for all callers
+    /// that wait; these callers share the error, too.
     pub async fn ensure(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) -> Result<(), Arc<ImageError>> {
         if version.image().present {
             return Ok(());
@@ -77,15 +82,30 @@ impl Images {
             return Err(Arc::new(ImageError::Deleted));
         }
         rebuild.begun.fetch_add(1, Ordering::AcqRel);
-        tracing::info!(
-            function.id = %version.id.function,
-            version = version.id.number,
-            reason = absence.name(),
-            "the image is gone: building the image again"
-        );
-        let made = self.rebuild(version, name).await.map_err(Arc::new);
+        let made = self.restore(version, name, absence).await.map_err(Arc::new);
         *last_error = made.as_ref().err().cloned();
         made
+    }
+
+    async fn restore(
+        self: &Arc<Self>,
+        version: &Version,
+        name: &FunctionName,
+        absence: Absence,
+    ) -> Result<(), ImageError> {
+        let VersionId { function, number } = version.id;
+        let reason = absence.name();
+        if self.pull(version).await? {
+            tracing::info!(function.id = %function, version = number, reason, "the image was gone, and was pulled");
+            return Ok(());
+        }
+        tracing::info!(
+            function.id = %function,
+            version = number,
+            reason,
+            "the image is gone: building the image again"
+        );
+        self.rebuild(version, name).await
     }
 
     async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {
@@ -104,12 +124,6 @@ impl Images {
         };
         let (_, built) = self.make(&turn, &draft, file.share()?, None, &self.stop).await?;
         drop((turn, place));
-        if !self.store.set_image(version.id, &built.image, &built.log).await? || !self.is_needed(version.id) {
-            self.remove_later(version.id);
-            return Err(ImageError::Deleted);
-        }
-        version.set_image(built.image, clock::unix_millis());
-        self.trim_later();
-        Ok(())
+        self.take(version, built.image, Some(&built.log)).await
     }
 }

@@ -123,6 +123,7 @@ fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Optio
         Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
         Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
         Failure::Transient(Cause::Store) => Some(Problem::store(error)),
+        Failure::Transient(Cause::Registry) => Some(Problem::registry(error)),
         Failure::Transient(Cause::Load) => Some(Problem::overloaded(error)),
         Failure::Transient(Cause::Service) | Failure::Suspect | Failure::Permanent | Failure::Abandoned => None,
     }
@@ -221,9 +222,11 @@ fn image(error: &ImageError) -> Problem {
         ImageError::Package(error) => package(error),
         ImageError::Build(error) => build(error),
         ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        ImageError::LowDisk(_) | ImageError::Store(_) | ImageError::Io(_) | ImageError::Died(_) => {
-            Problem::internal(error)
-        }
+        ImageError::LowDisk(_)
+        | ImageError::Registry(_)
+        | ImageError::Store(_)
+        | ImageError::Io(_)
+        | ImageError::Died(_) => Problem::internal(error),
     }
 }
 
