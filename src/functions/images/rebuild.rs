@@ -5,14 +5,19 @@ use std::collections::HashMap;
 use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
+use tokio::time::{self, Instant};
 
 use super::{Draft, ImageError, Images};
 use crate::domain::{FunctionName, VersionId};
 use crate::functions::{Absence, Version};
 use crate::telemetry;
+
+/// The pause between two looks whether another node has built an image.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The rebuilds by version.
 #[derive(Debug, Default)]
@@ -99,13 +104,37 @@ impl Images {
             tracing::info!(function.id = %function, version = number, reason, "the image was gone, and was pulled");
             return Ok(());
         }
+        let lease = format!("image of {}", version.id);
+        if !self.take_turn(version, &lease).await? {
+            return Ok(());
+        }
         tracing::info!(
             function.id = %function,
             version = number,
             reason,
             "the image is gone: building the image again"
         );
-        self.rebuild(version, name).await
+        let rebuilt = self.rebuild(version, name).await;
+        if let Err(error) = self.store.give_lease(&lease).await {
+            tracing::debug!(%error, "the lease of a build ends with this process");
+        }
+        rebuilt
+    }
+
+    /// Waits until no other node builds the image. False when another node has built the image and this node has pulled
+    /// the image. Without a registry, each node builds for itself.
+    async fn take_turn(self: &Arc<Self>, version: &Version, lease: &str) -> Result<bool, ImageError> {
+        if !self.settings.has_registry {
+            return Ok(true);
+        }
+        let deadline = Instant::now() + self.settings.timeout;
+        while !self.store.take_lease(lease).await? && Instant::now() < deadline {
+            time::sleep(LOOK_AGAIN).await;
+            if self.pull(version).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn rebuild(self: &Arc<Self>, version: &Version, name: &FunctionName) -> Result<(), ImageError> {

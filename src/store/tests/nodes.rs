@@ -1,5 +1,5 @@
-//! Tests of what several processes do with one database. With SQLite there is one process at a time: each takes over from
-//! the process before.
+//! Tests of what several processes do with one database. With SQLite there is one process at a time: each takes over
+//! from the process before.
 
 use super::*;
 
