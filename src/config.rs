@@ -37,7 +37,7 @@ pub use node::Node;
 pub use parse::{MIN_MEMORY, parse_duration, parse_size, whole_millis};
 pub use pool::Pool;
 pub use sandbox::Sandbox;
-pub use store::Store;
+pub use store::{SecretKey, Store};
 pub use uids::Uids;
 
 /// The form of a line in the log.

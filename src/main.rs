@@ -67,7 +67,7 @@ async fn migrate_store(config: &Config) -> anyhow::Result<()> {
     let url = config.store.url.as_ref().context("set STORE_URL to the PostgreSQL that takes the functions")?;
     // No service may use the file while the rows are copied.
     let _platform = Platform::open(&config.data_dir, &config.temp_dir_base)?;
-    let functions = Store::migrate_to_postgres(&config.data_dir, url).await?;
+    let functions = Store::migrate_to_postgres(&config.data_dir, url, &config.store.keys).await?;
     tracing::info!(functions, "copied functions with their versions and history");
     Ok(())
 }

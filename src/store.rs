@@ -13,6 +13,7 @@ mod invocations;
 mod leases;
 mod nodes;
 mod postgres;
+mod sealing;
 mod sqlite;
 mod versions;
 
@@ -29,7 +30,8 @@ pub use functions::DELETION_RETENTION;
 pub use nodes::LEASE;
 pub use sqlite::FILE_NAME;
 
-use crate::config::{self, Secret};
+use crate::config::{self, Secret, SecretKey};
+use sealing::Sealer;
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Store {
     database: Database,
     /// The run of this process: rows that the process works on name the run.
     run: Arc<str>,
+    /// None where secrets are kept as they are.
+    sealer: Option<Arc<Sealer>>,
 }
 
 /// The kind of the database, and what its errors name.
@@ -53,10 +57,21 @@ impl Store {
     /// Opens the database that the configuration names, and brings the schema to the current form. No other process
     /// may serve from `data_dir`.
     pub async fn open(config: &config::Store, data_dir: &Path) -> Result<Self, StoreError> {
-        match &config.url {
-            Some(url) => Self::postgres(url).await,
-            None => Self::sqlite(data_dir).await,
+        let store = match &config.url {
+            Some(url) => Self::postgres(url).await?,
+            None => Self::sqlite(data_dir).await?,
+        };
+        store.with_keys(&config.keys).await
+    }
+
+    /// The store that seals secrets by the first of these keys. Secrets that are not sealed by that key are sealed now.
+    pub async fn with_keys(self, keys: &[SecretKey]) -> Result<Self, StoreError> {
+        let store = Self { sealer: Sealer::new(keys).map(Arc::new), ..self };
+        match store.seal_all().await? {
+            0 => {}
+            secrets => tracing::info!(secrets, "sealed secrets by the first key of SECRETS_KEY_FILE"),
         }
+        Ok(store)
     }
 
     /// Ends all connections. Calls after this fail. SQLite folds its log into the file.
@@ -75,7 +90,7 @@ impl Store {
     }
 
     fn new(pool: AnyPool, database: Database) -> Self {
-        Self { pool, database, run: Uuid::new_v4().to_string().into() }
+        Self { pool, database, run: Uuid::new_v4().to_string().into(), sealer: None }
     }
 
     /// A transaction whose queries all see one moment's state.

@@ -9,7 +9,7 @@ pub(super) const MEMORY: &str = "a size of at least 16MB, such as 128MB";
 pub(super) const CPUS: &str = "a number of processors from 0.01, such as 0.5";
 
 /// The variables whose values no message shows.
-const SECRET: [&str; 3] = ["api_token", "cluster_token", "store_url"];
+const SECRET: [&str; 4] = ["api_token", "cluster_token", "secrets_key", "store_url"];
 
 /// A variable's value as the operator writes it. A variable without a value has its default.
 pub(super) struct Value<'a> {

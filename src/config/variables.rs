@@ -62,6 +62,7 @@ pub(super) struct Variables {
     pub(super) data_dir: Option<String>,
     pub(super) store_url: Option<String>,
     pub(super) store_insecure: Option<String>,
+    pub(super) secrets_key: Option<String>,
     pub(super) node_url: Option<String>,
     pub(super) cluster_token: Option<String>,
     pub(super) log_level: Option<String>,

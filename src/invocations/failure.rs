@@ -21,6 +21,7 @@ impl From<&StoreError> for Failure {
             | StoreError::ReadOnly { .. }
             | StoreError::Newer { .. }
             | StoreError::Foreign(_)
+            | StoreError::Sealed { .. }
             | StoreError::Exists(_)
             | StoreError::Missing(_)
             | StoreError::NoFile

@@ -9,7 +9,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, Column, Row, ValueRef};
 
 use super::sqlite::{FILE_NAME, MIGRATOR};
 use super::{Store, StoreError};
-use crate::config::Secret;
+use crate::config::{Secret, SecretKey};
 
 /// All tables, each behind the tables that its rows refer to.
 const TABLES: [&str; 7] =
@@ -20,8 +20,8 @@ const NUMBERED: [&str; 2] = ["functions", "invocations"];
 
 impl Store {
     /// Copies all rows of the file in `data_dir`, which stays as the file is, into the database of `url`. The database
-    /// gets all rows or none. Returns the number of functions. No service may use either.
-    pub async fn migrate_to_postgres(data_dir: &Path, url: &Secret) -> Result<u64, StoreError> {
+    /// gets all rows or none. Secrets are sealed by `keys`. Returns the number of functions. No service may use either.
+    pub async fn migrate_to_postgres(data_dir: &Path, url: &Secret, keys: &[SecretKey]) -> Result<u64, StoreError> {
         let path = data_dir.join(FILE_NAME);
         if !path.exists() {
             return Err(StoreError::Missing(path));
@@ -31,8 +31,12 @@ impl Store {
         let to = Self::postgres(url).await?;
         let copied = from.copy_to(&to).await;
         from.close().await;
+        let sealed = match copied {
+            Ok(_) => to.clone().with_keys(keys).await.map(drop),
+            Err(_) => Ok(()),
+        };
         to.close().await;
-        copied
+        sealed.and(copied)
     }
 
     async fn copy_to(&self, to: &Self) -> Result<u64, StoreError> {

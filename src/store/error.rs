@@ -51,6 +51,17 @@ pub enum StoreError {
     /// A row of PostgreSQL has values that this program does not write.
     #[error("the database of STORE_URL is not one of this platform, or was changed by others: {0}")]
     Foreign(String),
+    /// No key opens a secret.
+    #[error(
+        "no key of SECRETS_KEY_FILE opens the secret {name} of function {function}; the file must have the key that was \
+         in it when the secret was set"
+    )]
+    Sealed {
+        /// The function's id.
+        function: String,
+        /// The secret's name.
+        name: String,
+    },
     /// The backup's file exists. A backup goes to a new file only.
     #[error("{0} exists; give the backup a name of its own")]
     Exists(PathBuf),

@@ -38,7 +38,19 @@ impl Store {
         };
         let (last, functions, versions, variables, deleted) = read.await.map_err(|error| self.failed(error))?;
         let damaged = || self.damaged("a function's row has values that can't be");
-        let changed = functions.iter().map(|row| record(row, &versions, &variables).ok_or_else(damaged));
+        let changed = functions.iter().map(|row| {
+            let mut record = record(row, &versions).ok_or_else(damaged)?;
+            for row in variables.get(&record.id.to_string()).into_iter().flatten() {
+                let (name, value, is_secret, is_sealed) = read_variable(row).ok_or_else(damaged)?;
+                if is_secret {
+                    let secret = self.opened(&record.id.to_string(), &name, value, is_sealed)?;
+                    record.settings.secrets.insert(name, Secret(secret));
+                } else {
+                    record.settings.environment.insert(name, value);
+                }
+            }
+            Ok(record)
+        });
         let deleted = deleted.iter().map(|id| id.parse().map_err(|_| damaged()));
         Ok(Changes {
             last: last.cast_unsigned(),
@@ -72,7 +84,7 @@ impl Store {
                 .fetch_one(&mut *transaction)
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
-            set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
+            self.set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
             if let Some(key) = key {
                 let deployed = deployed(id, &record.version, &record.name, package);
                 if !self.settle_key(&mut transaction, key, &deployed).await? {
@@ -133,7 +145,7 @@ impl Store {
                 return Ok(Changed::Gone);
             }
             versions::prune(&mut transaction, update).await?;
-            set(&mut transaction, &id, update.settings, update.preloaded).await?;
+            self.set(&mut transaction, &id, update.settings, update.preloaded).await?;
             transaction.commit().await?;
             Ok(Changed::Now(change.cast_unsigned()))
         };
@@ -199,6 +211,38 @@ impl Store {
         let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
         pruned.map(drop).map_err(|error| self.failed(error))
     }
+
+    async fn set(
+        &self,
+        connection: &mut AnyConnection,
+        id: &str,
+        settings: &Settings,
+        preloaded: Option<&Preloaded>,
+    ) -> Result<(), sqlx::Error> {
+        // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
+        let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
+                   run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5 WHERE id = $6";
+        sqlx::query(set)
+            .bind(settings.memory.map(u64::cast_signed))
+            .bind(settings.cpus.map(|cpus| cpus.to_string()))
+            .bind(settings.timeout.map(|timeout| timeout.as_secs_f64().to_string()))
+            .bind(settings.preload.as_ref().map(Preload::to_string))
+            .bind(
+                preloaded.map(|found| serde_json::to_string(found).expect("texts and numbers can be written as JSON")),
+            )
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM variables WHERE function_id = $1").bind(id).execute(&mut *connection).await?;
+        for (name, value) in &settings.environment {
+            variable(connection, (id, name, value), false, false).await?;
+        }
+        for (name, Secret(secret)) in &settings.secrets {
+            let (value, is_sealed) = self.sealed(id, name, secret);
+            variable(connection, (id, name, &value), true, is_sealed).await?;
+        }
+        Ok(())
+    }
 }
 
 /// The time for which a deletion is known as such.
@@ -209,32 +253,16 @@ fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, p
     Deployed { function_id, image_id, version, name: name.to_string(), warnings: package.warnings.to_vec() }
 }
 
-async fn set(
+async fn variable(
     connection: &mut AnyConnection,
-    id: &str,
-    settings: &Settings,
-    preloaded: Option<&Preloaded>,
+    (function, name, value): (&str, &str, &str),
+    is_secret: bool,
+    is_sealed: bool,
 ) -> Result<(), sqlx::Error> {
-    // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
-    let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
-               run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5 WHERE id = $6";
-    sqlx::query(set)
-        .bind(settings.memory.map(u64::cast_signed))
-        .bind(settings.cpus.map(|cpus| cpus.to_string()))
-        .bind(settings.timeout.map(|timeout| timeout.as_secs_f64().to_string()))
-        .bind(settings.preload.as_ref().map(Preload::to_string))
-        .bind(preloaded.map(|found| serde_json::to_string(found).expect("texts and numbers can be written as JSON")))
-        .bind(id)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM variables WHERE function_id = $1").bind(id).execute(&mut *connection).await?;
-    let open = settings.environment.iter().map(|(name, value)| (name, value, false));
-    let secret = settings.secrets.iter().map(|(name, value)| (name, &value.0, true));
-    for (name, value, is_secret) in open.chain(secret) {
-        let insert = sqlx::query("INSERT INTO variables (function_id, name, value, is_secret) VALUES ($1, $2, $3, $4)");
-        insert.bind(id).bind(name).bind(value).bind(i64::from(is_secret)).execute(&mut *connection).await?;
-    }
-    Ok(())
+    let insert =
+        sqlx::query("INSERT INTO variables (function_id, name, value, is_secret, sealed) VALUES ($1, $2, $3, $4, $5)");
+    let insert = insert.bind(function).bind(name).bind(value).bind(i64::from(is_secret)).bind(i64::from(is_sealed));
+    insert.execute(connection).await.map(drop)
 }
 
 fn by_function(rows: Vec<AnyRow>) -> Result<HashMap<String, Vec<AnyRow>>, sqlx::Error> {
@@ -245,6 +273,12 @@ fn by_function(rows: Vec<AnyRow>) -> Result<HashMap<String, Vec<AnyRow>>, sqlx::
     Ok(by_function)
 }
 
+/// A variable's name, its value, whether the variable is a secret, and whether the value is sealed.
+fn read_variable(row: &AnyRow) -> Option<(String, String, bool, bool)> {
+    let flag = |column: &str| row.try_get::<i64, _>(column).ok().map(|flag| flag != 0);
+    Some((row.try_get("name").ok()?, row.try_get("value").ok()?, flag("is_secret")?, flag("sealed")?))
+}
+
 fn executions(row: &AnyRow) -> Option<Executions> {
     Some(Executions {
         count: row.try_get::<i64, _>("executions").ok()?.cast_unsigned(),
@@ -253,11 +287,7 @@ fn executions(row: &AnyRow) -> Option<Executions> {
 }
 
 /// None when a value has a form that this program does not write.
-fn record(
-    row: &AnyRow,
-    versions: &HashMap<String, Vec<AnyRow>>,
-    variables: &HashMap<String, Vec<AnyRow>>,
-) -> Option<Record> {
+fn record(row: &AnyRow, versions: &HashMap<String, Vec<AnyRow>>) -> Option<Record> {
     let id: String = row.try_get("id").ok()?;
     let versions = versions.get(&id)?;
     let version = |number: u32| versions.iter().filter_map(versions::record).find(|version| version.number == number);
@@ -265,7 +295,7 @@ fn record(
         Some(number) => Some(u32::try_from(number).ok()?),
         None => None,
     };
-    let mut settings = Settings {
+    let settings = Settings {
         memory: row.try_get::<Option<i64>, _>("memory_limit").ok()?.map(i64::cast_unsigned),
         cpus: row.try_get("cpu_limit").ok()?,
         timeout: match row.try_get::<Option<f64>, _>("run_timeout").ok()? {
@@ -279,14 +309,6 @@ fn record(
         ..Settings::default()
     };
     let preloaded: Option<String> = row.try_get("preloaded").ok()?;
-    for variable in variables.get(&id).into_iter().flatten() {
-        let (name, value): (String, String) = (variable.try_get("name").ok()?, variable.try_get("value").ok()?);
-        if variable.try_get::<i64, _>("is_secret").ok()? != 0 {
-            settings.secrets.insert(name, Secret(value));
-        } else {
-            settings.environment.insert(name, value);
-        }
-    }
     Some(Record {
         id: id.parse().ok()?,
         number: row.try_get::<i64, _>("number").ok()?.cast_unsigned(),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::{
     Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
@@ -123,6 +123,7 @@ on_each_database!(
     a_function_moves_between_versions_and_keeps_the_last_few,
     only_what_was_promised_to_nobody_is_taken_back,
     a_log_may_have_any_character,
+    secrets_are_sealed_and_keys_can_be_changed,
 );
 
 async fn what_is_stored_is_there_after_a_new_start(place: Place) {
@@ -230,12 +231,43 @@ async fn a_log_may_have_any_character(place: Place) {
     assert!(store.set_image(first(&one), &one.version.image, Some("\0")).await.unwrap());
 }
 
+async fn secrets_are_sealed_and_keys_can_be_changed(place: Place) {
+    let (old, new) = (SecretKey([1; 32]), SecretKey([2; 32]));
+    let mut one = record("one");
+    one.settings.environment.insert("OPEN".to_owned(), "an open value".to_owned());
+    one.settings.secrets.insert("KEY".to_owned(), Secret("a secret value".to_owned()));
+    let values = async |store: &Store| -> Vec<String> {
+        let values = sqlx::query_scalar("SELECT value FROM variables ORDER BY name");
+        values.fetch_all(&store.pool).await.unwrap()
+    };
+    let store = place.open_with(&[&one]).await;
+    assert_eq!(values(&store).await, ["a secret value", "an open value"], "without a key");
+    store.close().await;
+    // With a key, what is there is sealed at the start.
+    let store = place.open().await.with_keys(std::slice::from_ref(&old)).await.unwrap();
+    let by_old = values(&store).await;
+    assert!(!by_old[0].contains("secret") && by_old[1] == "an open value", "{by_old:?}");
+    assert_eq!(functions(&store).await, [one.clone()]);
+    store.close().await;
+    let store = place.open().await.with_keys(&[new.clone(), old.clone()]).await.unwrap();
+    let by_new = values(&store).await;
+    assert_ne!(by_new[0], by_old[0]);
+    assert_eq!(functions(&store).await, [one.clone()]);
+    store.close().await;
+    let store = place.open().await.with_keys(&[new]).await.unwrap();
+    assert_eq!(functions(&store).await, [one]);
+    store.close().await;
+    let lost = place.open().await.with_keys(&[old]).await.unwrap_err();
+    assert!(matches!(lost, StoreError::Sealed { .. }), "{lost:?}");
+}
+
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     let (dir, place) = (tempfile::tempdir().unwrap(), Place::postgres());
     let Place::Url(url) = &place else { unreachable!() };
-    let missing = Store::migrate_to_postgres(dir.path(), url).await.unwrap_err();
+    let keys = [SecretKey([1; 32])];
+    let missing = Store::migrate_to_postgres(dir.path(), url, &keys).await.unwrap_err();
     assert!(matches!(missing, StoreError::Missing(_)), "{missing:?}");
     let (mut one, two) = (record("one"), record("two"));
     one.settings.cpus = Some(0.5);
@@ -249,10 +281,12 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     store.queue_invocation(&queued, Some(&key), true, true).await.unwrap();
     let result = store.claim_key(&key, 1).await.unwrap();
     store.close().await;
-    assert_eq!(Store::migrate_to_postgres(dir.path(), url).await.unwrap(), 2);
-    let again = Store::migrate_to_postgres(dir.path(), url).await.unwrap_err();
+    assert_eq!(Store::migrate_to_postgres(dir.path(), url, &keys).await.unwrap(), 2);
+    let again = Store::migrate_to_postgres(dir.path(), url, &keys).await.unwrap_err();
     assert!(matches!(again, StoreError::NotEmpty("functions")), "{again:?}");
-    let store = place.open().await;
+    let sealed = place.open().await.changes(None).await.unwrap_err();
+    assert!(matches!(sealed, StoreError::Sealed { .. }), "{sealed:?}");
+    let store = place.open().await.with_keys(&keys).await.unwrap();
     assert_eq!(functions(&store).await, [one.clone(), two]);
     assert_eq!(store.zip(first(&one)).await.unwrap().as_deref(), Some(&b"zip"[..]));
     assert_eq!(store.claim_key(&key, 1).await.unwrap(), result);

@@ -22,7 +22,9 @@ impl Nodes {
     }
 
     async fn start(&self, index: usize) -> Service {
-        let settings = [("STORE_URL", self.url.as_str()), ("DOCKER_CONTAINER_LIMIT", "4")];
+        let key = "1a".repeat(32);
+        let settings =
+            [("STORE_URL", self.url.as_str()), ("SECRETS_KEY", key.as_str()), ("DOCKER_CONTAINER_LIMIT", "4")];
         Service::start(self.folders[index].path(), &settings).await.healthy().await
     }
 }

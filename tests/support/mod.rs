@@ -221,7 +221,9 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     for (variable, folder) in [("DATA_DIR", "data"), ("TEMP_DIR_BASE", "temp")] {
         vars.push((variable.to_owned(), dir.join(folder).to_str().unwrap().to_owned()));
     }
-    vars.extend(store_url(dir).map(|url| ("STORE_URL".to_owned(), url)));
+    if let Some(url) = store_url(dir) {
+        vars.extend([("STORE_URL".to_owned(), url), ("SECRETS_KEY".to_owned(), "1a".repeat(32))]);
+    }
     vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     vars
 }

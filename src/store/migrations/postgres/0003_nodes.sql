@@ -56,3 +56,6 @@ CREATE TABLE leases (
     name TEXT PRIMARY KEY,
     run  TEXT NOT NULL
 );
+
+-- 1 where a secret's value is sealed by a key of SECRETS_KEY_FILE.
+ALTER TABLE variables ADD COLUMN sealed BIGINT NOT NULL DEFAULT 0;

@@ -56,3 +56,6 @@ CREATE TABLE leases (
     name TEXT PRIMARY KEY,
     run  TEXT NOT NULL
 ) STRICT;
+
+-- 1 where a secret's value is sealed by a key of SECRETS_KEY_FILE.
+ALTER TABLE variables ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
