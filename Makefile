@@ -1,6 +1,6 @@
 # For newcomers: `make demo`, `make run`, `make test`. Each command first gets Docker and the base images ready, and
 # names the packages that the command installs.
-.PHONY: demo run check test times nightly load bench lint build
+.PHONY: demo run cluster check test test-cluster times nightly load bench lint build
 
 build:
 	@echo 'make: compiling a release build; about five minutes on two cores the first time'
@@ -11,6 +11,11 @@ demo: build
 
 run: build
 	scripts/with-docker scripts/run
+
+# Three nodes with an engine each, PostgreSQL, a registry and HAProxy, on this machine; ends with Ctrl-C. Needs root.
+# `scripts/cluster --swarm` runs the nodes by deploy/stack.yml.
+cluster: build
+	scripts/cluster
 
 # The checks for every change: formatting, lints, and all tests that need no Docker.
 check:
@@ -31,6 +36,11 @@ test:
 	scripts/with-docker cargo test --locked -- --include-ignored
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
+
+# A function on three nodes, of which one is lost and comes back: first as processes, then by Docker Swarm.
+test-cluster: build
+	scripts/cluster scripts/cluster-smoke
+	scripts/cluster --swarm scripts/cluster-smoke
 
 # The same tests as `make test`, with their times, and then the ten slowest. Rust has no stable option for the times.
 times:
