@@ -33,15 +33,32 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 /// The time limit for the removal of deleted functions' images, at the end.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Serves on `listener` until the cancellation of `stop`, and then removes all containers of this run.
+/// Serves on `listener` until the cancellation of `stop` and for SERVER_DRAIN_TIME after that. Then removes all
+/// containers of this run.
 ///
 /// # Errors
 /// DATA_DIR can't be used, or the end takes too long.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::start();
     let (monitor, health) = health::channel();
-    let service = Service::compose(config, health, stop).await?;
+    let (leaving, drain_time) = (stop, config.http.drain_time);
+    let service = Service::compose(config, health, leaving.clone()).await?;
     service.start(monitor);
+    let stop = service.stop.clone();
+    service.tasks.spawn(async move {
+        tokio::select! {
+            () = leaving.cancelled() => {}
+            () = stop.cancelled() => return,
+        }
+        if !drain_time.is_zero() {
+            tracing::info!(?drain_time, "not ready any more, and still serving");
+            tokio::select! {
+                () = time::sleep(drain_time) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        stop.cancel();
+    });
     service.preparation.wait(&service.stop).await;
     let refusal = service.refusal().await;
     let keeper = service.keep_history();

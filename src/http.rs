@@ -82,6 +82,8 @@ pub struct State {
     pub preload: config::PreloadLimit,
     /// Cancelled when the service begins no more work.
     pub stop: CancellationToken,
+    /// Cancelled when new requests are to go to another node.
+    pub leaving: CancellationToken,
 }
 
 /// Largest head of a request, in bytes.

@@ -38,7 +38,8 @@ impl Service {
     ///
     /// # Errors
     /// DATA_DIR can't be used.
-    pub(super) async fn compose(config: Config, health: Health, stop: CancellationToken) -> anyhow::Result<Self> {
+    pub(super) async fn compose(config: Config, health: Health, leaving: CancellationToken) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
         let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
         let store = Store::open(&config.store, &config.data_dir).await?;
@@ -164,6 +165,7 @@ impl Service {
             budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
             config: Arc::new(config.http),
             preload,
+            leaving,
             stop: stop.clone(),
         };
         Ok(Self {

@@ -22,6 +22,9 @@ pub struct Http {
     pub write_timeout: Duration,
     /// SERVER_SHUTDOWN_TIMEOUT: the time running executions have to end after a signal.
     pub shutdown_timeout: Duration,
+    /// SERVER_DRAIN_TIME: after a signal, the time for which requests are still taken while the service reports that the
+    /// service is not ready.
+    pub drain_time: Duration,
     /// MAX_FILE_SIZE of an uploaded zip, in bytes.
     pub max_file_size: u64,
     /// API_TOKEN: the bearer token that every request but health probes must carry.
@@ -45,6 +48,8 @@ pub struct RateLimit {
 pub const MAX_FILE: u64 = 999_000_000;
 const FILE: &str = "a size from 1 byte to 999MB, such as 10MB; the database takes no larger zip";
 
+const DRAIN: &str = "0, or a duration such as 3s";
+
 impl Http {
     pub(super) fn read(variables: &Variables) -> Result<Self, ConfigError> {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -54,6 +59,7 @@ impl Http {
             read_timeout: var!(variables.server_read_timeout).duration(10)?,
             write_timeout: var!(variables.server_write_timeout).duration(10)?,
             shutdown_timeout: var!(variables.server_shutdown_timeout).duration(5)?,
+            drain_time: var!(variables.server_drain_time).read(Duration::ZERO, DRAIN, parse_drain)?,
             max_file_size: var!(variables.max_file_size)
                 .read(10_000_000, FILE, |text| parse_size(text).filter(|&bytes| bytes <= MAX_FILE))?,
             api_token: var!(variables.api_token).read(None, "1 to 256 visible ASCII characters", parse_token)?,
@@ -87,4 +93,8 @@ fn parse_rate(text: &str) -> Option<Option<RateLimit>> {
     let (requests, period) = text.split_once('/')?;
     let period = if matches!(period, "s" | "m" | "h") { format!("1{period}") } else { period.to_owned() };
     Some(Some(RateLimit { requests: requests.parse().ok()?, period: parse_duration(&period)? }))
+}
+
+fn parse_drain(text: &str) -> Option<Duration> {
+    if text == "0" { Some(Duration::ZERO) } else { parse_duration(text) }
 }

@@ -15,6 +15,7 @@ pub(super) struct Variables {
     pub(super) server_read_timeout: Option<String>,
     pub(super) server_write_timeout: Option<String>,
     pub(super) server_shutdown_timeout: Option<String>,
+    pub(super) server_drain_time: Option<String>,
     pub(super) max_file_size: Option<String>,
     pub(super) api_token: Option<String>,
     pub(super) allowed_hosts: Option<String>,

@@ -50,7 +50,8 @@ pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: Head
         transport = Some("no sockets; with the token, or in the log, stands the reason".to_owned());
     }
     let cut_off = || state.nodes.check().err().map(|error| error.to_string());
-    match state.health.trouble().or_else(cut_off) {
+    let leaving = || state.leaving.is_cancelled().then(|| "the service is about to stop".to_owned());
+    match state.health.trouble().or_else(cut_off).or_else(leaving) {
         None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation, transport })),
         reason => (
             StatusCode::SERVICE_UNAVAILABLE,
