@@ -65,6 +65,7 @@ impl Follower {
                 self.deployer.take_over(changes, since.is_none());
                 let instances = u32::try_from(self.deployer.pool.instances()).unwrap_or(u32::MAX);
                 self.nodes.renew(began, last, instances, self.health.trouble().is_none()).await?;
+                self.queue.end_cancelled().await?;
                 if looked_at + LOOK <= began {
                     looked_at = began;
                     self.look().await?;
