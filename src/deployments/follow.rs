@@ -136,7 +136,8 @@ impl Deployer {
         let Some(current) = self.registry.get(id) else {
             // A deletion of this node may be newer than what was read.
             if !self.deleted.lock().contains(&id) {
-                self.registry.insert(Function::from(record));
+                let function = self.registry.insert(Function::from(record));
+                self.images.fetch_later(&function.version, &function.name);
             }
             return;
         };
@@ -145,5 +146,8 @@ impl Deployer {
         }
         let next = Arc::new(current.followed_by(record));
         self.replace(&current, &next);
+        if current.versions().all(|version| version.id != next.version.id) {
+            self.images.fetch_later(&next.version, &next.name);
+        }
     }
 }
