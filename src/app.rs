@@ -30,6 +30,10 @@ use preparation::Preparation;
 /// The time limit for the removal of containers and files, after the grace for requests.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
+/// The time limits for the last invocations to be written down, and for the end of the store's connections.
+const KEEPER_LIMIT: Duration = Duration::from_secs(40);
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
 /// The time limit for the removal of deleted functions' images, at the end.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -97,6 +101,10 @@ impl Service {
         self.tasks.spawn(async move { docker.watch(monitor, end).await });
         self.tasks.spawn(self.preparation.clone().run());
         self.tasks.spawn(metrics::run(self.end.clone()));
+        let http::State { deferred, deployer, nodes, health, .. } = &self.state;
+        let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
+        let follower = Follower::new(deployer, queue, nodes, health.clone());
+        self.tasks.spawn(follower.run(self.end.clone()));
     }
 
     /// The reason why the service must not serve, if there is one.
@@ -112,11 +120,8 @@ impl Service {
 
     /// Serves until the cancellation of the token `stop`, and then for the grace.
     async fn serve(&self, listener: TcpListener) -> anyhow::Result<()> {
-        let http::State { deferred, deployer, nodes, health, config, .. } = &self.state;
+        let http::State { deferred, config, .. } = &self.state;
         self.tasks.spawn(Arc::clone(deferred).run());
-        let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
-        let follower = Follower::new(deployer, queue, nodes, health.clone());
-        self.tasks.spawn(follower.run(self.end.clone()));
         tracing::info!(address = %listener.local_addr()?, platform.id = %self.platform.id(), "serving");
         let served = http::serve(listener, http::router(self.state.clone()), config, &self.stop);
         // Background invocations have the same grace as invocations that a client waits for.
@@ -140,10 +145,14 @@ impl Service {
         // Upkeep and monitors end with this cancellation.
         self.stop.cancel();
         self.end.cancel();
+        self.state.nodes.end().await;
         self.tasks.close();
         let wound_up = time::timeout(CLEAN_UP_LIMIT, self.tasks.wait()).await;
         self.ended.cancel();
-        keeper.await.context("the keeper of the history died")?;
+        match time::timeout(KEEPER_LIMIT, keeper).await {
+            Ok(kept) => kept.context("the keeper of the history died")?,
+            Err(_) => tracing::error!("the last invocations could not be written down in time"),
+        }
         let cleaned_up = match refusal {
             // The service has served no request, so leftovers may wait for the next start.
             Some(refusal) => Err(anyhow::anyhow!(refusal)),
@@ -151,7 +160,9 @@ impl Service {
         };
         self.state.nodes.leave().await;
         // A task that did not end in time may still write what the task has done.
-        self.store.close().await;
+        if time::timeout(CLOSE_LIMIT, self.store.close()).await.is_err() {
+            tracing::warn!("the connections to the database could not be ended in time");
+        }
         cleaned_up?;
         tracing::info!("stopped");
         Ok(())

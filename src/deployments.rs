@@ -221,7 +221,7 @@ impl Deployer {
             }
         };
         let (number, change) = stored.await.inspect_err(|_| self.pool.retire(&function))?;
-        let function = self.registry.insert(function.numbered(number));
+        let function = self.put(function.numbered(number));
         self.nodes.acknowledged(change).await?;
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
@@ -229,6 +229,23 @@ impl Deployer {
         self.pool.warm(&function);
         self.images.trim_later();
         Ok(deployed(&function, built.warnings))
+    }
+
+    /// Puts a new function of this node into the registry. Other nodes may have changed or deleted the function before.
+    fn put(&self, function: Function) -> Arc<Function> {
+        let function = Arc::new(function);
+        if self.deleted.lock().remove(&function.id) {
+            self.pool.retire(&function);
+            return function;
+        }
+        let followed = self.registry.get(function.id);
+        let present = self.registry.insert(Arc::clone(&function));
+        for other in followed.iter().chain([&function]) {
+            if other.revision != present.revision {
+                self.pool.retire(other);
+            }
+        }
+        present
     }
 
     /// Has the function's first instance find out what can be preloaded. A submit does without, where no container is

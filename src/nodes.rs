@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant};
 
-use crate::domain::{Heartbeat, Node};
+use crate::domain::{Heartbeat, Node, Seen};
 use crate::store::{LEASE, Store, StoreError};
 
 /// The longest time between two rounds.
@@ -25,6 +25,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The longest wait for other nodes. A node that hangs for longer without losing its lease is a fault.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The time limit of the last words of a node.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// The membership of this node.
 #[derive(Debug)]
@@ -87,22 +90,43 @@ impl Membership {
         *self.applied.borrow()
     }
 
-    /// Ends a round that began at `began` and took over all changes up to `applied`: renews the lease.
+    /// Ends a round that began at `began` and took over all changes up to `applied`: renews the lease. Where the other
+    /// nodes saw this node as gone, a change may have been answered since the round has read the changes: then the next
+    /// round, which is due at once, renews the lease.
     pub async fn renew(&self, began: Instant, applied: u64, instances: u32, is_ready: bool) -> Result<(), StoreError> {
-        let beat = Heartbeat { instances, is_ready, applied };
-        if !self.store.beat(&beat).await? {
-            tracing::warn!("the other nodes took this node for gone: joining again");
-            self.store.join(&self.id, self.url.as_deref()).await?;
-            self.store.beat(&beat).await?;
-        }
-        let mut lease = self.lease.lock();
-        if lease.is_some_and(|end| end <= Instant::now()) {
-            tracing::info!("the database answers again: executing functions");
-        }
-        *lease = lease.map(|_| began + LEASE - MARGIN);
-        drop(lease);
         self.applied.send_replace(applied);
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let beat = Heartbeat { instances, is_ready, applied };
+        let seen = self.store.beat(&beat).await?;
+        match seen {
+            Seen::Live => {
+                let mut lease = self.lease.lock();
+                if lease.is_some_and(|end| end <= Instant::now()) {
+                    tracing::info!("this node follows the others again: executing functions");
+                }
+                *lease = lease.map(|_| began + LEASE - MARGIN);
+            }
+            Seen::Lapsed => self.wake(),
+            Seen::Gone => {
+                tracing::warn!("the other nodes took this node for gone: joining again");
+                self.store.join(&self.id, self.url.as_deref()).await?;
+                self.wake();
+            }
+        }
         Ok(())
+    }
+
+    /// Tells the others, at the end, that this node executes nothing any more, so that no change waits for the node.
+    pub async fn end(&self) {
+        if self.is_shared() {
+            let beat = Heartbeat { instances: 0, is_ready: false, applied: i64::MAX.cast_unsigned() };
+            let told = time::timeout(END_LIMIT, self.store.beat(&beat)).await;
+            if !matches!(told, Ok(Ok(_))) {
+                tracing::warn!("changes wait for this node until its lease runs out");
+            }
+        }
     }
 
     /// Returns when the next round is due: after [`ROUND`], or at once when a change is known of.
@@ -147,6 +171,18 @@ impl Membership {
         }
     }
 
+    /// Returns when this node and every live node have taken over all changes that are committed now.
+    pub async fn all_acknowledged(&self) -> Result<(), Unacknowledged> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let last = self.store.last_change().await?;
+        if self.applied() < last {
+            self.follow_now().await;
+        }
+        self.acknowledged(last).await
+    }
+
     /// All nodes that were seen lately.
     pub async fn list(&self) -> Result<Vec<Node>, StoreError> {
         self.store.nodes().await
@@ -154,8 +190,8 @@ impl Membership {
 
     /// Leaves the other nodes, at the end of the process.
     pub async fn leave(&self) {
-        if let Err(error) = self.store.leave().await {
-            tracing::warn!(%error, "the other nodes learn of the end of this node when its lease runs out");
+        if !matches!(time::timeout(END_LIMIT, self.store.leave()).await, Ok(Ok(()))) {
+            tracing::warn!("the other nodes learn of the end of this node when its lease runs out");
         }
     }
 }

@@ -20,6 +20,8 @@ mod versions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
@@ -37,6 +39,9 @@ use sealing::Sealer;
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: AnyPool,
+    /// The connections of heartbeats and of looks for changes, which wait for no other work of this process. With
+    /// SQLite the one connection.
+    control: Arc<RwLock<AnyPool>>,
     database: Database,
     /// The run of this process: rows that the process works on name the run.
     run: Arc<str>,
@@ -76,6 +81,7 @@ impl Store {
 
     /// Ends all connections. Calls after this fail. SQLite folds its log into the file.
     pub async fn close(&self) {
+        self.control().close().await;
         self.pool.close().await;
     }
 
@@ -89,13 +95,18 @@ impl Store {
         &self.run
     }
 
-    fn new(pool: AnyPool, database: Database) -> Self {
-        Self { pool, database, run: Uuid::new_v4().to_string().into(), sealer: None }
+    fn new(pool: AnyPool, control: AnyPool, database: Database) -> Self {
+        let control = Arc::new(RwLock::new(control));
+        Self { pool, control, database, run: Uuid::new_v4().to_string().into(), sealer: None }
+    }
+
+    fn control(&self) -> AnyPool {
+        self.control.read().clone()
     }
 
     /// A transaction whose queries all see one moment's state.
     async fn snapshot(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        self.pool
+        self.control()
             .begin_with(match self.database {
                 Database::Sqlite(_) => "BEGIN",
                 Database::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -151,9 +162,12 @@ async fn connect(
     let mut first = options.connect().await?;
     first.execute(session).await?;
     first.close().await?;
-    let pool =
-        pool.after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }));
-    pool.connect_with(options).await
+    begin_with(pool, session).connect_with(options).await
+}
+
+/// Has each connection begin with the statements `session`.
+fn begin_with(pool: AnyPoolOptions, session: &'static str) -> AnyPoolOptions {
+    pool.after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
 }
 
 #[cfg(test)]

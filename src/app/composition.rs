@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,9 +47,13 @@ impl Service {
         let registry = Arc::new(Registry::default());
         let nodes = Membership::join(store.clone(), platform.id().to_string(), config.node.url.clone()).await?;
         let nodes = Arc::new(nodes);
-        for record in store.changes(None).await?.changed {
+        let began = Instant::now();
+        let all = store.changes(None).await?;
+        for record in all.changed {
             registry.insert(Function::from(record));
         }
+        // No change waits for this node from now on.
+        nodes.renew(began, all.last, 0, false).await?;
         let docker = Docker::new(health.clone());
         let tasks = TaskTracker::new();
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
@@ -134,7 +139,7 @@ impl Service {
             stop: stop.clone(),
             end: end.clone(),
         });
-        deferred.adopt().await?;
+        deferred.adopt(true, false).await?;
         let preparation = Preparation {
             docker: docker.clone(),
             platform: Arc::clone(&platform),

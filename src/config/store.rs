@@ -69,5 +69,6 @@ fn parse_keys(text: &str) -> Option<Vec<SecretKey>> {
         hex::decode_to_slice(line.trim(), &mut key).ok()?;
         Some(SecretKey(key))
     };
-    text.lines().filter(|line| !line.trim().is_empty()).map(key).collect()
+    let keys: Vec<SecretKey> = text.lines().filter(|line| !line.trim().is_empty()).map(key).collect::<Option<_>>()?;
+    (!keys.is_empty()).then_some(keys)
 }

@@ -13,10 +13,14 @@ use crate::domain::{Changes, FunctionId, Record};
 use crate::functions::Function;
 use crate::invocations::queue::InvocationQueue;
 use crate::nodes::Membership;
-use crate::store::{DELETION_RETENTION, StoreError};
+use crate::store::{DELETION_RETENTION, LEASE, StoreError};
 
 /// The time between two looks for work of nodes that are gone, and for other nodes' counts of executions.
 const LOOK: Duration = Duration::from_secs(2);
+/// The most deleted functions that are kept in mind.
+const MAX_DELETED: usize = 10_000;
+/// The time limit of a round.
+const ROUND_LIMIT: Duration = Duration::from_secs(5);
 /// The pause after a round that failed.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -54,46 +58,69 @@ impl Follower {
 
     async fn follow(&self) {
         let (mut followed_at, mut looked_at) = (Instant::now(), Instant::now());
-        let mut is_failing = false;
+        // Since when round has followed round without a gap.
+        let mut steady_since = Instant::now();
         loop {
             let began = Instant::now();
-            let done = async {
-                // Deletions of a longer time are forgotten.
-                let since = (began < followed_at + DELETION_RETENTION / 2).then(|| self.nodes.applied());
-                let changes = self.deployer.store.changes(since).await?;
-                let last = changes.last;
-                self.deployer.take_over(changes, since.is_none());
-                let instances = u32::try_from(self.deployer.pool.instances()).unwrap_or(u32::MAX);
-                self.nodes.renew(began, last, instances, self.health.trouble().is_none()).await?;
-                self.queue.end_cancelled().await?;
-                if looked_at + LOOK <= began {
-                    looked_at = began;
-                    self.look().await?;
-                }
-                Ok::<_, StoreError>(())
-            };
-            match done.await {
-                Ok(()) => {
+            let is_late = followed_at + LEASE < began;
+            match time::timeout(ROUND_LIMIT, self.round(began, followed_at)).await {
+                Ok(Ok(())) => {
+                    if is_late {
+                        tracing::info!("the database answers again");
+                        steady_since = began;
+                    }
                     followed_at = began;
-                    is_failing = false;
+                    if looked_at + LOOK <= began {
+                        looked_at = began;
+                        let looked = time::timeout(ROUND_LIMIT, self.look(steady_since + LEASE <= began)).await;
+                        if !matches!(looked, Ok(Ok(()))) {
+                            tracing::warn!("failed to look for work of nodes that are gone");
+                        }
+                    }
                     self.nodes.round_due().await;
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut is_failing, true) {
-                        tracing::error!(
+                failed => {
+                    if let Ok(Err(error)) = failed {
+                        tracing::warn!(
                             error = format!("{:#}", anyhow::Error::from(error)),
-                            "the database does not \
-                            answer: executions stop when the lease of this node runs out"
+                            "failed to follow the \
+                            database: executions stop when the lease of this node runs out"
                         );
+                    } else {
+                        tracing::warn!("the database does not answer in time: connecting anew");
+                        self.deployer.store.reconnect();
                     }
+                    steady_since = Instant::now();
                     time::sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
-        self.queue.adopt().await?;
+    async fn round(&self, began: Instant, followed_at: Instant) -> Result<(), StoreError> {
+        // Deletions of a longer time are forgotten.
+        let since = (began < followed_at + DELETION_RETENTION / 2).then(|| self.nodes.applied());
+        let mut changes = self.deployer.store.changes(since).await?;
+        let is_all = since.is_none_or(|since| changes.last < since);
+        if since.is_some() && is_all {
+            // The database is an older one, as after a restore.
+            changes = self.deployer.store.changes(None).await?;
+        }
+        let last = changes.last;
+        self.deployer.take_over(changes, is_all);
+        let instances = u32::try_from(self.deployer.pool.instances()).unwrap_or(u32::MAX);
+        self.nodes.renew(began, last, instances, self.health.trouble().is_none()).await
+    }
+
+    /// Looks for what other nodes have left, and for what they have counted. After an outage of the database all leases
+    /// have run out, so only a node that has followed for a while, `steady`, knows which nodes are gone.
+    async fn look(&self, steady: bool) -> Result<(), StoreError> {
+        self.queue.end_cancelled().await?;
+        // A node that can't run anything leaves the work to others.
+        if self.health.trouble().is_none() && !self.deployer.stop.is_cancelled() {
+            self.queue.adopt(false, steady).await?;
+        }
+        self.queue.find_forgotten().await?;
         for (id, executions) in self.deployer.store.executions(LOOK * 3).await? {
             if let Some(function) = self.deployer.registry.get(id) {
                 function.observe(executions);
@@ -126,8 +153,15 @@ impl Deployer {
             self.follow_record(record);
         }
         for id in gone {
-            self.deleted.lock().remove(&id);
-            self.forget(id);
+            // A submit of this node may still be on its way into the registry. Others' functions that came and went
+            // between two rounds are forgotten when there are too many.
+            if self.deleted.lock().len() > MAX_DELETED {
+                self.deleted.lock().clear();
+            }
+            if self.registry.get(id).is_some() || !self.deleted.lock().insert(id) {
+                self.deleted.lock().remove(&id);
+                self.forget(id);
+            }
         }
     }
 

@@ -19,7 +19,11 @@ impl Deployer {
         let _claim = self.claim(&key.key)?;
         match self.store.claim_key(&key, clock::unix_millis()).await? {
             Known::New => {}
-            Known::Same(deployed) => return Ok(deployed),
+            Known::Same(deployed) => {
+                // The first request may still wait for nodes that do not know of the change.
+                self.nodes.all_acknowledged().await?;
+                return Ok(deployed);
+            }
             Known::Other => return Err(DeployError::OtherRequest),
             Known::InProgress => return Err(DeployError::InProgress),
         }

@@ -21,6 +21,17 @@ pub struct Node {
     pub is_live: bool,
 }
 
+/// How other nodes saw a node until its heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// As live.
+    Live,
+    /// As gone: its lease had run out.
+    Lapsed,
+    /// As gone, and the node is not on the list any more.
+    Gone,
+}
+
 /// What a node tells the others again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {

@@ -17,18 +17,25 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Adds a function.
+    /// Adds a function, in the place of one with the same id of an earlier or the same generation. Returns the function
+    /// that is in the registry then.
     pub fn insert(&self, function: impl Into<Arc<Function>>) -> Arc<Function> {
         let function = function.into();
-        self.functions.write().insert(function.id, Arc::clone(&function));
-        function
+        let mut functions = self.functions.write();
+        match functions.get(&function.id) {
+            Some(present) if present.generation > function.generation => Arc::clone(present),
+            Some(_) | None => {
+                functions.insert(function.id, Arc::clone(&function));
+                function
+            }
+        }
     }
 
-    /// Puts a successor in a function's place, and returns the predecessor. None when the function is gone: a deleted
-    /// function must not come back.
+    /// Puts a successor in a function's place, and returns the predecessor. None when the function is gone, as a deleted
+    /// function must not come back, and when the function has a later generation already.
     pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
-        let function = functions.get_mut(&next.id)?;
+        let function = functions.get_mut(&next.id).filter(|function| function.generation <= next.generation)?;
         Some(std::mem::replace(function, next))
     }
 

@@ -10,6 +10,7 @@
 //! running when the service went away is known at the next start as lost, and is never run twice. The runs themselves
 //! are in `run`, and the decision on another try is in `retry`.
 
+mod adoption;
 mod error;
 mod order;
 mod retry;
@@ -17,19 +18,16 @@ mod run;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
-use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::docker::health::Health;
 use crate::docker::retry::Retries;
 use crate::domain::{
-    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Open, Outcome, Queued, UnknownFunction,
-    UnknownInvocation,
+    FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Outcome, Queued, UnknownFunction, UnknownInvocation,
 };
 use crate::functions::Registry;
 use crate::invocations::history::History;
@@ -39,22 +37,11 @@ use crate::resources::budget::BudgetShare;
 use crate::resources::clock;
 use crate::resources::disk::DiskSpace;
 use crate::sandbox::pool::AcquireError;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use error::Hindrance;
 pub use error::{AcceptError, CancelError};
 use order::Queue;
-
-/// No invocation waits longer for its next try after a start, however wrong the clock was when the time was written
-/// down.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// The pause between two looks whether an invocation of another node has ended, and the longest wait for its end.
-const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
-const ELSEWHERE_LIMIT: Duration = Duration::from_secs(3600);
-
-/// The number of invocations that are taken over at a time.
-const ADOPTED_AT_ONCE: u32 = 1000;
 
 /// Accepts, runs and cancels invocations.
 #[derive(Debug)]
@@ -188,22 +175,6 @@ impl InvocationQueue {
         self.end_of(id).await
     }
 
-    /// An invocation as it ended. An invocation that another node runs may still have to end.
-    async fn end_of(&self, id: InvocationId) -> Result<InvocationRecord, AcceptError> {
-        let deadline = Instant::now() + ELSEWHERE_LIMIT;
-        loop {
-            let record = self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?;
-            if !record.outcome.is_open() {
-                return Ok(record);
-            }
-            let may_end = self.store.is_shared() && !self.stop.is_cancelled() && Instant::now() < deadline;
-            if !may_end {
-                return Err(InvokeError::from(AcquireError::ShuttingDown).into());
-            }
-            time::sleep(LOOK_ELSEWHERE).await;
-        }
-    }
-
     fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<BudgetShare>), AcceptError> {
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
@@ -240,7 +211,10 @@ impl InvocationQueue {
         let id = match queued? {
             Queued::Now => record.id,
             Queued::Before(id) if promised => {
-                self.store.promise_invocation(id).await?;
+                if !self.store.promise_invocation(id).await? {
+                    // The invocation was taken back in this moment, on another node.
+                    return Err(AcceptError::Full(self.limit));
+                }
                 id
             }
             Queued::Before(id) => id,
@@ -307,15 +281,6 @@ impl InvocationQueue {
         Ok(())
     }
 
-    /// Ends the runs of invocations that were cancelled on another node.
-    pub async fn end_cancelled(&self) -> Result<(), StoreError> {
-        let running: Vec<InvocationId> = self.lock().running.keys().copied().collect();
-        for id in self.store.cancelled_invocations(&running).await? {
-            self.end_run(id);
-        }
-        Ok(())
-    }
-
     /// Ends an invocation that is cancelled on disk.
     fn end_run(&self, id: InvocationId) {
         let mut state = self.lock();
@@ -329,36 +294,6 @@ impl InvocationQueue {
             self.begins.recover(true);
         }
         self.tell(id, &Ok(()));
-    }
-
-    /// Takes over invocations that were accepted by a process that is gone.
-    pub async fn adopt(&self) -> Result<(), StoreError> {
-        loop {
-            let open = self.store.adopt_invocations(ADOPTED_AT_ONCE).await?;
-            if !open.is_empty() {
-                tracing::info!(invocations = open.len(), "going on with what was accepted before");
-            }
-            let is_all = open.len() < ADOPTED_AT_ONCE as usize;
-            self.take_up(open);
-            if is_all {
-                return Ok(());
-            }
-        }
-    }
-
-    fn take_up(&self, open: Vec<Open>) {
-        let mut state = self.lock();
-        for open in open {
-            let entry = state.waiting.entry(&open);
-            match open.retry_at.map(|retry_at| Duration::from_millis(retry_at.saturating_sub(clock::unix_millis()))) {
-                Some(wait) if !wait.is_zero() => {
-                    state.waiting.push_later(entry, Instant::now() + wait.min(LONGEST_WAIT))
-                }
-                _ => state.waiting.push(entry),
-            }
-        }
-        drop(state);
-        self.wake.notify_one();
     }
 
     /// How many invocations wait for their turn.

@@ -19,8 +19,8 @@ const TABLES: [&str; 7] =
 const NUMBERED: [&str; 2] = ["functions", "invocations"];
 
 impl Store {
-    /// Copies all rows of the file in `data_dir`, which stays as the file is, into the database of `url`. The database
-    /// gets all rows or none. Secrets are sealed by `keys`. Returns the number of functions. No service may use either.
+    /// Copies all rows of the file in `data_dir`, into the database of `url`. The database
+    /// gets all rows or none. Secrets are sealed by `keys`, in the file, too. Returns the number of functions. No service may use either.
     pub async fn migrate_to_postgres(data_dir: &Path, url: &Secret, keys: &[SecretKey]) -> Result<u64, StoreError> {
         let path = data_dir.join(FILE_NAME);
         if !path.exists() {
@@ -29,14 +29,12 @@ impl Store {
         let from = Self::connect(path).await?;
         from.migrate(&MIGRATOR).await?;
         let to = Self::postgres(url).await?;
-        let copied = from.copy_to(&to).await;
-        from.close().await;
-        let sealed = match copied {
-            Ok(_) => to.clone().with_keys(keys).await.map(drop),
-            Err(_) => Ok(()),
-        };
+        // Secrets are sealed before they leave the file: what a database has seen may stay in its log.
+        let sealed = from.with_keys(keys).await?;
+        let copied = sealed.copy_to(&to).await;
+        sealed.close().await;
         to.close().await;
-        sealed.and(copied)
+        copied
     }
 
     async fn copy_to(&self, to: &Self) -> Result<u64, StoreError> {

@@ -69,10 +69,9 @@ impl Store {
         let inserted = async {
             let id = record.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            let change = self.next_change(&mut transaction).await?;
             let number = sqlx::query_scalar(
-                "INSERT INTO functions (id, name, created_at, version, generation, last_version, changed) \
-                 VALUES ($1, $2, $3, $4, $5, $4, $6) RETURNING number",
+                "INSERT INTO functions (id, name, created_at, version, generation, last_version) \
+                 VALUES ($1, $2, $3, $4, $5, $4) RETURNING number",
             );
             let number: i64 = number
                 .bind(&id)
@@ -80,17 +79,17 @@ impl Store {
                 .bind(record.created_at.cast_signed())
                 .bind(i64::from(record.version.number))
                 .bind(record.generation.cast_signed())
-                .bind(change)
                 .fetch_one(&mut *transaction)
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
             self.set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
             if let Some(key) = key {
-                let deployed = deployed(id, &record.version, &record.name, package);
+                let deployed = deployed(id.clone(), &record.version, &record.name, package);
                 if !self.settle_key(&mut transaction, key, &deployed).await? {
                     return Ok((Changed::Claimed, 0));
                 }
             }
+            let change = self.next_change(&mut transaction, &id).await?;
             transaction.commit().await?;
             Ok((Changed::Now(change.cast_unsigned()), number))
         };
@@ -110,16 +109,14 @@ impl Store {
         let updated = async {
             let id = update.id.to_string();
             let mut transaction = self.pool.begin().await?;
-            let change = self.next_change(&mut transaction).await?;
             let row = sqlx::query(
-                "UPDATE functions SET name = $1, version = $2, former = $3, generation = generation + 1, changed = $4 \
-                 WHERE id = $5 AND generation = $6",
+                "UPDATE functions SET name = $1, version = $2, former = $3, generation = generation + 1 \
+                 WHERE id = $4 AND generation = $5",
             );
             let row = row
                 .bind(update.name.as_str())
                 .bind(i64::from(update.version))
                 .bind(update.previous.map(i64::from))
-                .bind(change)
                 .bind(&id)
                 .bind(update.from.cast_signed())
                 .execute(&mut *transaction)
@@ -146,6 +143,7 @@ impl Store {
             }
             versions::prune(&mut transaction, update).await?;
             self.set(&mut transaction, &id, update.settings, update.preloaded).await?;
+            let change = self.next_change(&mut transaction, &id).await?;
             transaction.commit().await?;
             Ok(Changed::Now(change.cast_unsigned()))
         };
@@ -165,11 +163,11 @@ impl Store {
     pub async fn delete(&self, id: FunctionId) -> Result<Option<u64>, StoreError> {
         let deleted = async {
             let mut transaction = self.pool.begin().await?;
-            let change = self.next_change(&mut transaction).await?;
             let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string());
             if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Ok(None);
             }
+            let change = self.next_change(&mut transaction, "").await?;
             let note =
                 format!("INSERT INTO deletions (function_id, changed, deleted_at) VALUES ($1, $2, {})", self.now());
             let note = sqlx::query(AssertSqlSafe(note)).bind(id.to_string()).bind(change);
@@ -193,14 +191,24 @@ impl Store {
         rows.iter().map(|row| counted(row).ok_or_else(|| self.damaged("a count of executions can't be"))).collect()
     }
 
-    /// Takes the number of a change. Other changes wait until this one is committed, and then other processes learn
-    /// that there is one.
-    async fn next_change(&self, connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    /// Takes the number of a change, for the function with this id where the function is not gone. Other changes wait
+    /// until this one is committed, so this comes last. Then other processes learn that there is a change.
+    async fn next_change(&self, connection: &mut AnyConnection, id: &str) -> Result<i64, sqlx::Error> {
         if self.is_shared() {
             let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
             hint.execute(&mut *connection).await?;
         }
-        sqlx::query_scalar("UPDATE changes SET value = value + 1 RETURNING value").fetch_one(connection).await
+        let change = sqlx::query_scalar("UPDATE changes SET value = value + 1 RETURNING value");
+        let change: i64 = change.fetch_one(&mut *connection).await?;
+        let changed = sqlx::query("UPDATE functions SET changed = $1 WHERE id = $2").bind(change).bind(id);
+        changed.execute(connection).await?;
+        Ok(change)
+    }
+
+    /// The number of the last change.
+    pub async fn last_change(&self) -> Result<u64, StoreError> {
+        let last = sqlx::query_scalar::<_, i64>("SELECT value FROM changes").fetch_one(&self.control()).await;
+        last.map(i64::cast_unsigned).map_err(|error| self.failed(error))
     }
 
     /// Forgets deletions that all nodes know of, or that are a day old: a node that was away for longer reads all

@@ -22,7 +22,10 @@ impl Store {
             for record in records {
                 self.insert_invocation(&mut transaction, record).await?;
             }
-            for (id, executions) in executed {
+            // Two nodes that write at the same time lock the rows in the same order.
+            let mut executed = executed.to_vec();
+            executed.sort_unstable_by_key(|&(id, _)| id);
+            for (id, executions) in &executed {
                 // The time must not go back, where another node was later.
                 let add = "UPDATE functions SET executions = executions + $1, last_executed = \
                            CASE WHEN last_executed > $2 THEN last_executed ELSE $2 END WHERE id = $3";
@@ -115,11 +118,12 @@ impl Store {
         Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
     }
 
-    /// Takes over invocations that wait for their turn and belong to no live node, at most this many: the oldest first.
-    /// Invocations that ran on such a node become lost.
-    pub async fn adopt_invocations(&self, most: u32) -> Result<Vec<Open>, StoreError> {
+    /// Takes over invocations that wait for their turn and belong to no process on the list, at most this many: the
+    /// oldest first. Invocations that ran on such a process become lost. With `lapsed`, a process whose lease has run out
+    /// counts as not on the list.
+    pub async fn adopt_invocations(&self, most: u32, lapsed: bool) -> Result<Vec<Open>, StoreError> {
         // The index has the open invocations only.
-        let orphans = format!("outcome IN ('queued', 'running') AND NOT {}", self.is_live("node"));
+        let orphans = format!("outcome IN ('queued', 'running') AND {}", self.is_orphan("node", lapsed));
         let lost = format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {orphans} AND outcome = $3");
         let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
         let lost = lost.bind(Outcome::Running.name()).execute(&self.pool).await;
@@ -136,10 +140,27 @@ impl Store {
         );
         let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
         let rows = adopt.bind(i64::from(most)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        self.in_order(&rows)
+    }
+
+    /// The invocations that wait for their turn on this node, or run here, by the store, and were written more than a
+    /// while ago: the oldest first. The node may have forgotten one, where the answer of the store was lost.
+    pub async fn own_invocations(&self, outcome: Outcome) -> Result<Vec<Open>, StoreError> {
+        let select = format!(
+            "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations WHERE outcome IN ('queued', \
+             'running') AND outcome = $1 AND node = $2 AND recorded_at < {} - 30000",
+            self.now()
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(outcome.name()).bind(self.run());
+        let rows = select.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        self.in_order(&rows)
+    }
+
+    fn in_order(&self, rows: &[AnyRow]) -> Result<Vec<Open>, StoreError> {
         let numbered = rows.iter().map(|row| Some((row.try_get::<i64, _>("number").ok()?, open(row)?)));
-        let mut adopted: Vec<_> = numbered.collect::<Option<_>>().ok_or_else(|| self.damaged(BAD_ROW))?;
-        adopted.sort_unstable_by_key(|&(number, _)| number);
-        Ok(adopted.into_iter().map(|(_, open)| open).collect())
+        let mut found: Vec<_> = numbered.collect::<Option<_>>().ok_or_else(|| self.damaged(BAD_ROW))?;
+        found.sort_unstable_by_key(|&(number, _)| number);
+        Ok(found.into_iter().map(|(_, open)| open).collect())
     }
 
     /// Those of these invocations that are cancelled.
@@ -168,10 +189,11 @@ impl Store {
         update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Notes that a client was promised that an invocation runs.
-    pub async fn promise_invocation(&self, id: InvocationId) -> Result<(), StoreError> {
+    /// Notes that a client was promised that an invocation runs. False when the invocation was taken back.
+    pub async fn promise_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = $1").bind(id.to_string());
-        update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+        let updated = update.execute(&self.pool).await.map_err(|error| self.failed(error))?;
+        Ok(updated.rows_affected() > 0)
     }
 
     /// Forgets a queued invocation of this node that was promised to no client, with its key. False when there is no

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{Heartbeat, Node};
+use crate::domain::{Heartbeat, Node, Seen};
 
 /// How long a node counts as live after a heartbeat. A node that has not reached the store for this long executes
 /// nothing until it has.
@@ -40,17 +40,20 @@ impl Store {
         joined.await.map_err(|error| self.failed(error))
     }
 
-    /// Renews this node's lease. False when the node's row is gone, so that other nodes have taken over what the node
-    /// had: the node must join again.
-    pub async fn beat(&self, beat: &Heartbeat) -> Result<bool, StoreError> {
-        let update = format!(
-            "UPDATE nodes SET seen_at = {}, instances = $1, is_ready = $2, applied = $3 WHERE run = $4",
-            self.now()
-        );
-        let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances)).bind(i64::from(beat.is_ready));
-        let update = update.bind(beat.applied.cast_signed()).bind(self.run());
-        let updated = update.execute(&self.pool).await.map_err(|error| self.failed(error))?;
-        Ok(updated.rows_affected() > 0)
+    /// Renews this node's place among the nodes, and tells how others saw the node until now.
+    pub async fn beat(&self, beat: &Heartbeat) -> Result<Seen, StoreError> {
+        for (condition, seen) in [(self.is_seen(), Seen::Live), ("run = run".to_owned(), Seen::Lapsed)] {
+            let update = format!(
+                "UPDATE nodes SET seen_at = {}, instances = $1, is_ready = $2, applied = $3 WHERE run = $4 AND {condition}",
+                self.now()
+            );
+            let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances));
+            let update = update.bind(i64::from(beat.is_ready)).bind(beat.applied.cast_signed()).bind(self.run());
+            if update.execute(&self.control()).await.map_err(|error| self.failed(error))?.rows_affected() > 0 {
+                return Ok(seen);
+            }
+        }
+        Ok(Seen::Gone)
     }
 
     /// Takes this process off the list, at its end: what the process had is free at once.
@@ -96,12 +99,22 @@ impl Store {
     pub async fn is_change_pending(&self, change: u64) -> Result<bool, StoreError> {
         let select = format!("SELECT count(*) FROM nodes WHERE applied < $1 AND run <> $2 AND {}", self.is_seen());
         let pending = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select)).bind(change.cast_signed()).bind(self.run());
-        Ok(pending.fetch_one(&self.pool).await.map_err(|error| self.failed(error))? > 0)
+        Ok(pending.fetch_one(&self.control()).await.map_err(|error| self.failed(error))? > 0)
     }
 
     /// The condition that the column names the run of a live node, as SQL.
     pub(super) fn is_live(&self, column: &str) -> String {
         format!("EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column} AND {})", self.is_seen())
+    }
+
+    /// The condition that the column names the run of no process that is on the list, as SQL. With `lapsed`, a process
+    /// whose lease has run out counts as not on the list.
+    pub(super) fn is_orphan(&self, column: &str, lapsed: bool) -> String {
+        if lapsed {
+            format!("NOT {}", self.is_live(column))
+        } else {
+            format!("NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column})")
+        }
     }
 
     fn is_seen(&self) -> String {

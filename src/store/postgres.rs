@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use sqlx::any::AnyPoolOptions;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgListener;
+use sqlx::{AnyPool, ConnectOptions};
 
-use super::{Database, Store, StoreError, connect};
+use super::{Database, Store, StoreError, begin_with, connect};
 use crate::config::Secret;
 
 /// The largest number of connections of a node.
 const CONNECTIONS: u32 = 8;
+
+/// The largest number of connections for heartbeats and looks for changes.
+const CONTROL_CONNECTIONS: u32 = 2;
 
 /// The wait for a connection. sqlx connects again and again meanwhile, with growing pauses.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
@@ -19,7 +23,7 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 /// that is cut off holds no row for long. `synchronous_commit` is on, whatever the server's default is: what is
 /// acknowledged is on disk. An idle connection is probed before a firewall or a virtual address forgets it.
 const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
-                       SET idle_in_transaction_session_timeout = '30s'; SET synchronous_commit = on; \
+                       SET idle_in_transaction_session_timeout = '5s'; SET synchronous_commit = on; \
                        SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
 /// The channel of hints that a function has changed.
@@ -34,12 +38,22 @@ impl Store {
     pub async fn postgres(url: &Secret) -> Result<Self, StoreError> {
         let connected = async {
             let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
-            connect(url.0.parse()?, SESSION, pool).await
+            Ok((connect(url.0.parse()?, SESSION, pool).await?, control(url)?))
         };
-        let pool = connected.await.map_err(classify)?;
-        let store = Self::new(pool, Database::Postgres(url.clone()));
+        let (pool, control) = connected.await.map_err(classify)?;
+        let store = Self::new(pool, control, Database::Postgres(url.clone()));
         store.migrate(&MIGRATOR).await?;
         Ok(store)
+    }
+
+    /// Gives up the connections of heartbeats and of looks for changes, as after a wait in vain: the server may be gone
+    /// without a word, and the kernel would wait for the server for many minutes.
+    pub fn reconnect(&self) {
+        let Database::Postgres(url) = &self.database else { return };
+        match control(url) {
+            Ok(control) => *self.control.write() = control,
+            Err(error) => tracing::error!(%error, "failed to connect anew"),
+        }
     }
 
     /// Has the other processes look for changes at once.
@@ -65,6 +79,12 @@ impl Store {
         let heard: Result<(), sqlx::Error> = heard.await;
         heard.map_err(classify)
     }
+}
+
+/// A pool that connects when it is used.
+fn control(url: &Secret) -> Result<AnyPool, sqlx::Error> {
+    let pool = AnyPoolOptions::new().max_connections(CONTROL_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
+    Ok(begin_with(pool, SESSION).connect_lazy_with(url.0.parse::<AnyConnectOptions>()?.disable_statement_logging()))
 }
 
 /// Classifies by SQLSTATE, <https://www.postgresql.org/docs/15/errcodes-appendix.html>.

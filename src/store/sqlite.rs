@@ -83,7 +83,7 @@ impl Store {
                 .await
         };
         let pool = connected.await.map_err(|error| classify(&path, error))?;
-        Ok(Self::new(pool, Database::Sqlite(path)))
+        Ok(Self::new(pool.clone(), pool, Database::Sqlite(path)))
     }
 }
 

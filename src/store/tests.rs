@@ -14,7 +14,7 @@ use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::{
     Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
-    InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Update,
+    InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Seen, Update,
     VersionId, VersionRecord,
 };
 

@@ -20,7 +20,7 @@ pub(crate) async fn store(dir: &Path) -> Store {
 pub(crate) async fn open_invocations(dir: &Path) -> Vec<Open> {
     let store = store(dir).await;
     store.join(&std::fs::read_to_string(dir.join("data/platform-id")).unwrap(), None).await.unwrap();
-    let open = store.adopt_invocations(1000).await.unwrap();
+    let open = store.adopt_invocations(1000, false).await.unwrap();
     store.leave().await.unwrap();
     store.close().await;
     open

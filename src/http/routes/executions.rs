@@ -202,6 +202,7 @@ pub(in crate::http) async fn by_body(
     body: Result<JsonBody<ByBody>, BodyError>,
 ) -> Result<Response, Problem> {
     let JsonBody(body) = body?;
+    state.nodes.check()?;
     execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers)
         .await
 }
@@ -225,6 +226,8 @@ pub(in crate::http) async fn by_name(
     name: Result<Path<String>, PathRejection>,
     body: Result<Option<JsonBody<FunctionInput>>, BodyError>,
 ) -> Result<Response, Problem> {
+    // A node whose lease has run out may know an old function by this name.
+    state.nodes.check()?;
     let Path(name) = name?;
     let input = body?.and_then(|JsonBody(FunctionInput(input))| input);
     let id = match name.parse() {

@@ -60,6 +60,11 @@ impl Queue {
         self.ids.len()
     }
 
+    /// Whether an invocation waits.
+    pub(super) fn contains(&self, id: InvocationId) -> bool {
+        self.ids.contains(&id)
+    }
+
     /// Queues an invocation at its place.
     pub(super) fn push(&mut self, entry: Entry) {
         self.ids.insert(entry.id);

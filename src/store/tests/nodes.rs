@@ -108,11 +108,12 @@ async fn what_a_silent_process_had_goes_on_elsewhere_and_what_it_ran_is_lost() {
     }
     running.outcome = Outcome::Running;
     assert!(first.update_invocation(&running, Outcome::Queued, Some(1)).await.unwrap());
-    assert_eq!(second.adopt_invocations(9).await.unwrap(), [], "the process lives");
+    assert_eq!(second.adopt_invocations(9, true).await.unwrap(), [], "the process lives");
     silence(&first).await;
     let open = Open { attempt: 2, ..queued.open() };
-    assert_eq!(second.adopt_invocations(9).await.unwrap(), [open]);
-    assert_eq!(second.adopt_invocations(9).await.unwrap(), []);
+    assert_eq!(second.adopt_invocations(9, false).await.unwrap(), [], "all leases may have run out at once");
+    assert_eq!(second.adopt_invocations(9, true).await.unwrap(), [open]);
+    assert_eq!(second.adopt_invocations(9, true).await.unwrap(), []);
     // The process was only slow. Neither its begin nor its end has an effect any more.
     let begun = InvocationRecord { outcome: Outcome::Running, ..queued.clone() };
     assert!(!first.update_invocation(&begun, Outcome::Queued, Some(1)).await.unwrap());
@@ -131,7 +132,7 @@ async fn a_change_is_pending_until_each_live_process_has_it() {
     let Changed::Now(change) = first.insert(&mut one, PACKAGE, None).await.unwrap() else { panic!("no change") };
     assert!(first.is_change_pending(change).await.unwrap());
     let beat = Heartbeat { instances: 3, is_ready: true, applied: change };
-    assert!(second.beat(&beat).await.unwrap());
+    assert_eq!(second.beat(&beat).await.unwrap(), Seen::Live);
     assert!(!first.is_change_pending(change).await.unwrap(), "the process that made the change knows of it");
     let nodes = first.nodes().await.unwrap();
     assert_eq!(nodes.iter().map(|node| (node.id.as_str(), node.instances)).collect::<Vec<_>>(), [("a", 0), ("b", 3)]);
@@ -140,8 +141,10 @@ async fn a_change_is_pending_until_each_live_process_has_it() {
     silence(&second).await;
     assert!(!first.is_change_pending(change).await.unwrap());
     assert!(!first.nodes().await.unwrap()[1].is_live);
+    assert_eq!(second.beat(&beat).await.unwrap(), Seen::Lapsed, "a change was answered without this process");
+    assert_eq!(second.beat(&beat).await.unwrap(), Seen::Live);
     second.leave().await.unwrap();
-    assert!(!second.beat(&beat).await.unwrap(), "the process must join again");
+    assert_eq!(second.beat(&beat).await.unwrap(), Seen::Gone, "the process must join again");
     assert_eq!(first.nodes().await.unwrap().len(), 1);
 }
 

@@ -38,13 +38,15 @@ CREATE TABLE deletions (
     deleted_at  BIGINT NOT NULL
 );
 
+CREATE INDEX deletions_by_change ON deletions (changed);
+
 -- The run of the node that runs or will run an asynchronous invocation, and the number of the node's claim. A node that
 -- has lost its claim can't begin or end the invocation any more.
 ALTER TABLE invocations ADD COLUMN node TEXT;
 ALTER TABLE invocations ADD COLUMN attempt BIGINT NOT NULL DEFAULT 0;
 -- When the row was written, in milliseconds by the clock of the database: pages of the history go by this and the number.
+-- Rows from before stay at 0, and are first.
 ALTER TABLE invocations ADD COLUMN recorded_at BIGINT NOT NULL DEFAULT 0;
-UPDATE invocations SET recorded_at = created_at;
 DROP INDEX invocations_of_a_function;
 CREATE INDEX invocations_of_a_function ON invocations (function_id, recorded_at, number);
 
