@@ -31,8 +31,8 @@ impl Registry {
         }
     }
 
-    /// Puts a successor in a function's place, and returns the predecessor. None when the function is gone, as a deleted
-    /// function must not come back, and when the function has a later generation already.
+    /// Puts a successor in a function's place, and returns the predecessor. None when the function is gone, as a
+    /// deleted function must not come back, and when the function has a later generation already.
     pub fn replace(&self, next: Arc<Function>) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
         let function = functions.get_mut(&next.id).filter(|function| function.generation <= next.generation)?;
