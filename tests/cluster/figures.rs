@@ -4,21 +4,12 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 
 use crate::cluster::{Cluster, Target};
-use crate::zips::{go, python, zip};
+use crate::zips::{go, python};
 
-#[tokio::test]
-#[ignore = "needs scripts/cluster"]
-async fn the_first_call_on_another_node_takes_the_image_there() {
+/// The time until another node executes a function whose image it does not have yet.
+async fn measure(programs: [(&str, Vec<u8>); 2]) {
     let _alone = crate::alone().await;
     let cluster = Cluster::of_environment();
-    let go_program = "import \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n";
-    let with_file = zip(&[("main.py", "print('hello')"), ("text", "another")]);
-    let programs = [
-        ("the first Python function", python("print('hello')")),
-        ("the second Python function", with_file),
-        ("the first Go function", go(go_program)),
-        ("the second Go function", go(&go_program.replace("hello", "hello again"))),
-    ];
     for (what, archive) in programs {
         let form = Form::new().part("code", Part::bytes(archive).file_name("figure.zip"));
         let submit = cluster.request(Target::Node(1), Method::POST, "/api/submit").multipart(form);
@@ -39,4 +30,20 @@ async fn the_first_call_on_another_node_takes_the_image_there() {
         let delete = cluster.request(Target::Node(3), Method::DELETE, &format!("/api/functions/{id}"));
         assert!(cluster.send(Target::Node(3), delete).await.is(200));
     }
+}
+
+#[tokio::test]
+#[ignore = "needs scripts/cluster"]
+async fn the_first_calls_of_python_functions_on_another_node() {
+    let first = ("the first Python function", python("print('hello')"));
+    measure([first, ("a later Python function", python("print('hello again')"))]).await;
+}
+
+/// The first Go function of an engine compiles the standard library.
+#[tokio::test]
+#[ignore = "needs scripts/cluster"]
+async fn the_first_calls_of_go_functions_on_another_node() {
+    let program = "import \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n";
+    let first = ("the first Go function", go(program));
+    measure([first, ("a later Go function", go(&program.replace("hello", "hello again")))]).await;
 }

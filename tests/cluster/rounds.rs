@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
 
 use crate::client::{Client, World};
 use crate::cluster::{Cluster, Target};
 use crate::faults::{Fault, Watch};
 use crate::random::Random;
 use crate::settle::listed;
+use crate::zips::python;
 
 const CLIENTS: usize = 6;
 /// The number of rounds without CLUSTER_ROUNDS.
@@ -21,15 +24,36 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
+/// Makes each engine build a function once: the first build of a language takes an engine much longer than the next.
+async fn warm_up(cluster: &Cluster) {
+    join_all(cluster.node_targets().map(|target| async move {
+        let form = Form::new().part("code", Part::bytes(python("print('warm')")).file_name("warm.zip"));
+        let submit = cluster.request(target, Method::POST, "/api/submit").multipart(form);
+        let reply = cluster.send(target, submit).await;
+        assert!(reply.is(200), "{target:?}: {:?} {}", reply.status, reply.body);
+        let delete = cluster.request(target, Method::DELETE, &format!("/api/functions/{}", reply.text("functionId")));
+        assert!(cluster.send(target, delete).await.is(200));
+    }))
+    .await;
+}
+
 /// One round. The clients go on for a while after all is well again.
-async fn round(world: &Arc<World>, clients: Vec<Client>, fault: &Fault, random: &mut Random) -> Vec<Client> {
+async fn round(
+    world: &Arc<World>,
+    clients: Vec<Client>,
+    number: usize,
+    fault: &Fault,
+    random: &mut Random,
+) -> Vec<Client> {
     world.is_over.store(false, Ordering::Relaxed);
     let clients: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.run())).collect();
-    tokio::time::sleep(random.millis(1000, 5000)).await;
+    // Longer than a node's lease, or shorter.
+    let (instant, length) = (random.millis(1000, 5000), random.millis(200, 14_000));
+    eprintln!("round {number}: {fault}, after {instant:.1?} for {length:.1?}, from {}", jiff::Timestamp::now());
+    tokio::time::sleep(instant).await;
     world.watch.begin(fault);
     fault.begin(&world.cluster).await;
-    // Longer than a node's lease, or shorter.
-    tokio::time::sleep(random.millis(200, 14_000)).await;
+    tokio::time::sleep(length).await;
     fault.end(&world.cluster).await;
     world.cluster.until_well().await;
     world.watch.end();
@@ -63,12 +87,12 @@ async fn crashes_of_any_member_lose_nothing() {
     let world = Arc::new(World { cluster: Cluster::of_environment(), watch, counts, is_over: AtomicBool::new(false) });
     let mut random = Random::new(seed);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|number| Client::new(&world, number, seed)).collect();
+    warm_up(&world.cluster).await;
     let (began, mut ok, mut failed) = (Instant::now(), 0, 0);
     for number in first..first + rounds {
         let fault = Fault::of_round(number, &mut random);
         let (began, log) = (Instant::now(), world.cluster.haproxy_log().len());
-        eprintln!("round {number}: {fault}, at {}", jiff::Timestamp::now());
-        clients = round(&world, clients, &fault, &mut random).await;
+        clients = round(&world, clients, number, &fault, &mut random).await;
         let took = began.elapsed();
         for line in fault.unexcused(&world.cluster.haproxy_log()[log..]) {
             world.watch.wrong(format!("failed by HAProxy, not on the node of the fault: {line}"));
