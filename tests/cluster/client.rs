@@ -145,9 +145,11 @@ impl Client {
             let request = request.multipart(form.text("name", name.clone()));
             let request = if is_keyed { request.header("idempotency-key", name.clone()) } else { request };
             let reply = self.world.cluster.send(target, request).await;
-            // The first try may still be under way on a node that does not answer.
-            if number > 0 && reply.is(409) {
-                break;
+            // The first try may still be under way on a node that does not answer, until the node's lease has run out.
+            // HAProxy tries again, too.
+            let is_under_way = reply.text("code") == "in_progress";
+            if is_under_way && (number > 0 || self.world.watch.excuses(&reply, true)) {
+                continue;
             }
             if self.counted("submit", &reply, &[200]) {
                 self.functions.push(Function::new(reply.text("functionId"), name, text));
