@@ -22,8 +22,8 @@ pub struct Http {
     pub write_timeout: Duration,
     /// SERVER_SHUTDOWN_TIMEOUT: the time running executions have to end after a signal.
     pub shutdown_timeout: Duration,
-    /// SERVER_DRAIN_TIME: after a signal, the time for which requests are still taken while the service reports that the
-    /// service is not ready.
+    /// SERVER_DRAIN_TIME: after a signal, the time for which requests are still taken while the service reports not to
+    /// be ready.
     pub drain_time: Duration,
     /// MAX_FILE_SIZE of an uploaded zip, in bytes.
     pub max_file_size: u64,

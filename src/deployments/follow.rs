@@ -65,6 +65,7 @@ impl Follower {
                 self.deployer.take_over(changes, since.is_none());
                 let instances = u32::try_from(self.deployer.pool.instances()).unwrap_or(u32::MAX);
                 self.nodes.renew(began, last, instances, self.health.trouble().is_none()).await?;
+                self.queue.end_cancelled().await?;
                 if looked_at + LOOK <= began {
                     looked_at = began;
                     self.look().await?;
@@ -135,7 +136,8 @@ impl Deployer {
         let Some(current) = self.registry.get(id) else {
             // A deletion of this node may be newer than what was read.
             if !self.deleted.lock().contains(&id) {
-                self.registry.insert(Function::from(record));
+                let function = self.registry.insert(Function::from(record));
+                self.images.fetch_later(&function.version, &function.name);
             }
             return;
         };
@@ -144,5 +146,8 @@ impl Deployer {
         }
         let next = Arc::new(current.followed_by(record));
         self.replace(&current, &next);
+        if current.versions().all(|version| version.id != next.version.id) {
+            self.images.fetch_later(&next.version, &next.name);
+        }
     }
 }

@@ -43,6 +43,8 @@ pub struct Images {
     rebuilds: Rebuilds,
     removals: Removals,
     evictions: Evictions,
+    /// Held while an image is fetched ahead of need: one at a time.
+    fetching: Arc<tokio::sync::Mutex<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -76,6 +78,7 @@ impl Images {
             rebuilds: Rebuilds::default(),
             removals: Removals::new(health.clone()),
             evictions: Evictions::new(health),
+            fetching: Arc::default(),
             tasks,
             stop,
         })

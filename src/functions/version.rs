@@ -31,6 +31,8 @@ pub enum Absence {
     Lost,
     /// The cache was larger than IMAGE_CACHE_LIMIT.
     Evicted,
+    /// Another node has built the image.
+    Elsewhere,
     /// The store has no image for the version: an earlier run has noted the absence, or the version was too old to keep
     /// its image.
     NotKept,
@@ -42,6 +44,7 @@ impl Absence {
         match self {
             Self::Lost => "lost",
             Self::Evicted => "evicted",
+            Self::Elsewhere => "built on another node",
             Self::NotKept => "not kept",
         }
     }

@@ -301,6 +301,24 @@ impl InvocationQueue {
             let now = self.history.get(id).await?.map_or(before, |record| record.outcome);
             return Err(CancelError::Ended(id, now));
         }
+        self.end_run(id);
+        if let Err(error) = self.store.hint().await {
+            tracing::debug!(%error, "the node of a cancelled invocation learns of that by its next look");
+        }
+        Ok(())
+    }
+
+    /// Ends the runs of invocations that were cancelled on another node.
+    pub async fn end_cancelled(&self) -> Result<(), StoreError> {
+        let running: Vec<InvocationId> = self.lock().running.keys().copied().collect();
+        for id in self.store.cancelled_invocations(&running).await? {
+            self.end_run(id);
+        }
+        Ok(())
+    }
+
+    /// Ends an invocation that is cancelled on disk.
+    fn end_run(&self, id: InvocationId) {
         let mut state = self.lock();
         // A function without queued invocations has no trouble.
         let is_over = state.waiting.remove(id).is_some_and(|entry| state.waiting.end_try(entry));
@@ -312,7 +330,6 @@ impl InvocationQueue {
             self.begins.recover(true);
         }
         self.tell(id, &Ok(()));
-        Ok(())
     }
 
     /// Takes over invocations that were accepted by a process that is gone.

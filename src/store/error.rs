@@ -53,8 +53,8 @@ pub enum StoreError {
     Foreign(String),
     /// No key opens a secret.
     #[error(
-        "no key of SECRETS_KEY_FILE opens the secret {name} of function {function}; the file must have the key that was \
-         in it when the secret was set"
+        "no key of SECRETS_KEY_FILE opens the secret {name} of function {function}; the file must have the key that \
+         was in the file when the secret was set"
     )]
     Sealed {
         /// The function's id.

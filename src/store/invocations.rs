@@ -142,6 +142,21 @@ impl Store {
         Ok(adopted.into_iter().map(|(_, open)| open).collect())
     }
 
+    /// Those of these invocations that are cancelled.
+    pub async fn cancelled_invocations(&self, ids: &[InvocationId]) -> Result<Vec<InvocationId>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (2..ids.len() + 2).map(|place| format!("${place}")).collect();
+        let select = format!("SELECT id FROM invocations WHERE outcome = $1 AND id IN ({})", places.join(", "));
+        let mut select = sqlx::query_scalar::<_, String>(AssertSqlSafe(select)).bind(Outcome::Cancelled.name());
+        for id in ids {
+            select = select.bind(id.to_string());
+        }
+        let found = select.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        found.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
+    }
+
     /// Notes how often a queued invocation could not begin, and the time of its next try in Unix milliseconds.
     pub async fn retry_invocation(&self, id: InvocationId, tries: u32, retry_at: u64) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE invocations SET tries = $1, retry_at = $2 WHERE id = $3 AND outcome = $4");

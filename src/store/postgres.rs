@@ -42,6 +42,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Has the other processes look for changes at once.
+    pub async fn hint(&self) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool).await;
+        hint.map(drop).map_err(classify)
+    }
+
     /// Calls `hint` whenever another process may have changed a function. Returns when the connection fails.
     pub async fn listen(&self, hint: impl Fn()) -> Result<(), StoreError> {
         let Database::Postgres(url) = &self.database else { return std::future::pending().await };

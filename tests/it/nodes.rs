@@ -158,6 +158,34 @@ async fn what_a_dead_node_has_accepted_runs_elsewhere_once() {
 
 #[tokio::test]
 #[ignore = "needs docker and PostgreSQL"]
+async fn an_invocation_is_followed_and_cancelled_on_any_node() {
+    let nodes = Nodes::new(2);
+    let (first, second) = (nodes.start(0).await, nodes.start(1).await);
+    let id = first.deploy(python("import time\nprint('begun')\ntime.sleep(20)\nprint('ended')\n")).await;
+    let invocation = defer(&first, &id, None).await.assert_status(202).body["invocationId"].clone();
+    let path = format!("/api/invocations/{}", invocation.as_str().unwrap());
+    eventually("the invocation runs", async || {
+        (second.get(&path).await.assert_status(200).body["outcome"] == "running").then_some(())
+    })
+    .await;
+    let follower = second.client.get(format!("{}{path}/events", second.url)).send().await.unwrap();
+    let began = Instant::now();
+    answer(second.client.delete(format!("{}{path}", second.url))).await.assert_status(200);
+    let events = follower.text().await.unwrap();
+    assert!(events.contains("event: ended") && events.contains("cancelled"), "{events}");
+    eventually("the run ends on its node", async || {
+        let running = first.get("/api/instances").await.body;
+        (!running.to_string().contains("\"busy\":1")).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(10), "the run was ended, and did not end by itself");
+    first.delete(&id).await.assert_status(200);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker and PostgreSQL"]
 async fn a_node_that_hangs_holds_up_an_update_for_its_lease_and_then_runs_no_old_code() {
     let nodes = Nodes::new(2);
     let (first, second) = (nodes.start(0).await, nodes.start(1).await);

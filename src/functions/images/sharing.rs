@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{ImageError, Images};
 use crate::build::BuildError;
 use crate::docker::{DockerError, ImageRegistryError, retry};
-use crate::domain::{Image, ImageDigest, ImageId, VersionId};
-use crate::functions::Version;
+use crate::domain::{FunctionName, Image, ImageDigest, ImageId, VersionId};
+use crate::functions::{Absence, Version};
 use crate::resources::clock;
 
 /// How many times a pull is tried while the registry does not answer.
@@ -40,6 +40,30 @@ impl Images {
                 Ok(None)
             }
         }
+    }
+
+    /// Pulls the image of a version that another node has built, ahead of need, so that the first execution here does
+    /// not wait for a pull. Without a registry, the first execution builds the image.
+    pub fn fetch_later(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) {
+        if !self.settings.has_registry {
+            return;
+        }
+        version.mark_missing(version.image().id.as_str(), Absence::Elsewhere);
+        let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
+        self.tasks.spawn(async move {
+            let fetched = async {
+                let _fetching = this.fetching.lock().await;
+                if this.is_needed(version.id) { this.ensure(&version, &name).await } else { Ok(()) }
+            };
+            tokio::select! {
+                fetched = fetched => {
+                    if let Err(error) = fetched {
+                        tracing::debug!(image = %version.id, %error, "an image could not be fetched ahead of need");
+                    }
+                }
+                () = this.stop.cancelled() => {}
+            }
+        });
     }
 
     /// Pulls the image of a version. False when no registry has the image. An error says nothing about what the

@@ -1,12 +1,14 @@
 //! The handler that streams an invocation's output as server-sent events.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use axum::response::Response;
 use axum::response::sse::Event;
 use futures_util::stream;
+use tokio::time;
 
 use super::invocations::{InvocationResponses, summary};
 use crate::domain::{InvocationId, InvocationRecord, UnknownInvocation};
@@ -14,6 +16,9 @@ use crate::http::openapi::AnyRoute;
 use crate::http::problem::Problem;
 use crate::http::{State, sse};
 use crate::sandbox::output::{OutputReader, Stream};
+
+/// The pause between two looks whether an invocation of another node has ended.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// Streams an invocation's output, and the invocation at its end. `onlooker` reads the output of a running invocation.
 fn following(state: State, id: InvocationId, onlooker: Option<OutputReader>) -> Response {
@@ -107,6 +112,8 @@ impl Following {
             }
             tokio::select! {
                 () = waiting.changed() => {}
+                // Nothing here tells of what happens on another node.
+                () = time::sleep(LOOK_ELSEWHERE), if self.state.nodes.is_shared() => {}
                 () = self.state.stop.cancelled() => return None,
             }
         }
