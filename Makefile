@@ -37,9 +37,12 @@ test:
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
 
-# A function on three nodes, of which one is lost and comes back: first as processes, then by Docker Swarm.
+# Three nodes: a function while one is lost and comes back, and crashes of all members at random under clients.
+# CLUSTER_ROUNDS is the number of crashes, CLUSTER_SEED has the same crashes again. Then the nodes run by Docker Swarm.
 test-cluster: build
+	cargo test --locked --test cluster --no-run
 	scripts/cluster scripts/cluster-smoke
+	scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture --skip go_functions
 	scripts/cluster --swarm scripts/cluster-smoke
 
 # The same tests as `make test`, with their times, and then the ten slowest. Rust has no stable option for the times.
@@ -52,7 +55,7 @@ times:
 	grep -o '^test [^ ]* ... ok <[0-9.]*s>' target/times.txt | sort -t '<' -k 2 -rn | head
 
 # The long tests: everything on both generations of base images and over both transports, 100,000 invocations of one
-# instance, and the long load.
+# instance, the long load, and sixty crashes of members of a cluster.
 nightly: export CONFORMANCE_MATRIX = 1
 nightly: export GROWTH_INVOCATIONS = 100000
 nightly:
@@ -61,6 +64,7 @@ nightly:
 	SUITE=bookworm scripts/with-docker cargo test --locked -- --include-ignored
 	SUITE=trixie scripts/with-docker cargo test --locked -- --include-ignored
 	$(MAKE) load
+	CLUSTER_ROUNDS=60 scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture
 
 # Good and hostile clients at once, for ten minutes. `make test` has the same load for a shorter time.
 load: build

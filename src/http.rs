@@ -26,6 +26,7 @@ use utoipa::openapi::ComponentsBuilder;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
+use problem::Problem;
 use routes::{
     console, deployments, executions, follow, functions, health, invocations, metrics, nodes, settings, versions,
 };
@@ -35,7 +36,8 @@ pub use server::{ServeError, serve};
 use crate::config;
 use crate::deployments::Deployer;
 use crate::docker::health::Health;
-use crate::functions::Registry;
+use crate::domain::{FunctionId, UnknownFunction};
+use crate::functions::{Function, Registry};
 use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
 use crate::invocations::live::RunningInvocations;
@@ -84,6 +86,17 @@ pub struct State {
     pub stop: CancellationToken,
     /// Cancelled when new requests are to go to another node.
     pub leaving: CancellationToken,
+}
+
+impl State {
+    /// A function of the registry. A node whose lease has run out does not know which functions there are.
+    fn function(&self, id: FunctionId) -> Result<Arc<Function>, Problem> {
+        if let Some(function) = self.registry.get(id) {
+            return Ok(function);
+        }
+        self.nodes.check()?;
+        Err(UnknownFunction(id).into())
+    }
 }
 
 /// Largest head of a request, in bytes.

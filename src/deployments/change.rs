@@ -281,8 +281,13 @@ impl Deployer {
         }
     }
 
-    fn function(&self, id: FunctionId) -> Result<Arc<Function>, UnknownFunction> {
-        self.registry.get(id).ok_or(UnknownFunction(id))
+    fn function(&self, id: FunctionId) -> Result<Arc<Function>, DeployError> {
+        if let Some(function) = self.registry.get(id) {
+            return Ok(function);
+        }
+        // Another node may have made the function since this node's lease has run out.
+        self.nodes.check()?;
+        Err(UnknownFunction(id).into())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::settings::SettingsError;
 use crate::domain::{FunctionId, UnknownFunction, UnknownVersion};
 use crate::functions::images::ImageError;
 use crate::invocations::invoke::InvokeError;
-use crate::nodes::Unacknowledged;
+use crate::nodes::{CutOff, Unacknowledged};
 use crate::store::StoreError;
 
 /// Why a function was not made or not changed.
@@ -48,6 +48,9 @@ pub enum DeployError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This node does not know which functions there are.
+    #[error(transparent)]
+    CutOff(#[from] CutOff),
     /// Another node has not taken over the change in time.
     #[error(transparent)]
     Unacknowledged(#[from] Unacknowledged),

@@ -148,6 +148,12 @@ impl Invoker {
         Ok(record)
     }
 
+    /// Fails on a node whose lease has run out. This comes before the look-up of a function: such a node may have an old
+    /// one, or none.
+    pub fn check_lease(&self) -> Result<(), InvokeError> {
+        Ok(self.nodes.check()?)
+    }
+
     /// Gets an instance for a function in its current state. Background invocations come after all that clients wait
     /// for. Without `input` the caller checks the input afterwards.
     pub async fn prepare(
@@ -156,8 +162,7 @@ impl Invoker {
         input: Option<&Input>,
         is_background: bool,
     ) -> Result<Ready, InvokeError> {
-        // Before the function is looked up: a node whose lease has run out may have an old one.
-        self.nodes.check()?;
+        self.check_lease()?;
         let arrived = Instant::now();
         let mut wait = Wait { since: arrived, is_admitted: is_background, patience: None, is_background };
         loop {

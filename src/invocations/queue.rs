@@ -176,6 +176,7 @@ impl InvocationQueue {
     }
 
     fn record_of(&self, id: FunctionId, input: Input) -> Result<(InvocationRecord, Option<BudgetShare>), AcceptError> {
+        self.invoker.check_lease()?;
         let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
         input.check(&function.settings)?;
         let (json, share) = input.into_json();

@@ -196,15 +196,26 @@ async fn a_node_that_hangs_holds_up_an_update_for_its_lease_and_then_runs_no_old
     update(&first, &id, &prints("new")).await.assert_status(200);
     let waited = began.elapsed();
     assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
-    // The request is on its way when the node goes on.
+    let made = first.deploy(python(&prints("made meanwhile"))).await;
+    // The requests are on their way when the node goes on.
+    let accepting = second.client.post(format!("{}/api/execute", second.url)).header("prefer", "respond-async");
+    let accepting = tokio::spawn(accepting.json(&json!({"functionId": made})).send());
+    let reading = tokio::spawn(second.client.get(format!("{}/api/functions/{made}", second.url)).send());
     let late = tokio::spawn(second.client.get(format!("{}/api/execute?functionId={id}", second.url)).send());
     tokio::time::sleep(Duration::from_millis(300)).await;
     second.signal("CONT");
     let late = crate::support::read(late.await.unwrap().unwrap()).await;
     assert!(late.status == 503 || late.output() == "new\n", "{late:?}");
+    // The node must not say that there is no such function.
+    let (accepting, reading) = tokio::join!(accepting, reading);
+    for (late, good) in [(accepting, 202), (reading, 200)] {
+        let late = crate::support::read(late.unwrap().unwrap()).await;
+        assert!(late.status == 503 || late.status == good, "{late:?}");
+    }
     eventually("the node executes again", async || (second.execute(&id).await.status == 200).then_some(())).await;
     assert_eq!(second.execute(&id).await.assert_outcome(200, "ok").output(), "new\n");
     first.delete(&id).await.assert_status(200);
+    first.delete(&made).await.assert_status(200);
     first.stop().await;
     second.stop().await;
 }

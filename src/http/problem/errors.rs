@@ -153,6 +153,7 @@ impl From<DeployError> for Problem {
             DeployError::Image(error) => image(&error),
             DeployError::Build(error) => build(&error),
             DeployError::Store(error) => store(&error),
+            DeployError::CutOff(error) => error.into(),
             DeployError::Unacknowledged(error) => error.into(),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),

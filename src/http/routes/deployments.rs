@@ -17,7 +17,7 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::deployments::Upload;
 use crate::docker::LiveLog;
-use crate::domain::{Deployed, FunctionId, UnknownFunction};
+use crate::domain::{Deployed, FunctionId};
 use crate::http::body::upload::{self, UploadError};
 use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
@@ -196,7 +196,7 @@ pub(in crate::http) async fn update(
     let key = idempotency::key(&headers)?;
     // A request that was carried out has its answer, whatever has become of its function.
     if key.is_none() {
-        state.registry.get(id).ok_or(UnknownFunction(id))?;
+        state.function(id)?;
     }
     let upload = Upload { key, ..receive(&state, &headers, form).await? };
     if sse::are_wanted(&headers) {

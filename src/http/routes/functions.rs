@@ -6,7 +6,7 @@ use axum::extract::{Path, State as Extract};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{FunctionId, UnknownFunction};
+use crate::domain::FunctionId;
 use crate::functions::Function;
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
@@ -90,7 +90,7 @@ pub(in crate::http) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<FunctionBody>, Problem> {
     let id: FunctionId = id?.parse()?;
-    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let function = state.function(id)?;
     Ok(Json(shown(&function)))
 }
 

@@ -10,9 +10,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::executions::{milliseconds, text};
-use crate::domain::{
-    FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place, UnknownFunction, UnknownInvocation,
-};
+use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place, UnknownInvocation};
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody};
@@ -143,7 +141,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<History>, Problem> {
     let id: FunctionId = id?.parse()?;
     let Query(part) = part.map_err(|error| Problem::invalid_request(error.body_text()))?;
-    state.registry.get(id).ok_or(UnknownFunction(id))?;
+    state.function(id)?;
     let limit = part.limit.unwrap_or(50);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::invalid_request(format!("`limit` is {limit}; it can be 1 to {MAX_LIMIT}")));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::functions::{FunctionBody, shown};
-use crate::domain::{FunctionId, UnknownFunction};
+use crate::domain::FunctionId;
 use crate::http::State;
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::body::settings::{ChangeBody, ShownSettings};
@@ -37,7 +37,7 @@ pub(in crate::http) async fn settings(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ShownSettings>, Problem> {
     let id: FunctionId = id?.parse()?;
-    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let function = state.function(id)?;
     Ok(Json(ShownSettings::of(&function, state.preload)))
 }
 

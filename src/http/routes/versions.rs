@@ -6,7 +6,7 @@ use axum::extract::{Path, State as Extract};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{FunctionId, UnknownFunction};
+use crate::domain::FunctionId;
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::Problem;
@@ -41,7 +41,7 @@ pub(in crate::http) async fn list(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Vec<Version>>, Problem> {
     let id: FunctionId = id?.parse()?;
-    let function = state.registry.get(id).ok_or(UnknownFunction(id))?;
+    let function = state.function(id)?;
     let versions = state.deployer.versions(id).await?.into_iter();
     let shown = versions.map(|record| Version {
         version: record.number,
