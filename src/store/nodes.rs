@@ -44,7 +44,8 @@ impl Store {
     pub async fn beat(&self, beat: &Heartbeat) -> Result<Seen, StoreError> {
         for (condition, seen) in [(self.is_seen(), Seen::Live), ("run = run".to_owned(), Seen::Lapsed)] {
             let update = format!(
-                "UPDATE nodes SET seen_at = {}, instances = $1, is_ready = $2, applied = $3 WHERE run = $4 AND {condition}",
+                "UPDATE nodes SET seen_at = {}, instances = $1, is_ready = $2, applied = $3 \
+                 WHERE run = $4 AND {condition}",
                 self.now()
             );
             let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances));
