@@ -20,7 +20,8 @@ const NUMBERED: [&str; 2] = ["functions", "invocations"];
 
 impl Store {
     /// Copies all rows of the file in `data_dir`, into the database of `url`. The database
-    /// gets all rows or none. Secrets are sealed by `keys`, in the file, too. Returns the number of functions. No service may use either.
+    /// gets all rows or none. Secrets are sealed by `keys`, in the file, too. Returns the number of functions. No
+    /// service may use either.
     pub async fn migrate_to_postgres(data_dir: &Path, url: &Secret, keys: &[SecretKey]) -> Result<u64, StoreError> {
         let path = data_dir.join(FILE_NAME);
         if !path.exists() {

@@ -119,8 +119,8 @@ impl Store {
     }
 
     /// Takes over invocations that wait for their turn and belong to no process on the list, at most this many: the
-    /// oldest first. Invocations that ran on such a process become lost. With `lapsed`, a process whose lease has run out
-    /// counts as not on the list.
+    /// oldest first. Invocations that ran on such a process become lost. With `lapsed`, a process whose lease has run
+    /// out counts as not on the list.
     pub async fn adopt_invocations(&self, most: u32, lapsed: bool) -> Result<Vec<Open>, StoreError> {
         // The index has the open invocations only.
         let orphans = format!("outcome IN ('queued', 'running') AND {}", self.is_orphan("node", lapsed));
