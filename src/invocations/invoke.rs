@@ -148,8 +148,8 @@ impl Invoker {
         Ok(record)
     }
 
-    /// Fails on a node whose lease has run out. This comes before the look-up of a function: such a node may have an old
-    /// one, or none.
+    /// Fails on a node whose lease has run out. This comes before the look-up of a function: such a node may have an
+    /// old one, or none.
     pub fn check_lease(&self) -> Result<(), InvokeError> {
         Ok(self.nodes.check()?)
     }
