@@ -27,6 +27,7 @@ const OPERATIONS: [&str; 21] = [
     "listFunctions",
     "listInstances",
     "listInvocations",
+    "listNodes",
     "listVersions",
     "rollBackFunction",
     "submitFunction",
