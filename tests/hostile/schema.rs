@@ -9,7 +9,7 @@ use crate::alone;
 use crate::support::{Service, python};
 
 /// The names of a generated client's methods.
-const OPERATIONS: [&str; 21] = [
+const OPERATIONS: [&str; 22] = [
     "cancelInvocation",
     "configureFunction",
     "deleteFunction",
