@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant};
 
 use crate::domain::{Heartbeat, Node, Seen};
+use crate::resources::clock;
 use crate::store::{LEASE, Store, StoreError};
 
 /// The longest time between two rounds.
@@ -185,7 +186,19 @@ impl Membership {
 
     /// All nodes that were seen lately.
     pub async fn list(&self) -> Result<Vec<Node>, StoreError> {
-        self.store.nodes().await
+        if self.is_shared() {
+            return self.store.nodes().await;
+        }
+        Ok(vec![Node {
+            id: self.id.clone(),
+            run: self.run().to_owned(),
+            url: self.url.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seen_at: clock::unix_millis(),
+            instances: 0,
+            is_ready: true,
+            is_live: true,
+        }])
     }
 
     /// Leaves the other nodes, at the end of the process.

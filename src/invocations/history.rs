@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place};
 use crate::functions::Registry;
-use crate::resources::clock;
 use crate::store::{Store, StoreError};
 
 use pending::Pending;
@@ -26,6 +25,9 @@ use retention::Retention;
 const PERIOD: Duration = Duration::from_millis(500);
 /// The limit on records that wait for the store, in bytes of input and output. Beyond the limit invocations wait.
 const MAX_PENDING: usize = 32 << 20;
+
+/// The time in the place of a pending record, after all rows.
+const PENDING_TIME: u64 = 1 << 61;
 
 /// Keeps invocations, and the functions' counts of executions.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl History {
         }
         let _flushing = self.flushing.lock().await;
         let last = self.store.last_invocation().await?;
-        let mut found = self.pending().page(page, Place { time: clock::unix_millis(), number: last + 1 });
+        let mut found = self.pending().page(page, Place { time: PENDING_TIME, number: last + 1 });
         let left = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
         found.extend(self.store.invocations(Page { limit: left, ..page }).await?);
         Ok(found)

@@ -70,7 +70,8 @@ impl Store {
         .bind(&*record.stderr)
         .bind(record.id.to_string())
         .bind(from.name())
-        .bind(attempt.map_or(-1, i64::from))
+        // A file has one process, whose rows nobody else takes over.
+        .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
         .bind(self.run());
         let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
         Ok(updated.rows_affected() > 0)
@@ -90,20 +91,25 @@ impl Store {
     pub async fn invocations(&self, page: Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
         const LAST: Place = Place { time: i64::MAX as u64, number: i64::MAX as u64 };
         let before = page.before.unwrap_or(LAST);
-        let rows = sqlx::query(
+        // The rows of one process are written in the order of their numbers.
+        let (place, order) = match self.database {
+            Database::Sqlite(_) => ("$2 >= 0 AND number < $3", "number DESC"),
+            Database::Postgres(_) => ("(recorded_at, number) < ($2, $3)", "recorded_at DESC, number DESC"),
+        };
+        let select = format!(
             "SELECT number, recorded_at, id, function_id, version, outcome, created_at, executed_at, exit_code, error, \
              start, truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
-             WHERE function_id = $1 AND (recorded_at, number) < ($2, $3) AND outcome = coalesce($4, outcome) \
-             ORDER BY recorded_at DESC, number DESC LIMIT $5",
-        )
-        .bind(page.function_id.to_string())
-        .bind(before.time.cast_signed())
-        .bind(before.number.cast_signed())
-        .bind(page.outcome.map(Outcome::name))
-        .bind(i64::from(page.limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.failed(error))?;
+             WHERE function_id = $1 AND {place} AND outcome = coalesce($4, outcome) ORDER BY {order} LIMIT $5"
+        );
+        let rows = sqlx::query(AssertSqlSafe(select))
+            .bind(page.function_id.to_string())
+            .bind(before.time.cast_signed())
+            .bind(before.number.cast_signed())
+            .bind(page.outcome.map(Outcome::name))
+            .bind(i64::from(page.limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.failed(error))?;
         let placed = |row: &AnyRow| {
             let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
             Some((Place { time: number("recorded_at")?, number: number("number")? }, without_output(row)?))
@@ -128,19 +134,25 @@ impl Store {
         let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
         let lost = lost.bind(Outcome::Running.name()).execute(&self.pool).await;
         lost.map_err(|error| self.failed(error))?;
-        // Two nodes that look at the same time take different rows.
-        let adopt = format!(
-            "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN (SELECT number FROM invocations \
-             WHERE {orphans} AND outcome = $2 ORDER BY number LIMIT $3{}) \
-             RETURNING number, id, function_id, attempt, tries, retry_at",
-            match self.database {
-                Database::Sqlite(_) => "",
-                Database::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        let rows = match self.database {
+            // What waits is read only: a start on a full disk goes on with what was accepted.
+            Database::Sqlite(_) => {
+                let select = "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations \
+                              WHERE outcome IN ('queued', 'running') AND outcome = $1 ORDER BY number";
+                sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool).await
             }
-        );
-        let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
-        let rows = adopt.bind(i64::from(most)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
-        self.in_order(&rows)
+            // Two nodes that look at the same time take different rows.
+            Database::Postgres(_) => {
+                let adopt = format!(
+                    "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN \
+                     (SELECT number FROM invocations WHERE {orphans} AND outcome = $2 ORDER BY number LIMIT $3 \
+                     FOR UPDATE SKIP LOCKED) RETURNING number, id, function_id, attempt, tries, retry_at"
+                );
+                let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
+                adopt.bind(i64::from(most)).fetch_all(&self.pool).await
+            }
+        };
+        self.in_order(&rows.map_err(|error| self.failed(error))?)
     }
 
     /// The invocations that wait for their turn on this node, or run here, by the store, and were written more than a
@@ -199,9 +211,11 @@ impl Store {
     /// Forgets a queued invocation of this node that was promised to no client, with its key. False when there is no
     /// such invocation.
     pub async fn take_back_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
-        let delete =
-            sqlx::query("DELETE FROM invocations WHERE id = $1 AND outcome = $2 AND promised = 0 AND node = $3");
-        let delete = delete.bind(id.to_string()).bind(Outcome::Queued.name()).bind(self.run());
+        let delete = sqlx::query(
+            "DELETE FROM invocations WHERE id = $1 AND outcome = $2 AND promised = 0 AND ($3 = '' OR node = $3)",
+        );
+        let run = if self.is_shared() { self.run() } else { "" };
+        let delete = delete.bind(id.to_string()).bind(Outcome::Queued.name()).bind(run);
         let deleted = delete.execute(&self.pool).await;
         Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
     }

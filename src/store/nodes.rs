@@ -15,24 +15,18 @@ pub const LEASE: Duration = Duration::from_secs(10);
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Makes this process known, before the process works on any row. A process that shares the store must send
-    /// heartbeats from then on. With SQLite, all earlier processes are gone.
+    /// Makes this process known, before the process works on any row. The process must send heartbeats from then on.
+    /// A process alone is known without a row: a start needs no room on the disk.
     pub async fn join(&self, id: &str, url: Option<&str>) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
         let joined = async {
             let mut transaction = self.pool.begin().await?;
-            let seen_at = match self.database {
-                Database::Sqlite(_) => {
-                    sqlx::query("DELETE FROM nodes").execute(&mut *transaction).await?;
-                    i64::MAX.to_string()
-                }
-                Database::Postgres(_) => {
-                    // An earlier process of the same node is gone: two can't serve from one DATA_DIR.
-                    sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(&mut *transaction).await?;
-                    self.now().to_owned()
-                }
-            };
+            // An earlier process of the same node is gone: two can't serve from one DATA_DIR.
+            sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(&mut *transaction).await?;
             let insert =
-                format!("INSERT INTO nodes (run, id, url, version, seen_at) VALUES ($1, $2, $3, $4, {seen_at})");
+                format!("INSERT INTO nodes (run, id, url, version, seen_at) VALUES ($1, $2, $3, $4, {})", self.now());
             let insert = sqlx::query(AssertSqlSafe(insert)).bind(self.run()).bind(id).bind(url);
             insert.bind(env!("CARGO_PKG_VERSION")).execute(&mut *transaction).await?;
             transaction.commit().await
@@ -66,8 +60,7 @@ impl Store {
     /// All nodes that were seen lately, in the order of their ids.
     pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
         let select = format!(
-            "SELECT id, run, url, version, instances, is_ready, {now} - seen_at AS age, \
-             CASE WHEN seen_at > {now} THEN {now} ELSE seen_at END AS seen_at FROM nodes \
+            "SELECT id, run, url, version, instances, is_ready, {now} - seen_at AS age, seen_at FROM nodes \
              WHERE seen_at > {now} - {} ORDER BY id",
             FORGET_AFTER.as_millis(),
             now = self.now(),
@@ -103,15 +96,20 @@ impl Store {
         Ok(pending.fetch_one(&self.control()).await.map_err(|error| self.failed(error))? > 0)
     }
 
-    /// The condition that the column names the run of a live node, as SQL.
+    /// The condition that the column names the run of a live node, as SQL. Of a file's processes only this one lives.
     pub(super) fn is_live(&self, column: &str) -> String {
-        format!("EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column} AND {})", self.is_seen())
+        match self.database {
+            Database::Sqlite(_) => format!("coalesce({column} = '{}', false)", self.run),
+            Database::Postgres(_) => {
+                format!("EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column} AND {})", self.is_seen())
+            }
+        }
     }
 
     /// The condition that the column names the run of no process that is on the list, as SQL. With `lapsed`, a process
     /// whose lease has run out counts as not on the list.
     pub(super) fn is_orphan(&self, column: &str, lapsed: bool) -> String {
-        if lapsed {
+        if lapsed || !self.is_shared() {
             format!("NOT {}", self.is_live(column))
         } else {
             format!("NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = {column})")

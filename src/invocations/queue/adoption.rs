@@ -33,7 +33,7 @@ impl InvocationQueue {
             if !open.is_empty() {
                 tracing::info!(invocations = open.len(), "going on with what was accepted before");
             }
-            let is_done = !all || open.len() < ADOPTED_AT_ONCE as usize;
+            let is_done = !all || !self.store.is_shared() || open.len() < ADOPTED_AT_ONCE as usize;
             self.take_up(open);
             if is_done {
                 return Ok(());

@@ -8,8 +8,7 @@ CREATE TABLE nodes (
     url       TEXT,
     -- The version of the program.
     version   TEXT NOT NULL,
-    -- The last heartbeat, in milliseconds by the clock of the database. The one process of a SQLite file needs none:
-    -- its row has the end of time.
+    -- The last heartbeat, in milliseconds by the clock of the database.
     seen_at   BIGINT NOT NULL,
     instances BIGINT NOT NULL DEFAULT 0,
     is_ready  BIGINT NOT NULL DEFAULT 0,

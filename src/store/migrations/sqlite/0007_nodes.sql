@@ -8,8 +8,7 @@ CREATE TABLE nodes (
     url       TEXT,
     -- The version of the program.
     version   TEXT NOT NULL,
-    -- The last heartbeat, in milliseconds by the clock of the database. The one process of a SQLite file needs none:
-    -- its row has the end of time.
+    -- The last heartbeat, in milliseconds by the clock of the database. The one process of a SQLite file has no row.
     seen_at   INTEGER NOT NULL,
     instances INTEGER NOT NULL DEFAULT 0,
     is_ready  INTEGER NOT NULL DEFAULT 0,
@@ -47,8 +46,6 @@ ALTER TABLE invocations ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
 -- When the row was written, in milliseconds by the clock of the database: pages of the history go by this and the number.
 -- Rows from before stay at 0, and are first.
 ALTER TABLE invocations ADD COLUMN recorded_at INTEGER NOT NULL DEFAULT 0;
-DROP INDEX invocations_of_a_function;
-CREATE INDEX invocations_of_a_function ON invocations (function_id, recorded_at, number);
 
 -- The run of the node that carries out the request; NULL when the key has its result.
 ALTER TABLE idempotency_keys ADD COLUMN claimed_by TEXT;
