@@ -161,8 +161,10 @@ async fn connect(
     let options = options.disable_statement_logging();
     let mut first = options.connect().await?;
     first.execute(session).await?;
+    let pool = begin_with(pool, session).connect_with(options).await?;
+    // Only now: at the end of a file's last connection SQLite writes the log into the file, which needs room.
     first.close().await?;
-    begin_with(pool, session).connect_with(options).await
+    Ok(pool)
 }
 
 /// Has each connection begin with the statements `session`.
