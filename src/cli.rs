@@ -71,7 +71,7 @@ enum Command {
         file: PathBuf,
     },
     /// Copy all functions and their history from the file in DATA_DIR into the empty PostgreSQL of STORE_URL. The
-    /// service must not run meanwhile. The file stays as the file is.
+    /// service must not run meanwhile. In the file, too, secrets are sealed then.
     MigrateStore,
     /// Make a function of a folder or a zip. Files that .gitignore names are left out.
     Deploy {

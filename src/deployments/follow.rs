@@ -60,35 +60,38 @@ impl Follower {
         let (mut followed_at, mut looked_at) = (Instant::now(), Instant::now());
         // Since when round has followed round without a gap.
         let mut steady_since = Instant::now();
+        // The log has an outage once.
+        let mut is_failing = false;
         loop {
             let began = Instant::now();
             let is_late = followed_at + LEASE < began;
             match time::timeout(ROUND_LIMIT, self.round(began, followed_at)).await {
                 Ok(Ok(())) => {
                     if is_late {
-                        tracing::info!("the database answers again");
                         steady_since = began;
+                    }
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!("the database answers again");
                     }
                     followed_at = began;
                     if looked_at + LOOK <= began {
                         looked_at = began;
                         let looked = time::timeout(ROUND_LIMIT, self.look(steady_since + LEASE <= began)).await;
                         if !matches!(looked, Ok(Ok(()))) {
-                            tracing::warn!("failed to look for work of nodes that are gone");
+                            tracing::warn!(?looked, "failed to look for work of nodes that are gone");
                         }
                     }
                     self.nodes.round_due().await;
                 }
                 failed => {
-                    if let Ok(Err(error)) = failed {
-                        tracing::warn!(
-                            error = format!("{:#}", anyhow::Error::from(error)),
-                            "failed to follow the \
-                            database: executions stop when the lease of this node runs out"
-                        );
-                    } else {
-                        tracing::warn!("the database does not answer in time: connecting anew");
+                    if failed.is_err() {
                         self.deployer.store.reconnect();
+                    }
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::error!(
+                            ?failed,
+                            "the database does not answer: executions stop when the lease of this node runs out"
+                        );
                     }
                     steady_since = Instant::now();
                     time::sleep(AGAIN).await;

@@ -211,8 +211,7 @@ impl Store {
         last.map(i64::cast_unsigned).map_err(|error| self.failed(error))
     }
 
-    /// Forgets deletions that all nodes know of, or that are a day old: a node that was away for longer reads all
-    /// functions anew.
+    /// Forgets deletions that are a day old: a node that was away for longer reads all functions anew.
     pub async fn prune_deletions(&self) -> Result<(), StoreError> {
         let prune =
             format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());

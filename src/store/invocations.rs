@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
 use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page, Place};
@@ -54,25 +55,12 @@ impl Store {
              start = $6, truncated = $7, queued_us = $8, duration_us = $9, cpu_us = $10, peak_memory = $11, \
              stdout = $12, stderr = $13 WHERE id = $14 AND outcome = $15 \
              AND ($16 < 0 OR (attempt = $16 AND node = $17))",
-        )
-        .bind(record.outcome.name())
-        .bind(record.version.map(i64::from))
-        .bind(record.executed_at.map(u64::cast_signed))
-        .bind(record.exit_code.map(i64::from))
-        .bind(&record.error)
-        .bind(&record.start)
-        .bind(i64::from(record.truncated))
-        .bind(micros(record.queued))
-        .bind(micros(record.duration))
-        .bind(micros(record.cpu))
-        .bind(record.peak_memory.map(u64::cast_signed))
-        .bind(&*record.stdout)
-        .bind(&*record.stderr)
-        .bind(record.id.to_string())
-        .bind(from.name())
-        // A file has one process, whose rows nobody else takes over.
-        .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
-        .bind(self.run());
+        );
+        let updated = bind_result(updated, record)
+            .bind(from.name())
+            // A file has one process, whose rows nobody else takes over.
+            .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
+            .bind(self.run());
         let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
         Ok(updated.rows_affected() > 0)
     }
@@ -250,29 +238,15 @@ impl Store {
         record: &InvocationRecord,
     ) -> Result<u64, sqlx::Error> {
         let insert = format!(
-            "INSERT INTO invocations (id, version, function_id, outcome, created_at, executed_at, exit_code, error, \
-         start, truncated, queued_us, duration_us, cpu_us, peak_memory, input, stdout, stderr, recorded_at) \
-         SELECT $1, $2, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, {} \
-         FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO invocations (outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
+             duration_us, cpu_us, peak_memory, stdout, stderr, id, created_at, input, function_id, recorded_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, id, {} \
+             FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
             self.now()
         );
-        sqlx::query(AssertSqlSafe(insert))
-            .bind(record.id.to_string())
-            .bind(record.version.map(i64::from))
-            .bind(record.outcome.name())
+        bind_result(sqlx::query(AssertSqlSafe(insert)), record)
             .bind(record.created_at.cast_signed())
-            .bind(record.executed_at.map(u64::cast_signed))
-            .bind(record.exit_code.map(i64::from))
-            .bind(&record.error)
-            .bind(&record.start)
-            .bind(i64::from(record.truncated))
-            .bind(micros(record.queued))
-            .bind(micros(record.duration))
-            .bind(micros(record.cpu))
-            .bind(record.peak_memory.map(u64::cast_signed))
             .bind(&*record.input)
-            .bind(&*record.stdout)
-            .bind(&*record.stderr)
             .bind(record.function_id.to_string())
             .execute(connection)
             .await
@@ -284,6 +258,25 @@ const LOST: &str = "the service went away while it ran";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
+
+/// Binds $1 to $14: the columns of what an invocation came to, and the invocation's id.
+fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
+    query
+        .bind(record.outcome.name())
+        .bind(record.version.map(i64::from))
+        .bind(record.executed_at.map(u64::cast_signed))
+        .bind(record.exit_code.map(i64::from))
+        .bind(&record.error)
+        .bind(&record.start)
+        .bind(i64::from(record.truncated))
+        .bind(micros(record.queued))
+        .bind(micros(record.duration))
+        .bind(micros(record.cpu))
+        .bind(record.peak_memory.map(u64::cast_signed))
+        .bind(&*record.stdout)
+        .bind(&*record.stderr)
+        .bind(record.id.to_string())
+}
 
 fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
