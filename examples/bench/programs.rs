@@ -50,7 +50,8 @@ fn programs() -> Vec<Program> {
         python("a handful of the standard library", HANDFUL, None),
         python("requests", "import requests\n", Some("requests")),
         python("numpy", "import numpy\n", Some("numpy")),
-        Program { name: "flask, through WSGI", file: "main.py", code: FLASK.to_owned(), packages: Some("flask") },
+        python("flask", "import flask\n", Some("flask")),
+        Program { name: "flask, one request through WSGI", file: "main.py", code: FLASK.to_owned(), packages: Some("flask") },
         python("pandas", "import pandas\n", Some("pandas")),
         Program { name: "Go with net/http", file: "main.go", code: GO.to_owned(), packages: None },
     ]
