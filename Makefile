@@ -63,6 +63,8 @@ nightly:
 	cargo test --locked --no-run
 	SUITE=bookworm scripts/with-docker cargo test --locked -- --include-ignored
 	SUITE=trixie scripts/with-docker cargo test --locked -- --include-ignored
+	TEST_TRANSPORT=pipes scripts/with-docker cargo test --locked --test it -- --include-ignored crash:: faults:: outages::
+	TEST_STORE=postgres scripts/with-docker cargo test --locked --test it -- --include-ignored
 	$(MAKE) load
 	CLUSTER_ROUNDS=60 scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture
 
