@@ -22,6 +22,7 @@ mod durability;
 mod engine;
 mod faults;
 mod followers;
+mod forwarding;
 mod held;
 mod idle;
 mod image_registry;
