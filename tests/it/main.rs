@@ -38,6 +38,7 @@ mod outages;
 mod outcomes;
 mod output;
 mod packages;
+mod peers;
 mod pool;
 mod preload;
 mod queue;
