@@ -1,8 +1,8 @@
 //! A request to another node, on a connection of its own.
 //!
 //! The request goes to the host and port of the node's URL, and nowhere else: there is no proxy, and an answer that
-//! leads elsewhere is a fault. The one who reads an answer also drives the connection, so a connection reads no faster
-//! than its reader and ends with the reader, and there is no task.
+//! leads elsewhere is a fault. The reader of an answer drives the connection. So a connection has no task, takes no more
+//! than its reader takes, and ends with its reader.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -219,7 +219,7 @@ fn request(url: &Url, path: &str, accept: &'static str, token: &Secret) -> Optio
 async fn drive<T>(connection: &mut Option<Driven>, wanted: impl Future<Output = T>) -> T {
     let mut wanted = pin!(wanted);
     poll_fn(|cx| {
-        // A fault of the connection reaches the one who wants something.
+        // A fault of the connection reaches `wanted`, too.
         if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
             *connection = None;
         }

@@ -135,6 +135,41 @@ async fn the_token_goes_to_the_url_of_the_moment_and_nowhere_else() {
 
 #[tokio::test]
 #[ignore = "needs docker and PostgreSQL"]
+async fn a_connection_that_breaks_is_made_again_and_no_output_is_missing_or_comes_twice() {
+    let pair = Pair::new();
+    let [first, second] = pair.both().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let node = first.url.trim_start_matches("http://").to_owned();
+    let made = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&made);
+    tokio::spawn(async move {
+        loop {
+            let (mut outer, _) = listener.accept().await.unwrap();
+            *count.lock() += 1;
+            let node = node.clone();
+            tokio::spawn(async move {
+                let mut inner = TcpStream::connect(node).await.unwrap();
+                let copied = copy_bidirectional(&mut outer, &mut inner);
+                let _ = tokio::time::timeout(Duration::from_millis(1500), copied).await;
+            });
+        }
+    });
+    let id = first.deploy(talks(40)).await;
+    say(&pair, &first, &url).await;
+    let invocation = defer(&first, &id).await;
+    let followed = follow(&second, &invocation).await;
+    assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(40)));
+    assert_eq!(followed.text("stderr"), "err\n");
+    let made = *made.lock();
+    assert!((3..8).contains(&made), "{made} connections in 8 s, of which each lasted 1.5 s");
+    first.delete(&id).await.assert_status(200);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker and PostgreSQL"]
 async fn the_token_of_nodes_lets_in_only_what_nodes_ask() {
     let pair = Pair::new();
     let first = with_token(pair.start(0, &[("API_TOKEN", API_TOKEN), ("RATE_LIMIT", "60/h")]).await, API_TOKEN);
