@@ -1,8 +1,8 @@
 //! A request to another node, on a connection of its own.
 //!
 //! The request goes to the host and port of the node's URL, and nowhere else: there is no proxy, and an answer that
-//! leads elsewhere is a fault. The reader of an answer drives the connection. So a connection has no task, takes no more
-//! than its reader takes, and ends with its reader.
+//! leads elsewhere is a fault. The reader of an answer drives the connection. So a connection has no task, takes no
+//! more than its reader takes, and ends with its reader.
 
 use std::future::{Future, poll_fn};
 use std::io;
