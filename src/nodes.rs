@@ -7,12 +7,20 @@
 //! The lease of a node ends by the node's own clock before it ends by the database's, which has the heartbeat later. So
 //! no node runs old code after the answer to an update, whatever the nodes' clocks say.
 
+mod connection;
+mod events;
+mod peer;
+
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant};
+
+pub use connection::{Answer, PeerError};
+pub use events::Events;
+pub use peer::{Found, Peer, Peers};
 
 use crate::domain::{Heartbeat, Node, Seen};
 use crate::resources::clock;

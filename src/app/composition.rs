@@ -22,7 +22,7 @@ use crate::invocations::history::History;
 use crate::invocations::invoke::{Invoker, InvokerParts};
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::{InvocationQueue, QueueParts};
-use crate::nodes::Membership;
+use crate::nodes::{Membership, Peers};
 use crate::resources::budget::Budget;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
@@ -47,6 +47,9 @@ impl Service {
         let registry = Arc::new(Registry::default());
         let nodes = Membership::join(store.clone(), platform.id().to_string(), config.node.url.clone()).await?;
         let nodes = Arc::new(nodes);
+        risks::warn_about_nodes(&config, nodes.is_shared());
+        let token = config.node.token.filter(|token| config.http.api_token.as_ref() != Some(token));
+        let peers = Arc::new(Peers::new(store.clone(), token));
         let began = Instant::now();
         let all = store.changes(None).await?;
         for record in all.changed {
@@ -162,6 +165,7 @@ impl Service {
             live,
             deployer,
             nodes,
+            peers,
             registry,
             health,
             isolation,

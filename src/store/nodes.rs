@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{Heartbeat, Node, Seen};
+use crate::domain::{Heartbeat, InvocationId, Node, Outcome, Seen, Whereabouts};
 
 /// How long a node counts as live after a heartbeat. A node that has not reached the store for this long executes
 /// nothing until it has.
@@ -13,6 +13,8 @@ pub const LEASE: Duration = Duration::from_secs(10);
 
 /// How long a node that is gone stays in the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+const BAD_ROW: &str = "a row of a node or an invocation has values that can't be";
 
 impl Store {
     /// Makes this process known, before the process works on any row. The process must send heartbeats from then on.
@@ -94,6 +96,35 @@ impl Store {
         let select = format!("SELECT count(*) FROM nodes WHERE applied < $1 AND run <> $2 AND {}", self.is_seen());
         let pending = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select)).bind(change.cast_signed()).bind(self.run());
         Ok(pending.fetch_one(&self.control()).await.map_err(|error| self.failed(error))? > 0)
+    }
+
+    /// Where these invocations are. Invocations without a row are left out.
+    pub async fn whereabouts(&self, ids: &[InvocationId]) -> Result<Vec<Whereabouts>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (1..=ids.len()).map(|place| format!("${place}")).collect();
+        let select = format!(
+            "SELECT id, outcome, node, (SELECT url FROM nodes WHERE nodes.run = invocations.node AND {}) AS url \
+             FROM invocations WHERE id IN ({})",
+            self.is_seen(),
+            places.join(", ")
+        );
+        let mut select = sqlx::query(AssertSqlSafe(select));
+        for id in ids {
+            select = select.bind(id.to_string());
+        }
+        let rows = select.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let whereabouts = |row: &sqlx::any::AnyRow| {
+            Some(Whereabouts {
+                id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+                outcome: Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?,
+                run: row.try_get("node").ok()?,
+                url: row.try_get("url").ok()?,
+            })
+        };
+        let found = rows.iter().map(|row| whereabouts(row).ok_or_else(|| self.damaged(BAD_ROW)));
+        found.collect()
     }
 
     /// The condition that the column names the run of a live node, as SQL. Of a file's processes only this one lives.

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
+    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId, InvocationId,
     InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Seen, Update,
     VersionId, VersionRecord,
 };

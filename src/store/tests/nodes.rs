@@ -125,6 +125,37 @@ async fn what_a_silent_process_had_goes_on_elsewhere_and_what_it_ran_is_lost() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
+async fn an_invocation_is_where_a_live_process_has_said_to_be() {
+    let place = Place::postgres();
+    let (first, second) = (place.open().await, joined(&place, "b").await);
+    first.join("a", Some("http://a")).await.unwrap();
+    let one = record("one");
+    insert(&first, &one).await;
+    let (here, there) = (first.run().to_owned(), second.run().to_owned());
+    let mut of = Vec::new();
+    for store in [&first, &second] {
+        let queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+        assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
+        of.push(queued.id);
+    }
+    let gone = InvocationId::random();
+    let found = async |id| {
+        let found = second.whereabouts(&[gone, id]).await.unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].outcome, found[0].run.clone().unwrap(), found[0].url.clone())
+    };
+    assert_eq!(found(of[0]).await, (Outcome::Queued, here.clone(), Some("http://a".to_owned())));
+    assert_eq!(found(of[1]).await, (Outcome::Queued, there, None), "the process has no URL");
+    first.join("a", Some("http://elsewhere")).await.unwrap();
+    assert_eq!(found(of[0]).await.2.as_deref(), Some("http://elsewhere"));
+    silence(&first).await;
+    assert_eq!(found(of[0]).await, (Outcome::Queued, here, None));
+    assert_eq!(second.whereabouts(&[gone]).await.unwrap(), []);
+    assert_eq!(second.whereabouts(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
 async fn a_change_is_pending_until_each_live_process_has_it() {
     let place = Place::postgres();
     let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
