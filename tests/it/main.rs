@@ -31,6 +31,7 @@ mod isolation;
 mod keys;
 mod layouts;
 mod lifecycle;
+mod lost_nodes;
 mod metrics;
 mod nodes;
 mod outages;
