@@ -36,7 +36,7 @@ impl Store {
             let deleted: Vec<String> = deleted.fetch_all(&mut *snapshot).await?;
             Ok::<_, sqlx::Error>((last, functions, by_function(versions)?, by_function(variables)?, deleted))
         };
-        let (last, functions, versions, variables, deleted) = read.await.map_err(|error| self.failed(error))?;
+        let (last, functions, versions, variables, deleted) = self.ask(read).await?;
         let damaged = || self.damaged("a function's row has values that can't be");
         let changed = functions.iter().map(|row| {
             let mut record = record(row, &versions).ok_or_else(damaged)?;
@@ -93,7 +93,7 @@ impl Store {
             transaction.commit().await?;
             Ok((Changed::Now(change.cast_unsigned()), number))
         };
-        let (changed, number) = inserted.await.map_err(|error| self.failed(error))?;
+        let (changed, number) = self.ask(inserted).await?;
         record.number = number.cast_unsigned();
         Ok(changed)
     }
@@ -147,15 +147,15 @@ impl Store {
             transaction.commit().await?;
             Ok(Changed::Now(change.cast_unsigned()))
         };
-        updated.await.map_err(|error| self.failed(error))
+        self.ask(updated).await
     }
 
     /// The number of a function's next version, which no other version gets, even when the build fails. None when
     /// there is no such function.
     pub async fn next_version(&self, id: FunctionId) -> Result<Option<u32>, StoreError> {
         let next = "UPDATE functions SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version";
-        let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string()).fetch_optional(&self.pool).await;
-        let number = next.map_err(|error| self.failed(error))?.map(u32::try_from);
+        let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string());
+        let number = self.ask(next.fetch_optional(&self.pool)).await?.map(u32::try_from);
         number.transpose().map_err(|_| self.damaged("a function has too many versions"))
     }
 
@@ -175,7 +175,7 @@ impl Store {
             transaction.commit().await?;
             Ok(Some(change.cast_unsigned()))
         };
-        deleted.await.map_err(|error| self.failed(error))
+        self.ask(deleted).await
     }
 
     /// Executions of functions that were executed lately, by the database's clock.
@@ -185,8 +185,7 @@ impl Store {
             self.now(),
             lately.as_millis()
         );
-        let rows =
-            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
         let counted = |row: &AnyRow| Some((row.try_get::<String, _>("id").ok()?.parse().ok()?, executions(row)?));
         rows.iter().map(|row| counted(row).ok_or_else(|| self.damaged("a count of executions can't be"))).collect()
     }
@@ -207,16 +206,15 @@ impl Store {
 
     /// The number of the last change.
     pub async fn last_change(&self) -> Result<u64, StoreError> {
-        let last = sqlx::query_scalar::<_, i64>("SELECT value FROM changes").fetch_one(&self.control()).await;
-        last.map(i64::cast_unsigned).map_err(|error| self.failed(error))
+        let last = sqlx::query_scalar::<_, i64>("SELECT value FROM changes");
+        self.ask(last.fetch_one(&self.control())).await.map(i64::cast_unsigned)
     }
 
     /// Forgets deletions that are a day old: a node that was away for longer reads all functions anew.
     pub async fn prune_deletions(&self) -> Result<(), StoreError> {
         let prune =
             format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());
-        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
-        pruned.map(drop).map_err(|error| self.failed(error))
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await.map(drop)
     }
 
     async fn set(

@@ -31,7 +31,7 @@ impl Store {
             insert.bind(env!("CARGO_PKG_VERSION")).execute(&mut *transaction).await?;
             transaction.commit().await
         };
-        joined.await.map_err(|error| self.failed(error))
+        self.ask(joined).await
     }
 
     /// Renews this node's place among the nodes, and tells how others saw the node until now.
@@ -44,7 +44,7 @@ impl Store {
             );
             let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances));
             let update = update.bind(i64::from(beat.is_ready)).bind(beat.applied.cast_signed()).bind(self.run());
-            if update.execute(&self.control()).await.map_err(|error| self.failed(error))?.rows_affected() > 0 {
+            if self.ask(update.execute(&self.control())).await?.rows_affected() > 0 {
                 return Ok(seen);
             }
         }
@@ -53,8 +53,8 @@ impl Store {
 
     /// Takes this process off the list, at its end: what the process had is free at once.
     pub async fn leave(&self) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run()).execute(&self.pool).await;
-        delete.map(drop).map_err(|error| self.failed(error))
+        let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run());
+        self.ask(delete.execute(&self.pool)).await.map(drop)
     }
 
     /// All nodes that were seen lately, in the order of their ids.
@@ -65,8 +65,7 @@ impl Store {
             FORGET_AFTER.as_millis(),
             now = self.now(),
         );
-        let rows =
-            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
         let node = |row: &sqlx::any::AnyRow| {
             Some(Node {
                 id: row.try_get("id").ok()?,
@@ -85,15 +84,14 @@ impl Store {
     /// Forgets nodes that are gone for long.
     pub async fn prune_nodes(&self) -> Result<(), StoreError> {
         let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
-        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
-        pruned.map(drop).map_err(|error| self.failed(error))
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await.map(drop)
     }
 
     /// Whether another live node has not taken over the change with this number.
     pub async fn is_change_pending(&self, change: u64) -> Result<bool, StoreError> {
         let select = format!("SELECT count(*) FROM nodes WHERE applied < $1 AND run <> $2 AND {}", self.is_seen());
         let pending = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select)).bind(change.cast_signed()).bind(self.run());
-        Ok(pending.fetch_one(&self.control()).await.map_err(|error| self.failed(error))? > 0)
+        Ok(self.ask(pending.fetch_one(&self.control())).await? > 0)
     }
 
     /// The condition that the column names the run of a live node, as SQL. Of a file's processes only this one lives.

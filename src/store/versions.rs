@@ -12,7 +12,7 @@ impl Store {
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
         let rows =
             sqlx::query("SELECT * FROM versions WHERE function_id = $1 ORDER BY number DESC").bind(id.to_string());
-        let rows = rows.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let rows = self.ask(rows.fetch_all(&self.pool)).await?;
         rows.iter()
             .map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be")))
             .collect()
@@ -21,15 +21,15 @@ impl Store {
     /// A version's zip. None when there is no such version.
     pub async fn zip(&self, id: VersionId) -> Result<Option<Vec<u8>>, StoreError> {
         let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = $1 AND version = $2");
-        let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
-        zip.map_err(|error| self.failed(error))
+        let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number));
+        self.ask(zip.fetch_optional(&self.pool)).await
     }
 
     /// The digest by which a registry has a version's image. None when no registry has the image.
     pub async fn image_digest(&self, id: VersionId) -> Result<Option<ImageDigest>, StoreError> {
         let digest = sqlx::query_scalar("SELECT digest FROM versions WHERE function_id = $1 AND number = $2");
-        let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
-        let digest: Option<String> = digest.map_err(|error| self.failed(error))?.flatten();
+        let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number));
+        let digest: Option<String> = self.ask(digest.fetch_optional(&self.pool)).await?.flatten();
         // A value of another form leads to a build, which writes a new value.
         Ok(digest.as_deref().and_then(ImageDigest::parse))
     }
@@ -55,7 +55,7 @@ impl Store {
             transaction.commit().await?;
             Ok(updated.rows_affected() > 0)
         };
-        set.await.map_err(|error| self.failed(error))
+        self.ask(set).await
     }
 
     /// Writes down that the images of these versions are gone. Nodes that share the database have images of their own,
@@ -73,7 +73,7 @@ impl Store {
             }
             transaction.commit().await
         };
-        lost.await.map_err(|error| self.failed(error))
+        self.ask(lost).await
     }
 }
 

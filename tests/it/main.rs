@@ -53,4 +53,5 @@ mod traces;
 mod transport;
 mod turns;
 mod uploads;
+mod vanished_postgres;
 mod versions;

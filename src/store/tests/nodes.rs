@@ -180,3 +180,32 @@ async fn a_lease_is_one_process_until_the_process_is_silent_or_gives_it_back() {
     second.give_lease("x").await.unwrap();
     assert!(first.take_lease("x").await.unwrap());
 }
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn what_a_question_leaves_that_was_given_up_is_not_in_a_later_one() {
+    let place = Place::postgres();
+    let (store, other) = (joined(&place, "a").await, joined(&place, "b").await);
+    insert(&store, &record("one")).await;
+    let name = async || {
+        let name = sqlx::query_scalar::<_, String>("SELECT name FROM functions");
+        name.fetch_one(&other.pool).await.unwrap()
+    };
+    let mut given_up = 0;
+    for round in 0..20 {
+        // As when a client leaves, or when the answer does not come in time.
+        let mut connection = store.pool.acquire().await.unwrap();
+        let mut begun = Box::pin(connection.begin());
+        given_up += usize::from(futures_util::poll!(&mut begun).is_pending());
+        drop(begun);
+        drop(connection);
+        // All connections have their turn.
+        for connection in 0..8 {
+            let called = format!("{round}-{connection}");
+            let rename = sqlx::query("UPDATE functions SET name = $1").bind(called.clone());
+            store.ask(rename.execute(&store.pool)).await.unwrap();
+            assert_eq!(name().await, called, "the change is committed");
+        }
+    }
+    assert!(given_up > 0);
+}
