@@ -9,6 +9,7 @@ mod answer;
 mod copy;
 mod error;
 mod functions;
+mod history;
 mod idempotency;
 mod invocations;
 mod leases;

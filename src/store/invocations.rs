@@ -8,40 +8,9 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page, Place};
+use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Page, Place};
 
 impl Store {
-    /// Writes down invocations, and adds to the functions' counts of executions, together. Rows of deleted functions
-    /// are left out.
-    pub async fn insert_invocations(
-        &self,
-        records: &[InvocationRecord],
-        executed: &[(FunctionId, Executions)],
-    ) -> Result<(), StoreError> {
-        let inserted = async {
-            let mut transaction = self.pool.begin().await?;
-            for record in records {
-                self.insert_invocation(&mut transaction, record).await?;
-            }
-            // Two nodes that write at the same time lock the rows in the same order.
-            let mut executed = executed.to_vec();
-            executed.sort_unstable_by_key(|&(id, _)| id);
-            for (id, executions) in &executed {
-                // The time must not go back, where another node was later.
-                let add = "UPDATE functions SET executions = executions + $1, last_executed = \
-                           CASE WHEN last_executed > $2 THEN last_executed ELSE $2 END WHERE id = $3";
-                sqlx::query(add)
-                    .bind(executions.count.cast_signed())
-                    .bind(executions.last.map(u64::cast_signed))
-                    .bind(id.to_string())
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        };
-        self.ask(inserted).await
-    }
-
     /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
     /// on the invocation. False when the invocation has another state, or another claim.
     pub async fn update_invocation(
@@ -67,9 +36,17 @@ impl Store {
 
     /// An invocation. None when there is no invocation of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        let select = sqlx::query("SELECT * FROM invocations WHERE id = $1").bind(id.to_string());
+        let select = format!("SELECT id, function_id, created_at, input, {RESULT} FROM invocations WHERE id = $1");
+        let select = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
         let row = self.ask(select.fetch_optional(&self.pool)).await?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
+    }
+
+    /// The outcome of an invocation. None when there is no invocation of this id.
+    pub async fn outcome(&self, id: InvocationId) -> Result<Option<Outcome>, StoreError> {
+        let select = sqlx::query_scalar("SELECT outcome FROM invocations WHERE id = $1").bind(id.to_string());
+        let outcome: Option<String> = self.ask(select.fetch_optional(&self.pool)).await?;
+        outcome.map(|name| Outcome::from_name(&name).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
 
     /// A function's invocations with their places, the last first, without input and output.
@@ -230,8 +207,7 @@ impl Store {
         record: &InvocationRecord,
     ) -> Result<u64, sqlx::Error> {
         let insert = format!(
-            "INSERT INTO invocations (outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
-             duration_us, cpu_us, peak_memory, stdout, stderr, id, created_at, input, function_id, recorded_at) \
+            "INSERT INTO invocations ({RESULT}, id, created_at, input, function_id, recorded_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, id, {} \
              FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
             self.now()
@@ -251,8 +227,15 @@ const LOST: &str = "the service went away while it ran";
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
 
-/// Binds $1 to $14: the columns of what an invocation came to, and the invocation's id.
-fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
+/// The columns of what an invocation came to.
+pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
+                                 duration_us, cpu_us, peak_memory, stdout, stderr";
+
+/// Binds 14 values: those of [`RESULT`], and the invocation's id.
+pub(super) fn bind_result<'q>(
+    query: Query<'q, Any, AnyArguments>,
+    record: &'q InvocationRecord,
+) -> Query<'q, Any, AnyArguments> {
     query
         .bind(record.outcome.name())
         .bind(record.version.map(i64::from))

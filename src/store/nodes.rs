@@ -81,10 +81,15 @@ impl Store {
         rows.iter().map(|row| node(row).ok_or_else(|| self.damaged("a node's row has values that can't be"))).collect()
     }
 
-    /// Forgets nodes that are gone for long.
+    /// Forgets nodes that are gone for long, and what they have flushed.
     pub async fn prune_nodes(&self) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
         let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
-        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await.map(drop)
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await?;
+        let prune = "DELETE FROM flushes WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = flushes.run)";
+        self.ask(sqlx::query(prune).execute(&self.pool)).await.map(drop)
     }
 
     /// Whether another live node has not taken over the change with this number.

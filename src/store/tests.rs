@@ -134,7 +134,7 @@ async fn what_is_stored_is_there_after_a_new_start(place: Place) {
     }
     assert!(store.delete(gone.id).await.unwrap().is_some() && store.delete(gone.id).await.unwrap().is_none());
     one.executions = Executions { count: 5, last: Some(1_700_000_009) };
-    store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
+    store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)], 1).await.unwrap();
     store.mark_images_missing(&[first(&one)]).await.unwrap();
     // Nodes that share a database have images of their own.
     one.version.image.present = store.is_shared();
