@@ -22,15 +22,22 @@ impl Store {
         let read = async {
             let mut snapshot = self.snapshot().await?;
             let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
-            let functions = sqlx::query("SELECT * FROM functions WHERE changed > $1 ORDER BY number").bind(since);
-            let functions = functions.fetch_all(&mut *snapshot).await?;
-            let versions = sqlx::query(
-                "SELECT versions.* FROM versions JOIN functions ON function_id = id \
-                 WHERE changed > $1 AND versions.number IN (version, former)",
+            let functions = sqlx::query(
+                "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
+                 version, former, preload, preloaded, generation FROM functions WHERE changed > $1 ORDER BY number",
             );
-            let versions = versions.bind(since).fetch_all(&mut *snapshot).await?;
-            let variables =
-                sqlx::query("SELECT variables.* FROM variables JOIN functions ON function_id = id WHERE changed > $1");
+            let functions = functions.bind(since);
+            let functions = functions.fetch_all(&mut *snapshot).await?;
+            let versions = format!(
+                "SELECT {} FROM versions JOIN functions ON function_id = id \
+                 WHERE changed > $1 AND versions.number IN (version, former)",
+                versions::COLUMNS
+            );
+            let versions = sqlx::query(AssertSqlSafe(versions)).bind(since).fetch_all(&mut *snapshot).await?;
+            let variables = sqlx::query(
+                "SELECT function_id, variables.name, value, is_secret, sealed FROM variables \
+                 JOIN functions ON function_id = id WHERE changed > $1",
+            );
             let variables = variables.bind(since).fetch_all(&mut *snapshot).await?;
             let deleted = sqlx::query_scalar("SELECT function_id FROM deletions WHERE changed > $1").bind(since);
             let deleted: Vec<String> = deleted.fetch_all(&mut *snapshot).await?;

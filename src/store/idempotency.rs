@@ -143,7 +143,10 @@ async fn look_up(
     operation: &str,
     key: &IdempotencyKey,
 ) -> Result<Option<AnyRow>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM idempotency_keys WHERE operation = $1 AND key = $2");
+    let row = sqlx::query(
+        "SELECT request_sha256, result, invocation_id, claimed_by FROM idempotency_keys \
+         WHERE operation = $1 AND key = $2",
+    );
     row.bind(operation).bind(&key.key).fetch_optional(connection).await
 }
 
