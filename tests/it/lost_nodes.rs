@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use reqwest::RequestBuilder;
 use serde_json::json;
 
-use crate::nodes::Nodes;
-use crate::support::{Service, answer, eventually, go, python};
+use crate::nodes::{Nodes, prints};
+use crate::support::{Service, answer, eventually, python};
 
 /// The lease of a node, the looks for what dead nodes have left, and a build on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -19,13 +19,11 @@ async fn kill(service: Service) {
 #[tokio::test]
 #[ignore = "needs docker and PostgreSQL"]
 async fn a_submit_whose_node_died_is_carried_out_by_the_node_that_gets_it_next() {
-    // The build takes some seconds, as Docker has not built this program before.
-    let program = format!("import \"fmt\"\n\n// {}\nfunc main() {{ fmt.Println(1) }}\n", uuid::Uuid::new_v4());
     let nodes = Nodes::new(2);
     let (first, second) = (nodes.start(0).await, nodes.start(1).await);
-    let submit = |service: &Service| service.submission(go(&program)).header("idempotency-key", "k");
+    let submit = |service: &Service| service.submission(python(&prints("one"))).header("idempotency-key", "k");
     let begun = tokio::spawn(submit(&first).send());
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     kill(first).await;
     assert!(begun.await.unwrap().is_err(), "the node has died before its answer");
     let began = Instant::now();
