@@ -94,6 +94,9 @@ async fn a_postgres_that_is_gone_without_a_word_costs_bounded_time_and_nothing_a
         assert!(time < BOUND, "{time:?}");
     }
     eventually("the lease runs out", async || (service.get("/health").await.status == 503).then_some(())).await;
+    for path in ["/api/functions".to_owned(), format!("/api/functions/{id}"), format!("/api/functions/{id}/settings")] {
+        service.get(&path).await.assert_problem(503, "store_unavailable", "out of date");
+    }
     let (answer, time) = requests(1).await.pop().unwrap();
     answer.assert_problem(503, "store_unavailable", "");
     assert!(time < BOUND, "{time:?}");
