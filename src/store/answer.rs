@@ -1,5 +1,5 @@
-//! The time limits of waits for PostgreSQL. A server that is gone without a word, such as a machine without power, sends
-//! nothing, and the kernel waits for such a server for many minutes.
+//! The time limits of waits for PostgreSQL. A server that is gone without a word, such as a machine without power,
+//! sends nothing, and the kernel waits for such a server for many minutes.
 
 use std::io;
 use std::time::Duration;

@@ -17,19 +17,33 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 impl Store {
     /// Makes this process known, before the process works on any row. The process must send heartbeats from then on.
     /// A process alone is known without a row: a start needs no room on the disk.
-    pub async fn join(&self, id: &str, url: Option<&str>) -> Result<(), StoreError> {
+    ///
+    /// Returns the last heartbeat of another process with this id that seems to live: then nothing is done. The run
+    /// `ended` does not live. Of several processes with one id that start at one time, one joins.
+    pub async fn join(&self, id: &str, url: Option<&str>, ended: Option<&str>) -> Result<Option<u64>, StoreError> {
         if !self.is_shared() {
-            return Ok(());
+            return Ok(None);
         }
         let joined = async {
             let mut transaction = self.pool.begin().await?;
-            // An earlier process of the same node is gone: two can't serve from one DATA_DIR.
+            let alone = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(id);
+            alone.execute(&mut *transaction).await?;
+            let other = format!(
+                "SELECT max(seen_at) FROM nodes WHERE id = $1 AND run <> $2 AND run <> $3 AND {}",
+                self.is_seen()
+            );
+            let other = sqlx::query_scalar(AssertSqlSafe(other)).bind(id).bind(self.run());
+            let other: Option<i64> = other.bind(ended.unwrap_or_default()).fetch_one(&mut *transaction).await?;
+            if let Some(heartbeat) = other {
+                return Ok(Some(heartbeat.cast_unsigned()));
+            }
             sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(&mut *transaction).await?;
             let insert =
                 format!("INSERT INTO nodes (run, id, url, version, seen_at) VALUES ($1, $2, $3, $4, {})", self.now());
             let insert = sqlx::query(AssertSqlSafe(insert)).bind(self.run()).bind(id).bind(url);
             insert.bind(env!("CARGO_PKG_VERSION")).execute(&mut *transaction).await?;
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(None)
         };
         self.ask(joined).await
     }

@@ -1,4 +1,4 @@
-//! What a client gets that sends a request again, with its key, to another node at once when the request's node has died.
+//! What a client gets that sends a request again, with its key, to another node when the node of the request has died.
 
 use std::time::{Duration, Instant};
 

@@ -52,6 +52,7 @@ mod tidy;
 mod traces;
 mod transport;
 mod turns;
+mod twins;
 mod uploads;
 mod vanished_postgres;
 mod versions;

@@ -70,7 +70,7 @@ async fn a_flush_that_is_tried_again_counts_once() {
     let one = record("one");
     let (store, other) = (place.open_with(&[&one]).await, place.open().await);
     for node in [&store, &other] {
-        node.join(node.run(), None).await.unwrap();
+        node.join(node.run(), None, None).await.unwrap();
     }
     let count = async || functions(&store).await[0].executions.count;
     let executed = [(one.id, Executions { count: 5, last: Some(1_700_000_009) })];

@@ -11,7 +11,7 @@ on_each_database!(
 
 async fn joined(place: &Place, id: &str) -> Store {
     let store = place.open().await;
-    store.join(id, None).await.unwrap();
+    assert_eq!(store.join(id, None, None).await.unwrap(), None);
     store
 }
 
@@ -71,7 +71,8 @@ async fn a_key_belongs_to_one_process_until_that_is_gone(place: Place) {
     assert_eq!(first.claim_key(&key("b"), 1).await.unwrap(), Known::New);
     first.close().await;
     // The same node starts again: the process before is gone.
-    let second = joined(&place, "a").await;
+    let second = place.open().await;
+    assert_eq!(second.join("a", None, Some(first.run())).await.unwrap(), None);
     assert_eq!(second.claim_key(&key("c"), 1).await.unwrap(), Known::New);
     let mut one = record("one");
     assert!(matches!(second.insert(&mut one, PACKAGE, Some(&key("c"))).await.unwrap(), Changed::Now(_)));
@@ -146,6 +147,24 @@ async fn a_change_is_pending_until_each_live_process_has_it() {
     second.leave().await.unwrap();
     assert_eq!(second.beat(&beat).await.unwrap(), Seen::Gone, "the process must join again");
     assert_eq!(first.nodes().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_live_process_keeps_its_id() {
+    let place = Place::postgres();
+    let (first, copy) = (joined(&place, "a").await, place.open().await);
+    assert!(copy.join("a", None, None).await.unwrap().is_some());
+    assert!(copy.join("a", None, Some("another")).await.unwrap().is_some());
+    assert_eq!(copy.join("b", None, None).await.unwrap(), None);
+    copy.leave().await.unwrap();
+    silence(&first).await;
+    assert_eq!(copy.join("a", None, None).await.unwrap(), None);
+    let beat = Heartbeat { instances: 0, is_ready: true, applied: 0 };
+    assert_eq!(first.beat(&beat).await.unwrap(), Seen::Gone);
+    assert!(first.join("a", None, None).await.unwrap().is_some(), "the two do not throw each other out");
+    copy.leave().await.unwrap();
+    assert_eq!(first.join("a", None, None).await.unwrap(), None);
 }
 
 #[tokio::test]
