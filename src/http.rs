@@ -91,13 +91,11 @@ pub struct State {
 }
 
 impl State {
-    /// A function of the registry. A node whose lease has run out does not know which functions there are.
+    /// A function of the registry. A node whose lease has run out does not know which functions there are, nor how the
+    /// functions are.
     fn function(&self, id: FunctionId) -> Result<Arc<Function>, Problem> {
-        if let Some(function) = self.registry.get(id) {
-            return Ok(function);
-        }
         self.nodes.check()?;
-        Err(UnknownFunction(id).into())
+        Ok(self.registry.get(id).ok_or(UnknownFunction(id))?)
     }
 }
 

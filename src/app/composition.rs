@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +23,7 @@ use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::{InvocationQueue, QueueParts};
 use crate::nodes::{Membership, Peers};
 use crate::resources::budget::Budget;
+use crate::resources::clock::Moment;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::{Isolation, IsolationParts};
@@ -45,12 +45,13 @@ impl Service {
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
         let store = Store::open(&config.store, &config.data_dir).await?;
         let registry = Arc::new(Registry::default());
-        let nodes = Membership::join(store.clone(), platform.id().to_string(), config.node.url.clone()).await?;
+        let id = platform.id().to_string();
+        let nodes = Membership::join(store.clone(), id, config.node.url.clone(), platform.data_dir()).await?;
         let nodes = Arc::new(nodes);
         risks::warn_about_nodes(&config, nodes.is_shared());
         let token = config.node.token.filter(|token| config.http.api_token.as_ref() != Some(token));
         let peers = Arc::new(Peers::new(store.clone(), token));
-        let began = Instant::now();
+        let began = Moment::now();
         let all = store.changes(None).await?;
         for record in all.changed {
             registry.insert(Function::from(record));

@@ -212,8 +212,8 @@ impl Answer {
     }
 }
 
-/// The environment of a service under test. TEST_STORE and TEST_TRANSPORT run the same tests over the other store and the
-/// other transport.
+/// The environment of a service under test. TEST_STORE and TEST_TRANSPORT run the same tests over the other store and
+/// the other transport.
 pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut vars: Vec<(String, String)> = Vec::new();
     for image in ["PYTHON_IMAGE", "GO_IMAGE"] {

@@ -94,9 +94,9 @@ impl InvocationQueue {
     pub(super) async fn end_of(&self, id: InvocationId) -> Result<InvocationRecord, AcceptError> {
         let deadline = Instant::now() + ELSEWHERE_LIMIT;
         loop {
-            let record = self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?;
-            if !record.outcome.is_open() {
-                return Ok(record);
+            // The outcome is little beside the input and the output.
+            if !self.store.outcome(id).await?.ok_or(UnknownInvocation(id))?.is_open() {
+                return Ok(self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?);
             }
             let may_end = self.store.is_shared() && !self.stop.is_cancelled() && Instant::now() < deadline;
             if !may_end {
