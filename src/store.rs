@@ -13,6 +13,7 @@ mod invocations;
 mod leases;
 mod nodes;
 mod postgres;
+mod runtime_images;
 mod sealing;
 mod sqlite;
 mod versions;

@@ -57,7 +57,8 @@ impl Service {
         let docker = Docker::new(health.clone());
         let tasks = TaskTracker::new();
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
-        let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
+        let runtimes =
+            Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone(), store.clone());
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
