@@ -115,18 +115,6 @@ impl Service {
             limits: config.pool.clone(),
             memory_limit: config.sandbox.memory,
         }));
-        let deployer = Deployer::new(DeployerParts {
-            images: Arc::clone(&images),
-            invoker: Arc::clone(&invoker),
-            registry: Arc::clone(&registry),
-            store: store.clone(),
-            pool: pool.clone(),
-            room: Arc::clone(&room),
-            limits: config.functions,
-            nodes: Arc::clone(&nodes),
-            tasks: tasks.clone(),
-            stop: end.clone(),
-        });
         let deferred = InvocationQueue::new(QueueParts {
             registry: Arc::clone(&registry),
             invoker: Arc::clone(&invoker),
@@ -139,6 +127,19 @@ impl Service {
             tasks: tasks.clone(),
             stop: stop.clone(),
             end: end.clone(),
+        });
+        let deployer = Deployer::new(DeployerParts {
+            images: Arc::clone(&images),
+            invoker: Arc::clone(&invoker),
+            queue: Arc::clone(&deferred),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            pool: pool.clone(),
+            room: Arc::clone(&room),
+            limits: config.functions,
+            nodes: Arc::clone(&nodes),
+            tasks: tasks.clone(),
+            stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
         let preparation = Preparation {
