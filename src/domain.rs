@@ -18,7 +18,7 @@ pub use id::{
     UnknownInvocation, UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
-pub use invocation::{InvocationRecord, Open, Page, Place};
+pub use invocation::{InvocationRecord, Open, Own, Page, Place};
 pub use language::{Language, UnknownLanguage};
 pub use name::{FunctionName, InvalidName, UnknownName};
 pub use node::{Heartbeat, Node, Seen, Whereabouts};

@@ -15,6 +15,7 @@ mod invocations;
 mod leases;
 mod nodes;
 mod postgres;
+mod runtime_images;
 mod sealing;
 mod sqlite;
 mod versions;

@@ -61,7 +61,8 @@ impl Service {
         let docker = Docker::new(health.clone());
         let tasks = TaskTracker::new();
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
-        let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
+        let runtimes =
+            Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone(), store.clone());
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
@@ -118,18 +119,6 @@ impl Service {
             limits: config.pool.clone(),
             memory_limit: config.sandbox.memory,
         }));
-        let deployer = Deployer::new(DeployerParts {
-            images: Arc::clone(&images),
-            invoker: Arc::clone(&invoker),
-            registry: Arc::clone(&registry),
-            store: store.clone(),
-            pool: pool.clone(),
-            room: Arc::clone(&room),
-            limits: config.functions,
-            nodes: Arc::clone(&nodes),
-            tasks: tasks.clone(),
-            stop: end.clone(),
-        });
         let deferred = InvocationQueue::new(QueueParts {
             registry: Arc::clone(&registry),
             invoker: Arc::clone(&invoker),
@@ -142,6 +131,19 @@ impl Service {
             tasks: tasks.clone(),
             stop: stop.clone(),
             end: end.clone(),
+        });
+        let deployer = Deployer::new(DeployerParts {
+            images: Arc::clone(&images),
+            invoker: Arc::clone(&invoker),
+            queue: Arc::clone(&deferred),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            pool: pool.clone(),
+            room: Arc::clone(&room),
+            limits: config.functions,
+            nodes: Arc::clone(&nodes),
+            tasks: tasks.clone(),
+            stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
         let preparation = Preparation {

@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Page, Place};
+use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
 
 impl Store {
     /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
@@ -84,53 +84,77 @@ impl Store {
     }
 
     /// Takes over invocations that wait for their turn and belong to no process on the list, at most this many: the
-    /// oldest first. Invocations that ran on such a process become lost. With `lapsed`, a process whose lease has run
-    /// out counts as not on the list.
+    /// oldest of each process first. Invocations that ran on such a process become lost. With `lapsed`, a process whose
+    /// lease has run out counts as not on the list.
     pub async fn adopt_invocations(&self, most: u32, lapsed: bool) -> Result<Vec<Open>, StoreError> {
-        // The index has the open invocations only.
-        let orphans = format!("outcome IN ('queued', 'running') AND {}", self.is_orphan("node", lapsed));
-        let lost = format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {orphans} AND outcome = $3");
-        let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
-        self.ask(lost.bind(Outcome::Running.name()).execute(&self.pool)).await?;
-        let rows = match self.database {
-            // What waits is read only: a start on a full disk goes on with what was accepted.
-            Database::Sqlite(_) => {
+        let adopted = async {
+            let mut rows = Vec::new();
+            for run in self.gone_runs(lapsed).await? {
+                let lost =
+                    format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {OF_A_RUN} = $3 AND outcome = $4");
+                let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
+                lost.bind(&run).bind(Outcome::Running.name()).execute(&self.pool).await?;
+                let left = most.saturating_sub(u32::try_from(rows.len()).unwrap_or(most));
+                if self.is_shared() && left > 0 {
+                    // Two nodes that look at the same time take different rows.
+                    let adopt = format!(
+                        "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN \
+                         (SELECT number FROM invocations WHERE {OF_A_RUN} = $2 AND outcome = $3 \
+                         ORDER BY number LIMIT $4 FOR UPDATE SKIP LOCKED) \
+                         RETURNING number, id, function_id, attempt, tries, retry_at"
+                    );
+                    let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(&run);
+                    let adopt = adopt.bind(Outcome::Queued.name()).bind(i64::from(left));
+                    rows.extend(adopt.fetch_all(&self.pool).await?);
+                }
+            }
+            if !self.is_shared() {
+                // What waits is read only: a start on a full disk goes on with what was accepted.
                 let select = "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations \
                               WHERE outcome IN ('queued', 'running') AND outcome = $1 ORDER BY number";
-                self.ask(sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool)).await
+                rows = sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool).await?;
             }
-            // Two nodes that look at the same time take different rows.
-            Database::Postgres(_) => {
-                let adopt = format!(
-                    "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN \
-                     (SELECT number FROM invocations WHERE {orphans} AND outcome = $2 ORDER BY number LIMIT $3 \
-                     FOR UPDATE SKIP LOCKED) RETURNING number, id, function_id, attempt, tries, retry_at"
-                );
-                let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
-                self.ask(adopt.bind(i64::from(most)).fetch_all(&self.pool)).await
-            }
+            Ok(rows)
         };
-        self.in_order(&rows?)
-    }
-
-    /// The invocations that wait for their turn on this node, or run here, by the store, and were written more than a
-    /// while ago: the oldest first. The node may have forgotten one, where the answer of the store was lost.
-    pub async fn own_invocations(&self, outcome: Outcome) -> Result<Vec<Open>, StoreError> {
-        let select = format!(
-            "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations WHERE outcome IN ('queued', \
-             'running') AND outcome = $1 AND node = $2 AND recorded_at < {} - 30000",
-            self.now()
-        );
-        let select = sqlx::query(AssertSqlSafe(select)).bind(outcome.name()).bind(self.run());
-        let rows = self.ask(select.fetch_all(&self.pool)).await?;
-        self.in_order(&rows)
-    }
-
-    fn in_order(&self, rows: &[AnyRow]) -> Result<Vec<Open>, StoreError> {
+        let rows = self.ask(adopted).await?;
         let numbered = rows.iter().map(|row| Some((row.try_get::<i64, _>("number").ok()?, open(row)?)));
         let mut found: Vec<_> = numbered.collect::<Option<_>>().ok_or_else(|| self.damaged(BAD_ROW))?;
         found.sort_unstable_by_key(|&(number, _)| number);
         Ok(found.into_iter().map(|(_, open)| open).collect())
+    }
+
+    /// The runs of open invocations that are not those of processes on the list; empty for a row from before there were
+    /// runs. The query goes from run to run in the index, so that a long queue costs no more than a short one.
+    async fn gone_runs(&self, lapsed: bool) -> Result<Vec<String>, sqlx::Error> {
+        let next = |of: &str| format!("(SELECT min(coalesce(node, '')) FROM invocations WHERE {of})");
+        let runs = format!(
+            "WITH RECURSIVE runs (run) AS (SELECT {} UNION ALL SELECT {} FROM runs WHERE run IS NOT NULL) \
+             SELECT run FROM runs WHERE run IS NOT NULL AND {}",
+            next("outcome IN ('queued', 'running')"),
+            next(&format!("{OF_A_RUN} > runs.run")),
+            self.is_orphan("runs.run", lapsed)
+        );
+        sqlx::query_scalar(AssertSqlSafe(runs)).fetch_all(&self.pool).await
+    }
+
+    /// Invocations that wait for their turn on this node, or run here, by the store, and were written more than a while
+    /// ago: the oldest first, at most this many, from behind the row with the number `after`. The node may have
+    /// forgotten an invocation, where the answer of the store was lost.
+    pub async fn own_invocations(&self, after: u64, most: u32) -> Result<Vec<Own>, StoreError> {
+        let select = format!(
+            "SELECT number, outcome, id, function_id, attempt, tries, retry_at FROM invocations \
+             WHERE outcome IN ('queued', 'running') AND node = $1 AND number > $2 AND recorded_at < {} - 30000 \
+             ORDER BY number LIMIT $3",
+            self.now()
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(self.run()).bind(after.cast_signed());
+        let rows = self.ask(select.bind(i64::from(most)).fetch_all(&self.pool)).await?;
+        let own = |row: &AnyRow| {
+            let number = row.try_get::<i64, _>("number").ok()?.cast_unsigned();
+            let outcome = Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?;
+            Some(Own { number, outcome, open: open(row)? })
+        };
+        rows.iter().map(|row| own(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
     /// Those of these invocations that are cancelled.
@@ -222,6 +246,8 @@ impl Store {
     }
 }
 
+/// An open invocation's run, to be compared: the index has only the open ones.
+const OF_A_RUN: &str = "outcome IN ('queued', 'running') AND coalesce(node, '')";
 const LOST: &str = "the service went away while it ran";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;

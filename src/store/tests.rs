@@ -14,8 +14,8 @@ use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::{
     Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId, InvocationId,
-    InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Seen, Update,
-    VersionId, VersionRecord,
+    InvocationRecord, Known, Language, Open, Outcome, Own, Package, Page, Preload, Preloaded, Queued, Record, Seen,
+    Update, VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {

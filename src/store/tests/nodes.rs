@@ -259,3 +259,42 @@ async fn what_a_question_leaves_that_was_given_up_is_not_in_a_later_one() {
     }
     assert!(given_up > 0);
 }
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn own_invocations_come_by_pages_and_those_of_several_gone_processes_are_taken_once() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    let one = record("one");
+    insert(&first, &one).await;
+    let mut queued = Vec::new();
+    for (n, store) in [&first, &second, &first, &second, &first].into_iter().enumerate() {
+        let record = InvocationRecord::queued(one.id, n as u64, Bytes::from("{}"));
+        assert_eq!(store.queue_invocation(&record, None, true, true).await.unwrap(), Queued::Now);
+        queued.push(record.id);
+    }
+    assert_eq!(first.own_invocations(0, 9).await.unwrap(), [], "an answer may still be on its way");
+    let age = "UPDATE invocations SET recorded_at = recorded_at - 60000";
+    sqlx::query(age).execute(&first.pool).await.unwrap();
+    let ids = |own: &[Own]| own.iter().map(|own| own.open.id).collect::<Vec<_>>();
+    let page = first.own_invocations(0, 2).await.unwrap();
+    assert_eq!((ids(&page), page[0].outcome), (vec![queued[0], queued[2]], Outcome::Queued));
+    assert_eq!(ids(&first.own_invocations(page[1].number, 2).await.unwrap()), [queued[4]]);
+    // Both processes are gone. A row from before there were runs belongs to nobody, too.
+    let third = joined(&place, "c").await;
+    first.leave().await.unwrap();
+    silence(&second).await;
+    sqlx::query("UPDATE invocations SET node = NULL WHERE id = $1")
+        .bind(queued[1].to_string())
+        .execute(&third.pool)
+        .await
+        .unwrap();
+    let some = third.adopt_invocations(3, true).await.unwrap();
+    let rest = third.adopt_invocations(3, true).await.unwrap();
+    let mut taken: Vec<_> = some.iter().chain(&rest).map(|open| open.id).collect();
+    assert_eq!((some.len(), rest.len()), (3, 2));
+    taken.sort_unstable();
+    queued.sort_unstable();
+    assert_eq!(taken, queued);
+    assert_eq!(third.adopt_invocations(3, true).await.unwrap(), []);
+}
