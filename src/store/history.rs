@@ -30,7 +30,7 @@ impl Store {
         flush: u64,
     ) -> Result<(), StoreError> {
         let inserted = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let mut rest = records;
             while !rest.is_empty() {
                 let (together, later) = rest.split_at(fitting(rest));
