@@ -39,6 +39,12 @@ impl Node {
         versions.into_iter().find(|version| version.number == number).unwrap().image
     }
 
+    async fn update(&self, function: &str, program: &str) {
+        let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
+        let url = format!("{}/api/functions/{function}", self.service.url);
+        answer(self.service.client.put(url).multipart(form)).await.assert_status(200);
+    }
+
     /// Removes an image from the engine once no container uses the image.
     async fn lose(&self, image: &Image) {
         idle(image).await;
@@ -152,8 +158,7 @@ async fn a_rollback_pulls_a_version_that_only_the_registry_has() {
     let function = node.service.deploy(python("print('1')")).await;
     let path = format!("{}/api/functions/{function}", node.service.url);
     for program in ["print('2')", "print('3')"] {
-        let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
-        answer(node.service.client.put(&path).multipart(form)).await.assert_status(200);
+        node.update(&function, program).await;
     }
     eventually("the oldest image is gone", async || (node.registry.local().len() == 2).then_some(())).await;
     let rollback = node.service.client.post(format!("{path}/rollback?version=1"));
@@ -181,7 +186,31 @@ async fn a_registry_that_refuses_fails_the_submit_and_a_login_helps() {
     registry.log_in(&config);
     let function = service.deploy(python("print('one')")).await;
     runs(&service, &function, "one\n").await;
+    assert_eq!(registry.tags(&function).await.len(), 1);
+    service.delete(&function).await.assert_status(200);
+    eventually("the image is deleted in the registry", async || {
+        registry.tags(&function).await.is_empty().then_some(())
+    })
+    .await;
     service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_images_of_a_deleted_function_and_no_others_go_from_the_registry() {
+    let node = Node::start().await;
+    let (one, other) =
+        (node.service.deploy(python("print('one')")).await, node.service.deploy(python("print(2)")).await);
+    node.update(&one, "print('two')").await;
+    assert_eq!((node.registry.tags(&one).await.len(), node.registry.tags(&other).await.len()), (2, 1));
+    node.service.delete(&one).await.assert_status(200);
+    eventually("the images are deleted in the registry", async || {
+        node.registry.tags(&one).await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(node.registry.tags(&other).await.len(), 1);
+    assert!(node.registry.has(&other, digest(&node.image(&other, 1).await)).await);
+    node.end().await;
 }
 
 #[tokio::test]
