@@ -10,6 +10,7 @@ use youtube_serverless::domain::{Image, VersionId};
 use youtube_serverless::store::Store;
 
 use crate::image_registry::Registry;
+use crate::stored::FILE;
 use crate::support::{Service, answer, docker, eventually, python, vars};
 
 const PULLED: &str = "the image was gone, and was pulled";
@@ -68,8 +69,8 @@ async fn start(registry: &Registry, dir: &Path) -> Service {
         ("DOCKER_IMAGE_PREFIX", prefix.as_str()),
         ("LOG_LEVEL", "info"),
         ("INSTANCE_IDLE_TIMEOUT", "200ms"),
-        // One test copies the database, which is a file then.
-        ("STORE_URL", ""),
+        // One test copies the database.
+        FILE,
     ];
     Service::start_logged(dir, &settings, &dir.join("log")).await.healthy().await
 }
