@@ -5,13 +5,12 @@ use std::path::Path;
 
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
-use youtube_serverless::config::Config;
 use youtube_serverless::domain::{Image, VersionId};
 use youtube_serverless::store::Store;
 
 use crate::image_registry::Registry;
 use crate::stored::FILE;
-use crate::support::{Service, answer, docker, eventually, python, vars};
+use crate::support::{Service, answer, docker, eventually, python};
 
 const PULLED: &str = "the image was gone, and was pulled";
 const BUILT: &str = "building the image again";
@@ -32,8 +31,7 @@ impl Node {
 
     /// The image of a function's version, as the store has the image.
     async fn image(&self, function: &str, number: u32) -> Image {
-        let config = Config::from_vars(vars(self.dir.path(), &[("STORE_URL", "")])).unwrap();
-        let store = Store::open(&config.store, &config.data_dir).await.unwrap();
+        let store = Store::sqlite(&self.dir.path().join("data")).await.unwrap();
         let id = VersionId { function: function.parse().unwrap(), number };
         let versions = store.versions(id.function).await.unwrap();
         store.close().await;
