@@ -24,7 +24,8 @@ check:
 	cargo test --locked --quiet
 
 # All tests, with Docker. The conformance tests also run on the older base images. `make test T=pool::` runs the tests
-# whose name contains `pool::`.
+# whose name contains `pool::`. The tests of `it` wait more than they work, so there is one more at a time than there
+# are processors.
 ifdef T
 test:
 	cargo test --locked --no-run
@@ -33,7 +34,8 @@ else
 test:
 	scripts/test-tools
 	cargo test --locked --no-run
-	scripts/with-docker cargo test --locked -- --include-ignored
+	scripts/with-docker cargo test --locked --lib --bins --examples --test hostile -- --include-ignored
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) scripts/with-docker cargo test --locked --test it -- --include-ignored
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
 
