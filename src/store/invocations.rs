@@ -237,13 +237,8 @@ impl Store {
              FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
             self.now()
         );
-        bind_result(sqlx::query(AssertSqlSafe(insert)), record)
-            .bind(record.created_at.cast_signed())
-            .bind(&*record.input)
-            .bind(record.function_id.to_string())
-            .execute(connection)
-            .await
-            .map(|inserted| inserted.rows_affected())
+        let inserted = bind_row(sqlx::query(AssertSqlSafe(insert)), record).execute(connection).await?;
+        Ok(inserted.rows_affected())
     }
 }
 
@@ -258,11 +253,19 @@ const BAD_ROW: &str = "an invocation's row has values that can't be";
 pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
                                  duration_us, cpu_us, peak_memory, stdout, stderr";
 
-/// Binds 14 values: those of [`RESULT`], and the invocation's id.
-pub(super) fn bind_result<'q>(
-    query: Query<'q, Any, AnyArguments>,
+/// Binds a new row: the values of [`bind_result`], and then what never changes.
+pub(super) fn bind_row<'q>(
+    insert: Query<'q, Any, AnyArguments>,
     record: &'q InvocationRecord,
 ) -> Query<'q, Any, AnyArguments> {
+    bind_result(insert, record)
+        .bind(record.created_at.cast_signed())
+        .bind(&*record.input)
+        .bind(record.function_id.to_string())
+}
+
+/// Binds 14 values: those of [`RESULT`], and the invocation's id.
+fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
     query
         .bind(record.outcome.name())
         .bind(record.version.map(i64::from))
