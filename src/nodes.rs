@@ -77,7 +77,7 @@ impl Membership {
     /// Joins the nodes of the store. Rows that an earlier process of this node worked on are free from then on.
     ///
     /// # Errors
-    /// A process with the id of this node lives elsewhere: see [`twin`].
+    /// A process with the id of this node lives elsewhere: see `nodes::twin`.
     pub async fn join(store: Store, id: String, url: Option<String>, data_dir: &Path) -> Result<Self, JoinError> {
         let began =
             if store.is_shared() { twin::join(&store, &id, url.as_deref(), data_dir).await? } else { Moment::now() };
