@@ -55,8 +55,8 @@ pub struct Deployer {
     room: Arc<DiskSpace>,
     limits: config::Functions,
     nodes: Arc<Membership>,
-    /// The idempotency keys of the requests that are being carried out.
-    claimed: Mutex<HashSet<String>>,
+    /// The idempotency keys that tasks of this process have.
+    claimed: Arc<Mutex<HashSet<String>>>,
     /// The functions that this node has deleted, until the node has read its own deletions in the store. Stays empty
     /// where no other node uses the store.
     deleted: Mutex<HashSet<FunctionId>>,
@@ -151,7 +151,7 @@ impl Deployer {
             room,
             limits,
             nodes,
-            claimed: Mutex::default(),
+            claimed: Arc::default(),
             deleted: Mutex::default(),
             tasks,
             stop,

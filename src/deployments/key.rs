@@ -5,8 +5,11 @@
 //! so does the end of the process. A request whose key another node has waits for that node's answer, or for the end of
 //! the node's lease: a load balancer sends a request again at once when the node of the request has died.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
 use super::{DeployError, Deployer};
@@ -18,6 +21,8 @@ use crate::store::{LEASE, StoreError};
 const ELSEWHERE_LIMIT: Duration = LEASE.saturating_add(Duration::from_secs(3));
 /// The pause between two looks at a key of another node.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The pause before a key is given back again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Deployer {
     /// Carries out a deployment, unless a request with the key was carried out before: then returns the answer of then.
@@ -27,23 +32,25 @@ impl Deployer {
         deployment: impl AsyncFnOnce(Option<&IdempotencyKey>) -> Result<Deployed, DeployError>,
     ) -> Result<Deployed, DeployError> {
         let Some(key) = key else { return deployment(None).await };
-        let _claim = self.claim(&key.key)?;
-        match self.known(&key).await? {
-            Known::New => {}
-            Known::Same(deployed) => {
+        let claim = self.claim(&key.key)?;
+        match self.known(&key).await {
+            Ok(Known::New) => {}
+            Ok(Known::Same(deployed)) => {
                 // The first request may still wait for nodes that do not know of the change.
                 self.nodes.all_acknowledged().await?;
                 return Ok(deployed);
             }
-            Known::Other => return Err(DeployError::OtherRequest),
-            Known::InProgress => return Err(DeployError::InProgress),
+            Ok(Known::Other) => return Err(DeployError::OtherRequest),
+            Ok(Known::InProgress) => return Err(DeployError::InProgress),
+            Err(error) => {
+                // The store may have the claim although its answer is lost.
+                self.give_back_later(key, claim);
+                return Err(error.into());
+            }
         }
         let deployed = deployment(Some(&key)).await;
-        if deployed.is_err()
-            && let Err(error) = self.store.give_back_key(&key).await
-        {
-            // The next request with the key finds the row and that no task of this process has the key.
-            tracing::debug!(%error, "a key of a request that came to nothing is not given back");
+        if deployed.is_err() && self.store.give_back_key(&key).await.is_err() {
+            self.give_back_later(key, claim);
         }
         deployed
     }
@@ -63,21 +70,42 @@ impl Deployer {
         }
     }
 
-    fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {
+    /// Gives a key back as soon as the store answers, for the other nodes. Until then no request of this process can
+    /// take the key, which would be given back under that request.
+    fn give_back_later(&self, key: IdempotencyKey, claim: Claim) {
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let _claim = claim;
+            loop {
+                tokio::select! {
+                    () = time::sleep(TRY_AGAIN) => {}
+                    // The end of the process frees what the process has.
+                    () = stop.cancelled() => return,
+                }
+                match store.give_back_key(&key).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "a key of a request that came to nothing is not given back"),
+                }
+            }
+        });
+    }
+
+    fn claim(&self, key: &str) -> Result<Claim, DeployError> {
         let is_free = self.claimed.lock().insert(key.to_owned());
-        is_free.then(|| Claim { deployer: self, key: key.to_owned() }).ok_or(DeployError::InProgress)
+        let claim = || Claim { claimed: Arc::clone(&self.claimed), key: key.to_owned() };
+        is_free.then(claim).ok_or(DeployError::InProgress)
     }
 }
 
 /// Holds an idempotency key against other tasks of this process.
 #[derive(Debug)]
-struct Claim<'a> {
-    deployer: &'a Deployer,
+struct Claim {
+    claimed: Arc<Mutex<HashSet<String>>>,
     key: String,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
-        self.deployer.claimed.lock().remove(&self.key);
+        self.claimed.lock().remove(&self.key);
     }
 }

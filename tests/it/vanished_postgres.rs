@@ -16,20 +16,22 @@ use crate::support::{Service, answer, eventually, postgres, python};
 /// connection was made, and carries bytes during that period only. In an odd period nothing is carried.
 struct Network {
     url: String,
+    /// The way to PostgreSQL past this server.
+    direct: String,
     period: Arc<AtomicU64>,
 }
 
 impl Network {
     async fn new() -> Self {
-        let url = postgres::database(&format!("vanished-{}", uuid::Uuid::new_v4()));
-        let (rest, folder) = url.split_once("?host=").unwrap();
+        let direct = postgres::database(&format!("vanished-{}", uuid::Uuid::new_v4()));
+        let (rest, folder) = direct.split_once("?host=").unwrap();
         let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let database = rest.rsplit_once('/').unwrap().1;
         let url = format!("postgres://youtube@127.0.0.1:{port}/{database}?sslmode=disable");
         let period = Arc::new(AtomicU64::new(0));
-        let network = Self { url, period: Arc::clone(&period) };
+        let network = Self { url, direct: direct.clone(), period: Arc::clone(&period) };
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
@@ -114,4 +116,27 @@ async fn a_postgres_that_is_gone_without_a_word_costs_bounded_time_and_nothing_a
     }
     service.delete(&id).await.assert_status(200);
     service.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker and PostgreSQL"]
+async fn a_key_that_could_not_be_given_back_is_free_for_other_nodes_when_postgres_is_back() {
+    let (network, dirs) = (Network::new().await, [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let start = async |dir: &tempfile::TempDir, url: &str| {
+        let settings = [("STORE_URL", url), ("SECRETS_KEY", &"1a".repeat(32)), ("CLUSTER_TOKEN", "between-the-nodes")];
+        Service::start(dir.path(), &settings).await.healthy().await
+    };
+    let (first, second) = (start(&dirs[0], &network.url).await, start(&dirs[1], &network.direct).await);
+    let submit = |service: &Service| service.submission(python("print('ran')")).header("idempotency-key", "k");
+    let begun = tokio::spawn(answer(submit(&first)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    network.next_period();
+    begun.await.unwrap().assert_problem(503, "store_unavailable", "");
+    network.next_period();
+    eventually("the node is well", async || (first.get("/health").await.status == 200).then_some(())).await;
+    let id = answer(submit(&second)).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned();
+    assert_eq!(answer(submit(&first)).await.assert_status(200).body["functionId"].as_str(), Some(id.as_str()));
+    first.delete(&id).await.assert_status(200);
+    first.stop().await;
+    second.stop().await;
 }
