@@ -49,11 +49,13 @@ impl Store {
         if !self.is_shared() {
             return Ok(true);
         }
-        let note = sqlx::query(
-            "INSERT INTO flushes (run, number) VALUES ($1, $2) ON CONFLICT (run) DO UPDATE SET number = \
-             excluded.number WHERE flushes.number < excluded.number",
+        let note = format!(
+            "INSERT INTO flushes (run, number, noted_at) VALUES ($1, $2, {}) ON CONFLICT (run) DO UPDATE SET \
+             number = excluded.number, noted_at = excluded.noted_at WHERE flushes.number < excluded.number",
+            self.now()
         );
-        let noted = note.bind(self.run()).bind(flush.cast_signed()).execute(connection).await?;
+        let noted =
+            sqlx::query(AssertSqlSafe(note)).bind(self.run()).bind(flush.cast_signed()).execute(connection).await?;
         Ok(noted.rows_affected() > 0)
     }
 

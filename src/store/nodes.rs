@@ -13,6 +13,9 @@ pub const LEASE: Duration = Duration::from_secs(10);
 
 /// How long a node that is gone stays in the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// The time after which the flushes of a process that is gone are forgotten. A process that was cut off for less than
+/// this time can't count its last flush twice.
+const FORGET_FLUSHES_AFTER: Duration = Duration::from_hours(24 * 7);
 
 const BAD_ROW: &str = "a row of a node or an invocation has values that can't be";
 
@@ -104,8 +107,13 @@ impl Store {
         }
         let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
         self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool())).await?;
-        let prune = "DELETE FROM flushes WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = flushes.run)";
-        self.ask(sqlx::query(prune).execute(&self.pool())).await.map(drop)
+        let prune = format!(
+            "DELETE FROM flushes WHERE noted_at < {} - {} AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = \
+             flushes.run)",
+            self.now(),
+            FORGET_FLUSHES_AFTER.as_millis()
+        );
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool())).await.map(drop)
     }
 
     /// Whether another live node has not taken over the change with this number.

@@ -98,8 +98,12 @@ async fn a_flush_that_is_tried_again_counts_once() {
     assert_eq!(count().await, 15, "the other try has counted");
     other.leave().await.unwrap();
     store.prune_nodes().await.unwrap();
+    other.insert_invocations(&[], &executed, 1).await.unwrap();
+    assert_eq!(count().await, 15, "a process that was cut off for hours counts nothing twice");
+    sqlx::query("UPDATE flushes SET noted_at = 0").execute(&store.pool()).await.unwrap();
+    store.prune_nodes().await.unwrap();
     let runs = sqlx::query_scalar::<_, String>("SELECT run FROM flushes").fetch_all(&store.pool()).await.unwrap();
-    assert_eq!(runs, [store.run()], "what a process that is gone has flushed is forgotten");
+    assert_eq!(runs, [store.run()], "what a process that is gone for days has flushed is forgotten");
 }
 
 async fn old_and_too_many_invocations_go_and_open_ones_stay(place: Place) {
