@@ -68,7 +68,9 @@ impl History {
 
     /// Waits while too many bytes are pending.
     pub async fn apply_backpressure(self: &Arc<Self>) {
-        if self.pending().bytes > MAX_PENDING && self.flush().await.is_err() {
+        let is_full = || self.pending().bytes > MAX_PENDING;
+        // Of the many that have waited for flushes, only the first finds too many records after that.
+        if is_full() && self.flush().await.is_err() && is_full() {
             // A disk that takes no rows must not take the service's memory: the oldest records go.
             let forgotten = self.pending().forget_half();
             tracing::error!(invocations = forgotten, "invocations could not be written down and are forgotten");
