@@ -5,8 +5,8 @@
 //!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
 //!                                                   └─ error
 //! ```
-//! Each error, each end and each drop removes the container. An instance holds the [`Slot`] that entitles to a
-//! container, and the slot becomes free only when the container is gone.
+//! Each error, each end and each drop removes the container. An instance holds the [`Permit`] that entitles to a
+//! container, and the permit becomes free only when the container is gone.
 
 mod guard;
 
@@ -24,7 +24,7 @@ use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request,
 use crate::sandbox::transport::{Rendezvous, Wire};
 
 use guard::Guard;
-pub use guard::Slot;
+pub use guard::Permit;
 
 /// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -94,13 +94,13 @@ impl Instance {
     /// without that, a docker client stays attached.
     ///
     /// # Errors
-    /// On an error the container is removed in the background; the slot becomes free after the removal.
+    /// On an error the container is removed in the background; the permit becomes free after the removal.
     pub async fn start(
         docker: &Docker,
         spec: &RunSpec<'_>,
         setup: &Setup,
         rendezvous: Option<Rendezvous>,
-        slot: Slot,
+        permit: Permit,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
         let (container, pipes) = match &rendezvous {
@@ -111,7 +111,7 @@ impl Instance {
             },
         };
         let container = container.map_err(StartError::Docker)?;
-        let mut guard = Guard { held: Some((container, slot)), had_oom: false, tasks: tasks.clone() };
+        let mut guard = Guard { held: Some((container, permit)), had_oom: false, tasks: tasks.clone() };
         let greeted = async {
             let mut wire = match (rendezvous, pipes) {
                 (Some(rendezvous), _) => tokio::select! {

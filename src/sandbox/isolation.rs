@@ -23,7 +23,7 @@ use crate::config::Sandbox;
 use crate::docker::platform::Platform;
 use crate::docker::{Container, Docker, DockerError, Program, RunSpec, label};
 use crate::domain::Language;
-use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::instance::{Instance, Permit, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
 use crate::sandbox::transport::Transport;
@@ -157,8 +157,8 @@ impl Isolation {
         let setup = Setup { environment: Vec::new(), preload: Plan::none() };
         let rendezvous = self.transport.open().await?;
         let (freed, is_free) = oneshot::channel::<()>();
-        let slot = Slot::new(move || drop(freed));
-        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), slot, &self.tasks).await;
+        let permit = Permit::new(move || drop(freed));
+        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), permit, &self.tasks).await;
         let reached = started.map(drop);
         // The next container may have the same user.
         let _ = is_free.await;

@@ -31,7 +31,7 @@ pub use lease::{Lease, Start};
 use policy::Step;
 use state::{Phase, State};
 
-/// Names a slot while the slot is taken.
+/// Names a permit while the permit is taken.
 type Key = u64;
 
 /// Where a waiter's lease, or the reason why there is none, is sent.

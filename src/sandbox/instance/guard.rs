@@ -1,4 +1,4 @@
-//! Ties a container to its slot: the slot becomes free only when the container is gone.
+//! Ties a container to its permit: the permit becomes free only when the container is gone.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,17 +16,17 @@ const END_LIMIT: Duration = Duration::from_secs(3);
 /// in the background.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The right to have one container. A slot calls its function when the slot is free again.
-pub struct Slot(Option<Box<dyn FnOnce() + Send + Sync>>);
+/// The right to have one container. A permit calls its function when the permit is free again.
+pub struct Permit(Option<Box<dyn FnOnce() + Send + Sync>>);
 
-impl Slot {
-    /// A slot that calls `freed` when the slot is dropped.
+impl Permit {
+    /// A permit that calls `freed` when the permit is dropped.
     pub fn new(freed: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(freed)))
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(freed) = self.0.take() {
             freed();
@@ -34,16 +34,16 @@ impl Drop for Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Slot")
+        f.write_str("Permit")
     }
 }
 
-/// Ensures that the container is removed before its slot becomes free, on every path.
+/// Ensures that the container is removed before its permit becomes free, on every path.
 #[derive(Debug)]
 pub(super) struct Guard {
-    pub(super) held: Option<(Container, Slot)>,
+    pub(super) held: Option<(Container, Permit)>,
     /// Whether an earlier invocation had an OOM. Docker keeps its OOM mark on the container, so the mark then says
     /// nothing about a later invocation.
     pub(super) had_oom: bool,
@@ -58,10 +58,10 @@ impl Guard {
     /// Removes the container. The removal goes on in the background when this future is dropped or after
     /// `REMOVAL_LIMIT`. Returns false when the removal failed or is not finished yet.
     pub(super) async fn remove(&mut self) -> bool {
-        let Some((container, slot)) = self.held.take() else { return true };
+        let Some((container, permit)) = self.held.take() else { return true };
         let removal = self.tasks.spawn(async move {
             container.remove().await;
-            drop(slot);
+            drop(permit);
         });
         match time::timeout(REMOVAL_LIMIT, removal).await {
             Ok(Ok(())) => true,
@@ -104,10 +104,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some((container, slot)) = self.held.take() {
+        if let Some((container, permit)) = self.held.take() {
             self.tasks.spawn(async move {
                 container.remove().await;
-                drop(slot);
+                drop(permit);
             });
         }
     }

@@ -98,7 +98,7 @@ impl Lease {
         }
     }
 
-    /// Takes the instance out of the lease. The caller must set the phase of the instance's slot.
+    /// Takes the instance out of the lease. The caller must set the phase of the instance's permit.
     pub(super) fn into_instance(mut self) -> Instance {
         self.armed = false;
         self.instance.take().expect("a lease has its instance until it is used")

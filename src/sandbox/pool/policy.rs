@@ -69,7 +69,7 @@ pub(super) enum Step<K> {
     Evict(K),
 }
 
-/// The next step, if any. `free` slots can be used now, `ending` slots soon.
+/// The next step, if any. `free` permits can be used now, `ending` permits soon.
 pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
     let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
     // Functions with a waiting client come first, then the functions with the fewest instances, and among these

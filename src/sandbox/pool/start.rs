@@ -10,12 +10,12 @@ use crate::docker::{Program, RunSpec, label};
 use crate::domain::Preload;
 use crate::functions::{Function, Revision};
 use crate::resources::clock;
-use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::instance::{Instance, Permit, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
 
 impl Shared {
-    /// Starts a container for the function, in the slot with this key.
+    /// Starts a container for the function, in the permit with this key.
     pub(super) async fn start(
         self: &Arc<Self>,
         function: &Function,
@@ -34,7 +34,7 @@ impl Shared {
             (label::CREATED, created.to_string()),
         ];
         let shared = Arc::clone(self);
-        let slot = Slot::new(move || {
+        let permit = Permit::new(move || {
             let mut state = shared.lock();
             state.free(key);
             shared.rebalance(&mut state);
@@ -56,7 +56,7 @@ impl Shared {
         let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
         let setup = Setup { environment, preload: plan };
         let rendezvous = self.transport.rendezvous().await?;
-        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, slot, &self.tasks).await;
+        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
         match &started {
             Ok(instance) => function.note_preloaded(instance.preloaded()),
             Err(StartError::Preload(error)) => {

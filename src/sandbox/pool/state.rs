@@ -1,5 +1,5 @@
-//! The pool's books: the slots and their phases, the callers that wait, and the idle instances. Synchronous and without
-//! Docker.
+//! The pool's books: the permits and their phases, the callers that wait, and the idle instances. Synchronous and
+//! without Docker.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use super::uids::Uids;
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
 
-/// The phase of the instance that holds a slot.
+/// The phase of the instance that holds a permit.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Starting,
@@ -27,7 +27,7 @@ pub(super) enum Phase {
 pub(super) struct State<I, G> {
     pub(super) closed: bool,
     limit: usize,
-    slots: HashMap<Key, (Revision, Phase)>,
+    permits: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
     queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
@@ -58,20 +58,20 @@ struct Waiter<G> {
 }
 
 impl<I, G> State<I, G> {
-    /// A state without slots in use. Each slot gets one of the users in `uids`.
+    /// A state without permits in use. Each permit gets one of the users in `uids`.
     pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
-        let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
-        Self { closed: false, limit, slots, uids, queues, waiting: 0, spares: 0, next_number: 0 }
+        let (permits, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
+        Self { closed: false, limit, permits, uids, queues, waiting: 0, spares: 0, next_number: 0 }
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// The number of slots in each phase.
+    /// The number of permits in each phase.
     pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
         let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
-        for (_, phase) in self.slots.values() {
+        for (_, phase) in self.permits.values() {
             let at = match phase {
                 Phase::Starting => 0,
                 Phase::Idle => 1,
@@ -83,10 +83,10 @@ impl<I, G> State<I, G> {
         phases
     }
 
-    /// For each function the number of slots that are starting, idle and busy, in this order.
+    /// For each function the number of permits that are starting, idle and busy, in this order.
     pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
         let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
-        for (revision, phase) in self.slots.values() {
+        for (revision, phase) in self.permits.values() {
             let at = match phase {
                 Phase::Starting => 0,
                 Phase::Idle => 1,
@@ -198,7 +198,7 @@ impl<I, G> State<I, G> {
 
     pub(super) fn park(&mut self, key: Key, instance: I) {
         self.set_phase(key, Phase::Idle);
-        let revision = self.slots[&key].0;
+        let revision = self.permits[&key].0;
         let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
         queue.idle.push_back((key, instance, Instant::now()));
     }
@@ -227,7 +227,7 @@ impl<I, G> State<I, G> {
         self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
     }
 
-    /// Takes a slot and a user for a new instance. No other slot has the same user.
+    /// Takes a permit and a user for a new instance. No other permit has the same user.
     pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
         let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
@@ -235,13 +235,13 @@ impl<I, G> State<I, G> {
             queue.pressed_since = Some(Instant::now());
         }
         self.next_number += 1;
-        self.slots.insert(self.next_number, (revision, Phase::Starting));
+        self.permits.insert(self.next_number, (revision, Phase::Starting));
         Some((self.next_number, self.uids.take(self.next_number), function))
     }
 
-    /// Sets the phase of a slot. A slot that is already free stays free.
+    /// Sets the phase of a permit. A permit that is already free stays free.
     pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
-        let Some((revision, current)) = self.slots.get_mut(&key) else { return };
+        let Some((revision, current)) = self.permits.get_mut(&key) else { return };
         if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
             && let Some(queue) = self.queues.get_mut(revision)
         {
@@ -251,9 +251,9 @@ impl<I, G> State<I, G> {
         *current = phase;
     }
 
-    /// Frees a slot and its user. The slot's container must be gone.
+    /// Frees a permit and its user. The permit's container must be gone.
     pub(super) fn free(&mut self, key: Key) {
-        self.slots.remove(&key);
+        self.permits.remove(&key);
         self.uids.give_back(key);
     }
 
@@ -295,12 +295,12 @@ impl<I, G> State<I, G> {
     /// The policy's next step.
     pub(super) fn next_step(&mut self) -> Option<Step<Revision>> {
         if self.waiting > 0 {
-            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.slots.len()), self.ending());
+            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.permits.len()), self.ending());
             if step.is_some() {
                 return step;
             }
         }
-        if self.spares == 0 || self.slots.len() >= self.limit {
+        if self.spares == 0 || self.permits.len() >= self.limit {
             return None;
         }
         let revision = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
@@ -316,17 +316,17 @@ impl<I, G> State<I, G> {
         if self.waiting == own {
             return false;
         }
-        let free = self.limit.saturating_sub(self.slots.len());
+        let free = self.limit.saturating_sub(self.permits.len());
         policy::should_yield(&self.demands(), revision, self.limit, free, self.ending())
     }
 
     fn ending(&self) -> usize {
-        self.slots.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
+        self.permits.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
     }
 
     fn count(&self, revision: Revision) -> Count {
         let mut count = Count::default();
-        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == revision) {
+        for (_, phase) in self.permits.values().filter(|&&(function, _)| function == revision) {
             match phase {
                 Phase::Starting => count.starting += 1,
                 Phase::Idle => count.idle += 1,
@@ -363,7 +363,7 @@ impl<I, G> State<I, G> {
 
     /// Drops the queues of revisions without instances, waiters and wishes for a spare.
     fn forget_unused(&mut self) {
-        let used: std::collections::HashSet<Revision> = self.slots.values().map(|&(revision, _)| revision).collect();
+        let used: std::collections::HashSet<Revision> = self.permits.values().map(|&(revision, _)| revision).collect();
         self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
     }
 }
@@ -376,7 +376,7 @@ impl<I, G> Queue<I, G> {
     }
 }
 
-/// The number of a revision's slots by phase.
+/// The number of a revision's permits by phase.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     starting: usize,
