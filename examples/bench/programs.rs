@@ -51,7 +51,12 @@ fn programs() -> Vec<Program> {
         python("requests", "import requests\n", Some("requests")),
         python("numpy", "import numpy\n", Some("numpy")),
         python("flask", "import flask\n", Some("flask")),
-        Program { name: "flask, one request through WSGI", file: "main.py", code: FLASK.to_owned(), packages: Some("flask") },
+        Program {
+            name: "flask, one request through WSGI",
+            file: "main.py",
+            code: FLASK.to_owned(),
+            packages: Some("flask"),
+        },
         python("pandas", "import pandas\n", Some("pandas")),
         Program { name: "Go with net/http", file: "main.go", code: GO.to_owned(), packages: None },
     ]
