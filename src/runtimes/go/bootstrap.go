@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
+// The bootstrap speaks protocol v5 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
 // only Go 1.19 or later.
 package main
 
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	version       = 4
+	version       = 5
 	protocolIn    = 0
 	protocolOut   = 1
 	maxFrame      = 4 << 20
@@ -31,6 +31,8 @@ const (
 	prSetDumpable = 4
 	nonceSize     = 16
 	socketPath    = "/run/youtube-serverless/socket"
+	// The place of the function's program in a slot, which starts without the program.
+	slotBinary = "/function"
 )
 
 var (
@@ -41,14 +43,18 @@ var (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fail(errors.New("usage: bootstrap BINARY"))
+	if len(os.Args) > 2 {
+		fail(errors.New("usage: bootstrap [BINARY]"))
 	}
 	if err := connect(); err != nil {
 		fail(err)
 	}
-	if err := isProgram(os.Args[1]); err != nil {
-		fail(err)
+	binary, isSlot := slotBinary, len(os.Args) == 1
+	if !isSlot {
+		binary = os.Args[1]
+		if err := isProgram(binary); err != nil {
+			fail(err)
+		}
 	}
 	// One thread runs Go code: the limits on processes that the function sets count the bootstrap's threads, too.
 	runtime.GOMAXPROCS(1)
@@ -74,7 +80,8 @@ func main() {
 		fail(err)
 	}
 	supervisor := &supervisor{
-		binary:      os.Args[1],
+		binary:      binary,
+		isSlot:      isSlot,
 		environment: os.Environ(),
 		oom:         openOOMCounter(),
 		inheritance: inheritance,
@@ -112,6 +119,7 @@ func fail(err error) {
 
 type supervisor struct {
 	binary      string
+	isSlot      bool // The program comes after the hello.
 	environment []string
 	oom         *os.File
 	oomKills    int
@@ -127,6 +135,14 @@ func (s *supervisor) serve() error {
 	s.oomKills = s.countOOMKills()
 	if err := s.send(frame('H', []byte{version})); err != nil {
 		return err
+	}
+	if s.isSlot {
+		if _, err := readFrame('C', 0); err != nil {
+			return err
+		}
+		if err := isProgram(s.binary); err != nil {
+			return err
+		}
 	}
 	setup, err := readSetup()
 	if err != nil {
