@@ -16,6 +16,7 @@ use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
 use crate::functions::images::{Images, ImagesParts};
+use crate::functions::trees::{Trees, TreesParts};
 use crate::functions::{Function, Registry};
 use crate::http;
 use crate::invocations::history::History;
@@ -61,10 +62,21 @@ impl Service {
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
+        let trees = Trees::open(TreesParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            scratch: scratch.clone(),
+            budget: config.pool.slot_cache,
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        })
+        .await?;
         let pool = Pool::new(PoolParts {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
             transport: Arc::clone(&transport),
+            trees: Arc::clone(&trees),
+            scratch: scratch.clone(),
             sandbox: config.sandbox.clone(),
             limits: config.pool.clone(),
             uids: config.uids,
@@ -87,6 +99,7 @@ impl Service {
             registry: Arc::clone(&registry),
             store: store.clone(),
             scratch: scratch.clone(),
+            trees,
             room: Arc::clone(&room),
             settings: config.builds.clone(),
             tasks: tasks.clone(),
@@ -98,6 +111,7 @@ impl Service {
             sandbox: config.sandbox.clone(),
             uid: config.uids.of_check(),
             transport: Arc::clone(&transport),
+            scratch: scratch.clone(),
             tasks: tasks.clone(),
             stop: end.clone(),
         });
@@ -149,6 +163,7 @@ impl Service {
             images: Arc::clone(&images),
             room,
             isolation: Arc::clone(&isolation),
+            pool: pool.clone(),
             health: health.clone(),
             stop: end.clone(),
             reconciled: CancellationToken::new(),

@@ -18,6 +18,7 @@ use crate::functions::Registry;
 use crate::functions::images::Images;
 use crate::resources::disk::DiskSpace;
 use crate::sandbox::isolation::Isolation;
+use crate::sandbox::pool::{Pool, SlotImage};
 use crate::store::Store;
 
 /// The wait at the start for the first reconciliation. A longer reconciliation goes on in the background.
@@ -38,6 +39,7 @@ pub(super) struct Preparation {
     pub(super) images: Arc<Images>,
     pub(super) room: Arc<DiskSpace>,
     pub(super) isolation: Arc<Isolation>,
+    pub(super) pool: Pool,
     pub(super) health: Health,
     /// Ends the work.
     pub(super) stop: CancellationToken,
@@ -104,26 +106,45 @@ impl Preparation {
     /// Builds runtime images ahead of need, and looks into a container of each. A language without a look stays in
     /// `unchecked`.
     async fn check(&self, unchecked: &mut Vec<Language>) {
+        let mut runtimes = Vec::new();
         for language in std::mem::take(unchecked) {
             let checked = match self.builder.prepare(language, &self.stop).await {
                 Ok(image) => {
                     if language == Language::Python {
                         self.isolation.try_socket(image.clone()).await;
                     }
-                    self.isolation.check(language, image).await.map_err(chain)
+                    self.isolation.check(language, image.clone()).await.map(|()| image).map_err(chain)
                 }
                 Err(error) => Err(chain(error)),
             };
-            if let Err(error) = checked {
-                tracing::error!(
-                    error,
-                    language = language.as_str(),
-                    "no runtime image or no look into it: submits will fail"
-                );
-                self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
-                unchecked.push(language);
+            match checked {
+                Ok(image) => runtimes.push((language, image)),
+                Err(error) => {
+                    tracing::error!(
+                        error,
+                        language = language.as_str(),
+                        "no runtime image or no look into it: submits will fail"
+                    );
+                    self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
+                    unchecked.push(language);
+                }
             }
         }
+        for (language, runtime) in runtimes.into_iter().filter(|&(language, _)| self.pool.wants_slots(language)) {
+            if let Err(error) = self.prepare_slots(language, runtime).await {
+                tracing::warn!(error, language = language.as_str(), "there are no slots");
+            }
+        }
+    }
+
+    async fn prepare_slots(&self, language: Language, runtime: String) -> Result<(), String> {
+        let name = self.builder.prepare_slot(language, &runtime, &self.stop).await.map_err(chain)?;
+        // A slot of Go has no shell that could look, and differs in nothing but the image.
+        if language == Language::Python {
+            self.isolation.check_slot(name.clone()).await.map_err(chain)?;
+        }
+        self.pool.hold_slots(language, SlotImage { name, runtime });
+        Ok(())
     }
 
     async fn reconcile(&self) -> Result<(), ReconcileError> {

@@ -3,10 +3,14 @@
 //! All decisions are in `policy`, all bookkeeping is in `state`; this module starts and ends the containers. The pool's
 //! lock is held for short sections only and never across an `.await`. No [`Lease`] may be dropped under the lock.
 
+mod fitness;
 mod lease;
 mod policy;
+mod refill;
+mod slots;
 mod start;
 mod state;
+mod take;
 mod uids;
 
 use std::sync::Arc;
@@ -22,14 +26,21 @@ use tokio_util::task::TaskTracker;
 use crate::config;
 use crate::docker::Docker;
 use crate::docker::platform::Platform;
-use crate::domain::FunctionId;
+use crate::domain::{FunctionId, Language};
+use crate::functions::trees::Trees;
 use crate::functions::{Function, Revision};
-use crate::sandbox::instance::{Instance, StartError};
+use crate::resources::scratch::Scratch;
+use crate::sandbox::instance::{Instance, Slot, StartError};
 use crate::sandbox::transport::Transport;
 
 pub use lease::{Lease, Start};
 use policy::Step;
+pub(crate) use slots::SlotImage;
+use slots::Slots;
 use state::{Phase, State};
+
+/// The pause between two looks whether slots must start or end.
+const REFILL_LOOK: Duration = Duration::from_millis(500);
 
 /// Names a permit while the permit is taken.
 type Key = u64;
@@ -37,7 +48,7 @@ type Key = u64;
 /// Where a waiter's lease, or the reason why there is none, is sent.
 type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
 
-type Bookkeeping = State<Instance, Grant>;
+type Bookkeeping = State<Instance, Slot, Grant>;
 
 /// The instances of all functions. At no time do more containers exist than the limit, starting and ending containers
 /// included.
@@ -50,6 +61,8 @@ struct Shared {
     docker: Docker,
     platform: Arc<Platform>,
     transport: Arc<Transport>,
+    trees: Arc<Trees>,
+    scratch: Scratch,
     sandbox: config::Sandbox,
     preload: config::PreloadLimit,
     limits: config::Pool,
@@ -103,6 +116,9 @@ pub(crate) struct PoolParts {
     pub(crate) docker: Docker,
     pub(crate) platform: Arc<Platform>,
     pub(crate) transport: Arc<Transport>,
+    /// The files that slots take.
+    pub(crate) trees: Arc<Trees>,
+    pub(crate) scratch: Scratch,
     pub(crate) sandbox: config::Sandbox,
     pub(crate) limits: config::Pool,
     pub(crate) uids: config::Uids,
@@ -115,13 +131,17 @@ pub(crate) struct PoolParts {
 impl Pool {
     /// A pool without containers.
     pub(crate) fn new(parts: PoolParts) -> Self {
-        let PoolParts { docker, platform, transport, sandbox, limits, uids, preload, tasks, stop } = parts;
-        let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
+        let PoolParts { docker, platform, transport, trees, scratch, sandbox, limits, uids, preload, tasks, stop } =
+            parts;
+        let slots = Slots::new(limits.slots);
+        let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances(), slots));
         Self(Arc::new(Shared {
             state,
             docker,
             platform,
             transport,
+            trees,
+            scratch,
             sandbox,
             preload,
             limits,
@@ -192,7 +212,7 @@ impl Pool {
     }
 
     /// The number of instances in each phase, and the number of callers that wait.
-    pub fn counts(&self) -> ([(&'static str, usize); 4], usize) {
+    pub fn counts(&self) -> ([(&'static str, usize); 5], usize) {
         let state = self.0.lock();
         (state.phases(), state.waiting())
     }
@@ -233,6 +253,7 @@ impl Pool {
             let wake = {
                 let mut state = shared.lock();
                 state.drop_idle_since(Instant::now(), shared.limits.idle_timeout);
+                shared.drop_dead_slots(&mut state);
                 shared.rebalance(&mut state);
                 let wake = state.waiting() > 0;
                 let due = if wake {
@@ -240,6 +261,8 @@ impl Pool {
                 } else {
                     Instant::now() + shared.limits.idle_timeout
                 };
+                // The wish for slots becomes less with the time, and idle instances become older.
+                let due = if state.is_refill_pending() { due.min(Instant::now() + REFILL_LOOK) } else { due };
                 state.next_expiry(shared.limits.idle_timeout).map_or(due, |expiry| expiry.min(due))
             };
             tokio::select! {
@@ -278,16 +301,25 @@ impl Shared {
 
     /// Takes all steps that the policy wants now.
     fn rebalance(self: &Arc<Self>, state: &mut Bookkeeping) {
-        while let Some(step) = state.next_step() {
+        let runtimes = Language::ALL.map(|language| state.slots.image(language).map(|image| image.runtime.clone()));
+        let may_take = |function: &Function| {
+            let place = Language::ALL.iter().position(|&language| language == function.version.language);
+            self.takes_slots(function, place.and_then(|place| runtimes[place].as_deref()))
+        };
+        while let Some(step) = state.next_step(&may_take) {
             match step {
+                Step::Take(function) => self.begin_take(state, function),
                 Step::Start(function) => self.begin_start(state, function),
+                Step::EndSlot => drop(state.slots.end_one(None)),
                 Step::Evict(function) => drop(state.evict(function)),
             }
         }
+        self.refill(state);
     }
 
     fn begin_start(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision) {
         let Some((key, uid, function)) = state.begin_start(revision) else { return };
+        self.note_miss(state, &function);
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             match shared.start(&function, key, uid).await {

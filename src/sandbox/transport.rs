@@ -86,10 +86,14 @@ impl Transport {
         }
     }
 
+    /// Whether instances are reached by sockets.
+    pub fn has_sockets(&self) -> bool {
+        matches!(*self.way.lock(), Way::Sockets)
+    }
+
     /// A socket for a new instance. None for an instance that is reached by pipes.
     pub async fn rendezvous(&self) -> io::Result<Option<Rendezvous>> {
-        let has_sockets = matches!(*self.way.lock(), Way::Sockets);
-        if has_sockets { self.open().await.map(Some) } else { Ok(None) }
+        if self.has_sockets() { self.open().await.map(Some) } else { Ok(None) }
     }
 
     /// A socket, whether or not sockets are known to work.

@@ -79,6 +79,9 @@ impl Images {
         }
         self.removals.leaving.lock().remove(&id);
         self.rebuilds.forget(id);
+        let functions = self.registry.list();
+        let versions = functions.iter().flat_map(|function| function.versions());
+        self.trees.retain(&versions.map(|version| version.image().id).collect());
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Demand<K> {
     pub(super) oldest_idle: Duration,
     /// How long an invocation takes: the average of the latest invocations, or the longest running invocation so far.
     pub(super) service_time: Duration,
+    /// The function can take a slot, and a slot is ready.
+    pub(super) takes_slot: bool,
 }
 
 impl<K> Demand<K> {
@@ -63,19 +65,38 @@ impl<K> Demand<K> {
 /// The next action of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step<K> {
+    /// Make a slot an instance of this function.
+    Take(K),
     /// Start an instance of this function, as there is room.
     Start(K),
+    /// End a slot, to make room.
+    EndSlot,
     /// End this function's longest idle instance, to make room.
     Evict(K),
 }
 
-/// The next step, if any. `free` permits can be used now, `ending` permits soon.
-pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
-    let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
+/// The room for containers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    /// The permits that can be used now.
+    pub(super) free: usize,
+    /// The permits that become free soon.
+    pub(super) ending: usize,
+    /// The slots that are ready.
+    pub(super) slots: usize,
+}
+
+/// The next step, if any.
+pub(super) fn next<K: Copy>(demands: &[Demand<K>], Room { free, ending, slots }: Room) -> Option<Step<K>> {
     // Functions with a waiting client come first, then the functions with the fewest instances, and among these
     // functions the function that has waited longest.
-    let first =
-        wanting.min_by_key(|demand| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
+    let order = |demand: &&Demand<K>| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait));
+    let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
+    // A slot needs no further room, and takes a tenth of the time of a start.
+    if let Some(first) = wanting.clone().filter(|demand| demand.takes_slot).min_by_key(order) {
+        return Some(Step::Take(first.function));
+    }
+    let first = wanting.min_by_key(order)?;
     if free > 0 {
         return Some(Step::Start(first.function));
     }
@@ -89,8 +110,12 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -
         // A function that has an instance must not take an instance that another function uses regularly.
         evictable.retain(|demand| demand.oldest_idle >= IN_USE);
     }
-    let evictable = evictable.into_iter();
-    evictable.max_by_key(|demand| demand.oldest_idle).map(|demand| Step::Evict(demand.function))
+    let oldest = evictable.into_iter().max_by_key(|demand| demand.oldest_idle);
+    match oldest {
+        // A slot makes room before an instance in use.
+        Some(demand) if demand.oldest_idle >= IN_USE || slots == 0 => Some(Step::Evict(demand.function)),
+        Some(_) | None => (slots > 0).then_some(Step::EndSlot),
+    }
 }
 
 /// Whether an instance of the function `own` that becomes free should end, to make room for a function with less than
@@ -128,6 +153,10 @@ mod tests {
         Demand { function, ..Demand::default() }
     }
 
+    fn room(free: usize, ending: usize) -> Room {
+        Room { free, ending, slots: 0 }
+    }
+
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
@@ -158,21 +187,46 @@ mod tests {
         let recent = Demand { idle: 2, oldest_idle: MS, ..demand('b') };
         let old = Demand { idle: 1, oldest_idle: 9 * MS, ..demand('c') };
         let demands = [wanting, recent, old];
-        assert_eq!(next(&demands, 1, 0), Some(Step::Start('a')));
-        assert_eq!(next(&demands, 0, 0), Some(Step::Evict('c')));
-        assert_eq!(next(&demands, 0, 1), None);
-        assert_eq!(next(&demands[1..], 1, 0), None);
+        assert_eq!(next(&demands, room(1, 0)), Some(Step::Start('a')));
+        assert_eq!(next(&demands, room(0, 0)), Some(Step::Evict('c')));
+        assert_eq!(next(&demands, room(0, 1)), None);
+        assert_eq!(next(&demands[1..], room(1, 0)), None);
     }
 
     #[test]
     fn an_instance_in_use_makes_room_only_for_who_has_none() {
         let loaded = Demand { waiting: 30, busy: 9, service_time: 20 * MS, pressed_for: PATIENCE, ..demand('a') };
         let in_use = Demand { idle: 1, oldest_idle: 5 * MS, ..demand('b') };
-        assert_eq!(next(&[loaded.clone(), in_use.clone()], 0, 0), None);
+        assert_eq!(next(&[loaded.clone(), in_use.clone()], room(0, 0)), None);
         let unused = Demand { oldest_idle: IN_USE, ..in_use.clone() };
-        assert_eq!(next(&[loaded, unused], 0, 0), Some(Step::Evict('b')));
+        assert_eq!(next(&[loaded, unused], room(0, 0)), Some(Step::Evict('b')));
         let new = Demand { waiting: 1, ..demand('c') };
-        assert_eq!(next(&[new, in_use], 0, 0), Some(Step::Evict('b')));
+        assert_eq!(next(&[new, in_use], room(0, 0)), Some(Step::Evict('b')));
+    }
+
+    #[test]
+    fn a_slot_is_taken_whether_or_not_there_is_room() {
+        let unfit = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('a') };
+        let fit = Demand { waiting: 1, oldest_wait: MS, takes_slot: true, ..demand('b') };
+        let demands = [unfit, fit];
+        let slots = Room { slots: 1, ..room(0, 0) };
+        assert_eq!(next(&demands, slots), Some(Step::Take('b')));
+        assert_eq!(next(&demands, Room { free: 1, ..slots }), Some(Step::Take('b')));
+        assert_eq!(next(&demands[..1], Room { free: 1, ..slots }), Some(Step::Start('a')));
+        let covered = Demand { starting: 1, ..demands[1].clone() };
+        assert_eq!(next(&[covered], slots), None, "an instance starts already");
+    }
+
+    #[test]
+    fn a_slot_makes_room_before_an_instance_in_use_and_after_an_instance_that_is_not() {
+        let wanting = Demand { waiting: 1, ..demand('a') };
+        let in_use = Demand { idle: 1, oldest_idle: MS, ..demand('b') };
+        let unused = Demand { idle: 1, oldest_idle: IN_USE, ..demand('c') };
+        let slots = Room { slots: 1, ..room(0, 0) };
+        assert_eq!(next(&[wanting.clone(), in_use.clone()], slots), Some(Step::EndSlot));
+        assert_eq!(next(&[wanting.clone(), in_use, unused], slots), Some(Step::Evict('c')));
+        assert_eq!(next(std::slice::from_ref(&wanting), slots), Some(Step::EndSlot));
+        assert_eq!(next(&[wanting], Room { ending: 1, ..slots }), None);
     }
 
     #[test]
@@ -181,7 +235,7 @@ mod tests {
         let rich = Demand { waiting: 5, busy: 3, service_time: second, oldest_wait: 9 * MS, ..demand('a') };
         let late = Demand { waiting: 1, oldest_wait: MS, ..demand('b') };
         let early = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('c') };
-        assert_eq!(next(&[rich, late, early], 1, 0), Some(Step::Start('c')));
+        assert_eq!(next(&[rich, late, early], room(1, 0)), Some(Step::Start('c')));
     }
 
     #[test]
@@ -216,7 +270,7 @@ mod tests {
         let urgent =
             Demand { waiting: 2, is_urgent: true, busy: 5, service_time: second, oldest_wait: MS, ..demand('b') };
         let demands = [background.clone(), urgent.clone()];
-        assert_eq!(next(&demands, 1, 0), Some(Step::Start('b')));
+        assert_eq!(next(&demands, room(1, 0)), Some(Step::Start('b')));
         assert!(should_yield(&demands, 'a', 10, 0, 0));
         assert!(!should_yield(&demands, 'b', 10, 0, 0));
         let last = Demand { busy: 1, ..background.clone() };

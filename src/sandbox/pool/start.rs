@@ -33,12 +33,7 @@ impl Shared {
             (label::LANGUAGE, function.version.language.as_str().to_owned()),
             (label::CREATED, created.to_string()),
         ];
-        let shared = Arc::clone(self);
-        let permit = Permit::new(move || {
-            let mut state = shared.lock();
-            state.free(key);
-            shared.rebalance(&mut state);
-        });
+        let permit = self.permit(key);
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
         let spec = RunSpec {
@@ -48,24 +43,46 @@ impl Shared {
             sandbox: &sandbox,
             uid,
             program: Program::Own,
+            mounts: &[],
         };
+        let (setup, was_known) = self.setup(function);
+        let rendezvous = self.transport.rendezvous().await?;
+        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
+        match &started {
+            Ok(instance) => {
+                function.note_preloaded(instance.preloaded());
+                self.want_tree(function);
+            }
+            Err(error @ StartError::Preload(_)) => self.note_preload_failed(function, error, was_known),
+            Err(_) => {}
+        }
+        started
+    }
+
+    /// The permit with this key. The permit's end lets a caller that waits for room go on.
+    pub(super) fn permit(self: &Arc<Self>, key: Key) -> Permit {
+        let shared = Arc::clone(self);
+        Permit::new(move || {
+            let mut state = shared.lock();
+            state.free(key);
+            shared.rebalance(&mut state);
+        })
+    }
+
+    /// The setup of the function's next instance, and whether an earlier instance has found out what can be preloaded.
+    pub(super) fn setup(&self, function: &Function) -> (Setup, bool) {
         let (preload, known) = function.preload_plan(function.preload(self.preload));
         let was_known = known.is_some();
         // Without preloading each request brings the environment, so that another environment needs no other instance.
         let environment = if preload == Preload::Off { Vec::new() } else { function.settings.variables() };
-        let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
-        let setup = Setup { environment, preload: plan };
-        let rendezvous = self.transport.rendezvous().await?;
-        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
-        match &started {
-            Ok(instance) => function.note_preloaded(instance.preloaded()),
-            Err(StartError::Preload(error)) => {
-                tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
-                function.note_preload_failed(was_known);
-            }
-            Err(_) => {}
-        }
-        started
+        let processors = self.sandbox.with(&function.settings).cpus;
+        (Setup { environment, preload: Plan { preload, limit: self.preload, processors, known } }, was_known)
+    }
+
+    /// Notes that an instance ended while the instance imported modules.
+    pub(super) fn note_preload_failed(&self, function: &Function, error: &StartError, was_known: bool) {
+        tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
+        function.note_preload_failed(was_known);
     }
 
     pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {

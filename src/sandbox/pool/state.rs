@@ -1,6 +1,8 @@
 //! The pool's books: the permits and their phases, the callers that wait, and the idle instances. Synchronous and
 //! without Docker.
 
+mod counts;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,9 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Key;
-use super::policy::{self, Demand, Step};
+use super::policy::{self, Room, Step};
+use super::refill::{self, Refill};
+use super::slots::Slots;
 use super::uids::Uids;
-use crate::domain::FunctionId;
+use crate::domain::Language;
 use crate::functions::{Function, Revision};
 
 /// The phase of the instance that holds a permit.
@@ -24,11 +28,12 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct State<I, G> {
+pub(super) struct State<I, S, G> {
     pub(super) closed: bool,
     limit: usize,
     permits: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
+    pub(super) slots: Slots<S>,
     queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
     spares: usize,
@@ -47,6 +52,8 @@ struct Queue<I, G> {
     pressed_since: Option<Instant>,
     service_time: Duration,
     wants_spare: bool,
+    /// When the function may take a slot again after a slot that did not become an instance.
+    slots_again: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -57,45 +64,15 @@ struct Waiter<G> {
     grant: G,
 }
 
-impl<I, G> State<I, G> {
+impl<I, S, G> State<I, S, G> {
     /// A state without permits in use. Each permit gets one of the users in `uids`.
-    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
+    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>, slots: Slots<S>) -> Self {
         let (permits, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
-        Self { closed: false, limit, permits, uids, queues, waiting: 0, spares: 0, next_number: 0 }
+        Self { closed: false, limit, permits, uids, slots, queues, waiting: 0, spares: 0, next_number: 0 }
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
-    }
-
-    /// The number of permits in each phase.
-    pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
-        let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
-        for (_, phase) in self.permits.values() {
-            let at = match phase {
-                Phase::Starting => 0,
-                Phase::Idle => 1,
-                Phase::Busy(_) => 2,
-                Phase::Ending => 3,
-            };
-            phases[at].1 += 1;
-        }
-        phases
-    }
-
-    /// For each function the number of permits that are starting, idle and busy, in this order.
-    pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
-        let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
-        for (revision, phase) in self.permits.values() {
-            let at = match phase {
-                Phase::Starting => 0,
-                Phase::Idle => 1,
-                Phase::Busy(_) => 2,
-                Phase::Ending => continue,
-            };
-            counts.entry(revision.function).or_default()[at] += 1;
-        }
-        counts.into_iter().collect()
     }
 
     /// The number of waiters with a client for which no instance starts.
@@ -120,6 +97,7 @@ impl<I, G> State<I, G> {
             pressed_since: None,
             service_time: Duration::ZERO,
             wants_spare: false,
+            slots_again: None,
         });
     }
 
@@ -254,6 +232,7 @@ impl<I, G> State<I, G> {
     /// Frees a permit and its user. The permit's container must be gone.
     pub(super) fn free(&mut self, key: Key) {
         self.permits.remove(&key);
+        self.slots.free(key);
         self.uids.give_back(key);
     }
 
@@ -275,10 +254,71 @@ impl<I, G> State<I, G> {
     }
 
     /// Forgets all revisions. Nothing is handed out any more.
-    pub(super) fn close(&mut self) -> Vec<I> {
+    pub(super) fn close(&mut self) -> (Vec<I>, Vec<S>) {
         self.closed = true;
         let ids: Vec<Revision> = self.queues.keys().copied().collect();
-        ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
+        (ids.into_iter().flat_map(|revision| self.retire(revision)).collect(), self.slots.close())
+    }
+
+    /// Takes a permit and a user for a new slot. No other permit has the same user.
+    pub(super) fn begin_slot(&mut self, language: Language) -> (Key, u32) {
+        self.next_number += 1;
+        self.slots.begin(language, self.next_number);
+        (self.next_number, self.uids.take(self.next_number))
+    }
+
+    /// Takes a ready slot for a revision. The slot's permit and user are the revision's from now on.
+    pub(super) fn begin_take(&mut self, revision: Revision) -> Option<(Key, S, Arc<Function>)> {
+        let queue = self.queues.get_mut(&revision)?;
+        let (key, slot) = self.slots.take(queue.function.version.language)?;
+        if queue.pressed_since.is_some() {
+            queue.pressed_since = Some(Instant::now());
+        }
+        self.permits.insert(key, (revision, Phase::Starting));
+        Some((key, slot, Arc::clone(&queue.function)))
+    }
+
+    /// Notes that a slot did not become an instance of this revision. The next instances start without a slot.
+    pub(super) fn note_failed_take(&mut self, revision: Revision, key: Key, pause: Duration) {
+        self.set_phase(key, Phase::Ending);
+        if let Some(queue) = self.queues.get_mut(&revision) {
+            queue.slots_again = Some(Instant::now() + pause);
+        }
+    }
+
+    /// The next step for slots.
+    pub(super) fn next_refill(&mut self) -> Option<Refill> {
+        if self.closed {
+            return None;
+        }
+        let now = Instant::now();
+        let (room, supplies) = ((self.free_permits(), self.ending()), self.slots.supplies(now));
+        let idle = self.longest_idle().map(|(since, _)| now.saturating_duration_since(since));
+        refill::next(&supplies, room, self.waiting > 0, idle)
+    }
+
+    /// Whether the next step for slots may change without an event.
+    pub(super) fn is_refill_pending(&mut self) -> bool {
+        refill::is_pending(&self.slots.supplies(Instant::now()))
+    }
+
+    /// The longest idle instance of all functions without waiters: the time since which the instance is idle, and its
+    /// revision.
+    fn longest_idle(&self) -> Option<(Instant, Revision)> {
+        let unused = self.queues.iter().filter(|(_, queue)| queue.waiters.is_empty());
+        let idle = unused.filter_map(|(&revision, queue)| Some((queue.idle.front()?.2, revision)));
+        idle.min_by_key(|&(since, _)| since)
+    }
+
+    /// Takes the longest idle instance of all. The caller must drop the instance, which removes the container.
+    pub(super) fn evict_longest_idle(&mut self) -> Option<I> {
+        let (_, revision) = self.longest_idle()?;
+        self.evict(revision)
+    }
+
+    /// The number of permits that no container holds.
+    fn free_permits(&self) -> usize {
+        self.limit.saturating_sub(self.permits.len() + self.slots.len())
     }
 
     /// Asks for an instance for which no caller waits. The instance starts once there is room, unless the revision has
@@ -293,21 +333,23 @@ impl<I, G> State<I, G> {
     }
 
     /// The policy's next step.
-    pub(super) fn next_step(&mut self) -> Option<Step<Revision>> {
+    pub(super) fn next_step(&mut self, may_take: &dyn Fn(&Function) -> bool) -> Option<Step<Revision>> {
         if self.waiting > 0 {
-            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.permits.len()), self.ending());
+            let [_, slots, _] = self.slots.phases();
+            let room = Room { free: self.free_permits(), ending: self.ending(), slots };
+            let step = policy::next(&self.demands(may_take), room);
             if step.is_some() {
                 return step;
             }
         }
-        if self.spares == 0 || self.permits.len() >= self.limit {
+        if self.spares == 0 || self.free_permits() == 0 {
             return None;
         }
         let revision = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
         let count = self.count(revision);
         self.queues.get_mut(&revision)?.wants_spare = false;
         self.spares -= 1;
-        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step() }
+        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step(may_take) }
     }
 
     pub(super) fn should_yield(&self, revision: Revision) -> bool {
@@ -316,49 +358,8 @@ impl<I, G> State<I, G> {
         if self.waiting == own {
             return false;
         }
-        let free = self.limit.saturating_sub(self.permits.len());
-        policy::should_yield(&self.demands(), revision, self.limit, free, self.ending())
-    }
-
-    fn ending(&self) -> usize {
-        self.permits.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
-    }
-
-    fn count(&self, revision: Revision) -> Count {
-        let mut count = Count::default();
-        for (_, phase) in self.permits.values().filter(|&&(function, _)| function == revision) {
-            match phase {
-                Phase::Starting => count.starting += 1,
-                Phase::Idle => count.idle += 1,
-                Phase::Busy(since) => {
-                    count.busy += 1;
-                    count.longest = count.longest.max(since.elapsed());
-                }
-                Phase::Ending => {}
-            }
-        }
-        count
-    }
-
-    fn demands(&self) -> Vec<Demand<Revision>> {
-        let now = Instant::now();
-        let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            let count = self.count(revision);
-            let since = |instant: Instant| now.saturating_duration_since(instant);
-            Demand {
-                function: revision,
-                waiting: queue.waiters.len(),
-                is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
-                oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
-                pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
-                starting: count.starting,
-                busy: count.busy,
-                idle: count.idle,
-                oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
-                service_time: queue.service_time.max(count.longest),
-            }
-        };
-        self.queues.iter().map(demand).collect()
+        let demands = self.demands(&|_| false);
+        policy::should_yield(&demands, revision, self.limit, self.free_permits(), self.ending())
     }
 
     /// Drops the queues of revisions without instances, waiters and wishes for a spare.
@@ -374,14 +375,4 @@ impl<I, G> Queue<I, G> {
             self.pressed_since = None;
         }
     }
-}
-
-/// The number of a revision's permits by phase.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    starting: usize,
-    busy: usize,
-    idle: usize,
-    /// How long the longest running invocation has run so far.
-    longest: Duration,
 }
