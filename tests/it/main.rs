@@ -44,6 +44,7 @@ mod registry;
 mod runtimes;
 mod sandbox;
 mod service;
+mod slots;
 mod stored;
 #[path = "../support/mod.rs"]
 mod support;
