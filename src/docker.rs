@@ -56,12 +56,15 @@ pub mod label {
     pub const FUNCTION_NAME: &str = "youtube-serverless.function.name";
     /// The number of the function's version.
     pub const VERSION: &str = "youtube-serverless.function.version";
-    /// The function's language. Runtime images, which all platforms share, carry only this label and [`CREATED`].
+    /// The function's language. Runtime images, which all platforms share, carry only this label, [`RUNTIME`] and
+    /// [`CREATED`].
     pub const LANGUAGE: &str = "youtube-serverless.language";
     /// The tag of the image that holds the function's installed packages.
     pub const PACKAGES: &str = "youtube-serverless.packages";
     /// The folder where the interpreter looks for installed packages. Only installer images carry this label.
     pub const SITE: &str = "youtube-serverless.site";
+    /// The tag of the runtime image, which is a hash of its content. Images that are made on top inherit the label.
+    pub const RUNTIME: &str = "youtube-serverless.runtime";
     /// The time at which the image or the container was made, in Unix seconds.
     pub const CREATED: &str = "youtube-serverless.created";
 }

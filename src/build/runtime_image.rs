@@ -139,7 +139,12 @@ impl Runtimes {
             tokio::fs::write(context.path().join(name), content).await?;
         }
         let created = clock::unix_seconds();
-        let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
+        let (_, hash) = tag.rsplit_once(':').expect("the name has a tag");
+        let labels = [
+            (label::LANGUAGE, language.as_str().to_owned()),
+            (label::RUNTIME, hash.to_owned()),
+            (label::CREATED, created.to_string()),
+        ];
         let spec = BuildSpec {
             context: context.path(),
             tag,

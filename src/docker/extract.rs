@@ -63,13 +63,6 @@ impl Docker {
             serde_json::from_str(&said).map_err(|_| unexpected("image inspect", &said))?;
         Ok((arguments.unwrap_or_default(), label))
     }
-
-    /// The digests of an image's layers, from the lowest on.
-    pub async fn layers(&self, image: &str) -> Result<Vec<String>, DockerError> {
-        let format = "{{json .RootFS.Layers}}";
-        let said = query("image inspect", QUERY_LIMIT, ["image", "inspect", "--format", format, "--", image]).await?;
-        serde_json::from_str(&said).map_err(|_| unexpected("image inspect", &said))
-    }
 }
 
 async fn copy_all(spec: &ExtractSpec<'_>, files: Vec<File>, stop: &CancellationToken) -> Result<bool, DockerError> {

@@ -217,9 +217,9 @@ impl Pool {
         (state.phases(), state.waiting())
     }
 
-    /// The number of instances.
+    /// The number of instances, without slots that are ready.
     pub fn instances(&self) -> usize {
-        self.counts().0.iter().map(|&(_, count)| count).sum()
+        self.counts().0.iter().filter(|&&(phase, _)| phase != "slot").map(|&(_, count)| count).sum()
     }
 
     /// For each function the number of instances that start, are idle and are busy, in this order.

@@ -27,7 +27,7 @@ COMMON = (
     "unicodedata", "ipaddress", "pprint", "signal",
 )
 
-# In place of the names of an import: the module's code has put a part of itself into `sys.modules`, by another name.
+# Stands for the names of an import: the module's code has put a part of itself into `sys.modules`, by another name.
 ALIAS = None
 
 builtins = sys.modules["builtins"]
