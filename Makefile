@@ -39,10 +39,11 @@ endif
 
 # Three nodes: a function while one is lost and comes back, and crashes of all members at random under clients.
 # CLUSTER_ROUNDS is the number of crashes, CLUSTER_SEED has the same crashes again. Then the nodes run by Docker Swarm.
+# `make nightly` also has 3,000 functions and 100,000 queued executions.
 test-cluster: build
 	cargo test --locked --test cluster --no-run
 	scripts/cluster scripts/cluster-smoke
-	scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture --skip go_functions
+	scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture --skip go_functions --skip many_functions
 	scripts/cluster --swarm scripts/cluster-smoke
 
 # The same tests as `make test`, with their times, and then the ten slowest. Rust has no stable option for the times.
@@ -63,6 +64,8 @@ nightly:
 	cargo test --locked --no-run
 	SUITE=bookworm scripts/with-docker cargo test --locked -- --include-ignored
 	SUITE=trixie scripts/with-docker cargo test --locked -- --include-ignored
+	TEST_TRANSPORT=pipes scripts/with-docker cargo test --locked --test it -- --include-ignored crash:: faults:: outages::
+	TEST_STORE=postgres scripts/with-docker cargo test --locked --test it -- --include-ignored
 	$(MAKE) load
 	CLUSTER_ROUNDS=60 scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture
 
@@ -72,9 +75,10 @@ load: build
 	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker \
 		cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
+# About ten minutes. `make bench PART=stores` runs one part: languages, programs, many or stores.
 bench: build
 	cargo build --release --locked --example bench
-	scripts/with-docker target/release/examples/bench
+	scripts/with-docker target/release/examples/bench $(PART)
 
 lint:
 	scripts/lint

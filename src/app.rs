@@ -23,6 +23,7 @@ use crate::docker::health::{self, Monitor};
 use crate::docker::platform::Platform;
 use crate::functions::images::Images;
 use crate::http;
+use crate::invocations::lookout::Lookout;
 use crate::store::Store;
 use crate::telemetry::metrics;
 use preparation::Preparation;
@@ -101,7 +102,8 @@ impl Service {
         self.tasks.spawn(async move { docker.watch(monitor, end).await });
         self.tasks.spawn(self.preparation.clone().run());
         self.tasks.spawn(metrics::run(self.end.clone()));
-        let http::State { deferred, deployer, nodes, health, .. } = &self.state;
+        let http::State { deferred, deployer, nodes, health, live, .. } = &self.state;
+        self.tasks.spawn(Lookout::new(self.store.clone(), Arc::clone(live)).run(self.end.clone()));
         let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
         let follower = Follower::new(deployer, queue, nodes, health.clone());
         self.tasks.spawn(follower.run(self.end.clone()));

@@ -207,6 +207,12 @@ impl Builder {
         Some(VersionId { function, number })
     }
 
+    /// Whether a container of this run is of a build, by its name. Docker names the containers of a Dockerfile's steps.
+    pub fn may_have_made(&self, container: &str) -> bool {
+        let kind = container.strip_prefix("youtube-serverless-");
+        kind.is_none_or(|kind| kind.starts_with("packages-") || kind.starts_with("download-"))
+    }
+
     fn ours(&self) -> String {
         format!("label={}={}", label::PLATFORM, self.platform.id())
     }

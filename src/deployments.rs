@@ -31,6 +31,7 @@ use crate::domain::{
 use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
 use crate::invocations::invoke::Invoker;
+use crate::invocations::queue::InvocationQueue;
 use crate::nodes::Membership;
 use crate::resources::clock;
 use crate::resources::disk::{DiskSpace, LowDisk};
@@ -47,6 +48,7 @@ const FIRST_LOOK_LIMIT: Duration = Duration::from_secs(10);
 pub struct Deployer {
     images: Arc<Images>,
     invoker: Arc<Invoker>,
+    queue: Arc<InvocationQueue>,
     registry: Arc<Registry>,
     store: Store,
     pool: Pool,
@@ -66,6 +68,7 @@ pub struct Deployer {
 pub(crate) struct DeployerParts {
     pub(crate) images: Arc<Images>,
     pub(crate) invoker: Arc<Invoker>,
+    pub(crate) queue: Arc<InvocationQueue>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
     pub(crate) pool: Pool,
@@ -137,9 +140,22 @@ impl Built {
 impl Deployer {
     /// Makes a deployer, which puts new functions into the store and then into the registry.
     pub(crate) fn new(parts: DeployerParts) -> Arc<Self> {
-        let DeployerParts { images, invoker, registry, store, pool, room, limits, nodes, tasks, stop } = parts;
-        let (claimed, deleted) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { images, invoker, registry, store, pool, room, limits, nodes, claimed, deleted, tasks, stop })
+        let DeployerParts { images, invoker, queue, registry, store, pool, room, limits, nodes, tasks, stop } = parts;
+        Arc::new(Self {
+            images,
+            invoker,
+            queue,
+            registry,
+            store,
+            pool,
+            room,
+            limits,
+            nodes,
+            claimed: Mutex::default(),
+            deleted: Mutex::default(),
+            tasks,
+            stop,
+        })
     }
 
     /// Fails when a disk is nearly full: then no upload may come.
@@ -321,6 +337,7 @@ impl Deployer {
     fn forget(&self, id: FunctionId) {
         let Some(function) = self.registry.remove(id) else { return };
         self.pool.retire(&function);
+        self.queue.forget(id);
         tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
         for version in function.versions() {
             self.images.remove_later(version.id);

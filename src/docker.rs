@@ -200,6 +200,14 @@ impl Docker {
         Ok(all.lines().filter(|name| !excluded.contains(name)).map(str::to_owned).collect())
     }
 
+    /// The names of the containers that carry all of the labels and do not run.
+    pub async fn ended_containers(&self, labels: &[&str]) -> Result<Vec<String>, DockerError> {
+        let mut args: Vec<String> = ["ps", "--all", "--no-trunc", "--format", "{{.Names}}"].map(str::to_owned).into();
+        args.extend(["created", "exited", "dead"].map(|status| format!("--filter=status={status}")));
+        args.extend(labels.iter().map(|label| format!("--filter=label={label}")));
+        Ok(query("ps", QUERY_LIMIT, &args).await?.lines().map(str::to_owned).collect())
+    }
+
     /// Ends and removes a container. False when there was no container of that name.
     pub async fn remove_container(&self, name: &str) -> Result<bool, DockerError> {
         let args = ["rm", "--force", "--volumes", "--", name];

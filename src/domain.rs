@@ -18,10 +18,10 @@ pub use id::{
     UnknownInvocation, UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
-pub use invocation::{InvocationRecord, Open, Page, Place};
+pub use invocation::{InvocationRecord, Open, Own, Page, Place};
 pub use language::{Language, UnknownLanguage};
 pub use name::{FunctionName, InvalidName, UnknownName};
-pub use node::{Heartbeat, Node, Seen};
+pub use node::{Heartbeat, Node, Seen, Whereabouts};
 pub use outcome::{Outcome, signal_name};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use version::{Image, VersionRecord};

@@ -42,7 +42,7 @@ use crate::invocations::history::History;
 use crate::invocations::invoke::Invoker;
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::InvocationQueue;
-use crate::nodes::Membership;
+use crate::nodes::{Membership, Peers};
 use crate::resources::budget::Budget;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
@@ -64,6 +64,8 @@ pub struct State {
     pub deployer: Arc<Deployer>,
     /// Knows the other nodes.
     pub nodes: Arc<Membership>,
+    /// Asks the other nodes for the output of invocations that they run.
+    pub peers: Arc<Peers>,
     /// Lists functions.
     pub registry: Arc<Registry>,
     /// Counts instances.
@@ -89,13 +91,11 @@ pub struct State {
 }
 
 impl State {
-    /// A function of the registry. A node whose lease has run out does not know which functions there are.
+    /// A function of the registry. A node whose lease has run out does not know which functions there are, nor how the
+    /// functions are.
     fn function(&self, id: FunctionId) -> Result<Arc<Function>, Problem> {
-        if let Some(function) = self.registry.get(id) {
-            return Ok(function);
-        }
         self.nodes.check()?;
-        Err(UnknownFunction(id).into())
+        Ok(self.registry.get(id).ok_or(UnknownFunction(id))?)
     }
 }
 
@@ -154,6 +154,7 @@ pub fn router(state: State) -> Router {
         // The rate counts before the body is read, and before a client can try a token.
         .layer(from_fn_with_state(state.clone(), request::with_token))
         .layer(from_fn_with_state(limiter, rate::with_rate))
+        .layer(from_fn_with_state(state.clone(), request::with_sender))
         // A panic in a handler becomes an answer like any other.
         .layer(CatchPanicLayer::custom(problem::panicked))
         // This layer sees every answer: the answer gets its id and its log line, and an error its form.

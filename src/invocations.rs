@@ -5,5 +5,6 @@ pub mod history;
 pub mod input;
 pub mod invoke;
 pub mod live;
+pub mod lookout;
 pub mod queue;
 mod verdict;

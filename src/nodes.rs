@@ -7,6 +7,13 @@
 //! The lease of a node ends by the node's own clock before it ends by the database's, which has the heartbeat later. So
 //! no node runs old code after the answer to an update, whatever the nodes' clocks say.
 
+mod connection;
+mod events;
+mod peer;
+mod twin;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,9 +21,14 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant};
 
+pub use connection::{Answer, PeerError};
+pub use events::Events;
+pub use peer::{Found, Peer, Peers};
+
 use crate::domain::{Heartbeat, Node, Seen};
-use crate::resources::clock;
+use crate::resources::clock::{self, Moment};
 use crate::store::{LEASE, Store, StoreError};
+pub use twin::JoinError;
 
 /// The longest time between two rounds.
 pub const ROUND: Duration = Duration::from_millis(500);
@@ -36,11 +48,13 @@ pub struct Membership {
     store: Store,
     id: String,
     url: Option<String>,
-    /// When the node's lease ends. None for a node alone.
-    lease: Mutex<Option<Instant>>,
+    /// When the node's lease ends. None for a node alone. A suspend of the machine counts, as the other nodes go on.
+    lease: Mutex<Option<Moment>>,
     /// The number of the last change that the node has taken over.
     applied: watch::Sender<u64>,
     wake: Notify,
+    /// Whether another process has taken this node's id while this node was cut off.
+    has_twin: AtomicBool,
 }
 
 /// This node has not reached the store for longer than its lease.
@@ -61,11 +75,15 @@ pub enum Unacknowledged {
 
 impl Membership {
     /// Joins the nodes of the store. Rows that an earlier process of this node worked on are free from then on.
-    pub async fn join(store: Store, id: String, url: Option<String>) -> Result<Self, StoreError> {
-        let began = Instant::now();
-        store.join(&id, url.as_deref()).await?;
-        let lease = store.is_shared().then(|| began + LEASE - MARGIN);
-        Ok(Self { store, id, url, lease: Mutex::new(lease), applied: watch::Sender::new(0), wake: Notify::new() })
+    ///
+    /// # Errors
+    /// A process with the id of this node lives elsewhere: see [`twin`].
+    pub async fn join(store: Store, id: String, url: Option<String>, data_dir: &Path) -> Result<Self, JoinError> {
+        let began =
+            if store.is_shared() { twin::join(&store, &id, url.as_deref(), data_dir).await? } else { Moment::now() };
+        let lease = Mutex::new(store.is_shared().then(|| began + (LEASE - MARGIN)));
+        let (applied, wake, has_twin) = (watch::Sender::new(0), Notify::new(), AtomicBool::new(false));
+        Ok(Self { store, id, url, lease, applied, wake, has_twin })
     }
 
     /// Whether other nodes may use the store.
@@ -81,7 +99,7 @@ impl Membership {
     /// Fails when the node must not execute functions.
     pub fn check(&self) -> Result<(), CutOff> {
         match *self.lease.lock() {
-            Some(end) if end <= Instant::now() => Err(CutOff),
+            Some(end) if end <= Moment::now() => Err(CutOff),
             Some(_) | None => Ok(()),
         }
     }
@@ -94,7 +112,7 @@ impl Membership {
     /// Ends a round that began at `began` and took over all changes up to `applied`: renews the lease. Where the other
     /// nodes saw this node as gone, a change may have been answered since the round has read the changes: then the next
     /// round, which is due at once, renews the lease.
-    pub async fn renew(&self, began: Instant, applied: u64, instances: u32, is_ready: bool) -> Result<(), StoreError> {
+    pub async fn renew(&self, began: Moment, applied: u64, instances: u32, is_ready: bool) -> Result<(), StoreError> {
         self.applied.send_replace(applied);
         if !self.is_shared() {
             return Ok(());
@@ -104,17 +122,30 @@ impl Membership {
         match seen {
             Seen::Live => {
                 let mut lease = self.lease.lock();
-                if lease.is_some_and(|end| end <= Instant::now()) {
+                if lease.is_some_and(|end| end <= Moment::now()) {
                     tracing::info!("this node follows the others again: executing functions");
                 }
-                *lease = lease.map(|_| began + LEASE - MARGIN);
+                *lease = lease.map(|_| began + (LEASE - MARGIN));
             }
             Seen::Lapsed => self.wake(),
-            Seen::Gone => {
-                tracing::warn!("the other nodes took this node for gone: joining again");
-                self.store.join(&self.id, self.url.as_deref()).await?;
-                self.wake();
-            }
+            Seen::Gone => self.join_again().await?,
+        }
+        Ok(())
+    }
+
+    /// Joins again, unless another process has this node's id meanwhile: then the node stays cut off while that process
+    /// lives, as the two would throw each other out again and again.
+    async fn join_again(&self) -> Result<(), StoreError> {
+        let has_twin = self.store.join(&self.id, self.url.as_deref(), None).await?.is_some();
+        if self.has_twin.swap(has_twin, Ordering::Relaxed) != has_twin && has_twin {
+            tracing::error!(
+                node.id = self.id,
+                "another process serves with this node's id: this node executes nothing"
+            );
+        }
+        if !has_twin {
+            tracing::warn!("the other nodes took this node for gone: joined again");
+            self.wake();
         }
         Ok(())
     }

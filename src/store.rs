@@ -5,26 +5,31 @@
 //! numbered parameters, ON CONFLICT, RETURNING, and only the types that both have (texts, 64-bit integers, floats,
 //! bytes). What differs is in `sqlite` and `postgres`.
 
+mod answer;
 mod copy;
 mod error;
 mod functions;
+mod history;
 mod idempotency;
 mod invocations;
 mod leases;
 mod nodes;
 mod postgres;
+mod runtime_images;
 mod sealing;
 mod sqlite;
 mod versions;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
-
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
+use tokio::time;
 use uuid::Uuid;
 
 pub use error::StoreError;
@@ -34,6 +39,9 @@ pub use sqlite::FILE_NAME;
 
 use crate::config::{self, Secret, SecretKey};
 use sealing::Sealer;
+
+/// The time limit of the steps to the current schema.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -123,7 +131,10 @@ impl Store {
     }
 
     async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        migrator.run(&self.pool).await.map_err(|error| match (error, &self.database) {
+        let migrated = time::timeout(MIGRATION_LIMIT, migrator.run(&self.pool)).await;
+        let migrated =
+            migrated.unwrap_or_else(|_| Err(MigrateError::Execute(io::Error::from(io::ErrorKind::TimedOut).into())));
+        migrated.map_err(|error| match (error, &self.database) {
             (MigrateError::VersionMissing(schema), Database::Sqlite(path)) => {
                 StoreError::Newer { database: path.display().to_string(), schema }
             }

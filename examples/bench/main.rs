@@ -1,6 +1,9 @@
 //! Measures the platform against running the same programs by hand, in turn, on this machine: `make bench`.
 //!
-//! Prints a table, and writes the table with a plot to `target/bench/`. Figures are comparable only within a run.
+//! The arguments name parts, as in `make bench PART=stores`; without one, all parts run. A number is a number of
+//! invocations in a row before and after which `languages` looks at what the service uses.
+//!
+//! Prints tables, and writes these with a plot to `target/bench/`. Figures are comparable only within a run.
 
 #![expect(
     clippy::print_stdout,
@@ -14,15 +17,17 @@ mod many;
 mod programs;
 mod report;
 mod service;
+mod stores;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use by_hand::{ByHand, timed as timed_by_hand};
 use report::{Report, median, percentile};
 use service::{Function, Service};
 
+const PARTS: [&str; 4] = ["languages", "programs", "many", "stores"];
 const ROUNDS: usize = 30;
 const WARM_REQUESTS: usize = 1000;
 const LOAD: Duration = Duration::from_secs(6);
@@ -31,16 +36,33 @@ const IDLE: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let soak: Option<usize> =
-        std::env::args().nth(1).map(|count| count.parse()).transpose().context("a number of invocations")?;
+    let (mut parts, mut soak) = (Vec::new(), None);
+    for argument in std::env::args().skip(1) {
+        match argument.parse::<usize>() {
+            Ok(count) => soak = Some(count),
+            Err(_) => parts.push(argument),
+        }
+    }
+    let unknown = parts.iter().find(|part| !PARTS.contains(&part.as_str()));
+    ensure!(unknown.is_none(), "no part {unknown:?}; the parts are {PARTS:?}");
+    let has = |part: &str| parts.is_empty() || parts.iter().any(|one| one == part);
     let dir = tempfile::tempdir()?;
     let mut report = Report::default();
-    for language in ["python", "go"] {
-        cold(&mut report, dir.path(), language).await?;
-        warm(&mut report, dir.path(), language, soak).await?;
+    if has("languages") {
+        for language in ["python", "go"] {
+            cold(&mut report, dir.path(), language).await?;
+            warm(&mut report, dir.path(), language, soak).await?;
+        }
     }
-    programs::measure(&mut report, dir.path()).await?;
-    many(&mut report).await?;
+    if has("programs") {
+        programs::measure(&mut report, dir.path()).await?;
+    }
+    if has("many") {
+        many(&mut report).await?;
+    }
+    if has("stores") {
+        stores::measure(&mut report).await?;
+    }
     report.write()
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Report {
     figures: BTreeMap<(String, String), f64>,
     rates: Vec<String>,
     programs: Vec<String>,
+    stores: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -33,38 +34,52 @@ impl Report {
         self.programs.push(row);
     }
 
+    pub(crate) fn add_store(&mut self, row: String) {
+        self.stores.push(row);
+    }
+
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 
     pub(crate) fn write(&self) -> Result<()> {
-        let mut text =
-            String::from("| function | figure | ms | of host | of docker run |\n| --- | --- | ---: | ---: | ---: |\n");
+        let mut rows = Vec::new();
         for (language, what, ms) in &self.rows {
             let figure = |key: &str| self.figures[&(language.clone(), key.to_owned())];
             let (host, docker) = (ms / figure("host"), ms / figure("docker"));
-            writeln!(text, "| {language} | {what} | {ms:.2} | {host:.3} | {docker:.4} |")?;
+            rows.push(format!("| {language} | {what} | {ms:.2} | {host:.3} | {docker:.4} |"));
         }
-        text.push_str("\n| function | clients | executions | times docker run one after the other | containers |\n");
-        text.push_str("| --- | ---: | ---: | ---: | ---: |\n");
-        for rate in &self.rates {
-            writeln!(text, "{rate}")?;
-        }
-        text.push_str(
-            "\n| program | warm p50, ms | of hello's | p99, ms | a second at 1 / 8 / 32 clients | host, ms | shared \
-             interpreter, ms |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n",
-        );
-        for row in &self.programs {
-            writeln!(text, "{row}")?;
+        let tables = [
+            ("| function | figure | ms | of host | of docker run |", "| --- | --- | ---: | ---: | ---: |", &rows),
+            (
+                "| function | clients | executions | times docker run one after the other | containers |",
+                "| --- | ---: | ---: | ---: | ---: |",
+                &self.rates,
+            ),
+            (
+                "| program | warm p50, ms | of hello's | p99, ms | a second at 1 / 8 / 32 clients | host, ms | shared \
+                 interpreter, ms |",
+                "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
+                &self.programs,
+            ),
+            (
+                "| store | warm p50, ms | p99, ms | asynchronous executions a second |",
+                "| --- | ---: | ---: | ---: |",
+                &self.stores,
+            ),
+        ];
+        let mut text = String::new();
+        for (head, alignment, rows) in tables.into_iter().filter(|(.., rows)| !rows.is_empty()) {
+            write!(text, "{head}\n{alignment}\n{}\n\n", rows.join("\n"))?;
         }
         for note in &self.notes {
-            write!(text, "\n{note}\n")?;
+            write!(text, "{note}\n\n")?;
         }
         print!("{text}");
         fs::create_dir_all("target/bench")?;
         fs::write("target/bench/results.md", text)?;
         fs::write("target/bench/plot.svg", self.plot()?)?;
-        println!("\nwritten to target/bench/results.md and plot.svg");
+        println!("written to target/bench/results.md and plot.svg");
         Ok(())
     }
 

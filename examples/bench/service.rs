@@ -11,7 +11,7 @@ use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
 pub(crate) const CONTAINER_LIMIT: usize = 10;
-const PORT: &str = "8089";
+const PORT: (&str, &str) = ("SERVER_PORT", "8089");
 
 pub(crate) struct Service {
     child: Child,
@@ -27,7 +27,7 @@ pub(crate) struct Function {
 impl Service {
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let child = Command::new("target/release/youtube-serverless")
-            .envs([("SERVER_PORT", PORT), ("LOG_LEVEL", "error"), ("QUEUE_TIMEOUT", "60s")])
+            .envs([PORT, ("LOG_LEVEL", "error"), ("QUEUE_TIMEOUT", "60s")])
             .env("DATA_DIR", dir.join("data"))
             .env("TEMP_DIR_BASE", dir)
             .env("DOCKER_CONTAINER_LIMIT", CONTAINER_LIMIT.to_string())
@@ -36,7 +36,8 @@ impl Service {
             .context("failed to start target/release/youtube-serverless; `make bench` first builds the program")?;
         // The client closes an idle connection before the service does, so that no request meets a closing connection.
         let client = Client::builder().pool_idle_timeout(Duration::from_secs(5)).build()?;
-        let service = Self { child, client, url: format!("http://127.0.0.1:{PORT}").parse()? };
+        let (_, port) = settings.iter().find(|(name, _)| *name == PORT.0).unwrap_or(&PORT);
+        let service = Self { child, client, url: format!("http://127.0.0.1:{port}").parse()? };
         let deadline = Instant::now() + Duration::from_secs(60);
         while service
             .client
@@ -82,6 +83,23 @@ impl Service {
         let answer: Value = serde_json::from_slice(&bytes)?;
         ensure!(answer["output"] == "Hello, John!\n", "an unexpected answer: {answer}");
         Ok(elapsed)
+    }
+
+    /// Has an asynchronous execution accepted.
+    pub(crate) async fn accept(&self, function: &Function) -> Result<()> {
+        let body = json!({"functionId": function.id, "input": {"name": "John"}});
+        let request = self.client.post(self.url.join("/api/execute")?).header("prefer", "respond-async").json(&body);
+        let answer = request.send().await?.error_for_status()?;
+        ensure!(answer.status().as_u16() == 202, "an execution was answered {}", answer.status());
+        answer.bytes().await?;
+        Ok(())
+    }
+
+    /// Whether a function has an invocation of this outcome.
+    pub(crate) async fn has(&self, function: &Function, outcome: &str) -> Result<bool> {
+        let path = format!("/api/functions/{}/invocations?limit=1&outcome={outcome}", function.id);
+        let page: Value = self.client.get(self.url.join(&path)?).send().await?.error_for_status()?.json().await?;
+        Ok(!page["invocations"].as_array().context("a page")?.is_empty())
     }
 
     pub(crate) async fn list(&self, expected: usize) -> Result<Duration> {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,8 +22,9 @@ use crate::invocations::history::History;
 use crate::invocations::invoke::{Invoker, InvokerParts};
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::{InvocationQueue, QueueParts};
-use crate::nodes::Membership;
+use crate::nodes::{Membership, Peers};
 use crate::resources::budget::Budget;
+use crate::resources::clock::Moment;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::{Isolation, IsolationParts};
@@ -46,9 +46,13 @@ impl Service {
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
         let store = Store::open(&config.store, &config.data_dir).await?;
         let registry = Arc::new(Registry::default());
-        let nodes = Membership::join(store.clone(), platform.id().to_string(), config.node.url.clone()).await?;
+        let id = platform.id().to_string();
+        let nodes = Membership::join(store.clone(), id, config.node.url.clone(), platform.data_dir()).await?;
         let nodes = Arc::new(nodes);
-        let began = Instant::now();
+        risks::warn_about_nodes(&config, nodes.is_shared());
+        let token = config.node.token.filter(|token| config.http.api_token.as_ref() != Some(token));
+        let peers = Arc::new(Peers::new(store.clone(), token));
+        let began = Moment::now();
         let all = store.changes(None).await?;
         for record in all.changed {
             registry.insert(Function::from(record));
@@ -58,7 +62,8 @@ impl Service {
         let docker = Docker::new(health.clone());
         let tasks = TaskTracker::new();
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
-        let runtimes = Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone());
+        let runtimes =
+            Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone(), store.clone());
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
@@ -128,18 +133,6 @@ impl Service {
             limits: config.pool.clone(),
             memory_limit: config.sandbox.memory,
         }));
-        let deployer = Deployer::new(DeployerParts {
-            images: Arc::clone(&images),
-            invoker: Arc::clone(&invoker),
-            registry: Arc::clone(&registry),
-            store: store.clone(),
-            pool: pool.clone(),
-            room: Arc::clone(&room),
-            limits: config.functions,
-            nodes: Arc::clone(&nodes),
-            tasks: tasks.clone(),
-            stop: end.clone(),
-        });
         let deferred = InvocationQueue::new(QueueParts {
             registry: Arc::clone(&registry),
             invoker: Arc::clone(&invoker),
@@ -152,6 +145,19 @@ impl Service {
             tasks: tasks.clone(),
             stop: stop.clone(),
             end: end.clone(),
+        });
+        let deployer = Deployer::new(DeployerParts {
+            images: Arc::clone(&images),
+            invoker: Arc::clone(&invoker),
+            queue: Arc::clone(&deferred),
+            registry: Arc::clone(&registry),
+            store: store.clone(),
+            pool: pool.clone(),
+            room: Arc::clone(&room),
+            limits: config.functions,
+            nodes: Arc::clone(&nodes),
+            tasks: tasks.clone(),
+            stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
         let preparation = Preparation {
@@ -177,6 +183,7 @@ impl Service {
             live,
             deployer,
             nodes,
+            peers,
             registry,
             health,
             isolation,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::reconcile::{self, ReconcileError};
@@ -88,13 +88,18 @@ impl Preparation {
         let mut unchecked = Language::ALL.to_vec();
         self.check(&mut unchecked).await;
         self.checked.cancel();
-        let mut pauses = RECONCILE_AGAIN.into_iter();
+        let (mut pauses, mut looked_at) = (RECONCILE_AGAIN.into_iter(), Instant::now());
         loop {
             if let Err(error) = self.builder.remove_old_runtimes().await {
                 tracing::warn!(%error, "failed to look for old runtime images, trying again later");
             }
-            time::sleep(pauses.next().unwrap_or(RECONCILE_PERIOD)).await;
-            self.health.wait().await;
+            let pause = pauses.next().unwrap_or(RECONCILE_PERIOD);
+            tokio::select! {
+                () = time::sleep(pause) => self.health.wait().await,
+                // An engine that was killed leaves containers of builds.
+                () = self.health.recovered_since(looked_at) => pauses = RECONCILE_AGAIN.into_iter(),
+            }
+            looked_at = Instant::now();
             if let Err(error) = self.reconcile().await {
                 tracing::error!(error = %chain(error), "failed to look for what earlier runs left in Docker, trying \
                                                         again later");

@@ -41,6 +41,9 @@ pub(super) async fn run(
     // leftovers stay for now.
     if let Some(_paused) = builder.pause().await {
         remove_containers(docker, &[&ours], Some(&this_run)).await?;
+        // While no build goes on, this run has no containers of builds, but for those of an engine that was killed.
+        let ended = docker.ended_containers(&[&ours, &this_run]).await?;
+        remove(docker, ended.into_iter().filter(|name| builder.may_have_made(name))).await?;
     }
     // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
     // So do the versions' images as they are before the lists: a list says nothing about an image that is made again
@@ -113,7 +116,11 @@ pub(super) async fn at_end(docker: &Docker, platform: &Platform) -> Result<(), D
 }
 
 async fn remove_containers(docker: &Docker, labels: &[&str], without: Option<&str>) -> Result<(), DockerError> {
-    for name in docker.containers(labels, without).await? {
+    remove(docker, docker.containers(labels, without).await?).await
+}
+
+async fn remove(docker: &Docker, names: impl IntoIterator<Item = String>) -> Result<(), DockerError> {
+    for name in names {
         tracing::warn!(container.name = name, "removing a container that was left");
         match docker.remove_container(&name).await {
             // A build that ends just now may use the container.

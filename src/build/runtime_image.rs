@@ -2,6 +2,9 @@
 //!
 //! A runtime image is made once per content, on first need, and shared by all platforms on this Docker: the tag is a
 //! hash of the base image's id and of all files that go into the image. CONTRIBUTING.md says what a language takes.
+//! Nodes share the runtime images that functions' images are built upon.
+
+mod sharing;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +23,7 @@ use crate::domain::Language;
 use crate::resources::clock;
 use crate::resources::scratch::Scratch;
 use crate::runtimes;
+use crate::store::Store;
 
 /// The time limit for making a runtime image. Warming Go's standard library takes half a minute on two cores; pulling a
 /// base image can take longer.
@@ -40,8 +44,10 @@ pub struct Runtimes {
     uids: Uids,
     /// Holds the build contexts.
     scratch: Scratch,
-    /// A lock per language: one task builds, and the other tasks for the same language wait.
-    building: HashMap<Language, Mutex<()>>,
+    store: Store,
+    /// A lock per language: one task builds, and the other tasks for the same language wait. The name of the image that
+    /// this process has taken from the other nodes, or has tried to take, is in the lock.
+    building: HashMap<Language, Mutex<Option<String>>>,
 }
 
 /// Why there is no runtime image.
@@ -75,16 +81,17 @@ pub enum RuntimeError {
 
 impl Runtimes {
     /// Takes the configuration. No image is built yet.
-    pub fn new(docker: Docker, config: Builds, uids: Uids, scratch: Scratch) -> Arc<Self> {
+    pub fn new(docker: Docker, config: Builds, uids: Uids, scratch: Scratch, store: Store) -> Arc<Self> {
         let building = Language::ALL.into_iter().map(|language| (language, Mutex::default())).collect();
-        Arc::new(Self { docker, config, uids, scratch, building })
+        Arc::new(Self { docker, config, uids, scratch, store, building })
     }
 
-    /// Returns the name of the language's runtime image, and builds the image where Docker does not have it yet.
+    /// Returns the name of the language's runtime image, and builds the image where Docker does not have it yet. Where
+    /// nodes share the image, this process first looks for the other nodes' image, once.
     pub async fn ensure(&self, language: Language, stop: &CancellationToken) -> Result<String, RuntimeError> {
-        let (base, files) = self.sources(language);
+        let (base, _) = self.sources(language);
         let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
-        let _building = tokio::select! {
+        let mut shared = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(failed(DockerError::Cancelled)),
             locked = time::timeout(BUILD_LIMIT, self.building[&language].lock()) => {
@@ -92,8 +99,21 @@ impl Runtimes {
             }
         };
         let tag = self.current(language).await.map_err(failed)?;
-        if self.docker.image(&tag).await.map_err(failed)?.is_some() {
-            return Ok(tag);
+        if self.is_shared(language) && shared.as_ref() != Some(&tag) {
+            self.share(language, &tag, stop).await?;
+            *shared = Some(tag.clone());
+        } else {
+            self.build(language, &tag, stop).await?;
+        }
+        Ok(tag)
+    }
+
+    /// Builds a runtime image where Docker does not have the image.
+    async fn build(&self, language: Language, tag: &str, stop: &CancellationToken) -> Result<(), RuntimeError> {
+        let (base, files) = self.sources(language);
+        let failed = |source| RuntimeError::Docker { language, base: base.clone(), source };
+        if self.docker.image(tag).await.map_err(failed)?.is_some() {
+            return Ok(());
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
         let files: Vec<_> = files.into_iter().map(|(name, content)| (name, content.replace("{base}", base))).collect();

@@ -28,7 +28,8 @@ impl Node {
 
 fn parse_url(text: &str) -> Option<Option<String>> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && is_anonymous;
     is_bare.then(|| Some(text.trim_end_matches('/').to_owned()))
 }
 

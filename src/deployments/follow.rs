@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{self, Instant};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::Deployer;
@@ -13,6 +13,7 @@ use crate::domain::{Changes, FunctionId, Record};
 use crate::functions::Function;
 use crate::invocations::queue::InvocationQueue;
 use crate::nodes::Membership;
+use crate::resources::clock::Moment;
 use crate::store::{DELETION_RETENTION, LEASE, StoreError};
 
 /// The time between two looks for work of nodes that are gone, and for other nodes' counts of executions.
@@ -57,13 +58,13 @@ impl Follower {
     }
 
     async fn follow(&self) {
-        let (mut followed_at, mut looked_at) = (Instant::now(), Instant::now());
+        let (mut followed_at, mut looked_at) = (Moment::now(), Moment::now());
         // Since when round has followed round without a gap.
-        let mut steady_since = Instant::now();
+        let mut steady_since = Moment::now();
         // The log has an outage once.
         let mut is_failing = false;
         loop {
-            let began = Instant::now();
+            let began = Moment::now();
             let is_late = followed_at + LEASE < began;
             match time::timeout(ROUND_LIMIT, self.round(began, followed_at)).await {
                 Ok(Ok(())) => {
@@ -93,14 +94,14 @@ impl Follower {
                             "the database does not answer: executions stop when the lease of this node runs out"
                         );
                     }
-                    steady_since = Instant::now();
+                    steady_since = Moment::now();
                     time::sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    async fn round(&self, began: Instant, followed_at: Instant) -> Result<(), StoreError> {
+    async fn round(&self, began: Moment, followed_at: Moment) -> Result<(), StoreError> {
         // Deletions of a longer time are forgotten.
         let since = (began < followed_at + DELETION_RETENTION / 2).then(|| self.nodes.applied());
         let mut changes = self.deployer.store.changes(since).await?;

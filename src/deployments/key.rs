@@ -2,11 +2,22 @@
 //!
 //! The key's row in the store belongs to this process while the process carries out the request. The row has the answer
 //! in the same transaction as the function has its new state. A request that comes to nothing gives the key back, and
-//! so does the end of the process.
+//! so does the end of the process. A request whose key another node has waits for that node's answer, or for the end of
+//! the node's lease: a load balancer sends a request again at once when the node of the request has died.
+
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
 
 use super::{DeployError, Deployer};
 use crate::domain::{Deployed, IdempotencyKey, Known};
 use crate::resources::clock;
+use crate::store::{LEASE, StoreError};
+
+/// The longest wait for a key of another node. The key of a node that has died is free when the node's lease has ended.
+const ELSEWHERE_LIMIT: Duration = LEASE.saturating_add(Duration::from_secs(3));
+/// The pause between two looks at a key of another node.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 impl Deployer {
     /// Carries out a deployment, unless a request with the key was carried out before: then returns the answer of then.
@@ -17,7 +28,7 @@ impl Deployer {
     ) -> Result<Deployed, DeployError> {
         let Some(key) = key else { return deployment(None).await };
         let _claim = self.claim(&key.key)?;
-        match self.store.claim_key(&key, clock::unix_millis()).await? {
+        match self.known(&key).await? {
             Known::New => {}
             Known::Same(deployed) => {
                 // The first request may still wait for nodes that do not know of the change.
@@ -35,6 +46,21 @@ impl Deployer {
             tracing::debug!(%error, "a key of a request that came to nothing is not given back");
         }
         deployed
+    }
+
+    /// Claims the key in the store. Waits for a while when another node has the key.
+    async fn known(&self, key: &IdempotencyKey) -> Result<Known<Deployed>, StoreError> {
+        let deadline = Instant::now() + ELSEWHERE_LIMIT;
+        loop {
+            let known = self.store.claim_key(key, clock::unix_millis()).await?;
+            if known != Known::InProgress || deadline <= Instant::now() {
+                return Ok(known);
+            }
+            tokio::select! {
+                () = time::sleep(LOOK_AGAIN) => {}
+                () = self.stop.cancelled() => return Ok(known),
+            }
+        }
     }
 
     fn claim(&self, key: &str) -> Result<Claim<'_>, DeployError> {

@@ -55,6 +55,17 @@ impl Health {
         let _ = self.0.clone().wait_for(|answer| answer.trouble.is_none()).await;
     }
 
+    /// Returns once Docker answers again after Docker failed to answer at some time since `begin`.
+    pub async fn recovered_since(&self, begin: Instant) {
+        let is_over = |answer: &Answer| {
+            answer.trouble.is_none() && answer.last_trouble.is_some_and(|last_trouble| begin <= last_trouble)
+        };
+        if self.0.clone().wait_for(is_over).await.is_err() {
+            // The monitor has stopped, and then so does everything.
+            std::future::pending().await
+        }
+    }
+
     /// Whether Docker failed to answer at some time since `begin`. Waits for the answer to a question that is asked
     /// after this call.
     pub async fn had_trouble_since(&self, begin: Instant) -> bool {

@@ -92,6 +92,17 @@ pub struct Open {
     pub retry_at: Option<u64>,
 }
 
+/// An invocation of a node, as the store has the invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The number of the row.
+    pub number: u64,
+    /// `queued` or `running`.
+    pub outcome: Outcome,
+    /// The invocation.
+    pub open: Open,
+}
+
 /// An invocation's place in the history, which goes by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

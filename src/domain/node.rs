@@ -1,5 +1,7 @@
 //! The nodes of a platform.
 
+use super::{InvocationId, Outcome};
+
 /// A process that serves from the store, as other nodes see the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -41,4 +43,17 @@ pub struct Heartbeat {
     pub is_ready: bool,
     /// The number of the last change of a function that the node has taken over.
     pub applied: u64,
+}
+
+/// Where an asynchronous invocation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The invocation's id.
+    pub id: InvocationId,
+    /// How the invocation ended, or how far the invocation is.
+    pub outcome: Outcome,
+    /// The run of the node that runs or will run the invocation, or has run it.
+    pub run: Option<String>,
+    /// NODE_URL of that node; None when the node is not live, or has none.
+    pub url: Option<String>,
 }

@@ -2,7 +2,7 @@
 //!
 //! A browser says where a request comes from (`Sec-Fetch-Site`, `Origin`). Other clients say nothing, and their
 //! requests pass. A page can also have its own name resolve to this machine; then `Host` has a name that is not in
-//! ALLOWED_HOSTS. A page knows no token, so with API_TOKEN set the name does not matter.
+//! ALLOWED_HOSTS. A page knows no token, so with API_TOKEN set the name does not matter, nor for another node.
 
 use std::net::IpAddr;
 
@@ -15,13 +15,14 @@ use axum::response::{IntoResponse, Response};
 
 use super::State;
 use super::problem::Problem;
-use super::request::is_probe;
+use super::request::{is_of_node, is_probe};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses requests of other sites' pages.
 pub(super) async fn with_own_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let names = (state.config.api_token.is_none()).then_some(state.config.allowed_hosts.as_slice());
+    let is_open = state.config.api_token.is_none() && !is_of_node(&request);
+    let names = is_open.then_some(state.config.allowed_hosts.as_slice());
     match foreign(request.headers(), names) {
         // A link on another site may lead to the console.
         Some(detail) if !is_probe(&request) && !is_link(&request) => Problem::cross_site(detail).into_response(),

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::problem::Problem;
-use super::request::is_probe;
+use super::request::{is_of_node, is_probe};
 use crate::config::RateLimit;
 
 /// The time between two removals of clients that sent no request for a while.
@@ -69,14 +69,15 @@ fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-/// Refuses a client over its limit. Health probes pass.
+/// Refuses a client over its limit. Health probes pass, and so do other nodes, whose own clients are counted there.
 pub(super) async fn with_rate(
     Extract(limiter): Extract<Limiter>,
     Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Response {
-    let early = if is_probe(&request) { None } else { limiter.retry_after(client.0) };
+    let passes = is_probe(&request) || is_of_node(&request);
+    let early = if passes { None } else { limiter.retry_after(client.0) };
     match early {
         Some(seconds) => ([(RETRY_AFTER, seconds.to_string())], Problem::rate_limited(client.0)).into_response(),
         None => next.run(request).await,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State as Extract};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
@@ -73,9 +73,32 @@ fn sent_id(headers: &HeaderMap) -> Option<String> {
     valid.then(|| id.to_owned())
 }
 
-/// Refuses a request without the token, where API_TOKEN is set. Health probes need no token.
+/// The mark of a request that came with CLUSTER_TOKEN. The request is never handed on to a further node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FromNode;
+
+/// The routes on which a node asks another, by GET.
+const OF_NODES: [&str; 2] = ["/api/invocations/{id}", "/api/invocations/{id}/events"];
+
+/// Marks the requests of other nodes.
+pub(super) async fn with_sender(Extract(state): Extract<State>, mut request: Request, next: Next) -> Response {
+    if state.peers.token().is_some_and(|token| bears(request.headers(), &token.0)) {
+        request.extensions_mut().insert(FromNode);
+    }
+    next.run(request).await
+}
+
+/// Whether the request is one that nodes send to each other.
+pub(super) fn is_of_node(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    request.extensions().get::<FromNode>().is_some() && request.method() == Method::GET && OF_NODES.contains(&path)
+}
+
+/// Refuses a request without the token, where API_TOKEN is set. Health probes need no token. The requests of other
+/// nodes have a token of their own.
 pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    if is_probe(&request) || is_console(request.uri()) || is_authorized(&state, request.headers()) {
+    let is_open = is_probe(&request) || is_console(request.uri()) || is_of_node(&request);
+    if is_open || is_authorized(&state, request.headers()) {
         next.run(request).await
     } else {
         Problem::unauthorized().into_response()

@@ -36,8 +36,18 @@ pub struct History {
     store: Store,
     config: config::History,
     pending: Mutex<Pending>,
-    /// Held while a batch is written. The counts of executions in here wait for a store that takes rows again.
-    flushing: tokio::sync::Mutex<HashMap<FunctionId, Executions>>,
+    /// Held while a batch is written.
+    flushing: tokio::sync::Mutex<Counts>,
+}
+
+/// Counts of executions on their way to the store.
+#[derive(Debug, Default)]
+struct Counts {
+    /// The number of the flush.
+    flush: u64,
+    /// The counts, until the store has the flush. The store may have the flush although its answer is lost, so counts
+    /// that come meanwhile are in the next flush.
+    executed: HashMap<FunctionId, Executions>,
 }
 
 impl History {
@@ -102,18 +112,25 @@ impl History {
     }
 
     async fn flush_now(&self) -> Result<(), StoreError> {
-        let mut executed = self.flushing.lock().await;
-        for (id, executions) in self.registry.take_executed() {
-            executed.entry(id).or_default().add(executions);
+        let mut counts = self.flushing.lock().await;
+        if !counts.executed.is_empty() {
+            self.write(&mut counts).await?;
         }
+        counts.flush += 1;
+        counts.executed = self.registry.take_executed();
+        self.write(&mut counts).await
+    }
+
+    /// Writes all pending records, and the counts.
+    async fn write(&self, counts: &mut Counts) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut *self.pending());
-        if batch.records.is_empty() && executed.is_empty() {
+        if batch.records.is_empty() && counts.executed.is_empty() {
             return Ok(());
         }
-        let counts: Vec<_> = executed.iter().map(|(&id, &executions)| (id, executions)).collect();
-        let written = self.store.insert_invocations(&batch.records, &counts).await;
+        let executed: Vec<_> = counts.executed.iter().map(|(&id, &executions)| (id, executions)).collect();
+        let written = self.store.insert_invocations(&batch.records, &executed, counts.flush).await;
         match &written {
-            Ok(()) => executed.clear(),
+            Ok(()) => counts.executed.clear(),
             Err(_) => self.pending().take_back(batch),
         }
         written

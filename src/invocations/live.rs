@@ -93,6 +93,11 @@ impl RunningInvocations {
         Waiting { live: Arc::clone(self), id, changes }
     }
 
+    /// The invocations that readers wait for.
+    pub fn awaited_ids(&self) -> Vec<InvocationId> {
+        self.awaited().keys().copied().collect()
+    }
+
     /// Notifies the readers that wait for an invocation.
     pub fn tell(&self, id: InvocationId) {
         if let Some(changes) = self.awaited().get(&id) {

@@ -98,6 +98,8 @@ struct QueueState {
     waiting: Queue,
     /// Invocations that run, or wait for an instance.
     running: HashMap<InvocationId, CancellationToken>,
+    /// The number of the last row that was compared with this queue; 0 to begin with the first row.
+    compared: u64,
     /// Clients that wait for the end of an invocation.
     waiters: HashMap<InvocationId, Vec<oneshot::Sender<End>>>,
 }
@@ -295,6 +297,16 @@ impl InvocationQueue {
             self.begins.recover(true);
         }
         self.tell(id, &Ok(()));
+    }
+
+    /// Forgets the waiting invocations of a function that is gone, whose rows went with the function. Runs end by
+    /// themselves.
+    pub fn forget(&self, function: FunctionId) {
+        let removed = self.lock().waiting.remove_all(function);
+        self.free(function);
+        for id in removed {
+            self.tell(id, &Ok(()));
+        }
     }
 
     /// How many invocations wait for their turn.

@@ -1,6 +1,9 @@
-//! The time of day, as the store, labels and answers have it.
+//! The time of day, as the store, labels and answers have it, and moments that stay comparable through a suspend.
 
+use std::ops::Add;
 use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The time since 1970 in UTC; zero where the machine's clock is set to a time before that.
 pub fn unix_time() -> Duration {
@@ -20,4 +23,26 @@ pub fn unix_seconds() -> u64 {
 /// Unix milliseconds.
 pub fn unix_millis() -> u64 {
     u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A moment by the clock of this machine that goes on while the machine is suspended (CLOCK_BOOTTIME). The clock of
+/// `Instant` stands still then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The moment of this call.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let duration = |number: i64| u64::try_from(number).unwrap_or_default();
+        Self(Duration::from_secs(duration(now.tv_sec)) + Duration::from_nanos(duration(now.tv_nsec)))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
 }

@@ -22,21 +22,28 @@ impl Store {
         let read = async {
             let mut snapshot = self.snapshot().await?;
             let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
-            let functions = sqlx::query("SELECT * FROM functions WHERE changed > $1 ORDER BY number").bind(since);
-            let functions = functions.fetch_all(&mut *snapshot).await?;
-            let versions = sqlx::query(
-                "SELECT versions.* FROM versions JOIN functions ON function_id = id \
-                 WHERE changed > $1 AND versions.number IN (version, former)",
+            let functions = sqlx::query(
+                "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
+                 version, former, preload, preloaded, generation FROM functions WHERE changed > $1 ORDER BY number",
             );
-            let versions = versions.bind(since).fetch_all(&mut *snapshot).await?;
-            let variables =
-                sqlx::query("SELECT variables.* FROM variables JOIN functions ON function_id = id WHERE changed > $1");
+            let functions = functions.bind(since);
+            let functions = functions.fetch_all(&mut *snapshot).await?;
+            let versions = format!(
+                "SELECT {} FROM versions JOIN functions ON function_id = id \
+                 WHERE changed > $1 AND versions.number IN (version, former)",
+                versions::COLUMNS
+            );
+            let versions = sqlx::query(AssertSqlSafe(versions)).bind(since).fetch_all(&mut *snapshot).await?;
+            let variables = sqlx::query(
+                "SELECT function_id, variables.name, value, is_secret, sealed FROM variables \
+                 JOIN functions ON function_id = id WHERE changed > $1",
+            );
             let variables = variables.bind(since).fetch_all(&mut *snapshot).await?;
             let deleted = sqlx::query_scalar("SELECT function_id FROM deletions WHERE changed > $1").bind(since);
             let deleted: Vec<String> = deleted.fetch_all(&mut *snapshot).await?;
             Ok::<_, sqlx::Error>((last, functions, by_function(versions)?, by_function(variables)?, deleted))
         };
-        let (last, functions, versions, variables, deleted) = read.await.map_err(|error| self.failed(error))?;
+        let (last, functions, versions, variables, deleted) = self.ask(read).await?;
         let damaged = || self.damaged("a function's row has values that can't be");
         let changed = functions.iter().map(|row| {
             let mut record = record(row, &versions).ok_or_else(damaged)?;
@@ -93,7 +100,7 @@ impl Store {
             transaction.commit().await?;
             Ok((Changed::Now(change.cast_unsigned()), number))
         };
-        let (changed, number) = inserted.await.map_err(|error| self.failed(error))?;
+        let (changed, number) = self.ask(inserted).await?;
         record.number = number.cast_unsigned();
         Ok(changed)
     }
@@ -147,15 +154,15 @@ impl Store {
             transaction.commit().await?;
             Ok(Changed::Now(change.cast_unsigned()))
         };
-        updated.await.map_err(|error| self.failed(error))
+        self.ask(updated).await
     }
 
     /// The number of a function's next version, which no other version gets, even when the build fails. None when
     /// there is no such function.
     pub async fn next_version(&self, id: FunctionId) -> Result<Option<u32>, StoreError> {
         let next = "UPDATE functions SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version";
-        let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string()).fetch_optional(&self.pool).await;
-        let number = next.map_err(|error| self.failed(error))?.map(u32::try_from);
+        let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string());
+        let number = self.ask(next.fetch_optional(&self.pool)).await?.map(u32::try_from);
         number.transpose().map_err(|_| self.damaged("a function has too many versions"))
     }
 
@@ -175,7 +182,7 @@ impl Store {
             transaction.commit().await?;
             Ok(Some(change.cast_unsigned()))
         };
-        deleted.await.map_err(|error| self.failed(error))
+        self.ask(deleted).await
     }
 
     /// Executions of functions that were executed lately, by the database's clock.
@@ -185,8 +192,7 @@ impl Store {
             self.now(),
             lately.as_millis()
         );
-        let rows =
-            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
         let counted = |row: &AnyRow| Some((row.try_get::<String, _>("id").ok()?.parse().ok()?, executions(row)?));
         rows.iter().map(|row| counted(row).ok_or_else(|| self.damaged("a count of executions can't be"))).collect()
     }
@@ -207,16 +213,15 @@ impl Store {
 
     /// The number of the last change.
     pub async fn last_change(&self) -> Result<u64, StoreError> {
-        let last = sqlx::query_scalar::<_, i64>("SELECT value FROM changes").fetch_one(&self.control()).await;
-        last.map(i64::cast_unsigned).map_err(|error| self.failed(error))
+        let last = sqlx::query_scalar::<_, i64>("SELECT value FROM changes");
+        self.ask(last.fetch_one(&self.control())).await.map(i64::cast_unsigned)
     }
 
     /// Forgets deletions that are a day old: a node that was away for longer reads all functions anew.
     pub async fn prune_deletions(&self) -> Result<(), StoreError> {
         let prune =
             format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());
-        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
-        pruned.map(drop).map_err(|error| self.failed(error))
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await.map(drop)
     }
 
     async fn set(

@@ -38,7 +38,7 @@ impl Store {
             transaction.commit().await?;
             Ok((is_ours, row))
         };
-        let (is_ours, row) = claimed.await.map_err(|error| self.failed(error))?;
+        let (is_ours, row) = self.ask(claimed).await?;
         // A row that went in this moment was given back: the client may try again.
         let Some(row) = row else { return Ok(if is_ours { Known::New } else { Known::InProgress }) };
         if row.try_get::<Option<String>, _>("claimed_by").map_err(|error| self.failed(error))?.is_some() {
@@ -51,7 +51,7 @@ impl Store {
     pub async fn give_back_key(&self, key: &IdempotencyKey) -> Result<(), StoreError> {
         let delete =
             sqlx::query("DELETE FROM idempotency_keys WHERE operation = 'submit' AND key = $1 AND claimed_by = $2");
-        delete.bind(&key.key).bind(self.run()).execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+        self.ask(delete.bind(&key.key).bind(self.run()).execute(&self.pool)).await.map(drop)
     }
 
     /// Writes down the answer to the request with this key. False when another node has taken the key over.
@@ -76,8 +76,7 @@ impl Store {
             "DELETE FROM idempotency_keys WHERE created_at < $1 AND NOT EXISTS \
              (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))",
         );
-        let pruned = pruned.bind(before.cast_signed()).execute(&self.pool).await;
-        pruned.map(drop).map_err(|error| self.failed(error))
+        self.ask(pruned.bind(before.cast_signed()).execute(&self.pool)).await.map(drop)
     }
 
     /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new
@@ -116,7 +115,7 @@ impl Store {
             transaction.commit().await?;
             Ok((Queued::Now, None))
         };
-        let (queued, row) = queued.await.map_err(|error| self.failed(error))?;
+        let (queued, row) = self.ask(queued).await?;
         let (Some(key), Some(row)) = (key, &row) else { return Ok(queued) };
         Ok(match self.known(Some(row), key, |row| row.try_get::<String, _>("invocation_id").ok()?.parse().ok())? {
             Known::Same(id) => Queued::Before(id),
@@ -144,7 +143,10 @@ async fn look_up(
     operation: &str,
     key: &IdempotencyKey,
 ) -> Result<Option<AnyRow>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM idempotency_keys WHERE operation = $1 AND key = $2");
+    let row = sqlx::query(
+        "SELECT request_sha256, result, invocation_id, claimed_by FROM idempotency_keys \
+         WHERE operation = $1 AND key = $2",
+    );
     row.bind(operation).bind(&key.key).fetch_optional(connection).await
 }
 

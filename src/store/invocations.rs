@@ -8,40 +8,9 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{Executions, FunctionId, InvocationId, InvocationRecord, Open, Outcome, Page, Place};
+use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
 
 impl Store {
-    /// Writes down invocations, and adds to the functions' counts of executions, together. Rows of deleted functions
-    /// are left out.
-    pub async fn insert_invocations(
-        &self,
-        records: &[InvocationRecord],
-        executed: &[(FunctionId, Executions)],
-    ) -> Result<(), StoreError> {
-        let inserted = async {
-            let mut transaction = self.pool.begin().await?;
-            for record in records {
-                self.insert_invocation(&mut transaction, record).await?;
-            }
-            // Two nodes that write at the same time lock the rows in the same order.
-            let mut executed = executed.to_vec();
-            executed.sort_unstable_by_key(|&(id, _)| id);
-            for (id, executions) in &executed {
-                // The time must not go back, where another node was later.
-                let add = "UPDATE functions SET executions = executions + $1, last_executed = \
-                           CASE WHEN last_executed > $2 THEN last_executed ELSE $2 END WHERE id = $3";
-                sqlx::query(add)
-                    .bind(executions.count.cast_signed())
-                    .bind(executions.last.map(u64::cast_signed))
-                    .bind(id.to_string())
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        };
-        inserted.await.map_err(|error| self.failed(error))
-    }
-
     /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
     /// on the invocation. False when the invocation has another state, or another claim.
     pub async fn update_invocation(
@@ -61,18 +30,23 @@ impl Store {
             // A file has one process, whose rows nobody else takes over.
             .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
             .bind(self.run());
-        let updated = updated.execute(&self.pool).await.map_err(|error| self.failed(error))?;
+        let updated = self.ask(updated.execute(&self.pool)).await?;
         Ok(updated.rows_affected() > 0)
     }
 
     /// An invocation. None when there is no invocation of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        let row = sqlx::query("SELECT * FROM invocations WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&self.pool)
-            .await;
-        let row = row.map_err(|error| self.failed(error))?;
+        let select = format!("SELECT id, function_id, created_at, input, {RESULT} FROM invocations WHERE id = $1");
+        let select = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
+        let row = self.ask(select.fetch_optional(&self.pool)).await?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
+    }
+
+    /// The outcome of an invocation. None when there is no invocation of this id.
+    pub async fn outcome(&self, id: InvocationId) -> Result<Option<Outcome>, StoreError> {
+        let select = sqlx::query_scalar("SELECT outcome FROM invocations WHERE id = $1").bind(id.to_string());
+        let outcome: Option<String> = self.ask(select.fetch_optional(&self.pool)).await?;
+        outcome.map(|name| Outcome::from_name(&name).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
 
     /// A function's invocations with their places, the last first, without input and output.
@@ -89,15 +63,13 @@ impl Store {
              start, truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
              WHERE function_id = $1 AND {place} AND outcome = coalesce($4, outcome) ORDER BY {order} LIMIT $5"
         );
-        let rows = sqlx::query(AssertSqlSafe(select))
+        let select = sqlx::query(AssertSqlSafe(select))
             .bind(page.function_id.to_string())
             .bind(before.time.cast_signed())
             .bind(before.number.cast_signed())
             .bind(page.outcome.map(Outcome::name))
-            .bind(i64::from(page.limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.failed(error))?;
+            .bind(i64::from(page.limit));
+        let rows = self.ask(select.fetch_all(&self.pool)).await?;
         let placed = |row: &AnyRow| {
             let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
             Some((Place { time: number("recorded_at")?, number: number("number")? }, without_output(row)?))
@@ -107,60 +79,82 @@ impl Store {
 
     /// The highest number of an invocation; 0 where there is none.
     pub async fn last_invocation(&self) -> Result<u64, StoreError> {
-        let last =
-            sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations").fetch_one(&self.pool).await;
-        Ok(last.map_err(|error| self.failed(error))?.unwrap_or_default().cast_unsigned())
+        let last = sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations");
+        Ok(self.ask(last.fetch_one(&self.pool)).await?.unwrap_or_default().cast_unsigned())
     }
 
     /// Takes over invocations that wait for their turn and belong to no process on the list, at most this many: the
-    /// oldest first. Invocations that ran on such a process become lost. With `lapsed`, a process whose lease has run
-    /// out counts as not on the list.
+    /// oldest of each process first. Invocations that ran on such a process become lost. With `lapsed`, a process whose
+    /// lease has run out counts as not on the list.
     pub async fn adopt_invocations(&self, most: u32, lapsed: bool) -> Result<Vec<Open>, StoreError> {
-        // The index has the open invocations only.
-        let orphans = format!("outcome IN ('queued', 'running') AND {}", self.is_orphan("node", lapsed));
-        let lost = format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {orphans} AND outcome = $3");
-        let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
-        let lost = lost.bind(Outcome::Running.name()).execute(&self.pool).await;
-        lost.map_err(|error| self.failed(error))?;
-        let rows = match self.database {
-            // What waits is read only: a start on a full disk goes on with what was accepted.
-            Database::Sqlite(_) => {
+        let adopted = async {
+            let mut rows = Vec::new();
+            for run in self.gone_runs(lapsed).await? {
+                let lost =
+                    format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {OF_A_RUN} = $3 AND outcome = $4");
+                let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
+                lost.bind(&run).bind(Outcome::Running.name()).execute(&self.pool).await?;
+                let left = most.saturating_sub(u32::try_from(rows.len()).unwrap_or(most));
+                if self.is_shared() && left > 0 {
+                    // Two nodes that look at the same time take different rows.
+                    let adopt = format!(
+                        "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN \
+                         (SELECT number FROM invocations WHERE {OF_A_RUN} = $2 AND outcome = $3 \
+                         ORDER BY number LIMIT $4 FOR UPDATE SKIP LOCKED) \
+                         RETURNING number, id, function_id, attempt, tries, retry_at"
+                    );
+                    let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(&run);
+                    let adopt = adopt.bind(Outcome::Queued.name()).bind(i64::from(left));
+                    rows.extend(adopt.fetch_all(&self.pool).await?);
+                }
+            }
+            if !self.is_shared() {
+                // What waits is read only: a start on a full disk goes on with what was accepted.
                 let select = "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations \
                               WHERE outcome IN ('queued', 'running') AND outcome = $1 ORDER BY number";
-                sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool).await
+                rows = sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool).await?;
             }
-            // Two nodes that look at the same time take different rows.
-            Database::Postgres(_) => {
-                let adopt = format!(
-                    "UPDATE invocations SET node = $1, attempt = attempt + 1 WHERE number IN \
-                     (SELECT number FROM invocations WHERE {orphans} AND outcome = $2 ORDER BY number LIMIT $3 \
-                     FOR UPDATE SKIP LOCKED) RETURNING number, id, function_id, attempt, tries, retry_at"
-                );
-                let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(Outcome::Queued.name());
-                adopt.bind(i64::from(most)).fetch_all(&self.pool).await
-            }
+            Ok(rows)
         };
-        self.in_order(&rows.map_err(|error| self.failed(error))?)
-    }
-
-    /// The invocations that wait for their turn on this node, or run here, by the store, and were written more than a
-    /// while ago: the oldest first. The node may have forgotten one, where the answer of the store was lost.
-    pub async fn own_invocations(&self, outcome: Outcome) -> Result<Vec<Open>, StoreError> {
-        let select = format!(
-            "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations WHERE outcome IN ('queued', \
-             'running') AND outcome = $1 AND node = $2 AND recorded_at < {} - 30000",
-            self.now()
-        );
-        let select = sqlx::query(AssertSqlSafe(select)).bind(outcome.name()).bind(self.run());
-        let rows = select.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
-        self.in_order(&rows)
-    }
-
-    fn in_order(&self, rows: &[AnyRow]) -> Result<Vec<Open>, StoreError> {
+        let rows = self.ask(adopted).await?;
         let numbered = rows.iter().map(|row| Some((row.try_get::<i64, _>("number").ok()?, open(row)?)));
         let mut found: Vec<_> = numbered.collect::<Option<_>>().ok_or_else(|| self.damaged(BAD_ROW))?;
         found.sort_unstable_by_key(|&(number, _)| number);
         Ok(found.into_iter().map(|(_, open)| open).collect())
+    }
+
+    /// The runs of open invocations that are not those of processes on the list; empty for a row from before there were
+    /// runs. The query goes from run to run in the index, so that a long queue costs no more than a short one.
+    async fn gone_runs(&self, lapsed: bool) -> Result<Vec<String>, sqlx::Error> {
+        let next = |of: &str| format!("(SELECT min(coalesce(node, '')) FROM invocations WHERE {of})");
+        let runs = format!(
+            "WITH RECURSIVE runs (run) AS (SELECT {} UNION ALL SELECT {} FROM runs WHERE run IS NOT NULL) \
+             SELECT run FROM runs WHERE run IS NOT NULL AND {}",
+            next("outcome IN ('queued', 'running')"),
+            next(&format!("{OF_A_RUN} > runs.run")),
+            self.is_orphan("runs.run", lapsed)
+        );
+        sqlx::query_scalar(AssertSqlSafe(runs)).fetch_all(&self.pool).await
+    }
+
+    /// Invocations that wait for their turn on this node, or run here, by the store, and were written more than a while
+    /// ago: the oldest first, at most this many, from behind the row with the number `after`. The node may have
+    /// forgotten an invocation, where the answer of the store was lost.
+    pub async fn own_invocations(&self, after: u64, most: u32) -> Result<Vec<Own>, StoreError> {
+        let select = format!(
+            "SELECT number, outcome, id, function_id, attempt, tries, retry_at FROM invocations \
+             WHERE outcome IN ('queued', 'running') AND node = $1 AND number > $2 AND recorded_at < {} - 30000 \
+             ORDER BY number LIMIT $3",
+            self.now()
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(self.run()).bind(after.cast_signed());
+        let rows = self.ask(select.bind(i64::from(most)).fetch_all(&self.pool)).await?;
+        let own = |row: &AnyRow| {
+            let number = row.try_get::<i64, _>("number").ok()?.cast_unsigned();
+            let outcome = Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?;
+            Some(Own { number, outcome, open: open(row)? })
+        };
+        rows.iter().map(|row| own(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
     /// Those of these invocations that are cancelled.
@@ -174,7 +168,7 @@ impl Store {
         for id in ids {
             select = select.bind(id.to_string());
         }
-        let found = select.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let found = self.ask(select.fetch_all(&self.pool)).await?;
         found.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
     }
 
@@ -186,13 +180,13 @@ impl Store {
             .bind(retry_at.cast_signed())
             .bind(id.to_string())
             .bind(Outcome::Queued.name());
-        update.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+        self.ask(update.execute(&self.pool)).await.map(drop)
     }
 
     /// Notes that a client was promised that an invocation runs. False when the invocation was taken back.
     pub async fn promise_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = $1").bind(id.to_string());
-        let updated = update.execute(&self.pool).await.map_err(|error| self.failed(error))?;
+        let updated = self.ask(update.execute(&self.pool)).await?;
         Ok(updated.rows_affected() > 0)
     }
 
@@ -204,8 +198,7 @@ impl Store {
         );
         let run = if self.is_shared() { self.run() } else { "" };
         let delete = delete.bind(id.to_string()).bind(Outcome::Queued.name()).bind(run);
-        let deleted = delete.execute(&self.pool).await;
-        Ok(deleted.map_err(|error| self.failed(error))?.rows_affected() > 0)
+        Ok(self.ask(delete.execute(&self.pool)).await?.rows_affected() > 0)
     }
 
     /// Removes some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
@@ -228,7 +221,7 @@ impl Store {
             }
             Ok(pruned >= u64::from(PRUNED_AT_ONCE))
         };
-        prune.await.map_err(|error| self.failed(error))
+        self.ask(prune).await
     }
 
     /// Returns the number of written rows: 0 when there is no such function.
@@ -238,8 +231,7 @@ impl Store {
         record: &InvocationRecord,
     ) -> Result<u64, sqlx::Error> {
         let insert = format!(
-            "INSERT INTO invocations (outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
-             duration_us, cpu_us, peak_memory, stdout, stderr, id, created_at, input, function_id, recorded_at) \
+            "INSERT INTO invocations ({RESULT}, id, created_at, input, function_id, recorded_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, id, {} \
              FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
             self.now()
@@ -254,13 +246,22 @@ impl Store {
     }
 }
 
+/// An open invocation's run, to be compared: the index has only the open ones.
+const OF_A_RUN: &str = "outcome IN ('queued', 'running') AND coalesce(node, '')";
 const LOST: &str = "the service went away while it ran";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
 
-/// Binds $1 to $14: the columns of what an invocation came to, and the invocation's id.
-fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
+/// The columns of what an invocation came to.
+pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
+                                 duration_us, cpu_us, peak_memory, stdout, stderr";
+
+/// Binds 14 values: those of [`RESULT`], and the invocation's id.
+pub(super) fn bind_result<'q>(
+    query: Query<'q, Any, AnyArguments>,
+    record: &'q InvocationRecord,
+) -> Query<'q, Any, AnyArguments> {
     query
         .bind(record.outcome.name())
         .bind(record.version.map(i64::from))

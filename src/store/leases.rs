@@ -16,13 +16,13 @@ impl Store {
              WHERE leases.run = excluded.run OR NOT {}",
             self.is_live("leases.run")
         );
-        let taken = sqlx::query(AssertSqlSafe(take)).bind(name).bind(self.run()).execute(&self.pool).await;
-        Ok(taken.map_err(|error| self.failed(error))?.rows_affected() > 0)
+        let take = sqlx::query(AssertSqlSafe(take)).bind(name).bind(self.run());
+        Ok(self.ask(take.execute(&self.pool)).await?.rows_affected() > 0)
     }
 
     /// Gives the lease of this name back.
     pub async fn give_lease(&self, name: &str) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM leases WHERE name = $1 AND run = $2").bind(name).bind(self.run());
-        delete.execute(&self.pool).await.map(drop).map_err(|error| self.failed(error))
+        self.ask(delete.execute(&self.pool)).await.map(drop)
     }
 }

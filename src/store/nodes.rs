@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
-use crate::domain::{Heartbeat, Node, Seen};
+use crate::domain::{Heartbeat, InvocationId, Node, Outcome, Seen, Whereabouts};
 
 /// How long a node counts as live after a heartbeat. A node that has not reached the store for this long executes
 /// nothing until it has.
@@ -14,24 +14,40 @@ pub const LEASE: Duration = Duration::from_secs(10);
 /// How long a node that is gone stays in the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
+const BAD_ROW: &str = "a row of a node or an invocation has values that can't be";
+
 impl Store {
     /// Makes this process known, before the process works on any row. The process must send heartbeats from then on.
     /// A process alone is known without a row: a start needs no room on the disk.
-    pub async fn join(&self, id: &str, url: Option<&str>) -> Result<(), StoreError> {
+    ///
+    /// Returns the last heartbeat of another process with this id that seems to live: then nothing is done. The run
+    /// `ended` does not live. Of several processes with one id that start at one time, one joins.
+    pub async fn join(&self, id: &str, url: Option<&str>, ended: Option<&str>) -> Result<Option<u64>, StoreError> {
         if !self.is_shared() {
-            return Ok(());
+            return Ok(None);
         }
         let joined = async {
             let mut transaction = self.pool.begin().await?;
-            // An earlier process of the same node is gone: two can't serve from one DATA_DIR.
+            let alone = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(id);
+            alone.execute(&mut *transaction).await?;
+            let other = format!(
+                "SELECT max(seen_at) FROM nodes WHERE id = $1 AND run <> $2 AND run <> $3 AND {}",
+                self.is_seen()
+            );
+            let other = sqlx::query_scalar(AssertSqlSafe(other)).bind(id).bind(self.run());
+            let other: Option<i64> = other.bind(ended.unwrap_or_default()).fetch_one(&mut *transaction).await?;
+            if let Some(heartbeat) = other {
+                return Ok(Some(heartbeat.cast_unsigned()));
+            }
             sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(&mut *transaction).await?;
             let insert =
                 format!("INSERT INTO nodes (run, id, url, version, seen_at) VALUES ($1, $2, $3, $4, {})", self.now());
             let insert = sqlx::query(AssertSqlSafe(insert)).bind(self.run()).bind(id).bind(url);
             insert.bind(env!("CARGO_PKG_VERSION")).execute(&mut *transaction).await?;
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(None)
         };
-        joined.await.map_err(|error| self.failed(error))
+        self.ask(joined).await
     }
 
     /// Renews this node's place among the nodes, and tells how others saw the node until now.
@@ -44,7 +60,7 @@ impl Store {
             );
             let update = sqlx::query(AssertSqlSafe(update)).bind(i64::from(beat.instances));
             let update = update.bind(i64::from(beat.is_ready)).bind(beat.applied.cast_signed()).bind(self.run());
-            if update.execute(&self.control()).await.map_err(|error| self.failed(error))?.rows_affected() > 0 {
+            if self.ask(update.execute(&self.control())).await?.rows_affected() > 0 {
                 return Ok(seen);
             }
         }
@@ -53,8 +69,8 @@ impl Store {
 
     /// Takes this process off the list, at its end: what the process had is free at once.
     pub async fn leave(&self) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run()).execute(&self.pool).await;
-        delete.map(drop).map_err(|error| self.failed(error))
+        let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run());
+        self.ask(delete.execute(&self.pool)).await.map(drop)
     }
 
     /// All nodes that were seen lately, in the order of their ids.
@@ -65,8 +81,7 @@ impl Store {
             FORGET_AFTER.as_millis(),
             now = self.now(),
         );
-        let rows =
-            sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
         let node = |row: &sqlx::any::AnyRow| {
             Some(Node {
                 id: row.try_get("id").ok()?,
@@ -82,18 +97,51 @@ impl Store {
         rows.iter().map(|row| node(row).ok_or_else(|| self.damaged("a node's row has values that can't be"))).collect()
     }
 
-    /// Forgets nodes that are gone for long.
+    /// Forgets nodes that are gone for long, and what they have flushed.
     pub async fn prune_nodes(&self) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
         let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
-        let pruned = sqlx::query(AssertSqlSafe(prune)).execute(&self.pool).await;
-        pruned.map(drop).map_err(|error| self.failed(error))
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await?;
+        let prune = "DELETE FROM flushes WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = flushes.run)";
+        self.ask(sqlx::query(prune).execute(&self.pool)).await.map(drop)
     }
 
     /// Whether another live node has not taken over the change with this number.
     pub async fn is_change_pending(&self, change: u64) -> Result<bool, StoreError> {
         let select = format!("SELECT count(*) FROM nodes WHERE applied < $1 AND run <> $2 AND {}", self.is_seen());
         let pending = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select)).bind(change.cast_signed()).bind(self.run());
-        Ok(pending.fetch_one(&self.control()).await.map_err(|error| self.failed(error))? > 0)
+        Ok(self.ask(pending.fetch_one(&self.control())).await? > 0)
+    }
+
+    /// Where these invocations are. Invocations without a row are left out.
+    pub async fn whereabouts(&self, ids: &[InvocationId]) -> Result<Vec<Whereabouts>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (1..=ids.len()).map(|place| format!("${place}")).collect();
+        let select = format!(
+            "SELECT id, outcome, node, (SELECT url FROM nodes WHERE nodes.run = invocations.node AND {}) AS url \
+             FROM invocations WHERE id IN ({})",
+            self.is_seen(),
+            places.join(", ")
+        );
+        let mut select = sqlx::query(AssertSqlSafe(select));
+        for id in ids {
+            select = select.bind(id.to_string());
+        }
+        let rows = self.ask(select.fetch_all(&self.pool)).await?;
+        let whereabouts = |row: &sqlx::any::AnyRow| {
+            Some(Whereabouts {
+                id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+                outcome: Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?,
+                run: row.try_get("node").ok()?,
+                url: row.try_get("url").ok()?,
+            })
+        };
+        let found = rows.iter().map(|row| whereabouts(row).ok_or_else(|| self.damaged(BAD_ROW)));
+        found.collect()
     }
 
     /// The condition that the column names the run of a live node, as SQL. Of a file's processes only this one lives.

@@ -6,7 +6,9 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgListener;
 use sqlx::{AnyPool, ConnectOptions};
+use tokio::time;
 
+use super::answer::{tested, within};
 use super::{Database, Store, StoreError, begin_with, connect};
 use crate::config::Secret;
 
@@ -18,6 +20,12 @@ const CONTROL_CONNECTIONS: u32 = 2;
 
 /// The wait for a connection. sqlx connects again and again meanwhile, with growing pauses.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The time limit of the first connections, at the start.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// The longest time without a hint.
+const LISTEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The time limits of a statement, of a wait for a lock, and of a transaction in which nothing happens, so that a node
 /// that is cut off holds no row for long. `synchronous_commit` is on, whatever the server's default is: what is
@@ -37,10 +45,10 @@ impl Store {
     /// one after the other.
     pub async fn postgres(url: &Secret) -> Result<Self, StoreError> {
         let connected = async {
-            let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
+            let pool = tested(AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT));
             Ok((connect(url.0.parse()?, SESSION, pool).await?, control(url)?))
         };
-        let (pool, control) = connected.await.map_err(classify)?;
+        let (pool, control) = within(CONNECT_LIMIT, connected).await.map_err(classify)?;
         let store = Self::new(pool, control, Database::Postgres(url.clone()));
         store.migrate(&MIGRATOR).await?;
         Ok(store)
@@ -61,20 +69,22 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
-        let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool).await;
-        hint.map(drop).map_err(classify)
+        let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
+        self.ask(hint.execute(&self.pool)).await.map(drop)
     }
 
-    /// Calls `hint` whenever another process may have changed a function. Returns when the connection fails.
+    /// Calls `hint` whenever another process may have changed a function. Returns when the connection fails, or has
+    /// brought no hint for a while: a connection that nobody writes to does not tell that the server is gone.
     pub async fn listen(&self, hint: impl Fn()) -> Result<(), StoreError> {
         let Database::Postgres(url) = &self.database else { return std::future::pending().await };
         let heard = async {
             let mut listener = PgListener::connect(&url.0).await?;
             listener.listen(CHANNEL).await?;
-            loop {
-                listener.recv().await?;
+            while let Ok(heard) = time::timeout(LISTEN_LIMIT, listener.recv()).await {
+                heard?;
                 hint();
             }
+            Ok(())
         };
         let heard: Result<(), sqlx::Error> = heard.await;
         heard.map_err(classify)
@@ -83,7 +93,7 @@ impl Store {
 
 /// A pool that connects when it is used.
 fn control(url: &Secret) -> Result<AnyPool, sqlx::Error> {
-    let pool = AnyPoolOptions::new().max_connections(CONTROL_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT);
+    let pool = tested(AnyPoolOptions::new().max_connections(CONTROL_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT));
     Ok(begin_with(pool, SESSION).connect_lazy_with(url.0.parse::<AnyConnectOptions>()?.disable_statement_logging()))
 }
 

@@ -13,9 +13,9 @@ use super::*;
 use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::{
-    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
-    InvocationRecord, Known, Language, Open, Outcome, Package, Page, Preload, Preloaded, Queued, Record, Seen, Update,
-    VersionId, VersionRecord,
+    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId, InvocationId,
+    InvocationRecord, Known, Language, Open, Outcome, Own, Package, Page, Preload, Preloaded, Queued, Record, Seen,
+    Update, VersionId, VersionRecord,
 };
 
 fn record(name: &str) -> Record {
@@ -122,6 +122,7 @@ on_each_database!(
     what_is_stored_is_there_after_a_new_start,
     a_function_moves_between_versions_and_keeps_the_last_few,
     only_what_was_promised_to_nobody_is_taken_back,
+    a_column_of_a_newer_program_is_no_trouble,
     a_log_may_have_any_character,
     secrets_are_sealed_and_keys_can_be_changed,
 );
@@ -134,7 +135,7 @@ async fn what_is_stored_is_there_after_a_new_start(place: Place) {
     }
     assert!(store.delete(gone.id).await.unwrap().is_some() && store.delete(gone.id).await.unwrap().is_none());
     one.executions = Executions { count: 5, last: Some(1_700_000_009) };
-    store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)]).await.unwrap();
+    store.insert_invocations(&[], &[(one.id, one.executions), (gone.id, one.executions)], 1).await.unwrap();
     store.mark_images_missing(&[first(&one)]).await.unwrap();
     // Nodes that share a database have images of their own.
     one.version.image.present = store.is_shared();
@@ -222,6 +223,33 @@ async fn only_what_was_promised_to_nobody_is_taken_back(place: Place) {
     store.promise_invocation(second.id).await.unwrap();
     assert!(!store.take_back_invocation(second.id).await.unwrap());
     assert!(store.invocation(second.id).await.unwrap().is_some());
+}
+
+async fn a_column_of_a_newer_program_is_no_trouble(place: Place) {
+    let mut one = record("one");
+    one.settings.environment.insert("A".to_owned(), "1".to_owned());
+    let store = place.open_with(&[&one]).await;
+    let key = |key: &str| IdempotencyKey { key: key.to_owned(), request_sha256: "a".to_owned() };
+    // Each connection has prepared the statements before, and runs them again after each column.
+    for round in 0..3 {
+        for _ in 0..10 {
+            assert_eq!(functions(&store).await, [one.clone()]);
+            assert_eq!(store.versions(one.id).await.unwrap(), [one.version.clone()]);
+        }
+        let queued = InvocationRecord::queued(one.id, 1, Bytes::new());
+        let now = key(&format!("{round}"));
+        assert_eq!(store.queue_invocation(&queued, Some(&now), true, true).await.unwrap(), Queued::Now);
+        let before = Queued::Before(queued.id);
+        assert_eq!(store.queue_invocation(&queued, Some(&now), true, true).await.unwrap(), before);
+        assert_eq!(store.invocation(queued.id).await.unwrap(), Some(queued.clone()));
+        assert_eq!(store.outcome(queued.id).await.unwrap(), Some(Outcome::Queued));
+        assert_eq!(store.claim_key(&now, 1).await.unwrap(), Known::New);
+        store.give_back_key(&now).await.unwrap();
+        for table in ["functions", "versions", "variables", "invocations", "idempotency_keys"] {
+            let add = format!("ALTER TABLE {table} ADD COLUMN newer_{round} INTEGER NOT NULL DEFAULT 7");
+            sqlx::query(sqlx::AssertSqlSafe(add)).execute(&store.pool).await.unwrap();
+        }
+    }
 }
 
 async fn a_log_may_have_any_character(place: Place) {

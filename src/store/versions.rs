@@ -1,18 +1,23 @@
 //! Versions of functions as rows.
 
-use sqlx::AnyConnection;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::{Store, StoreError};
 use crate::domain::{FunctionId, Image, ImageDigest, ImageId, Package, Update, VersionId, VersionRecord};
 
+/// The columns of a version's record. A newer program may have added others.
+pub(super) const COLUMNS: &str = "versions.function_id, versions.number, versions.language, versions.entry, \
+                                  versions.created_at, versions.zip_size, versions.zip_sha256, \
+                                  versions.unpacked_size, versions.image_id, versions.image_size, versions.digest, \
+                                  versions.state";
+
 impl Store {
     /// A function's versions, the last first. Empty when there is no such function.
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM versions WHERE function_id = $1 ORDER BY number DESC").bind(id.to_string());
-        let rows = rows.fetch_all(&self.pool).await.map_err(|error| self.failed(error))?;
+        let select = format!("SELECT {COLUMNS} FROM versions WHERE function_id = $1 ORDER BY number DESC");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
+        let rows = self.ask(rows.fetch_all(&self.pool)).await?;
         rows.iter()
             .map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be")))
             .collect()
@@ -21,15 +26,15 @@ impl Store {
     /// A version's zip. None when there is no such version.
     pub async fn zip(&self, id: VersionId) -> Result<Option<Vec<u8>>, StoreError> {
         let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = $1 AND version = $2");
-        let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
-        zip.map_err(|error| self.failed(error))
+        let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number));
+        self.ask(zip.fetch_optional(&self.pool)).await
     }
 
     /// The digest by which a registry has a version's image. None when no registry has the image.
     pub async fn image_digest(&self, id: VersionId) -> Result<Option<ImageDigest>, StoreError> {
         let digest = sqlx::query_scalar("SELECT digest FROM versions WHERE function_id = $1 AND number = $2");
-        let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number)).fetch_optional(&self.pool).await;
-        let digest: Option<String> = digest.map_err(|error| self.failed(error))?.flatten();
+        let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number));
+        let digest: Option<String> = self.ask(digest.fetch_optional(&self.pool)).await?.flatten();
         // A value of another form leads to a build, which writes a new value.
         Ok(digest.as_deref().and_then(ImageDigest::parse))
     }
@@ -55,7 +60,7 @@ impl Store {
             transaction.commit().await?;
             Ok(updated.rows_affected() > 0)
         };
-        set.await.map_err(|error| self.failed(error))
+        self.ask(set).await
     }
 
     /// Writes down that the images of these versions are gone. Nodes that share the database have images of their own,
@@ -73,7 +78,7 @@ impl Store {
             }
             transaction.commit().await
         };
-        lost.await.map_err(|error| self.failed(error))
+        self.ask(lost).await
     }
 }
 
@@ -113,17 +118,13 @@ pub(super) async fn prune(connection: &mut AnyConnection, update: &Update<'_>) -
     let id = update.id.to_string();
     let others = "function_id = $1 AND number <> $2 AND number IS DISTINCT FROM $3";
     let lost = format!("UPDATE versions SET state = 'rebuild' WHERE {others}");
-    let lost = sqlx::query(sqlx::AssertSqlSafe(lost))
-        .bind(&id)
-        .bind(i64::from(update.version))
-        .bind(update.previous.map(i64::from));
+    let lost =
+        sqlx::query(AssertSqlSafe(lost)).bind(&id).bind(i64::from(update.version)).bind(update.previous.map(i64::from));
     lost.execute(&mut *connection).await?;
     let last = "SELECT number FROM versions WHERE function_id = $1 ORDER BY number DESC LIMIT $4";
     let old = format!("DELETE FROM versions WHERE {others} AND number NOT IN ({last})");
-    let old = sqlx::query(sqlx::AssertSqlSafe(old))
-        .bind(&id)
-        .bind(i64::from(update.version))
-        .bind(update.previous.map(i64::from));
+    let old =
+        sqlx::query(AssertSqlSafe(old)).bind(&id).bind(i64::from(update.version)).bind(update.previous.map(i64::from));
     old.bind(i64::from(update.max_versions)).execute(connection).await.map(drop)
 }
 

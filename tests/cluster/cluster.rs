@@ -65,11 +65,14 @@ impl Cluster {
     }
 
     pub(crate) fn request(&self, target: Target, method: Method, path: &str) -> RequestBuilder {
-        let url = match target {
+        self.client.request(method, format!("{}{path}", self.url(target)))
+    }
+
+    pub(crate) fn url(&self, target: Target) -> &str {
+        match target {
             Target::Haproxy => &self.haproxy,
             Target::Node(number) => &self.nodes[number - 1],
-        };
-        self.client.request(method, format!("{url}{path}"))
+        }
     }
 
     pub(crate) async fn send(&self, target: Target, request: RequestBuilder) -> Reply {
@@ -142,6 +145,22 @@ impl Cluster {
         let output = Command::new("docker").args(["--host", &socket]).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What all services have in their environment, a variable a line.
+    pub(crate) fn environment(&self) -> String {
+        std::fs::read_to_string(self.dir.join("environment")).unwrap()
+    }
+
+    /// Sets what the next starts of services have in their environment.
+    pub(crate) fn set_environment(&self, text: &str) {
+        std::fs::write(self.dir.join("environment"), text).unwrap();
+    }
+
+    /// What the kernel says of the process of a node's service.
+    pub(crate) fn service_status(&self, number: usize) -> String {
+        let pid = std::fs::read_to_string(self.dir.join(format!("node{number}/service.pid"))).unwrap();
+        std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap()
     }
 
     /// What HAProxy has logged until now, which is a line for each request that ended.

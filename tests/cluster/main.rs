@@ -14,6 +14,7 @@ mod faults;
 mod figures;
 mod random;
 mod rounds;
+mod scale;
 mod settle;
 #[path = "../support/zips.rs"]
 mod zips;

@@ -10,18 +10,18 @@ use serde_json::json;
 use crate::support::{Answer, Service, answer, eventually, postgres, python};
 
 /// Nodes with folders of their own and one database.
-struct Nodes {
-    url: String,
-    folders: Vec<tempfile::TempDir>,
+pub(crate) struct Nodes {
+    pub(crate) url: String,
+    pub(crate) folders: Vec<tempfile::TempDir>,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let url = postgres::database(&format!("nodes-{}", uuid::Uuid::new_v4()));
         Self { url, folders: (0..count).map(|_| tempfile::tempdir().unwrap()).collect() }
     }
 
-    async fn start(&self, index: usize) -> Service {
+    pub(crate) async fn start(&self, index: usize) -> Service {
         let key = "1a".repeat(32);
         let settings =
             [("STORE_URL", self.url.as_str()), ("SECRETS_KEY", key.as_str()), ("DOCKER_CONTAINER_LIMIT", "4")];
@@ -40,7 +40,7 @@ async fn defer(service: &Service, id: &str, key: Option<&str>) -> Answer {
     answer(key.into_iter().fold(request, |request, key| request.header("idempotency-key", key))).await
 }
 
-fn prints(text: &str) -> String {
+pub(crate) fn prints(text: &str) -> String {
     format!("print('{text}')\n")
 }
 

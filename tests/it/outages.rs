@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Engine, Service, eventually, python};
+use crate::support::{Engine, Service, eventually, python, zip};
 
 /// The number of docker commands that have ended, without those that ask whether Docker answers.
 async fn commands(service: &Service) -> u64 {
@@ -167,4 +167,35 @@ async fn accepted_executions_outlive_a_hung_docker() {
     accepted.extend(accept(&service, &function, 5).await);
     engine.signal("CONT");
     Outage { engine, dir, service, function }.assert_over(&accepted).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn what_a_build_left_in_an_engine_that_was_killed_goes_when_the_engine_is_back() {
+    let mut engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &settings(&engine.host())).await.healthy().await;
+    // The looks after a start are over, and the next one is in ten minutes.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    // Python needs many seconds to compile the modules.
+    let module =
+        (0..20_000).fold(String::new(), |code, n| code + &format!("def f{n}(a, b):\n    return [a, b, {n}]\n"));
+    let names: Vec<String> = (0..30).map(|n| format!("module{n}.py")).collect();
+    let mut files = vec![("main.py", "print(1)")];
+    files.extend(names.iter().map(|name| (name.as_str(), module.as_str())));
+    let submitting = tokio::spawn(service.submission(zip(&files)).send());
+    eventually("a step of the build runs", async || {
+        let names = engine.docker(&["ps", "--format", "{{.Names}}"]).unwrap();
+        names.lines().any(|name| !name.starts_with("youtube-serverless-")).then_some(())
+    })
+    .await;
+    engine.kill().await;
+    assert_ne!(crate::support::read(submitting.await.unwrap().unwrap()).await.status, 200);
+    eventually("the service is unhealthy", async || (service.get("/health").await.status == 503).then_some(())).await;
+    engine.run().await;
+    let left = || engine.docker(&["ps", "--all", "--quiet"]).unwrap();
+    assert!(!left().trim().is_empty(), "the engine has the container of the step");
+    eventually("no container is left", async || left().trim().is_empty().then_some(())).await;
+    service.stop().await;
+    engine.remove().await;
 }

@@ -212,7 +212,8 @@ impl Answer {
     }
 }
 
-/// The environment of a service under test.
+/// The environment of a service under test. TEST_STORE and TEST_TRANSPORT run the same tests over the other store and
+/// the other transport.
 pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut vars: Vec<(String, String)> = Vec::new();
     for image in ["PYTHON_IMAGE", "GO_IMAGE"] {
@@ -226,6 +227,7 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     if let Some(url) = store_url(dir) {
         vars.extend([("STORE_URL".to_owned(), url), ("SECRETS_KEY".to_owned(), "1a".repeat(32))]);
     }
+    vars.extend(std::env::var("TEST_TRANSPORT").ok().map(|value| ("INSTANCE_TRANSPORT".to_owned(), value)));
     vars.extend(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
     vars
 }

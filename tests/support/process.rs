@@ -24,8 +24,10 @@ impl Service {
     }
 
     pub(crate) async fn start_with(dir: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
-        // The port was free a moment ago, and no other process on this machine takes ports by number.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_on(free_port(), dir, settings, log).await
+    }
+
+    pub(crate) async fn start_on(port: u16, dir: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
         // The client must not use a connection again that the service may be about to close.
         let client = Client::builder().pool_idle_timeout(Duration::from_millis(300)).build().unwrap();
         let child = command(dir, settings).env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
@@ -157,6 +159,11 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port that was free a moment ago. No other process on this machine takes ports by number.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The program with a test's own variables.

@@ -43,12 +43,15 @@ impl Images {
     }
 
     /// Pulls the image of a version that another node has built, ahead of need, so that the first execution here does
-    /// not wait for a pull. Without a registry, the first execution builds the image.
+    /// not wait for a pull. An image that no registry has is built at the first execution.
     pub fn fetch_later(self: &Arc<Self>, version: &Arc<Version>, name: &FunctionName) {
         if !self.settings.has_registry {
             return;
         }
         version.mark_missing(version.image().id.as_str(), Absence::Elsewhere);
+        if version.image().digest.is_none() {
+            return;
+        }
         let (this, version, name) = (Arc::clone(self), Arc::clone(version), name.clone());
         self.tasks.spawn(async move {
             let fetched = async {

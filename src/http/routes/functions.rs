@@ -47,8 +47,9 @@ pub(in crate::http) struct Deleted {
 /// List
 #[utoipa::path(get, path = "/api/functions", tag = "functions", operation_id = "listFunctions",
     responses((status = 200, body = Vec<FunctionBody>, description = "All functions"), AnyRoute))]
-pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Json<Vec<FunctionBody>> {
-    Json(state.registry.list().iter().map(|function| shown(function)).collect())
+pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Result<Json<Vec<FunctionBody>>, Problem> {
+    state.nodes.check()?;
+    Ok(Json(state.registry.list().iter().map(|function| shown(function)).collect()))
 }
 
 /// The instances of a function.

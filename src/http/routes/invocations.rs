@@ -1,8 +1,15 @@
 //! Handlers that show, list and cancel invocations.
 
-use axum::Json;
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::AdditionalProperties;
@@ -14,7 +21,11 @@ use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, P
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::request::FromNode;
+use crate::nodes::PeerError;
 
+/// The longest pause within another node's answer.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
 /// The largest number of invocations in an answer.
 const MAX_LIMIT: u32 = 500;
 
@@ -65,9 +76,9 @@ pub(in crate::http) struct InvocationBody {
     /// The input; null when the input was too long for the history.
     #[schema(schema_with = input_schema)]
     input: Option<Box<RawValue>>,
-    /// The part of stdout that the history has.
+    /// The part of stdout that the history has, or that a running invocation has written.
     output: String,
-    /// The part of stderr that the history has.
+    /// The part of stderr that the history has, or that a running invocation has written.
     stderr: String,
 }
 
@@ -165,18 +176,45 @@ pub(in crate::http) async fn list(
 }
 
 /// An invocation
+///
+/// A running invocation has the output so far.
 #[utoipa::path(get, path = "/api/invocations/{id}", tag = "invocations", operation_id = "getInvocation",
     params(("id" = Uuid, Path, description = "The invocation's id")),
     responses((status = 200, body = InvocationBody, description = "The invocation"), AnyRoute, InvocationResponses))]
 pub(in crate::http) async fn show(
     Extract(state): Extract<State>,
+    from: Option<Extension<FromNode>>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<InvocationBody>, Problem> {
+) -> Result<Response, Problem> {
     let id: InvocationId = id?.parse()?;
-    let record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    let mut record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    if record.outcome == Outcome::Running {
+        if let Some((stdout, stderr)) = state.live.snapshot(id) {
+            (record.stdout, record.stderr) = (stdout.into(), stderr.into());
+        } else if from.is_none()
+            && let Some(shown) = shown_elsewhere(&state, id).await
+        {
+            return Ok(shown);
+        }
+    }
     let input = String::from_utf8(record.input.to_vec()).ok().and_then(|json| RawValue::from_string(json).ok());
     let (output, stderr) = (text(&record.stdout, true), text(&record.stderr, true));
-    Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }))
+    Ok(Json(InvocationBody { summary: summary(&record), input, output, stderr }).into_response())
+}
+
+/// The answer of the node that runs the invocation, handed on as the answer comes. None where this node has to answer.
+async fn shown_elsewhere(state: &State, id: InvocationId) -> Option<Response> {
+    let peer = state.peers.find(id).await.ok()??.peer?;
+    let answer = state.peers.json(&peer, &format!("/api/invocations/{id}")).await.ok()?;
+    let mut head = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    // The client can tell from the length whether all has come.
+    head.push((CONTENT_LENGTH, answer.length()?.into()));
+    let pieces = stream::try_unfold(answer, async |mut answer| {
+        Ok::<_, PeerError>(answer.next(MAX_SILENCE).await?.map(|piece| (piece, answer)))
+    });
+    let mut shown = Body::from_stream(pieces).into_response();
+    shown.headers_mut().extend(head);
+    Some(shown)
 }
 
 /// Cancel an asynchronous invocation

@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 
 use super::InvocationQueue;
 use super::error::AcceptError;
-use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, UnknownInvocation};
+use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Own, UnknownInvocation};
 use crate::invocations::invoke::InvokeError;
 use crate::resources::clock;
 use crate::sandbox::pool::AcquireError;
@@ -23,6 +23,9 @@ const ELSEWHERE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The number of invocations that are taken over at a time.
 const ADOPTED_AT_ONCE: u32 = 1000;
+
+/// The number of rows that are compared with the queue at a time, so that a long queue costs no more than a short one.
+const COMPARED_AT_ONCE: u32 = 1000;
 
 impl InvocationQueue {
     /// Takes over invocations that were accepted by a process that is gone: some of them, or all. With `lapsed`, a
@@ -41,21 +44,24 @@ impl InvocationQueue {
         }
     }
 
-    /// Finds invocations of this node that the node does not know of, as the store's answer was lost: those that wait
-    /// go on, and those that ran are lost.
+    /// Compares some rows of this node's invocations with the queue, the next rows with each call. Invocations that the
+    /// node does not know of, as the store's answer was lost, go on where they wait, and are lost where they ran.
     pub async fn find_forgotten(&self) -> Result<(), StoreError> {
-        let (waiting, running) =
-            (self.store.own_invocations(Outcome::Queued).await?, self.store.own_invocations(Outcome::Running).await?);
-        let is_forgotten = |open: &Open| {
+        let after = self.lock().compared;
+        let rows = self.store.own_invocations(after, COMPARED_AT_ONCE).await?;
+        let is_last = rows.len() < COMPARED_AT_ONCE as usize;
+        self.lock().compared = rows.last().filter(|_| !is_last).map_or(0, |own| own.number);
+        let is_forgotten = |own: &Own| {
             let state = self.lock();
-            !state.running.contains_key(&open.id) && !state.waiting.contains(open.id)
+            !state.running.contains_key(&own.open.id) && !state.waiting.contains(own.open.id)
         };
-        let forgotten: Vec<Open> = waiting.into_iter().filter(is_forgotten).collect();
-        if !forgotten.is_empty() {
-            tracing::warn!(invocations = forgotten.len(), "going on with what was accepted and then forgotten");
+        let forgotten = rows.into_iter().filter(is_forgotten);
+        let (waiting, running): (Vec<Own>, Vec<Own>) = forgotten.partition(|own| own.outcome == Outcome::Queued);
+        if !waiting.is_empty() {
+            tracing::warn!(invocations = waiting.len(), "going on with what was accepted and then forgotten");
         }
-        self.take_up(forgotten);
-        for open in running.into_iter().filter(is_forgotten) {
+        self.take_up(waiting.into_iter().map(|own| own.open).collect());
+        for Own { open, .. } in running {
             let Some(record) = self.store.invocation(open.id).await? else { continue };
             let error = Some("whether it ran is not known: the database did not answer".to_owned());
             let lost = InvocationRecord { outcome: Outcome::Lost, error, ..record };
@@ -94,9 +100,9 @@ impl InvocationQueue {
     pub(super) async fn end_of(&self, id: InvocationId) -> Result<InvocationRecord, AcceptError> {
         let deadline = Instant::now() + ELSEWHERE_LIMIT;
         loop {
-            let record = self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?;
-            if !record.outcome.is_open() {
-                return Ok(record);
+            // The outcome is little beside the input and the output.
+            if !self.store.outcome(id).await?.ok_or(UnknownInvocation(id))?.is_open() {
+                return Ok(self.store.invocation(id).await?.ok_or(UnknownInvocation(id))?);
             }
             let may_end = self.store.is_shared() && !self.stop.is_cancelled() && Instant::now() < deadline;
             if !may_end {

@@ -137,6 +137,18 @@ impl Queue {
         Some(entry)
     }
 
+    /// Takes out all invocations of a function.
+    pub(super) fn remove_all(&mut self, function: FunctionId) -> Vec<InvocationId> {
+        let lane = self.lanes.remove(&function).unwrap_or_default();
+        self.turns.retain(|&other| other != function);
+        let mut removed: Vec<InvocationId> = lane.into_values().map(|entry| entry.id).collect();
+        removed.extend(self.later.extract_if(.., |_, entry| entry.function == function).map(|(_, entry)| entry.id));
+        for id in &removed {
+            self.ids.remove(id);
+        }
+        removed
+    }
+
     /// Has the invocations of an invocation's function wait, longer each time; then one of them is tried. True when
     /// they were not held.
     pub(super) fn hold(&mut self, entry: Entry, now: Instant) -> bool {
@@ -270,5 +282,19 @@ mod tests {
         assert_eq!(queue.remove(entry.id), Some(entry));
         assert_eq!(order(&mut queue, now), [(b, 3)]);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn all_of_a_function_are_taken_out() {
+        let (a, b) = (FunctionId::random(), FunctionId::random());
+        let mut queue = queue_of(&[a, b, a, b, a]);
+        let now = Instant::now();
+        let first = queue.pop(now).unwrap();
+        queue.push_later(first, now + Duration::from_secs(1));
+        assert_eq!(queue.remove_all(a).len(), 3);
+        assert_eq!(queue.len(), 2);
+        assert!(!queue.contains(first.id));
+        assert_eq!(order(&mut queue, now + Duration::from_secs(1)), [(b, 2), (b, 4)]);
+        assert_eq!(queue.remove_all(a), []);
     }
 }

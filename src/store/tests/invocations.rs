@@ -4,6 +4,7 @@ use super::*;
 
 on_each_database!(
     invocations_are_listed_by_page_and_outcome_and_go_with_their_function,
+    many_invocations_of_a_flush_are_written_in_their_order_and_once,
     old_and_too_many_invocations_go_and_open_ones_stay,
     what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on,
     a_key_stands_for_one_request,
@@ -33,7 +34,7 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
     let gone = record("gone");
     let mut records = vec![whole.clone(), ended(&two, Outcome::Ok, 1), ended(&gone, Outcome::Ok, 1)];
     records.extend((0..5).map(|n| ended(&one, Outcome::Ok, 10 + n)));
-    store.insert_invocations(&records, &[]).await.unwrap();
+    store.insert_invocations(&records, &[], 1).await.unwrap();
     assert_eq!(store.invocation(whole.id).await.unwrap(), Some(whole.clone()));
     assert_eq!(store.invocation(records[2].id).await.unwrap(), None);
     let page = |before, outcome, limit| Page { function_id: one.id, before, outcome, limit };
@@ -47,12 +48,66 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
 }
 
+async fn many_invocations_of_a_flush_are_written_in_their_order_and_once(place: Place) {
+    let (one, gone) = (record("one"), record("gone"));
+    let store = place.open_with(&[&one]).await;
+    let outputs = |n: u64| InvocationRecord { stdout: vec![b'x'; 1 << 20].into(), ..ended(&one, Outcome::Ok, n) };
+    let mut records: Vec<_> = (0..10).map(outputs).collect();
+    records.extend((10..250).map(|n| ended(if n % 7 == 0 { &gone } else { &one }, Outcome::Ok, n)));
+    for _ in 0..2 {
+        store.insert_invocations(&records, &[], 1).await.unwrap();
+        let page = Page { function_id: one.id, before: None, outcome: None, limit: 500 };
+        let there = store.invocations(page).await.unwrap();
+        let expected = records.iter().rev().filter(|record| record.function_id == one.id);
+        assert!(there.iter().map(|(_, record)| record.id).eq(expected.map(|record| record.id)));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_flush_that_is_tried_again_counts_once() {
+    let place = Place::postgres();
+    let one = record("one");
+    let (store, other) = (place.open_with(&[&one]).await, place.open().await);
+    for node in [&store, &other] {
+        node.join(node.run(), None, None).await.unwrap();
+    }
+    let count = async || functions(&store).await[0].executions.count;
+    let executed = [(one.id, Executions { count: 5, last: Some(1_700_000_009) })];
+    store.insert_invocations(&[], &executed, 1).await.unwrap();
+    // The answer to the commit was lost.
+    store.insert_invocations(&[], &executed, 1).await.unwrap();
+    assert_eq!(count().await, 5);
+    other.insert_invocations(&[], &executed, 1).await.unwrap();
+    assert_eq!(count().await, 10, "each process counts its own flushes");
+    store.prune_nodes().await.unwrap();
+    store.insert_invocations(&[], &executed, 1).await.unwrap();
+    store.insert_invocations(&[], &executed, 2).await.unwrap();
+    assert_eq!(count().await, 15);
+    // Another try is under way at the server when the flush is tried again.
+    let mut begun = store.pool.begin().await.unwrap();
+    assert!(store.is_first(&mut begun, 3).await.unwrap());
+    let again = tokio::spawn({
+        let store = store.clone();
+        async move { store.insert_invocations(&[], &executed, 3).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!again.is_finished());
+    begun.commit().await.unwrap();
+    again.await.unwrap().unwrap();
+    assert_eq!(count().await, 15, "the other try has counted");
+    other.leave().await.unwrap();
+    store.prune_nodes().await.unwrap();
+    let runs = sqlx::query_scalar::<_, String>("SELECT run FROM flushes").fetch_all(&store.pool).await.unwrap();
+    assert_eq!(runs, [store.run()], "what a process that is gone has flushed is forgotten");
+}
+
 async fn old_and_too_many_invocations_go_and_open_ones_stay(place: Place) {
     let one = record("one");
     let store = place.open_with(&[&one]).await;
     let mut records = vec![ended(&one, Outcome::Queued, 1)];
     records.extend((0..50).map(|n| ended(&one, Outcome::Ok, n)));
-    store.insert_invocations(&records, &[]).await.unwrap();
+    store.insert_invocations(&records, &[], 1).await.unwrap();
     let left = async || {
         let page = Page { function_id: one.id, before: None, outcome: None, limit: 100 };
         store.invocations(page).await.unwrap().iter().map(|(_, record)| record.created_at).collect::<Vec<_>>()
@@ -69,7 +124,7 @@ async fn what_ran_when_the_service_went_away_is_lost_and_what_waited_goes_on(pla
     let mut queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
     assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
     let running = ended(&one, Outcome::Running, 2);
-    store.insert_invocations(&[running.clone(), ended(&one, Outcome::Ok, 3)], &[]).await.unwrap();
+    store.insert_invocations(&[running.clone(), ended(&one, Outcome::Ok, 3)], &[], 1).await.unwrap();
     let takes_over = u32::from(store.is_shared());
     let open = Open { attempt: 1 + takes_over, ..queued.open() };
     assert_eq!(store.adopt_invocations(9, true).await.unwrap(), [open]);

@@ -11,7 +11,7 @@ on_each_database!(
 
 async fn joined(place: &Place, id: &str) -> Store {
     let store = place.open().await;
-    store.join(id, None).await.unwrap();
+    assert_eq!(store.join(id, None, None).await.unwrap(), None);
     store
 }
 
@@ -71,7 +71,8 @@ async fn a_key_belongs_to_one_process_until_that_is_gone(place: Place) {
     assert_eq!(first.claim_key(&key("b"), 1).await.unwrap(), Known::New);
     first.close().await;
     // The same node starts again: the process before is gone.
-    let second = joined(&place, "a").await;
+    let second = place.open().await;
+    assert_eq!(second.join("a", None, Some(first.run())).await.unwrap(), None);
     assert_eq!(second.claim_key(&key("c"), 1).await.unwrap(), Known::New);
     let mut one = record("one");
     assert!(matches!(second.insert(&mut one, PACKAGE, Some(&key("c"))).await.unwrap(), Changed::Now(_)));
@@ -125,6 +126,37 @@ async fn what_a_silent_process_had_goes_on_elsewhere_and_what_it_ran_is_lost() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
+async fn an_invocation_is_where_a_live_process_has_said_to_be() {
+    let place = Place::postgres();
+    let (first, second) = (place.open().await, joined(&place, "b").await);
+    assert_eq!(first.join("a", Some("http://a"), None).await.unwrap(), None);
+    let one = record("one");
+    insert(&first, &one).await;
+    let (here, there) = (first.run().to_owned(), second.run().to_owned());
+    let mut of = Vec::new();
+    for store in [&first, &second] {
+        let queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+        assert_eq!(store.queue_invocation(&queued, None, true, true).await.unwrap(), Queued::Now);
+        of.push(queued.id);
+    }
+    let gone = InvocationId::random();
+    let found = async |id| {
+        let found = second.whereabouts(&[gone, id]).await.unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].outcome, found[0].run.clone().unwrap(), found[0].url.clone())
+    };
+    assert_eq!(found(of[0]).await, (Outcome::Queued, here.clone(), Some("http://a".to_owned())));
+    assert_eq!(found(of[1]).await, (Outcome::Queued, there, None), "the process has no URL");
+    assert_eq!(first.join("a", Some("http://elsewhere"), None).await.unwrap(), None);
+    assert_eq!(found(of[0]).await.2.as_deref(), Some("http://elsewhere"));
+    silence(&first).await;
+    assert_eq!(found(of[0]).await, (Outcome::Queued, here, None));
+    assert_eq!(second.whereabouts(&[gone]).await.unwrap(), []);
+    assert_eq!(second.whereabouts(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
 async fn a_change_is_pending_until_each_live_process_has_it() {
     let place = Place::postgres();
     let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
@@ -146,6 +178,24 @@ async fn a_change_is_pending_until_each_live_process_has_it() {
     second.leave().await.unwrap();
     assert_eq!(second.beat(&beat).await.unwrap(), Seen::Gone, "the process must join again");
     assert_eq!(first.nodes().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_live_process_keeps_its_id() {
+    let place = Place::postgres();
+    let (first, copy) = (joined(&place, "a").await, place.open().await);
+    assert!(copy.join("a", None, None).await.unwrap().is_some());
+    assert!(copy.join("a", None, Some("another")).await.unwrap().is_some());
+    assert_eq!(copy.join("b", None, None).await.unwrap(), None);
+    copy.leave().await.unwrap();
+    silence(&first).await;
+    assert_eq!(copy.join("a", None, None).await.unwrap(), None);
+    let beat = Heartbeat { instances: 0, is_ready: true, applied: 0 };
+    assert_eq!(first.beat(&beat).await.unwrap(), Seen::Gone);
+    assert!(first.join("a", None, None).await.unwrap().is_some(), "the two do not throw each other out");
+    copy.leave().await.unwrap();
+    assert_eq!(first.join("a", None, None).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -179,4 +229,72 @@ async fn a_lease_is_one_process_until_the_process_is_silent_or_gives_it_back() {
     assert!(second.take_lease("x").await.unwrap(), "a lease of another process is not given back");
     second.give_lease("x").await.unwrap();
     assert!(first.take_lease("x").await.unwrap());
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn what_a_question_leaves_that_was_given_up_is_not_in_a_later_one() {
+    let place = Place::postgres();
+    let (store, other) = (joined(&place, "a").await, joined(&place, "b").await);
+    insert(&store, &record("one")).await;
+    let name = async || {
+        let name = sqlx::query_scalar::<_, String>("SELECT name FROM functions");
+        name.fetch_one(&other.pool).await.unwrap()
+    };
+    let mut given_up = 0;
+    for round in 0..20 {
+        // As when a client leaves, or when the answer does not come in time.
+        let mut connection = store.pool.acquire().await.unwrap();
+        let mut begun = Box::pin(connection.begin());
+        given_up += usize::from(futures_util::poll!(&mut begun).is_pending());
+        drop(begun);
+        drop(connection);
+        // All connections have their turn.
+        for connection in 0..8 {
+            let called = format!("{round}-{connection}");
+            let rename = sqlx::query("UPDATE functions SET name = $1").bind(called.clone());
+            store.ask(rename.execute(&store.pool)).await.unwrap();
+            assert_eq!(name().await, called, "the change is committed");
+        }
+    }
+    assert!(given_up > 0);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn own_invocations_come_by_pages_and_those_of_several_gone_processes_are_taken_once() {
+    let place = Place::postgres();
+    let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
+    let one = record("one");
+    insert(&first, &one).await;
+    let mut queued = Vec::new();
+    for (n, store) in [&first, &second, &first, &second, &first].into_iter().enumerate() {
+        let record = InvocationRecord::queued(one.id, n as u64, Bytes::from("{}"));
+        assert_eq!(store.queue_invocation(&record, None, true, true).await.unwrap(), Queued::Now);
+        queued.push(record.id);
+    }
+    assert_eq!(first.own_invocations(0, 9).await.unwrap(), [], "an answer may still be on its way");
+    let age = "UPDATE invocations SET recorded_at = recorded_at - 60000";
+    sqlx::query(age).execute(&first.pool).await.unwrap();
+    let ids = |own: &[Own]| own.iter().map(|own| own.open.id).collect::<Vec<_>>();
+    let page = first.own_invocations(0, 2).await.unwrap();
+    assert_eq!((ids(&page), page[0].outcome), (vec![queued[0], queued[2]], Outcome::Queued));
+    assert_eq!(ids(&first.own_invocations(page[1].number, 2).await.unwrap()), [queued[4]]);
+    // Both processes are gone. A row from before there were runs belongs to nobody, too.
+    let third = joined(&place, "c").await;
+    first.leave().await.unwrap();
+    silence(&second).await;
+    sqlx::query("UPDATE invocations SET node = NULL WHERE id = $1")
+        .bind(queued[1].to_string())
+        .execute(&third.pool)
+        .await
+        .unwrap();
+    let some = third.adopt_invocations(3, true).await.unwrap();
+    let rest = third.adopt_invocations(3, true).await.unwrap();
+    let mut taken: Vec<_> = some.iter().chain(&rest).map(|open| open.id).collect();
+    assert_eq!((some.len(), rest.len()), (3, 2));
+    taken.sort_unstable();
+    queued.sort_unstable();
+    assert_eq!(taken, queued);
+    assert_eq!(third.adopt_invocations(3, true).await.unwrap(), []);
 }
