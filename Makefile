@@ -1,6 +1,6 @@
 # For newcomers: `make demo`, `make run`, `make test`. Each command first gets Docker and the base images ready, and
 # names the packages that the command installs.
-.PHONY: demo run cluster check test test-cluster times nightly load bench lint build
+.PHONY: demo run cluster check test test-cluster test-crashes times nightly load bench lint build
 
 build:
 	@echo 'make: compiling a release build; about five minutes on two cores the first time'
@@ -24,7 +24,8 @@ check:
 	cargo test --locked --quiet
 
 # All tests, with Docker. The conformance tests also run on the older base images. `make test T=pool::` runs the tests
-# whose name contains `pool::`.
+# whose name contains `pool::`. The tests of `it` wait more than they work, so there is one more at a time than there
+# are processors.
 ifdef T
 test:
 	cargo test --locked --no-run
@@ -33,7 +34,8 @@ else
 test:
 	scripts/test-tools
 	cargo test --locked --no-run
-	scripts/with-docker cargo test --locked -- --include-ignored
+	scripts/with-docker cargo test --locked --lib --bins --examples --test hostile -- --include-ignored
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) scripts/with-docker cargo test --locked --test it -- --include-ignored
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored conformance::
 endif
 
@@ -45,6 +47,14 @@ test-cluster: build
 	scripts/cluster scripts/cluster-smoke
 	scripts/cluster cargo test --locked --test cluster -- --ignored --nocapture --skip go_functions --skip many_functions
 	scripts/cluster --swarm scripts/cluster-smoke
+
+# A few crashes of members of a cluster, with a debug build: the part of `make test-cluster` for every change.
+test-crashes:
+	scripts/test-tools
+	cargo build --locked
+	cargo test --locked --test cluster --no-run
+	BINARY=$(CURDIR)/target/debug/youtube-serverless CLUSTER_ROUNDS=$${CLUSTER_ROUNDS:-3} scripts/with-docker scripts/cluster \
+		cargo test --locked --test cluster -- --ignored --nocapture rounds
 
 # The same tests as `make test`, with their times, and then the ten slowest. Rust has no stable option for the times.
 times:

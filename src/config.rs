@@ -162,6 +162,14 @@ pub fn collector_limit() -> Option<Duration> {
     is_wanted.then(|| Duration::from_millis(limit.unwrap_or(10_000)))
 }
 
+/// The file in which `docker login` leaves what registries want to see. The docker client, too, reads these variables
+/// of the environment, so the variables do not count in a `.env`.
+pub fn docker_logins() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;
+    Some(folder.join("config.json"))
+}
+
 fn parse_level(text: &str) -> Option<Level> {
     match text {
         "debug" => Some(Level::DEBUG),

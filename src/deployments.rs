@@ -320,14 +320,14 @@ impl Deployer {
     /// images are removed. Fails when there is no such function.
     pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
         let this = Arc::clone(self);
-        // The deletion is a task of its own: a function that is deleted on disk must not stay in memory because the
-        // caller left.
+        // A task of its own: a function that is deleted on disk must not stay in memory because the caller left.
         let task = async move {
             let change = this.store.delete(id).await?.ok_or(UnknownFunction(id))?;
             if this.nodes.is_shared() {
                 this.deleted.lock().insert(id);
             }
             this.forget(id);
+            this.images.delete_shared_later(id);
             Ok(this.nodes.acknowledged(change).await?)
         };
         self.tasks.spawn(task).await?

@@ -17,6 +17,7 @@ mod layer;
 mod log;
 mod mask;
 pub mod platform;
+mod repository;
 pub mod retry;
 mod run_spec;
 
@@ -37,6 +38,7 @@ pub use image_registry::ImageRegistryError;
 pub use layer::{Filler, Layer};
 pub use log::LiveLog;
 pub use mask::Mask;
+pub use repository::RepositoryError;
 pub use run_spec::{Mount, Program, RunSpec};
 
 use crate::docker::error::{failed, is_missing, unexpected};

@@ -20,16 +20,13 @@ mod sealing;
 mod sqlite;
 mod versions;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
-use tokio::time;
 use uuid::Uuid;
 
 pub use error::StoreError;
@@ -40,13 +37,11 @@ pub use sqlite::FILE_NAME;
 use crate::config::{self, Secret, SecretKey};
 use sealing::Sealer;
 
-/// The time limit of the steps to the current schema.
-const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
-
 /// The database.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: AnyPool,
+    /// Replaced where the server may be gone without a word.
+    pool: Arc<RwLock<AnyPool>>,
     /// The connections of heartbeats and of looks for changes, which wait for no other work of this process. With
     /// SQLite the one connection.
     control: Arc<RwLock<AnyPool>>,
@@ -90,7 +85,7 @@ impl Store {
     /// Ends all connections. Calls after this fail. SQLite folds its log into the file.
     pub async fn close(&self) {
         self.control().close().await;
-        self.pool.close().await;
+        self.pool().close().await;
     }
 
     /// Whether other processes may use the database at the same time.
@@ -104,8 +99,12 @@ impl Store {
     }
 
     fn new(pool: AnyPool, control: AnyPool, database: Database) -> Self {
-        let control = Arc::new(RwLock::new(control));
+        let (pool, control) = (Arc::new(RwLock::new(pool)), Arc::new(RwLock::new(control)));
         Self { pool, control, database, run: Uuid::new_v4().to_string().into(), sealer: None }
+    }
+
+    fn pool(&self) -> AnyPool {
+        self.pool.read().clone()
     }
 
     fn control(&self) -> AnyPool {
@@ -130,11 +129,8 @@ impl Store {
         }
     }
 
-    async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        let migrated = time::timeout(MIGRATION_LIMIT, migrator.run(&self.pool)).await;
-        let migrated =
-            migrated.unwrap_or_else(|_| Err(MigrateError::Execute(io::Error::from(io::ErrorKind::TimedOut).into())));
-        migrated.map_err(|error| match (error, &self.database) {
+    async fn migrate(&self, migrator: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
+        migrator.run(pool).await.map_err(|error| match (error, &self.database) {
             (MigrateError::VersionMissing(schema), Database::Sqlite(path)) => {
                 StoreError::Newer { database: path.display().to_string(), schema }
             }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Builder;
-use crate::docker::ImageRegistryError;
-use crate::domain::{ImageDigest, ImageId, VersionId};
+use crate::config;
+use crate::docker::{ImageRegistryError, RepositoryError};
+use crate::domain::{FunctionId, ImageDigest, ImageId, VersionId};
 
 impl Builder {
     /// Pushes a version's image, and returns the digest by which the registry has the image. None where
@@ -30,6 +31,15 @@ impl Builder {
             return Ok(None);
         }
         self.docker.push(&self.image_name(id), image, self.config.timeout, stop).await.map(Some)
+    }
+
+    /// Deletes a function's images in the registry, and returns their number.
+    pub async fn delete_shared(&self, function: FunctionId) -> Result<usize, RepositoryError> {
+        if !self.config.has_registry {
+            return Ok(0);
+        }
+        let repository = format!("{}/{function}", self.config.image_prefix);
+        self.docker.delete_repository(&repository, config::docker_logins()).await
     }
 
     /// Pulls a version's image by its digest, gives the image the version's name, and returns the image's id.

@@ -120,11 +120,13 @@ impl Follower {
     /// have run out, so only a node that has followed for a while, `steady`, knows which nodes are gone.
     async fn look(&self, steady: bool) -> Result<(), StoreError> {
         self.queue.end_cancelled().await?;
+        // This comes first: an adoption that was broken off leaves rows that the queue does not know of.
+        self.queue.find_forgotten().await?;
         // A node that can't run anything leaves the work to others.
-        if self.health.trouble().is_none() && !self.deployer.stop.is_cancelled() {
+        let can_run = self.health.trouble().is_none() && self.nodes.check().is_ok();
+        if can_run && !self.deployer.stop.is_cancelled() {
             self.queue.adopt(false, steady).await?;
         }
-        self.queue.find_forgotten().await?;
         for (id, executions) in self.deployer.store.executions(LOOK * 3).await? {
             if let Some(function) = self.deployer.registry.get(id) {
                 function.observe(executions);

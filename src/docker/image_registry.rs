@@ -1,7 +1,7 @@
 //! Pushes images to a registry and pulls images from there. The credentials are those of `docker login`.
 //!
-//! A registry is reached by the engine only, never by this process or by the client (as `docker manifest inspect`
-//! would): the engine knows the registry's certificate, and may be on another machine.
+//! What functions need is reached by the engine only, never by this process or by the client (as `docker manifest
+//! inspect` would): the engine knows the registry's certificate, and may be on another machine.
 
 use std::time::Duration;
 

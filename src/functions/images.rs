@@ -47,6 +47,8 @@ pub struct Images {
     evictions: Evictions,
     /// Held while an image is fetched ahead of need: one at a time.
     fetching: Arc<tokio::sync::Mutex<()>>,
+    /// Held while images are deleted in the registry: those of one function at a time.
+    deleting: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -83,6 +85,7 @@ impl Images {
             removals: Removals::new(health.clone()),
             evictions: Evictions::new(health),
             fetching: Arc::default(),
+            deleting: tokio::sync::Mutex::default(),
             tasks,
             stop,
         })

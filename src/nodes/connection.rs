@@ -6,7 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 use tokio_rustls::TlsConnector;
@@ -36,8 +36,8 @@ use crate::config::Secret;
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
 /// The time limit of the answer's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// The number of connections that are made at one time: a look for a name holds a thread.
-const MAX_DIALS: usize = 8;
+/// The number of looks for a name at one time: a look holds a thread, also after the end of the wait for the look.
+const MAX_LOOKS: usize = 8;
 /// The number of requests to other nodes at one time.
 const MAX_OPEN: usize = 500;
 /// The largest head of an answer, and the largest piece of a body that is read at once, in bytes.
@@ -79,6 +79,9 @@ pub enum PeerError {
     /// The answer is not what was asked for.
     #[error("its answer has another form: {0}")]
     Form(&'static str),
+    /// The node had a fault a moment ago, and is not asked now.
+    #[error("it failed a moment ago")]
+    Unwell,
     /// Nothing came for too long.
     #[error("it fell silent")]
     Silent,
@@ -89,7 +92,8 @@ pub enum PeerError {
 pub(super) struct Dialer {
     /// Made at the first need.
     tls: OnceCell<Tls>,
-    dials: Semaphore,
+    /// Turns for looks for a name.
+    looks: Arc<Semaphore>,
     open: Arc<Semaphore>,
 }
 
@@ -116,7 +120,7 @@ pub struct Answer {
 impl Dialer {
     pub(super) fn new() -> Self {
         let open = Arc::new(Semaphore::new(MAX_OPEN));
-        Self { tls: OnceCell::new(), dials: Semaphore::new(MAX_DIALS), open }
+        Self { tls: OnceCell::new(), looks: Arc::new(Semaphore::new(MAX_LOOKS)), open }
     }
 
     /// The answer to a GET, whose status is 200 and whose content has the type `accept`. `base` is a NODE_URL.
@@ -149,14 +153,26 @@ impl Dialer {
         if is_wanted { Ok(answer) } else { Err(PeerError::Form("the type of the content")) }
     }
 
+    /// The addresses of a name. The turn lasts as long as the look does, which nothing can break off.
+    async fn look_up(&self, domain: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let turn = Arc::clone(&self.looks).acquire_owned().await.expect("the semaphore is never closed");
+        let name = (domain.to_owned(), port);
+        let look = tokio::spawn(async move {
+            let addresses = lookup_host(name).await.map(Iterator::collect);
+            drop(turn);
+            addresses
+        });
+        look.await.map_err(io::Error::other)?
+    }
+
     async fn dial(&self, url: &Url) -> Result<Io, PeerError> {
-        let _turn = self.dials.acquire().await.expect("the semaphore is never closed");
         let port = url.port_or_known_default().ok_or(PeerError::Url)?;
         let to = |address: IpAddr| (TcpStream::connect((address, port)), ServerName::from(address));
         let (stream, name) = match url.host().ok_or(PeerError::Url)? {
             Host::Domain(domain) => {
                 let name = ServerName::try_from(domain.to_owned()).map_err(|_| PeerError::Url)?;
-                (TcpStream::connect((domain, port)).await, name)
+                let addresses = self.look_up(domain, port).await.map_err(PeerError::Connect)?;
+                (TcpStream::connect(&*addresses).await, name)
             }
             Host::Ipv4(address) => {
                 let (stream, name) = to(address.into());

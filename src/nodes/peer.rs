@@ -3,9 +3,11 @@
 //! A request shows CLUSTER_TOKEN. So a request goes only to a [`Peer`], which is a row of a live node as the store had
 //! the row a moment before.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::connection::{Answer, Dialer, PeerError};
 use super::events::Events;
@@ -15,6 +17,8 @@ use crate::store::{Store, StoreError};
 
 /// The number of nodes whose faults are remembered. Each start of a node counts as a node of its own.
 const MAX_FAILING: usize = 1000;
+/// The time after a fault in which a node is asked nothing, so that no client waits in vain again and again.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The other nodes.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ pub struct Peers {
     /// None where nothing is asked of other nodes, nor answered.
     token: Option<Secret>,
     dialer: Dialer,
-    /// The runs of the nodes whose fault is in the log.
-    failing: Mutex<HashSet<String>>,
+    /// The runs of the nodes whose fault is in the log, and when each may be asked again.
+    failing: Mutex<HashMap<String, Instant>>,
 }
 
 /// Another node that runs an invocation, as the store had the node a moment before.
@@ -80,6 +84,9 @@ impl Peers {
 
     async fn get(&self, peer: &Peer, path: &str, accept: &'static str) -> Result<Answer, PeerError> {
         let token = self.token.as_ref().ok_or(PeerError::Refused)?;
+        if self.failing.lock().get(&peer.run).is_some_and(|&until| Instant::now() < until) {
+            return Err(PeerError::Unwell);
+        }
         match self.dialer.get(&peer.url, path, accept, token).await {
             Ok(answer) => {
                 self.failing.lock().remove(&peer.run);
@@ -87,6 +94,9 @@ impl Peers {
             }
             Err(error) => {
                 self.failed(peer, &error);
+                if let Some(until) = self.failing.lock().get_mut(&peer.run) {
+                    *until = Instant::now() + PAUSE;
+                }
                 Err(error)
             }
         }
@@ -99,7 +109,7 @@ impl Peers {
             if failing.len() >= MAX_FAILING {
                 failing.clear();
             }
-            failing.insert(peer.run.clone())
+            failing.insert(peer.run.clone(), Instant::now()).is_none()
         };
         if is_new {
             tracing::warn!(node.url = peer.url, %error, "no live output of the invocations that another node runs");

@@ -47,15 +47,6 @@ pub enum JoinError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file that names the last run can't be used.
-    #[error("failed to use {path}; DATA_DIR must be a directory that this user can write to")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error of the file system.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// Joins the nodes of the store, as the process that has the lock of `data_dir`. Returns a moment before the first
@@ -63,8 +54,11 @@ pub enum JoinError {
 pub(super) async fn join(store: &Store, id: &str, url: Option<&str>, data_dir: &Path) -> Result<Moment, JoinError> {
     let (path, run) = (data_dir.join(RUN_FILE), store.run().to_owned());
     let noted = tokio::task::spawn_blocking(move || note(&path, &run)).await.map_err(io::Error::other);
-    let io = |source| JoinError::Io { path: data_dir.join(RUN_FILE), source };
-    let ended = noted.and_then(|noted| noted).map_err(io)?;
+    let ended = noted.and_then(|noted| noted).unwrap_or_else(|error| {
+        // As on a full disk. The next start waits longer, no more.
+        tracing::warn!(%error, file = %data_dir.join(RUN_FILE).display(), "this run is not noted in DATA_DIR");
+        None
+    });
     let (deadline, mut heartbeats) = (Instant::now() + WATCH_LIMIT, Vec::new());
     loop {
         let began = Moment::now();

@@ -11,7 +11,7 @@ use tokio::time;
 use super::{Database, Store, StoreError};
 
 /// The time limit of a question with all its statements. The server's own limit of a statement comes first.
-const ANSWER_LIMIT: Duration = Duration::from_secs(35);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(35);
 
 /// The time limit of a connection's last words before the pool has the connection again.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);

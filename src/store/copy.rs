@@ -28,7 +28,7 @@ impl Store {
             return Err(StoreError::Missing(path));
         }
         let from = Self::connect(path).await?;
-        from.migrate(&MIGRATOR).await?;
+        from.migrate(&MIGRATOR, &from.pool()).await?;
         let to = Self::postgres(url).await?;
         // Secrets are sealed before they leave the file: what a database has seen may stay in its log.
         let sealed = from.with_keys(keys).await?;
@@ -39,7 +39,7 @@ impl Store {
     }
 
     async fn copy_to(&self, to: &Self) -> Result<u64, StoreError> {
-        let mut transaction = to.pool.begin().await.map_err(|error| to.failed(error))?;
+        let mut transaction = to.pool().begin().await.map_err(|error| to.failed(error))?;
         for table in TABLES {
             let any = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 1) AS first_row");
             let any: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(any)).fetch_one(&mut *transaction).await;
@@ -49,7 +49,7 @@ impl Store {
         }
         let mut functions = 0;
         for table in TABLES {
-            let mut rows = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch(&self.pool);
+            let mut rows = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch(&self.pool());
             while let Some(row) = rows.try_next().await.map_err(|error| self.failed(error))? {
                 insert(&mut transaction, table, &row).await.map_err(|error| to.failed(error))?;
                 functions += u64::from(table == "functions");

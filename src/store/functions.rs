@@ -75,7 +75,7 @@ impl Store {
     ) -> Result<Changed, StoreError> {
         let inserted = async {
             let id = record.id.to_string();
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let number = sqlx::query_scalar(
                 "INSERT INTO functions (id, name, created_at, version, generation, last_version) \
                  VALUES ($1, $2, $3, $4, $5, $4) RETURNING number",
@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<Changed, StoreError> {
         let updated = async {
             let id = update.id.to_string();
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let row = sqlx::query(
                 "UPDATE functions SET name = $1, version = $2, former = $3, generation = generation + 1 \
                  WHERE id = $4 AND generation = $5",
@@ -162,14 +162,14 @@ impl Store {
     pub async fn next_version(&self, id: FunctionId) -> Result<Option<u32>, StoreError> {
         let next = "UPDATE functions SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version";
         let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string());
-        let number = self.ask(next.fetch_optional(&self.pool)).await?.map(u32::try_from);
+        let number = self.ask(next.fetch_optional(&self.pool())).await?.map(u32::try_from);
         number.transpose().map_err(|_| self.damaged("a function has too many versions"))
     }
 
     /// Removes a function. Returns the number of the change; None when there is no such function.
     pub async fn delete(&self, id: FunctionId) -> Result<Option<u64>, StoreError> {
         let deleted = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string());
             if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Ok(None);
@@ -192,7 +192,7 @@ impl Store {
             self.now(),
             lately.as_millis()
         );
-        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool())).await?;
         let counted = |row: &AnyRow| Some((row.try_get::<String, _>("id").ok()?.parse().ok()?, executions(row)?));
         rows.iter().map(|row| counted(row).ok_or_else(|| self.damaged("a count of executions can't be"))).collect()
     }
@@ -221,7 +221,7 @@ impl Store {
     pub async fn prune_deletions(&self) -> Result<(), StoreError> {
         let prune =
             format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());
-        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await.map(drop)
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool())).await.map(drop)
     }
 
     async fn set(

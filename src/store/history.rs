@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use sqlx::any::AnyArguments;
-use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe};
+use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::invocations::{RESULT, bind_result};
+use super::invocations::{RESULT, bind_row};
 use super::{Database, Store, StoreError};
 use crate::domain::{Executions, FunctionId, InvocationRecord};
 
@@ -30,7 +28,7 @@ impl Store {
         flush: u64,
     ) -> Result<(), StoreError> {
         let inserted = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let mut rest = records;
             while !rest.is_empty() {
                 let (together, later) = rest.split_at(fitting(rest));
@@ -114,13 +112,6 @@ fn fitting(records: &[InvocationRecord]) -> usize {
 fn places(before: usize, count: usize) -> String {
     let places: Vec<String> = (before + 1..=before + count).map(|place| format!("${place}")).collect();
     places.join(", ")
-}
-
-fn bind_row<'q>(insert: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
-    bind_result(insert, record)
-        .bind(record.created_at.cast_signed())
-        .bind(&*record.input)
-        .bind(record.function_id.to_string())
 }
 
 async fn add_executions(

@@ -14,7 +14,7 @@ impl Store {
     /// process may carry out a request with the key.
     pub async fn claim_key(&self, key: &IdempotencyKey, created_at: u64) -> Result<Known<Deployed>, StoreError> {
         let claimed = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let insert = sqlx::query(
                 "INSERT INTO idempotency_keys (operation, key, request_sha256, created_at, claimed_by) \
                  VALUES ('submit', $1, $2, $3, $4) ON CONFLICT (operation, key) DO NOTHING",
@@ -51,7 +51,7 @@ impl Store {
     pub async fn give_back_key(&self, key: &IdempotencyKey) -> Result<(), StoreError> {
         let delete =
             sqlx::query("DELETE FROM idempotency_keys WHERE operation = 'submit' AND key = $1 AND claimed_by = $2");
-        self.ask(delete.bind(&key.key).bind(self.run()).execute(&self.pool)).await.map(drop)
+        self.ask(delete.bind(&key.key).bind(self.run()).execute(&self.pool())).await.map(drop)
     }
 
     /// Writes down the answer to the request with this key. False when another node has taken the key over.
@@ -76,7 +76,7 @@ impl Store {
             "DELETE FROM idempotency_keys WHERE created_at < $1 AND NOT EXISTS \
              (SELECT 1 FROM invocations WHERE id = invocation_id AND outcome IN ('queued', 'running'))",
         );
-        self.ask(pruned.bind(before.cast_signed()).execute(&self.pool)).await.map(drop)
+        self.ask(pruned.bind(before.cast_signed()).execute(&self.pool())).await.map(drop)
     }
 
     /// Writes down an invocation that waits for its turn, with the key of its request, where there is room for a new
@@ -89,7 +89,7 @@ impl Store {
         promised: bool,
     ) -> Result<Queued, StoreError> {
         let queued = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             if let Some(key) = key
                 && let Some(row) = look_up(&mut transaction, "execute", key).await?
             {
@@ -108,7 +108,7 @@ impl Store {
                 // Another node may take a request with the key in this moment.
                 if !remember(&mut transaction, key, record.created_at, &id).await? {
                     transaction.rollback().await?;
-                    let row = look_up(&mut *self.pool.acquire().await?, "execute", key).await?;
+                    let row = look_up(&mut *self.pool().acquire().await?, "execute", key).await?;
                     return Ok((Queued::NoRoom, row));
                 }
             }

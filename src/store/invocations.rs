@@ -7,6 +7,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
+use super::answer::ANSWER_LIMIT;
 use super::{Database, Store, StoreError};
 use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
 
@@ -30,7 +31,7 @@ impl Store {
             // A file has one process, whose rows nobody else takes over.
             .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
             .bind(self.run());
-        let updated = self.ask(updated.execute(&self.pool)).await?;
+        let updated = self.ask(updated.execute(&self.pool())).await?;
         Ok(updated.rows_affected() > 0)
     }
 
@@ -38,14 +39,14 @@ impl Store {
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
         let select = format!("SELECT id, function_id, created_at, input, {RESULT} FROM invocations WHERE id = $1");
         let select = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
-        let row = self.ask(select.fetch_optional(&self.pool)).await?;
+        let row = self.ask(select.fetch_optional(&self.pool())).await?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
 
     /// The outcome of an invocation. None when there is no invocation of this id.
     pub async fn outcome(&self, id: InvocationId) -> Result<Option<Outcome>, StoreError> {
         let select = sqlx::query_scalar("SELECT outcome FROM invocations WHERE id = $1").bind(id.to_string());
-        let outcome: Option<String> = self.ask(select.fetch_optional(&self.pool)).await?;
+        let outcome: Option<String> = self.ask(select.fetch_optional(&self.pool())).await?;
         outcome.map(|name| Outcome::from_name(&name).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
     }
 
@@ -69,7 +70,7 @@ impl Store {
             .bind(before.number.cast_signed())
             .bind(page.outcome.map(Outcome::name))
             .bind(i64::from(page.limit));
-        let rows = self.ask(select.fetch_all(&self.pool)).await?;
+        let rows = self.ask(select.fetch_all(&self.pool())).await?;
         let placed = |row: &AnyRow| {
             let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
             Some((Place { time: number("recorded_at")?, number: number("number")? }, without_output(row)?))
@@ -80,7 +81,7 @@ impl Store {
     /// The highest number of an invocation; 0 where there is none.
     pub async fn last_invocation(&self) -> Result<u64, StoreError> {
         let last = sqlx::query_scalar::<_, Option<i64>>("SELECT max(number) FROM invocations");
-        Ok(self.ask(last.fetch_one(&self.pool)).await?.unwrap_or_default().cast_unsigned())
+        Ok(self.ask(last.fetch_one(&self.pool())).await?.unwrap_or_default().cast_unsigned())
     }
 
     /// Takes over invocations that wait for their turn and belong to no process on the list, at most this many: the
@@ -93,7 +94,7 @@ impl Store {
                 let lost =
                     format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {OF_A_RUN} = $3 AND outcome = $4");
                 let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
-                lost.bind(&run).bind(Outcome::Running.name()).execute(&self.pool).await?;
+                lost.bind(&run).bind(Outcome::Running.name()).execute(&self.pool()).await?;
                 let left = most.saturating_sub(u32::try_from(rows.len()).unwrap_or(most));
                 if self.is_shared() && left > 0 {
                     // Two nodes that look at the same time take different rows.
@@ -105,14 +106,14 @@ impl Store {
                     );
                     let adopt = sqlx::query(AssertSqlSafe(adopt)).bind(self.run()).bind(&run);
                     let adopt = adopt.bind(Outcome::Queued.name()).bind(i64::from(left));
-                    rows.extend(adopt.fetch_all(&self.pool).await?);
+                    rows.extend(adopt.fetch_all(&self.pool()).await?);
                 }
             }
             if !self.is_shared() {
                 // What waits is read only: a start on a full disk goes on with what was accepted.
                 let select = "SELECT number, id, function_id, attempt, tries, retry_at FROM invocations \
                               WHERE outcome IN ('queued', 'running') AND outcome = $1 ORDER BY number";
-                rows = sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool).await?;
+                rows = sqlx::query(select).bind(Outcome::Queued.name()).fetch_all(&self.pool()).await?;
             }
             Ok(rows)
         };
@@ -134,7 +135,7 @@ impl Store {
             next(&format!("{OF_A_RUN} > runs.run")),
             self.is_orphan("runs.run", lapsed)
         );
-        sqlx::query_scalar(AssertSqlSafe(runs)).fetch_all(&self.pool).await
+        sqlx::query_scalar(AssertSqlSafe(runs)).fetch_all(&self.pool()).await
     }
 
     /// Invocations that wait for their turn on this node, or run here, by the store, and were written more than a while
@@ -143,12 +144,12 @@ impl Store {
     pub async fn own_invocations(&self, after: u64, most: u32) -> Result<Vec<Own>, StoreError> {
         let select = format!(
             "SELECT number, outcome, id, function_id, attempt, tries, retry_at FROM invocations \
-             WHERE outcome IN ('queued', 'running') AND node = $1 AND number > $2 AND recorded_at < {} - 30000 \
-             ORDER BY number LIMIT $3",
-            self.now()
+             WHERE {OF_A_RUN} = $1 AND number > $2 AND recorded_at < {} - {} ORDER BY number LIMIT $3",
+            self.now(),
+            2 * ANSWER_LIMIT.as_millis()
         );
         let select = sqlx::query(AssertSqlSafe(select)).bind(self.run()).bind(after.cast_signed());
-        let rows = self.ask(select.bind(i64::from(most)).fetch_all(&self.pool)).await?;
+        let rows = self.ask(select.bind(i64::from(most)).fetch_all(&self.pool())).await?;
         let own = |row: &AnyRow| {
             let number = row.try_get::<i64, _>("number").ok()?.cast_unsigned();
             let outcome = Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?;
@@ -168,7 +169,7 @@ impl Store {
         for id in ids {
             select = select.bind(id.to_string());
         }
-        let found = self.ask(select.fetch_all(&self.pool)).await?;
+        let found = self.ask(select.fetch_all(&self.pool())).await?;
         found.iter().map(|id| id.parse().map_err(|_| self.damaged(BAD_ROW))).collect()
     }
 
@@ -180,13 +181,13 @@ impl Store {
             .bind(retry_at.cast_signed())
             .bind(id.to_string())
             .bind(Outcome::Queued.name());
-        self.ask(update.execute(&self.pool)).await.map(drop)
+        self.ask(update.execute(&self.pool())).await.map(drop)
     }
 
     /// Notes that a client was promised that an invocation runs. False when the invocation was taken back.
     pub async fn promise_invocation(&self, id: InvocationId) -> Result<bool, StoreError> {
         let update = sqlx::query("UPDATE invocations SET promised = 1 WHERE id = $1").bind(id.to_string());
-        let updated = self.ask(update.execute(&self.pool)).await?;
+        let updated = self.ask(update.execute(&self.pool())).await?;
         Ok(updated.rows_affected() > 0)
     }
 
@@ -198,7 +199,7 @@ impl Store {
         );
         let run = if self.is_shared() { self.run() } else { "" };
         let delete = delete.bind(id.to_string()).bind(Outcome::Queued.name()).bind(run);
-        Ok(self.ask(delete.execute(&self.pool)).await?.rows_affected() > 0)
+        Ok(self.ask(delete.execute(&self.pool())).await?.rows_affected() > 0)
     }
 
     /// Removes some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
@@ -208,7 +209,7 @@ impl Store {
                               (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
         let prune = async {
             let last: Option<i64> =
-                sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool).await?;
+                sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool()).await?;
             let cutoff = last.unwrap_or_default().saturating_sub(most.cast_signed());
             let mut pruned = 0;
             // Each condition has its own index, so that rows which stay cost no time.
@@ -216,7 +217,7 @@ impl Store {
                 let chosen =
                     format!("SELECT number FROM invocations WHERE {condition} AND {MAY_GO} LIMIT {PRUNED_AT_ONCE}");
                 let delete = format!("DELETE FROM invocations WHERE number IN ({chosen})");
-                let delete = sqlx::query(AssertSqlSafe(delete)).bind(value).execute(&self.pool).await?;
+                let delete = sqlx::query(AssertSqlSafe(delete)).bind(value).execute(&self.pool()).await?;
                 pruned = delete.rows_affected().max(pruned);
             }
             Ok(pruned >= u64::from(PRUNED_AT_ONCE))
@@ -236,13 +237,8 @@ impl Store {
              FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
             self.now()
         );
-        bind_result(sqlx::query(AssertSqlSafe(insert)), record)
-            .bind(record.created_at.cast_signed())
-            .bind(&*record.input)
-            .bind(record.function_id.to_string())
-            .execute(connection)
-            .await
-            .map(|inserted| inserted.rows_affected())
+        let inserted = bind_row(sqlx::query(AssertSqlSafe(insert)), record).execute(connection).await?;
+        Ok(inserted.rows_affected())
     }
 }
 
@@ -257,11 +253,19 @@ const BAD_ROW: &str = "an invocation's row has values that can't be";
 pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
                                  duration_us, cpu_us, peak_memory, stdout, stderr";
 
-/// Binds 14 values: those of [`RESULT`], and the invocation's id.
-pub(super) fn bind_result<'q>(
-    query: Query<'q, Any, AnyArguments>,
+/// Binds a new row: the values of [`bind_result`], and then what never changes.
+pub(super) fn bind_row<'q>(
+    insert: Query<'q, Any, AnyArguments>,
     record: &'q InvocationRecord,
 ) -> Query<'q, Any, AnyArguments> {
+    bind_result(insert, record)
+        .bind(record.created_at.cast_signed())
+        .bind(&*record.input)
+        .bind(record.function_id.to_string())
+}
+
+/// Binds 14 values: those of [`RESULT`], and the invocation's id.
+fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
     query
         .bind(record.outcome.name())
         .bind(record.version.map(i64::from))

@@ -17,12 +17,12 @@ impl Store {
             self.is_live("leases.run")
         );
         let take = sqlx::query(AssertSqlSafe(take)).bind(name).bind(self.run());
-        Ok(self.ask(take.execute(&self.pool)).await?.rows_affected() > 0)
+        Ok(self.ask(take.execute(&self.pool())).await?.rows_affected() > 0)
     }
 
     /// Gives the lease of this name back.
     pub async fn give_lease(&self, name: &str) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM leases WHERE name = $1 AND run = $2").bind(name).bind(self.run());
-        self.ask(delete.execute(&self.pool)).await.map(drop)
+        self.ask(delete.execute(&self.pool())).await.map(drop)
     }
 }

@@ -27,7 +27,7 @@ impl Store {
             return Ok(None);
         }
         let joined = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let alone = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(id);
             alone.execute(&mut *transaction).await?;
             let other = format!(
@@ -70,7 +70,7 @@ impl Store {
     /// Takes this process off the list, at its end: what the process had is free at once.
     pub async fn leave(&self) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM nodes WHERE run = $1").bind(self.run());
-        self.ask(delete.execute(&self.pool)).await.map(drop)
+        self.ask(delete.execute(&self.pool())).await.map(drop)
     }
 
     /// All nodes that were seen lately, in the order of their ids.
@@ -81,7 +81,7 @@ impl Store {
             FORGET_AFTER.as_millis(),
             now = self.now(),
         );
-        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
+        let rows = self.ask(sqlx::query(AssertSqlSafe(select)).fetch_all(&self.pool())).await?;
         let node = |row: &sqlx::any::AnyRow| {
             Some(Node {
                 id: row.try_get("id").ok()?,
@@ -103,9 +103,9 @@ impl Store {
             return Ok(());
         }
         let prune = format!("DELETE FROM nodes WHERE seen_at < {} - {}", self.now(), FORGET_AFTER.as_millis());
-        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool)).await?;
+        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool())).await?;
         let prune = "DELETE FROM flushes WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.run = flushes.run)";
-        self.ask(sqlx::query(prune).execute(&self.pool)).await.map(drop)
+        self.ask(sqlx::query(prune).execute(&self.pool())).await.map(drop)
     }
 
     /// Whether another live node has not taken over the change with this number.
@@ -131,7 +131,7 @@ impl Store {
         for id in ids {
             select = select.bind(id.to_string());
         }
-        let rows = self.ask(select.fetch_all(&self.pool)).await?;
+        let rows = self.ask(select.fetch_all(&self.pool())).await?;
         let whereabouts = |row: &sqlx::any::AnyRow| {
             Some(Whereabouts {
                 id: row.try_get::<String, _>("id").ok()?.parse().ok()?,

@@ -1,5 +1,6 @@
 //! PostgreSQL, which any number of nodes share.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -24,6 +25,13 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 /// The time limit of the first connections, at the start.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
+/// The time limit of the steps to the current schema.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+
+/// The session of these steps. A step over a long history takes longer than any other statement may, and a node waits
+/// for the steps of another node.
+const STEPS: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
+
 /// The longest time without a hint.
 const LISTEN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -45,21 +53,29 @@ impl Store {
     /// one after the other.
     pub async fn postgres(url: &Secret) -> Result<Self, StoreError> {
         let connected = async {
-            let pool = tested(AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT));
-            Ok((connect(url.0.parse()?, SESSION, pool).await?, control(url)?))
+            let connections = connect(url.0.parse()?, SESSION, options(CONNECTIONS)).await?;
+            Ok((connections, pool(url, CONTROL_CONNECTIONS)?))
         };
         let (pool, control) = within(CONNECT_LIMIT, connected).await.map_err(classify)?;
         let store = Self::new(pool, control, Database::Postgres(url.clone()));
-        store.migrate(&MIGRATOR).await?;
+        let steps = begin_with(AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_LIMIT), STEPS);
+        let steps = steps.connect_lazy_with(server(url).map_err(classify)?);
+        let migrated = time::timeout(MIGRATION_LIMIT, store.migrate(&MIGRATOR, &steps)).await;
+        migrated.unwrap_or_else(|_| Err(classify(io::Error::from(io::ErrorKind::TimedOut).into())))?;
+        steps.close().await;
         Ok(store)
     }
 
-    /// Gives up the connections of heartbeats and of looks for changes, as after a wait in vain: the server may be gone
-    /// without a word, and the kernel would wait for the server for many minutes.
+    /// Gives up all connections, as after a wait in vain: the server may be gone without a word, and the kernel would
+    /// wait for the server for many minutes. sqlx 0.9 asks each connection that comes back to the pool whether the
+    /// connection lives, and waits for that answer without a limit.
     pub fn reconnect(&self) {
         let Database::Postgres(url) = &self.database else { return };
-        match control(url) {
-            Ok(control) => *self.control.write() = control,
+        match pool(url, CONNECTIONS).and_then(|connections| Ok((connections, pool(url, CONTROL_CONNECTIONS)?))) {
+            Ok((connections, control)) => {
+                *self.pool.write() = connections;
+                *self.control.write() = control;
+            }
             Err(error) => tracing::error!(%error, "failed to connect anew"),
         }
     }
@@ -70,7 +86,7 @@ impl Store {
             return Ok(());
         }
         let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
-        self.ask(hint.execute(&self.pool)).await.map(drop)
+        self.ask(hint.execute(&self.pool())).await.map(drop)
     }
 
     /// Calls `hint` whenever another process may have changed a function. Returns when the connection fails, or has
@@ -92,9 +108,16 @@ impl Store {
 }
 
 /// A pool that connects when it is used.
-fn control(url: &Secret) -> Result<AnyPool, sqlx::Error> {
-    let pool = tested(AnyPoolOptions::new().max_connections(CONTROL_CONNECTIONS).acquire_timeout(ACQUIRE_LIMIT));
-    Ok(begin_with(pool, SESSION).connect_lazy_with(url.0.parse::<AnyConnectOptions>()?.disable_statement_logging()))
+fn pool(url: &Secret, connections: u32) -> Result<AnyPool, sqlx::Error> {
+    Ok(begin_with(options(connections), SESSION).connect_lazy_with(server(url)?))
+}
+
+fn server(url: &Secret) -> Result<AnyConnectOptions, sqlx::Error> {
+    Ok(url.0.parse::<AnyConnectOptions>()?.disable_statement_logging())
+}
+
+fn options(connections: u32) -> AnyPoolOptions {
+    tested(AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_LIMIT))
 }
 
 /// Classifies by SQLSTATE, <https://www.postgresql.org/docs/15/errcodes-appendix.html>.

@@ -72,7 +72,7 @@ impl Store {
     pub(super) async fn seal_all(&self) -> Result<u64, StoreError> {
         let Some(sealer) = &self.sealer else { return Ok(0) };
         let rows = sqlx::query("SELECT function_id, name, value, sealed FROM variables WHERE is_secret = 1");
-        let rows = self.ask(rows.fetch_all(&self.pool)).await?;
+        let rows = self.ask(rows.fetch_all(&self.pool())).await?;
         let mut count = 0;
         for row in rows {
             let text = |column: &str| row.try_get::<String, _>(column).map_err(|error| self.failed(error));
@@ -87,7 +87,7 @@ impl Store {
                 "UPDATE variables SET value = $1, sealed = 1 WHERE function_id = $2 AND name = $3 AND value = $4",
             );
             let update = update.bind(sealer.seal(&place(&function, &name), &secret)).bind(function).bind(name);
-            let updated = self.ask(update.bind(value).execute(&self.pool)).await?;
+            let updated = self.ask(update.bind(value).execute(&self.pool())).await?;
             count += updated.rows_affected();
         }
         Ok(count)

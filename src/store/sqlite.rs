@@ -39,14 +39,14 @@ impl Store {
             let _ = std::fs::set_permissions(&beside, Permissions::from_mode(0o600));
         }
         let store = Self::connect(path).await?;
-        store.migrate(&MIGRATOR).await?;
+        store.migrate(&MIGRATOR, &store.pool()).await?;
         // Migrations that are done write nothing: without this a read-only file would show only at a submit.
-        let written = sqlx::query("UPDATE functions SET name = name WHERE number < 0").execute(&store.pool).await;
+        let written = sqlx::query("UPDATE functions SET name = name WHERE number < 0").execute(&store.pool()).await;
         written.map_err(|error| store.failed(error))?;
         // The check reads the small table only: zips may be gigabytes, and a function with a damaged zip still
         // executes.
         let check = sqlx::query_scalar::<Any, String>("PRAGMA quick_check(functions)");
-        match check.fetch_all(&store.pool).await.map_err(|error| store.failed(error))?.as_slice() {
+        match check.fetch_all(&store.pool()).await.map_err(|error| store.failed(error))?.as_slice() {
             [ok] if ok == "ok" => Ok(store),
             complaints => Err(store.damaged(complaints.join("; "))),
         }
@@ -67,7 +67,7 @@ impl Store {
         let _ = std::fs::remove_file(&draft);
         keep_private(&draft).map_err(|error| StoreError::Other(error.into()))?;
         let name = draft.to_string_lossy().into_owned();
-        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(&store.pool).await;
+        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(&store.pool()).await;
         let kept = copied.map_err(|error| store.failed(error)).and_then(|_| {
             let synced = std::fs::File::open(&draft).and_then(|draft| draft.sync_all());
             synced.and_then(|()| std::fs::rename(&draft, file)).map_err(|error| StoreError::Other(error.into()))

@@ -247,7 +247,7 @@ async fn a_column_of_a_newer_program_is_no_trouble(place: Place) {
         store.give_back_key(&now).await.unwrap();
         for table in ["functions", "versions", "variables", "invocations", "idempotency_keys"] {
             let add = format!("ALTER TABLE {table} ADD COLUMN newer_{round} INTEGER NOT NULL DEFAULT 7");
-            sqlx::query(sqlx::AssertSqlSafe(add)).execute(&store.pool).await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(add)).execute(&store.pool()).await.unwrap();
         }
     }
 }
@@ -266,7 +266,7 @@ async fn secrets_are_sealed_and_keys_can_be_changed(place: Place) {
     one.settings.secrets.insert("KEY".to_owned(), Secret("a secret value".to_owned()));
     let values = async |store: &Store| -> Vec<String> {
         let values = sqlx::query_scalar("SELECT value FROM variables ORDER BY name");
-        values.fetch_all(&store.pool).await.unwrap()
+        values.fetch_all(&store.pool()).await.unwrap()
     };
     let store = place.open_with(&[&one]).await;
     assert_eq!(values(&store).await, ["a secret value", "an open value"], "without a key");

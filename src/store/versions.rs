@@ -17,7 +17,7 @@ impl Store {
     pub async fn versions(&self, id: FunctionId) -> Result<Vec<VersionRecord>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM versions WHERE function_id = $1 ORDER BY number DESC");
         let rows = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
-        let rows = self.ask(rows.fetch_all(&self.pool)).await?;
+        let rows = self.ask(rows.fetch_all(&self.pool())).await?;
         rows.iter()
             .map(|row| record(row).ok_or_else(|| self.damaged("a version's row has values that can't be")))
             .collect()
@@ -27,14 +27,14 @@ impl Store {
     pub async fn zip(&self, id: VersionId) -> Result<Option<Vec<u8>>, StoreError> {
         let zip = sqlx::query_scalar("SELECT zip FROM zips WHERE function_id = $1 AND version = $2");
         let zip = zip.bind(id.function.to_string()).bind(i64::from(id.number));
-        self.ask(zip.fetch_optional(&self.pool)).await
+        self.ask(zip.fetch_optional(&self.pool())).await
     }
 
     /// The digest by which a registry has a version's image. None when no registry has the image.
     pub async fn image_digest(&self, id: VersionId) -> Result<Option<ImageDigest>, StoreError> {
         let digest = sqlx::query_scalar("SELECT digest FROM versions WHERE function_id = $1 AND number = $2");
         let digest = digest.bind(id.function.to_string()).bind(i64::from(id.number));
-        let digest: Option<String> = self.ask(digest.fetch_optional(&self.pool)).await?.flatten();
+        let digest: Option<String> = self.ask(digest.fetch_optional(&self.pool())).await?.flatten();
         // A value of another form leads to a build, which writes a new value.
         Ok(digest.as_deref().and_then(ImageDigest::parse))
     }
@@ -43,7 +43,7 @@ impl Store {
     pub async fn set_image(&self, id: VersionId, image: &Image, build_log: Option<&str>) -> Result<bool, StoreError> {
         let function = id.function.to_string();
         let set = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             let image = sqlx::query(
                 "UPDATE versions SET image_id = $1, image_size = $2, digest = $3, state = 'ready' \
                  WHERE function_id = $4 AND number = $5",
@@ -70,7 +70,7 @@ impl Store {
             return Ok(());
         }
         let lost = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.pool().begin().await?;
             for id in ids {
                 let update =
                     sqlx::query("UPDATE versions SET state = 'rebuild' WHERE function_id = $1 AND number = $2");

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use crate::service::outcome;
+use crate::stored::FILE;
 use crate::support::{Deployed, Service, TestApp, docker, eventually, labelled, python};
 
 /// Ends idle containers at once, so that a test can take their image away.
@@ -177,10 +178,10 @@ async fn the_longest_unused_image_goes_when_the_cache_is_full() {
 #[ignore = "needs docker"]
 async fn a_backup_made_while_the_service_runs_is_restored_where_no_image_is() {
     let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let service = Service::start(dir.path(), &[FILE]).await.healthy().await;
     let function = service.deploy(python("import os\nprint('hello', os.environ['FUNCTION_NAME'])")).await;
     let file = dir.path().join("backup.db");
-    let backup = |file: &Path| outcome(dir.path(), &["backup", file.to_str().unwrap()], &[]);
+    let backup = |file: &Path| outcome(dir.path(), &["backup", file.to_str().unwrap()], &[FILE]);
     assert!(backup(&file).status.success());
     let again = backup(&file);
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
@@ -189,7 +190,7 @@ async fn a_backup_made_while_the_service_runs_is_restored_where_no_image_is() {
 
     std::fs::create_dir(restored.path().join("data")).unwrap();
     std::fs::copy(&file, restored.path().join("data/store.db")).unwrap();
-    let service = Service::start(restored.path(), &[]).await.healthy().await;
+    let service = Service::start(restored.path(), &[FILE]).await.healthy().await;
     let listed = service.get("/api/functions").await.body;
     assert_eq!(listed[0]["functionId"], function.as_str());
     assert_eq!(service.execute(&function).await.assert_outcome(200, "ok").output(), "hello function\n");

@@ -9,6 +9,7 @@ use reqwest::multipart::{Form, Part};
 
 use crate::held::HeldBuilds;
 use crate::service::outcome;
+use crate::stored::FILE;
 use crate::support::{Answer, Engine, Service, TestApp, docker, eventually, python};
 
 const PROGRAM: &str = "print('served')";
@@ -189,7 +190,7 @@ async fn a_full_disk_is_an_answer_and_costs_no_function() {
     for folder in ["data", "temp"] {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::mount(&dir.path().join(folder), "size=8m");
-        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
+        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1"), FILE]).await.healthy().await;
         let function = service.deploy(python(PROGRAM)).await;
         let filler = disk.fill(40 << 10);
         // The text compresses poorly, so that the zip is larger than the room that is left.
@@ -201,7 +202,7 @@ async fn a_full_disk_is_an_answer_and_costs_no_function() {
         let second = service.deploy(large).await;
         service.signal("KILL");
         service.end().await;
-        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1")]).await.healthy().await;
+        let service = Service::start(dir.path(), &[("MIN_FREE_DISK", "1"), FILE]).await.healthy().await;
         for function in [function, second] {
             assert_eq!(service.execute(&function).await.assert_outcome(200, "ok").output(), "served\n");
         }
@@ -331,10 +332,10 @@ async fn on_a_full_disk_what_waits_goes_on_waiting_and_is_in_nobodys_way() {
 #[ignore = "needs docker"]
 async fn a_database_that_is_damaged_or_read_only_stops_the_start_with_advice() {
     let dir = tempfile::tempdir().unwrap();
-    Service::start(dir.path(), &[]).await.stop().await;
+    Service::start(dir.path(), &[FILE]).await.stop().await;
     let file = dir.path().join("data/store.db");
     let said = || {
-        let output = outcome(dir.path(), &[], &[("SERVER_PORT", "0")]);
+        let output = outcome(dir.path(), &[], &[("SERVER_PORT", "0"), FILE]);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };

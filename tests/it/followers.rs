@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::stored::FILE;
 use crate::support::{Service, eventually, python};
 
 const FOLLOWERS: usize = 300;
@@ -12,7 +13,8 @@ const FOLLOWERS: usize = 300;
 #[ignore = "needs docker"]
 async fn who_follows_what_is_queued_is_told_at_once_and_costs_nothing_before() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s")];
+    // The thread of SQLite shows how often the database is asked.
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), FILE];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let slow = service.deploy(python("import time\ntime.sleep(50)\n")).await;
     let quick = service.deploy(python("print('told')")).await;

@@ -189,7 +189,9 @@ async fn fifty_followers_of_a_queued_invocation_cost_little_and_get_its_output_l
         tokio::time::sleep(Duration::from_secs(4)).await;
         let each_second = (asked().await - earlier) as f64 / began.elapsed().as_secs_f64();
         println!("two nodes and {FOLLOWERS} followers made {each_second:.1} transactions a second");
-        assert!(each_second < FOLLOWERS as f64, "one look is for all followers");
+        // With each statement goes a question whether its connection may be used again. Looks of each follower alone
+        // would be more than 200.
+        assert!(each_second < 2.0 * FOLLOWERS as f64, "one look is for all followers");
         // Also a check that a cancellation works on any node.
         answer(second.client.delete(format!("{}/api/invocations/{before}", second.url))).await.assert_status(200);
     };

@@ -32,7 +32,7 @@ impl Registry {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = dir.path().join("data");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{delete: {{enabled: true}}, filesystem: {{rootdirectory: {}}}}}\n\
              http: {{addr: 127.0.0.1:{port}}}\n{auth}",
             data.display()
         );
@@ -81,6 +81,14 @@ impl Registry {
         let accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json";
         let request = reqwest::Client::new().get(url).header("accept", accept);
         request.send().await.unwrap().status() == 200
+    }
+
+    /// The tags of a function's images. Asks as the user of a private registry.
+    pub(crate) async fn tags(&self, function: &str) -> Vec<String> {
+        let url = format!("http://{}/v2/test/functions/{function}/tags/list", self.host());
+        let request = reqwest::Client::new().get(url).basic_auth("user", Some("secret"));
+        let list: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        list["tags"].as_array().into_iter().flatten().map(|tag| tag.as_str().unwrap().to_owned()).collect()
     }
 
     /// A folder for DOCKER_CONFIG with the password, as `docker login` leaves the folder.

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
-use youtube_serverless::config::Config;
 use youtube_serverless::domain::{Image, VersionId};
 use youtube_serverless::store::Store;
 
 use crate::image_registry::Registry;
-use crate::support::{Service, answer, docker, eventually, python, vars};
+use crate::stored::FILE;
+use crate::support::{Service, answer, docker, eventually, python};
 
 const PULLED: &str = "the image was gone, and was pulled";
 const BUILT: &str = "building the image again";
@@ -31,12 +31,17 @@ impl Node {
 
     /// The image of a function's version, as the store has the image.
     async fn image(&self, function: &str, number: u32) -> Image {
-        let config = Config::from_vars(vars(self.dir.path(), &[("STORE_URL", "")])).unwrap();
-        let store = Store::open(&config.store, &config.data_dir).await.unwrap();
+        let store = Store::sqlite(&self.dir.path().join("data")).await.unwrap();
         let id = VersionId { function: function.parse().unwrap(), number };
         let versions = store.versions(id.function).await.unwrap();
         store.close().await;
         versions.into_iter().find(|version| version.number == number).unwrap().image
+    }
+
+    async fn update(&self, function: &str, program: &str) {
+        let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
+        let url = format!("{}/api/functions/{function}", self.service.url);
+        answer(self.service.client.put(url).multipart(form)).await.assert_status(200);
     }
 
     /// Removes an image from the engine once no container uses the image.
@@ -62,8 +67,8 @@ async fn start(registry: &Registry, dir: &Path) -> Service {
         ("DOCKER_IMAGE_PREFIX", prefix.as_str()),
         ("LOG_LEVEL", "info"),
         ("INSTANCE_IDLE_TIMEOUT", "200ms"),
-        // One test copies the database, which is a file then.
-        ("STORE_URL", ""),
+        // One test copies the database.
+        FILE,
     ];
     Service::start_logged(dir, &settings, &dir.join("log")).await.healthy().await
 }
@@ -152,8 +157,7 @@ async fn a_rollback_pulls_a_version_that_only_the_registry_has() {
     let function = node.service.deploy(python("print('1')")).await;
     let path = format!("{}/api/functions/{function}", node.service.url);
     for program in ["print('2')", "print('3')"] {
-        let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
-        answer(node.service.client.put(&path).multipart(form)).await.assert_status(200);
+        node.update(&function, program).await;
     }
     eventually("the oldest image is gone", async || (node.registry.local().len() == 2).then_some(())).await;
     let rollback = node.service.client.post(format!("{path}/rollback?version=1"));
@@ -181,7 +185,31 @@ async fn a_registry_that_refuses_fails_the_submit_and_a_login_helps() {
     registry.log_in(&config);
     let function = service.deploy(python("print('one')")).await;
     runs(&service, &function, "one\n").await;
+    assert_eq!(registry.tags(&function).await.len(), 1);
+    service.delete(&function).await.assert_status(200);
+    eventually("the image is deleted in the registry", async || {
+        registry.tags(&function).await.is_empty().then_some(())
+    })
+    .await;
     service.delete_all(dir.path()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn the_images_of_a_deleted_function_and_no_others_go_from_the_registry() {
+    let node = Node::start().await;
+    let (one, other) =
+        (node.service.deploy(python("print('one')")).await, node.service.deploy(python("print(2)")).await);
+    node.update(&one, "print('two')").await;
+    assert_eq!((node.registry.tags(&one).await.len(), node.registry.tags(&other).await.len()), (2, 1));
+    node.service.delete(&one).await.assert_status(200);
+    eventually("the images are deleted in the registry", async || {
+        node.registry.tags(&one).await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(node.registry.tags(&other).await.len(), 1);
+    assert!(node.registry.has(&other, digest(&node.image(&other, 1).await)).await);
+    node.end().await;
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use youtube_serverless::store::Store;
 
 use crate::support::store_url;
 
+/// The setting of a test that is about the file of SQLite, also where other tests run on PostgreSQL.
+pub(crate) const FILE: (&str, &str) = ("STORE_URL", "");
+
 /// The store of the service in a folder, which must not run.
 pub(crate) async fn store(dir: &Path) -> Store {
     match store_url(dir) {

@@ -19,6 +19,8 @@ use crate::store::StoreError;
 
 /// The pause between two looks whether another node has pushed the image.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The longest wait for another node's image. Then the node builds its own, so that no node holds up builds for long.
+const TURN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Why a node can't have the other nodes' image, or the others can't have this node's.
 #[derive(Debug, Error)]
@@ -29,7 +31,7 @@ enum ShareError {
     Docker(#[from] DockerError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("another node has not pushed the image within {BUILD_LIMIT:?}")]
+    #[error("another node has not pushed the image within {TURN_LIMIT:?}")]
     Late,
 }
 
@@ -81,7 +83,7 @@ impl Runtimes {
 
     /// Waits until the image is here, or until the image is this node's to make.
     async fn take_turn(&self, tag: &str, lease: &str, stop: &CancellationToken) -> Result<Turn, ShareError> {
-        let deadline = Instant::now() + BUILD_LIMIT;
+        let deadline = Instant::now() + TURN_LIMIT;
         while Instant::now() < deadline {
             // The lease comes first: a node has written the digest down before the node gives its lease back.
             let is_ours = self.store.take_lease(lease).await?;

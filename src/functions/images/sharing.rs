@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ImageError, Images};
 use crate::build::BuildError;
 use crate::docker::{DockerError, ImageRegistryError, retry};
-use crate::domain::{FunctionName, Image, ImageDigest, ImageId, VersionId};
+use crate::domain::{FunctionId, FunctionName, Image, ImageDigest, ImageId, VersionId};
 use crate::functions::{Absence, Version};
 use crate::resources::clock;
 
@@ -65,6 +65,28 @@ impl Images {
                     }
                 }
                 () = this.stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Deletes the images of a deleted function in the registry, in the background.
+    pub fn delete_shared_later(self: &Arc<Self>, function: FunctionId) {
+        if !self.settings.has_registry {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let deleted = async {
+                let _deleting = this.deleting.lock().await;
+                this.builder.delete_shared(function).await
+            };
+            let deleted = tokio::select! {
+                deleted = deleted => deleted,
+                () = this.stop.cancelled() => return,
+            };
+            match deleted {
+                Ok(images) => tracing::debug!(function.id = %function, images, "images deleted in the registry"),
+                Err(error) => tracing::warn!(function.id = %function, %error, "a deleted function's images stay"),
             }
         });
     }

@@ -85,7 +85,7 @@ async fn a_flush_that_is_tried_again_counts_once() {
     store.insert_invocations(&[], &executed, 2).await.unwrap();
     assert_eq!(count().await, 15);
     // Another try is under way at the server when the flush is tried again.
-    let mut begun = store.pool.begin().await.unwrap();
+    let mut begun = store.pool().begin().await.unwrap();
     assert!(store.is_first(&mut begun, 3).await.unwrap());
     let again = tokio::spawn({
         let store = store.clone();
@@ -98,7 +98,7 @@ async fn a_flush_that_is_tried_again_counts_once() {
     assert_eq!(count().await, 15, "the other try has counted");
     other.leave().await.unwrap();
     store.prune_nodes().await.unwrap();
-    let runs = sqlx::query_scalar::<_, String>("SELECT run FROM flushes").fetch_all(&store.pool).await.unwrap();
+    let runs = sqlx::query_scalar::<_, String>("SELECT run FROM flushes").fetch_all(&store.pool()).await.unwrap();
     assert_eq!(runs, [store.run()], "what a process that is gone has flushed is forgotten");
 }
 

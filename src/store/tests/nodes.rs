@@ -18,7 +18,7 @@ async fn joined(place: &Place, id: &str) -> Store {
 /// Makes the process look as if it had sent no heartbeat for longer than its lease.
 async fn silence(store: &Store) {
     let update = "UPDATE nodes SET seen_at = seen_at - 60000 WHERE run = $1";
-    sqlx::query(update).bind(store.run()).execute(&store.pool).await.unwrap();
+    sqlx::query(update).bind(store.run()).execute(&store.pool()).await.unwrap();
 }
 
 fn key(request: &str) -> IdempotencyKey {
@@ -239,12 +239,12 @@ async fn what_a_question_leaves_that_was_given_up_is_not_in_a_later_one() {
     insert(&store, &record("one")).await;
     let name = async || {
         let name = sqlx::query_scalar::<_, String>("SELECT name FROM functions");
-        name.fetch_one(&other.pool).await.unwrap()
+        name.fetch_one(&other.pool()).await.unwrap()
     };
     let mut given_up = 0;
     for round in 0..20 {
         // As when a client leaves, or when the answer does not come in time.
-        let mut connection = store.pool.acquire().await.unwrap();
+        let mut connection = store.pool().acquire().await.unwrap();
         let mut begun = Box::pin(connection.begin());
         given_up += usize::from(futures_util::poll!(&mut begun).is_pending());
         drop(begun);
@@ -253,7 +253,7 @@ async fn what_a_question_leaves_that_was_given_up_is_not_in_a_later_one() {
         for connection in 0..8 {
             let called = format!("{round}-{connection}");
             let rename = sqlx::query("UPDATE functions SET name = $1").bind(called.clone());
-            store.ask(rename.execute(&store.pool)).await.unwrap();
+            store.ask(rename.execute(&store.pool())).await.unwrap();
             assert_eq!(name().await, called, "the change is committed");
         }
     }
@@ -274,8 +274,8 @@ async fn own_invocations_come_by_pages_and_those_of_several_gone_processes_are_t
         queued.push(record.id);
     }
     assert_eq!(first.own_invocations(0, 9).await.unwrap(), [], "an answer may still be on its way");
-    let age = "UPDATE invocations SET recorded_at = recorded_at - 60000";
-    sqlx::query(age).execute(&first.pool).await.unwrap();
+    let age = "UPDATE invocations SET recorded_at = recorded_at - 120000";
+    sqlx::query(age).execute(&first.pool()).await.unwrap();
     let ids = |own: &[Own]| own.iter().map(|own| own.open.id).collect::<Vec<_>>();
     let page = first.own_invocations(0, 2).await.unwrap();
     assert_eq!((ids(&page), page[0].outcome), (vec![queued[0], queued[2]], Outcome::Queued));
@@ -286,7 +286,7 @@ async fn own_invocations_come_by_pages_and_those_of_several_gone_processes_are_t
     silence(&second).await;
     sqlx::query("UPDATE invocations SET node = NULL WHERE id = $1")
         .bind(queued[1].to_string())
-        .execute(&third.pool)
+        .execute(&third.pool())
         .await
         .unwrap();
     let some = third.adopt_invocations(3, true).await.unwrap();

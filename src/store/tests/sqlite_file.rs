@@ -9,7 +9,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     let old = Store::connect(path.clone()).await.unwrap();
     let all = sqlx::migrate!("src/store/migrations/sqlite");
     let first_two = all.iter().take(2).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: first_two.into(), ..all }.run(&old.pool).await.unwrap();
+    sqlx::migrate::Migrator { migrations: first_two.into(), ..all }.run(&old.pool()).await.unwrap();
     let mut function = record("old");
     // No registry had images then.
     function.version.image.digest = None;
@@ -22,7 +22,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
     .bind(function.id.to_string())
     .bind("ab".repeat(32))
     .bind(image_id.id.as_str())
-    .execute(&old.pool)
+    .execute(&old.pool())
     .await
     .unwrap();
     for (table, column, value) in [("packages", "zip", &b"zip"[..]), ("build_logs", "log", b"log")] {
@@ -33,7 +33,7 @@ async fn functions_from_before_there_were_versions_are_at_their_first() {
         sqlx::query(sqlx::AssertSqlSafe(insert))
             .bind(function.id.to_string())
             .bind(value)
-            .execute(&old.pool)
+            .execute(&old.pool())
             .await
             .unwrap();
     }
@@ -50,7 +50,7 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
     let old = Store::connect(path.clone()).await.unwrap();
     let all = sqlx::migrate!("src/store/migrations/sqlite");
     let first_three = all.iter().take(3).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool).await.unwrap();
+    sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool()).await.unwrap();
     let (function, image) = (record("old"), image('0'));
     let id = function.id.to_string();
     let rows = [
@@ -62,7 +62,7 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
         format!("INSERT INTO idempotency_keys VALUES ('submit', 'k', 'a', 1, '{id}', NULL)"),
     ];
     for row in rows {
-        sqlx::query(sqlx::AssertSqlSafe(row)).execute(&old.pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(row)).execute(&old.pool()).await.unwrap();
     }
     old.close().await;
     let store = Store::sqlite(dir.path()).await.unwrap();
@@ -110,7 +110,7 @@ async fn what_is_no_database_of_ours_is_refused_with_words() {
     let store = Store::sqlite(dir.path()).await.unwrap();
     let migration = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES \
                      (99, 'later', 1, x'00', 0)";
-    sqlx::query(migration).execute(&store.pool).await.unwrap();
+    sqlx::query(migration).execute(&store.pool()).await.unwrap();
     store.close().await;
     let error = Store::sqlite(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { schema: 99, .. }), "{error:?}");
@@ -140,7 +140,7 @@ async fn the_largest_zip_that_can_be_allowed_fits_in_a_row_and_the_next_sizes_do
     let store = Store::sqlite(dir.path()).await.unwrap();
     let length = async |bytes: u64| {
         let length = sqlx::query_scalar::<_, i64>("SELECT length(zeroblob($1))").bind(bytes.cast_signed());
-        length.fetch_one(&store.pool).await.map(i64::cast_unsigned)
+        length.fetch_one(&store.pool()).await.map(i64::cast_unsigned)
     };
     // A megabyte is more than what stands in a row beside the zip.
     let most = crate::config::MAX_FILE;

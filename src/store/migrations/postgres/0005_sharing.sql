@@ -5,5 +5,6 @@ CREATE TABLE runtime_images (
     digest TEXT NOT NULL
 );
 
--- The runs of open invocations are looked for again and again: by this index the look goes from run to run.
-CREATE INDEX invocations_by_run ON invocations (coalesce(node, '')) WHERE outcome IN ('queued', 'running');
+-- The runs of open invocations are looked for again and again: by this index the look goes from run to run, and a
+-- node finds its own rows.
+CREATE INDEX invocations_by_run ON invocations (coalesce(node, ''), number) WHERE outcome IN ('queued', 'running');
