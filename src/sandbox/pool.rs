@@ -7,11 +7,14 @@ mod fitness;
 mod lease;
 mod policy;
 mod refill;
+mod residents;
 mod slots;
 mod start;
 mod state;
+mod supply;
 mod take;
 mod uids;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +41,6 @@ use policy::Step;
 pub(crate) use slots::SlotImage;
 use slots::Slots;
 use state::{Phase, State};
-
-/// The pause between two looks whether slots must start or end.
-const REFILL_LOOK: Duration = Duration::from_millis(500);
 
 /// Names a permit while the permit is taken.
 type Key = u64;
@@ -70,6 +70,8 @@ struct Shared {
     stop: CancellationToken,
     /// Notified when a new caller waits.
     wake: Notify,
+    /// Notified when the image of slots may have to be made.
+    images: Notify,
 }
 
 /// How a caller waits.
@@ -148,6 +150,7 @@ impl Pool {
             tasks,
             stop,
             wake: Notify::new(),
+            images: Notify::new(),
         }))
     }
 
@@ -227,14 +230,18 @@ impl Pool {
         self.0.lock().counts_by_function()
     }
 
-    /// Starts an instance ahead of need, once there is room and when the function has no idle or starting instance.
+    /// Starts an instance of a function that was just made ahead of need, once there is room and when the function has
+    /// no idle or starting instance. Has the function's files put on disk, too: where no room is, a slot can take them.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
-        if !state.closed && !function.is_retired() {
-            state.ensure_queue(function);
-            state.want_spare(function.revision);
-            self.0.rebalance(&mut state);
+        if state.closed || function.is_retired() {
+            return;
         }
+        state.ensure_queue(function);
+        state.want_spare(function.revision);
+        self.0.rebalance(&mut state);
+        drop(state);
+        self.0.want_tree(function);
     }
 
     /// Stops handing out instances of this revision. Idle instances end at once, busy instances after their invocation.
@@ -243,35 +250,6 @@ impl Pool {
         function.retire();
         drop(state.retire(function.revision));
         self.0.rebalance(&mut state);
-    }
-
-    /// Ends instances that have been idle for INSTANCE_IDLE_TIMEOUT, and starts instances for callers that wait. Runs
-    /// until the pool is stopped.
-    pub async fn run(self) {
-        let shared = &self.0;
-        loop {
-            let wake = {
-                let mut state = shared.lock();
-                state.drop_idle_since(Instant::now(), shared.limits.idle_timeout);
-                shared.drop_dead_slots(&mut state);
-                shared.rebalance(&mut state);
-                let wake = state.waiting() > 0;
-                let due = if wake {
-                    Instant::now() + policy::PATIENCE / 4
-                } else {
-                    Instant::now() + shared.limits.idle_timeout
-                };
-                // The wish for slots becomes less with the time, and idle instances become older.
-                let due = if state.is_refill_pending() { due.min(Instant::now() + REFILL_LOOK) } else { due };
-                state.next_expiry(shared.limits.idle_timeout).map_or(due, |expiry| expiry.min(due))
-            };
-            tokio::select! {
-                () = time::sleep_until(wake) => {}
-                () = shared.wake.notified() => {}
-                () = shared.stop.cancelled() => break,
-            }
-        }
-        drop(shared.lock().close());
     }
 }
 
@@ -310,7 +288,7 @@ impl Shared {
             match step {
                 Step::Take(function) => self.begin_take(state, function),
                 Step::Start(function) => self.begin_start(state, function),
-                Step::EndSlot => drop(state.slots.end_one(None)),
+                Step::EndSlot => drop(state.slots.end_least(Instant::now())),
                 Step::Evict(function) => drop(state.evict(function)),
             }
         }
@@ -318,11 +296,20 @@ impl Shared {
     }
 
     fn begin_start(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision) {
-        let Some((key, uid, function)) = state.begin_start(revision) else { return };
-        self.note_miss(state, &function);
+        let takes_slot = self.misses_slot(state, revision);
+        let Some((key, uid, function)) = state.begin_start(revision, takes_slot) else { return };
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            match shared.start(&function, key, uid).await {
+            let permit = shared.permit(key);
+            let rendezvous = match shared.transport.rendezvous().await {
+                Ok(rendezvous) => rendezvous,
+                Err(error) => {
+                    // The end of the permit lets the next instance start, so the callers learn of the error before.
+                    shared.start_failed(revision, key, error.into());
+                    return drop(permit);
+                }
+            };
+            match shared.start(&function, uid, rendezvous, permit).await {
                 Ok(instance) => shared.offer(revision, key, instance, Start::Cold),
                 Err(error) => shared.start_failed(revision, key, error),
             }

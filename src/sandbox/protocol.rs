@@ -47,9 +47,6 @@ pub use receiver::Receiver;
 const VERSION: u8 = 5;
 const NONCE_SIZE: usize = 16;
 
-/// The longest time for the sending of a code frame.
-pub(super) const CODE_LIMIT: Duration = Duration::from_secs(2);
-
 /// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Nonce([u8; NONCE_SIZE]);

@@ -2,6 +2,7 @@
 //! function's instance from then on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time;
@@ -10,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::code::CodeFolder;
 use super::guard::{Guard, Permit};
 use super::launch::launch;
-use super::{Instance, StartError};
+use super::{Instance, SETUP_LIMIT, StartError};
 use crate::docker::{Docker, RunSpec};
 use crate::domain::{ImageId, Language};
 use crate::functions::trees::{Tree, TreeError, Trees};
@@ -32,8 +33,8 @@ pub enum TakeError {
     /// The function's files could not be put into the container.
     #[error("the function's files can't be put into the container")]
     Tree(#[from] TreeError),
-    /// The container went away.
-    #[error("the container went away")]
+    /// The container went away, or was not ready in time.
+    #[error("the container went away or was not ready in time")]
     Protocol(#[from] ProtocolError),
     /// The bootstrap did not take the function.
     #[error(transparent)]
@@ -70,7 +71,7 @@ impl Slot {
         self.guard.name()
     }
 
-    /// Gives the slot a function's files, and makes the slot the function's instance.
+    /// Gives the slot a function's files, and makes the slot the function's instance within `limit` after that.
     ///
     /// # Errors
     /// On an error the container is removed in the background; the permit becomes free after the removal.
@@ -79,10 +80,11 @@ impl Slot {
         trees: &Arc<Trees>,
         (image, tree): (&ImageId, &Arc<Tree>),
         setup: &Setup,
+        limit: Duration,
     ) -> Result<Instance, TakeError> {
         let code = self.guard.code().expect("a slot's container has folders for code");
         code.fill(trees, image, tree).await?;
-        self.go_on(tree.arguments(), setup).await
+        self.go_on(tree.arguments(), setup, limit).await
     }
 
     /// Gives the slot one Python file as its program.
@@ -92,13 +94,15 @@ impl Slot {
     pub async fn take_file(self, name: &str, content: String, setup: &Setup) -> Result<Instance, TakeError> {
         let code = self.guard.code().expect("a slot's container has folders for code");
         code.put(name, content).await.map_err(TreeError::from)?;
-        self.go_on(&[name.to_owned()], setup).await
+        self.go_on(&[name.to_owned()], setup, SETUP_LIMIT).await
     }
 
     /// Lets the bootstrap go on, as the files are there.
-    async fn go_on(mut self, arguments: &[String], setup: &Setup) -> Result<Instance, TakeError> {
-        let sent = time::timeout(protocol::CODE_LIMIT, protocol::send_code(&mut self.wire.writer, arguments));
-        sent.await.unwrap_or(Err(ProtocolError::Late(protocol::CODE_LIMIT)))?;
-        Ok(Instance::prepare(self.wire, self.guard, setup).await?)
+    async fn go_on(mut self, arguments: &[String], setup: &Setup, limit: Duration) -> Result<Instance, TakeError> {
+        let prepared = time::timeout(limit, async {
+            protocol::send_code(&mut self.wire.writer, arguments).await?;
+            Ok(Instance::prepare(self.wire, self.guard, setup).await?)
+        });
+        prepared.await.unwrap_or(Err(TakeError::Protocol(ProtocolError::Late(limit))))
     }
 }

@@ -32,8 +32,10 @@ pub(super) struct Demand<K> {
     pub(super) oldest_idle: Duration,
     /// How long an invocation takes: the average of the latest invocations, or the longest running invocation so far.
     pub(super) service_time: Duration,
-    /// The function can take a slot, and a slot is ready.
-    pub(super) takes_slot: bool,
+    /// The slots that are ready and that the function can take.
+    pub(super) slots: usize,
+    /// A start has just failed, so no further instance starts for a moment.
+    pub(super) is_paused: bool,
 }
 
 impl<K> Demand<K> {
@@ -60,6 +62,12 @@ impl<K> Demand<K> {
             usize::from(self.pressed_for >= PATIENCE && self.starting == 0)
         }
     }
+
+    /// Whether the function takes a slot now. Callers for which no client waits leave the last slot to the others,
+    /// while a container can start.
+    fn takes_slot(&self, free: usize) -> bool {
+        self.slots > usize::from(!self.is_urgent && free > 0)
+    }
 }
 
 /// The next action of the pool.
@@ -69,7 +77,7 @@ pub(super) enum Step<K> {
     Take(K),
     /// Start an instance of this function, as there is room.
     Start(K),
-    /// End a slot, to make room.
+    /// End the slot that is missed least, to make room.
     EndSlot,
     /// End this function's longest idle instance, to make room.
     Evict(K),
@@ -84,16 +92,19 @@ pub(super) struct Room {
     pub(super) ending: usize,
     /// The slots that are ready.
     pub(super) slots: usize,
+    /// The ready slots that functions do not miss.
+    pub(super) spare_slots: usize,
 }
 
 /// The next step, if any.
-pub(super) fn next<K: Copy>(demands: &[Demand<K>], Room { free, ending, slots }: Room) -> Option<Step<K>> {
+pub(super) fn next<K: Copy>(demands: &[Demand<K>], room: Room) -> Option<Step<K>> {
+    let Room { free, ending, slots, spare_slots } = room;
     // Functions with a waiting client come first, then the functions with the fewest instances, and among these
     // functions the function that has waited longest.
     let order = |demand: &&Demand<K>| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait));
-    let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
+    let wanting = demands.iter().filter(|demand| demand.wanted() > 0 && !demand.is_paused);
     // A slot needs no further room, and takes a tenth of the time of a start.
-    if let Some(first) = wanting.clone().filter(|demand| demand.takes_slot).min_by_key(order) {
+    if let Some(first) = wanting.clone().filter(|demand| demand.takes_slot(free)).min_by_key(order) {
         return Some(Step::Take(first.function));
     }
     let first = wanting.min_by_key(order)?;
@@ -103,6 +114,9 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], Room { free, ending, slots }:
     let wanted: usize = demands.iter().map(Demand::wanted).sum();
     if wanted <= ending {
         return None;
+    }
+    if spare_slots > 0 {
+        return Some(Step::EndSlot);
     }
     // A function with waiting callers is about to use its idle instances.
     let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
@@ -154,7 +168,7 @@ mod tests {
     }
 
     fn room(free: usize, ending: usize) -> Room {
-        Room { free, ending, slots: 0 }
+        Room { free, ending, ..Room::default() }
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -207,7 +221,7 @@ mod tests {
     #[test]
     fn a_slot_is_taken_whether_or_not_there_is_room() {
         let unfit = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('a') };
-        let fit = Demand { waiting: 1, oldest_wait: MS, takes_slot: true, ..demand('b') };
+        let fit = Demand { waiting: 1, oldest_wait: MS, is_urgent: true, slots: 1, ..demand('b') };
         let demands = [unfit, fit];
         let slots = Room { slots: 1, ..room(0, 0) };
         assert_eq!(next(&demands, slots), Some(Step::Take('b')));
@@ -218,7 +232,40 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_makes_room_before_an_instance_in_use_and_after_an_instance_that_is_not() {
+    fn who_waits_without_a_client_leaves_the_last_slot_while_there_is_room() {
+        let background = Demand { waiting: 1, oldest_wait: 2 * MS, slots: 1, ..demand('a') };
+        let urgent = Demand { is_urgent: true, oldest_wait: MS, ..Demand { function: 'b', ..background.clone() } };
+        let slots = Room { slots: 1, ..room(1, 0) };
+        assert_eq!(next(std::slice::from_ref(&background), slots), Some(Step::Start('a')));
+        assert_eq!(next(std::slice::from_ref(&background), Room { free: 0, ..slots }), Some(Step::Take('a')));
+        assert_eq!(
+            next(&[Demand { slots: 2, ..background.clone() }], Room { slots: 2, ..slots }),
+            Some(Step::Take('a'))
+        );
+        assert_eq!(next(&[background.clone(), urgent.clone()], slots), Some(Step::Take('b')));
+        assert_eq!(next(&[background, urgent], Room { free: 0, ..slots }), Some(Step::Take('b')));
+    }
+
+    #[test]
+    fn a_slot_that_nobody_misses_makes_room_before_any_instance() {
+        let wanting = Demand { waiting: 1, ..demand('a') };
+        let unused = Demand { idle: 1, oldest_idle: 9 * IN_USE, ..demand('b') };
+        let demands = [wanting, unused];
+        let slots = Room { slots: 2, spare_slots: 1, ..room(0, 0) };
+        assert_eq!(next(&demands, slots), Some(Step::EndSlot));
+        assert_eq!(next(&demands, Room { ending: 1, ..slots }), None);
+        assert_eq!(next(&demands, Room { spare_slots: 0, ..slots }), Some(Step::Evict('b')));
+        assert_eq!(next(&demands, Room { free: 1, ..slots }), Some(Step::Start('a')));
+    }
+
+    #[test]
+    fn nothing_starts_for_a_function_whose_start_has_just_failed() {
+        let failing = Demand { waiting: 1, is_paused: true, slots: 1, ..demand('a') };
+        assert_eq!(next(&[failing], room(1, 0)), None);
+    }
+
+    #[test]
+    fn a_missed_slot_makes_room_before_an_instance_in_use_and_after_an_instance_that_is_not() {
         let wanting = Demand { waiting: 1, ..demand('a') };
         let in_use = Demand { idle: 1, oldest_idle: MS, ..demand('b') };
         let unused = Demand { idle: 1, oldest_idle: IN_USE, ..demand('c') };

@@ -12,6 +12,8 @@ use crate::domain::{ImageId, Language};
 
 /// The time after which a use counts for a third of a new use.
 const MEMORY: Duration = Duration::from_secs(60);
+/// How many more uses than the most slots count, so that many uses are forgotten soon, too.
+const BEYOND: usize = 2;
 /// The pause after a slot that did not start.
 const PAUSE: Duration = Duration::from_secs(30);
 /// The most images that are noted until slots can start.
@@ -49,27 +51,38 @@ struct Shelf<S> {
     limit: usize,
     /// None until the image is there.
     image: Option<SlotImage>,
+    /// The image is gone. Slots that are ready can still be taken.
+    is_lost: bool,
     /// The images of functions that have started before that, and whose files slots are to take.
     early: Vec<ImageId>,
     /// The longest ready slot comes first.
     ready: VecDeque<(Key, S)>,
-    /// How often functions wanted a slot lately, as a sum in which old uses count less.
-    rate: f64,
-    rated_at: Instant,
+    /// How often functions wanted a slot lately.
+    uses: Recent,
+    /// How often functions wanted a slot lately for want of room.
+    misses: Recent,
     paused_until: Option<Instant>,
 }
 
+/// A count of events in which old events count less.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    sum: f64,
+    at: Instant,
+}
+
 impl<S> Slots<S> {
-    /// No slots yet. As many are wanted at first as there may be.
+    /// No slots yet, and none is missed yet.
     pub(super) fn new(limits: config::Slots) -> Self {
         let shelf = |(language, limit): (Language, u32)| Shelf {
             language,
             limit: limit as usize,
             image: None,
+            is_lost: false,
             early: Vec::new(),
             ready: VecDeque::new(),
-            rate: limit.into(),
-            rated_at: Instant::now(),
+            uses: Recent::none(),
+            misses: Recent::none(),
             paused_until: None,
         };
         let limits = [(Language::Python, limits.python), (Language::Go, limits.go)];
@@ -81,11 +94,32 @@ impl<S> Slots<S> {
     }
 
     /// Sets the image of a language's slots. Slots can start from now on. Returns the images of functions that have
-    /// started before.
-    pub(super) fn set_image(&mut self, language: Language, image: SlotImage) -> Vec<ImageId> {
+    /// started before, and the slots of another image. The caller must drop the slots, which removes the containers.
+    pub(super) fn set_image(&mut self, language: Language, image: SlotImage) -> (Vec<ImageId>, Vec<S>) {
         let shelf = self.shelf(language);
-        shelf.image = Some(image);
-        std::mem::take(&mut shelf.early)
+        let is_other = shelf.image.replace(image.clone()).is_some_and(|before| before != image);
+        (shelf.is_lost, shelf.paused_until) = (false, None);
+        let early = std::mem::take(&mut shelf.early);
+        (early, if is_other { self.end_all(language) } else { Vec::new() })
+    }
+
+    /// Notes that a slot's image is gone, until the image is set again. Returns whether that was not known.
+    pub(super) fn note_lost(&mut self, language: Language, image: &SlotImage) -> bool {
+        let shelf = self.shelf(language);
+        shelf.image.as_ref() == Some(image) && !std::mem::replace(&mut shelf.is_lost, true)
+    }
+
+    /// Ends the slots of a language until the image is set again. The caller must drop the slots, which removes the
+    /// containers.
+    pub(super) fn refuse(&mut self, language: Language) -> Vec<S> {
+        self.shelf(language).image = None;
+        self.end_all(language)
+    }
+
+    /// Whether slots of the language are wanted and can't start for want of an image.
+    pub(super) fn lacks_image(&self, language: Language) -> bool {
+        let mut shelves = self.shelves.iter().filter(|shelf| shelf.language == language && shelf.limit > 0);
+        shelves.any(|shelf| shelf.image.is_none() || shelf.is_lost)
     }
 
     /// Notes a function's image until slots of the language can start.
@@ -116,53 +150,65 @@ impl<S> Slots<S> {
         self.held.values().filter(|held| is_meant(held)).count()
     }
 
-    pub(super) fn has_ready(&self, language: Language) -> bool {
-        self.shelves.iter().any(|shelf| shelf.language == language && !shelf.ready.is_empty())
+    /// The number of slots of a language that are ready.
+    pub(super) fn ready(&self, language: Language) -> usize {
+        self.shelves.iter().filter(|shelf| shelf.language == language).map(|shelf| shelf.ready.len()).sum()
     }
 
     /// What the decision about a refill needs to know.
-    pub(super) fn supplies(&mut self, now: Instant) -> [Supply; 2] {
-        self.shelves.each_mut().map(|shelf| {
-            shelf.decay(now);
+    pub(super) fn supplies(&self, now: Instant) -> [Supply; 2] {
+        self.shelves.each_ref().map(|shelf| {
             let starting = self.held.values().filter(|&&held| held == (shelf.language, Phase::Starting)).count();
             let is_paused = shelf.paused_until.is_some_and(|until| now < until);
             Supply {
                 language: shelf.language,
-                can_start: shelf.image.is_some() && !is_paused,
+                has_image: shelf.image.is_some() && !shelf.is_lost,
+                is_paused,
                 ready: shelf.ready.len(),
                 starting,
                 limit: shelf.limit,
-                rate: shelf.rate,
+                uses: shelf.uses.sum(now),
+                misses: shelf.misses.sum(now),
             }
         })
     }
 
-    /// Notes that a function wanted a slot.
-    pub(super) fn note_use(&mut self, language: Language, now: Instant) {
-        let shelf = self.shelf(language);
-        shelf.decay(now);
-        shelf.rate += 1.0;
+    /// The number of ready slots that functions do not miss.
+    pub(super) fn spare(&self, now: Instant) -> usize {
+        self.supplies(now).iter().filter(|supply| !supply.is_missed()).map(|supply| supply.ready).sum()
     }
 
-    /// Notes that a slot starts with this key.
+    /// Notes that a function wanted a slot, and whether there was no room for the function's instance.
+    pub(super) fn note_use(&mut self, language: Language, is_short: bool, now: Instant) {
+        let shelf = self.shelf(language);
+        let most = (shelf.limit + BEYOND) as f64;
+        shelf.uses.add(now, most);
+        if is_short {
+            shelf.misses.add(now, most);
+        }
+    }
+
+    /// Notes that a slot starts with this key. The start must end with [`Slots::put`], or else with the permit.
     pub(super) fn begin(&mut self, language: Language, key: Key) {
         self.held.insert(key, (language, Phase::Starting));
     }
 
-    /// Puts a slot that has started on its shelf.
-    pub(super) fn put(&mut self, key: Key, slot: S) {
-        let Some((language, phase)) = self.held.get_mut(&key) else { return };
-        *phase = Phase::Ready;
-        let language = *language;
-        self.shelf(language).ready.push_back((key, slot));
-    }
-
-    /// Notes that a slot did not start. No other slot of the language starts for a while.
-    pub(super) fn note_failure(&mut self, key: Key, now: Instant) {
-        let Some((language, phase)) = self.held.get_mut(&key) else { return };
-        *phase = Phase::Ending;
-        let language = *language;
-        self.shelf(language).paused_until = Some(now + PAUSE);
+    /// Puts a slot that has started on its shelf. Gives the slot back where no slot of this image is to be held any
+    /// more; the caller must drop that slot, which removes the container.
+    pub(super) fn put(&mut self, key: Key, slot: S, image: &SlotImage) -> Option<S> {
+        let Some((language, phase)) = self.held.get_mut(&key) else { return Some(slot) };
+        let shelf = self.shelves.iter_mut().find(|shelf| shelf.language == *language);
+        match shelf.filter(|shelf| shelf.image.as_ref() == Some(image)) {
+            Some(shelf) => {
+                *phase = Phase::Ready;
+                shelf.ready.push_back((key, slot));
+                None
+            }
+            None => {
+                *phase = Phase::Ending;
+                Some(slot)
+            }
+        }
     }
 
     /// Takes a ready slot for a function. The slot's permit is the function's from now on.
@@ -172,13 +218,22 @@ impl<S> Slots<S> {
         Some((key, slot))
     }
 
-    /// Takes a ready slot away, of this language or of the language with the most. The caller must drop the slot, which
-    /// removes the container.
-    pub(super) fn end_one(&mut self, language: Option<Language>) -> Option<S> {
-        let shelves = self.shelves.iter_mut().filter(|shelf| language.is_none_or(|wanted| shelf.language == wanted));
-        let (key, slot) = shelves.max_by_key(|shelf| shelf.ready.len())?.ready.pop_front()?;
+    /// Takes a ready slot of a language away. The caller must drop the slot, which removes the container.
+    pub(super) fn end_one(&mut self, language: Language) -> Option<S> {
+        let (key, slot) = self.shelf(language).ready.pop_front()?;
         self.held.entry(key).and_modify(|(_, phase)| *phase = Phase::Ending);
         Some(slot)
+    }
+
+    /// Takes a ready slot away, of the language whose slots are missed least. The caller must drop the slot, which
+    /// removes the container.
+    pub(super) fn end_least(&mut self, now: Instant) -> Option<S> {
+        let ready = self.supplies(now).into_iter().filter(|supply| supply.ready > 0);
+        self.end_one(ready.min_by(|one, other| one.misses.total_cmp(&other.misses))?.language)
+    }
+
+    fn end_all(&mut self, language: Language) -> Vec<S> {
+        std::iter::from_fn(|| self.end_one(language)).collect()
     }
 
     /// Takes the ready slots away that are not alive. The caller must drop the slots, which removes the containers.
@@ -200,64 +255,32 @@ impl<S> Slots<S> {
 
     /// Takes all ready slots away, for the end.
     pub(super) fn close(&mut self) -> Vec<S> {
-        std::iter::from_fn(|| self.end_one(None)).collect()
+        Language::ALL.into_iter().flat_map(|language| self.end_all(language)).collect()
     }
 
-    /// Frees the permit of a slot whose container is gone.
-    pub(super) fn free(&mut self, key: Key) {
-        self.held.remove(&key);
+    /// Frees the permit of a slot whose container is gone. A permit that ends while its slot starts is a start that has
+    /// failed, however the start has failed: no other slot of the language starts for a while.
+    pub(super) fn free(&mut self, key: Key, now: Instant) {
+        if let Some((language, Phase::Starting)) = self.held.remove(&key) {
+            self.shelf(language).paused_until = Some(now + PAUSE);
+        }
     }
 }
 
-impl<S> Shelf<S> {
-    fn decay(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.rated_at);
-        self.rate *= (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        self.rated_at = now;
+impl Recent {
+    fn none() -> Self {
+        Self { sum: 0.0, at: Instant::now() }
+    }
+
+    fn sum(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at);
+        self.sum * (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp()
+    }
+
+    fn add(&mut self, now: Instant, most: f64) {
+        *self = Self { sum: (self.sum(now) + 1.0).min(most), at: now };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_starts_is_taken_and_gives_its_permit_away() {
-        let mut slots = Slots::new(config::Slots { python: 2, go: 1 });
-        assert!(!slots.supplies(Instant::now())[0].can_start);
-        let image = SlotImage { name: "slot".to_owned(), runtime: "runtime".to_owned() };
-        let early = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
-        slots.note_early(Language::Python, early.clone());
-        assert_eq!(slots.set_image(Language::Python, image.clone()), [early]);
-        assert_eq!(slots.image(Language::Python), Some(&image));
-        for key in [1, 2] {
-            slots.begin(Language::Python, key);
-            assert_eq!(slots.supplies(Instant::now())[0].starting, 1);
-            slots.put(key, key);
-        }
-        assert_eq!((slots.len(), slots.phases()), (2, [0, 2, 0]));
-        assert_eq!(slots.take(Language::Python), Some((1, 1)));
-        assert_eq!((slots.len(), slots.take(Language::Go)), (1, None));
-        assert_eq!(slots.take_dead(|_| true), [0; 0]);
-        assert_eq!(slots.take_dead(|_| false), [2]);
-        assert_eq!((slots.len(), slots.phases()), (1, [0, 0, 1]));
-        slots.free(2);
-        assert_eq!(slots.len(), 0);
-    }
-
-    #[test]
-    fn uses_are_forgotten_and_failures_pause() {
-        let mut slots: Slots<()> = Slots::new(config::Slots { python: 2, go: 0 });
-        let image = SlotImage { name: String::new(), runtime: String::new() };
-        assert_eq!(slots.set_image(Language::Python, image), []);
-        let now = Instant::now();
-        slots.note_use(Language::Python, now);
-        assert!((slots.supplies(now)[0].rate - 3.0).abs() < 0.01);
-        let later = now + 2 * MEMORY;
-        assert!(slots.supplies(later)[0].rate < 0.5);
-        slots.begin(Language::Python, 1);
-        slots.note_failure(1, later);
-        assert!(!slots.supplies(later)[0].can_start);
-        assert!(slots.supplies(later + PAUSE)[0].can_start);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Starts of instances.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -13,14 +14,19 @@ use crate::resources::clock;
 use crate::sandbox::instance::{Instance, Permit, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
+use crate::sandbox::transport::Rendezvous;
+
+/// How long a function with other instances starts no instance after a start that has failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
-    /// Starts a container for the function, in the permit with this key.
+    /// Starts a container for the function.
     pub(super) async fn start(
-        self: &Arc<Self>,
+        &self,
         function: &Function,
-        key: Key,
         uid: u32,
+        rendezvous: Option<Rendezvous>,
+        permit: Permit,
     ) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
         let created = clock::unix_seconds();
@@ -33,7 +39,6 @@ impl Shared {
             (label::LANGUAGE, function.version.language.as_str().to_owned()),
             (label::CREATED, created.to_string()),
         ];
-        let permit = self.permit(key);
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
         let spec = RunSpec {
@@ -46,14 +51,16 @@ impl Shared {
             mounts: &[],
         };
         let (setup, was_known) = self.setup(function);
-        let rendezvous = self.transport.rendezvous().await?;
         let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
         match &started {
             Ok(instance) => {
                 function.note_preloaded(instance.preloaded());
                 self.want_tree(function);
             }
-            Err(error @ StartError::Preload(_)) => self.note_preload_failed(function, error, was_known),
+            Err(error @ StartError::Preload(_)) => {
+                tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
+                function.note_preload_failed(was_known);
+            }
             Err(_) => {}
         }
         started
@@ -79,12 +86,6 @@ impl Shared {
         (Setup { environment, preload: Plan { preload, limit: self.preload, processors, known } }, was_known)
     }
 
-    /// Notes that an instance ended while the instance imported modules.
-    pub(super) fn note_preload_failed(&self, function: &Function, error: &StartError, was_known: bool) {
-        tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
-        function.note_preload_failed(was_known);
-    }
-
     pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
         let error = Arc::new(error);
         let mut state = self.lock();
@@ -95,7 +96,7 @@ impl Shared {
             // The next instance preloads less.
             StartError::Preload(_) => Vec::new(),
             StartError::Docker(_) | StartError::Socket(_) | StartError::Timeout | StartError::Protocol(_) => {
-                state.waiters_without_hope(revision)
+                state.waiters_without_hope(revision, PAUSE)
             }
         };
         if waiters.is_empty() {

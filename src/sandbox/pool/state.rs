@@ -2,6 +2,9 @@
 //! without Docker.
 
 mod counts;
+#[cfg(test)]
+mod simulation;
+mod slots;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -12,10 +15,9 @@ use tokio::time::Instant;
 
 use super::Key;
 use super::policy::{self, Room, Step};
-use super::refill::{self, Refill};
+use super::residents::Residents;
 use super::slots::Slots;
 use super::uids::Uids;
-use crate::domain::Language;
 use crate::functions::{Function, Revision};
 
 /// The phase of the instance that holds a permit.
@@ -30,10 +32,15 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct State<I, S, G> {
     pub(super) closed: bool,
+    /// How far the clock of the books is ahead, as a test skips time.
+    skipped: Duration,
     limit: usize,
     permits: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
     pub(super) slots: Slots<S>,
+    residents: Residents,
+    /// When a function may take a slot again after a slot that did not become the function's instance.
+    slots_again: HashMap<Revision, Instant>,
     queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
     spares: usize,
@@ -52,8 +59,8 @@ struct Queue<I, G> {
     pressed_since: Option<Instant>,
     service_time: Duration,
     wants_spare: bool,
-    /// When the function may take a slot again after a slot that did not become an instance.
-    slots_again: Option<Instant>,
+    /// When the next instance may start after a start that has failed.
+    starts_again: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -67,8 +74,24 @@ struct Waiter<G> {
 impl<I, S, G> State<I, S, G> {
     /// A state without permits in use. Each permit gets one of the users in `uids`.
     pub(super) fn new(limit: usize, uids: RangeInclusive<u32>, slots: Slots<S>) -> Self {
-        let (permits, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
-        Self { closed: false, limit, permits, uids, slots, queues, waiting: 0, spares: 0, next_number: 0 }
+        Self {
+            closed: false,
+            skipped: Duration::ZERO,
+            limit,
+            permits: HashMap::new(),
+            uids: Uids::new(uids),
+            slots,
+            residents: Residents::default(),
+            slots_again: HashMap::new(),
+            queues: HashMap::new(),
+            waiting: 0,
+            spares: 0,
+            next_number: 0,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now() + self.skipped
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -97,7 +120,7 @@ impl<I, S, G> State<I, S, G> {
             pressed_since: None,
             service_time: Duration::ZERO,
             wants_spare: false,
-            slots_again: None,
+            starts_again: None,
         });
     }
 
@@ -108,10 +131,11 @@ impl<I, S, G> State<I, S, G> {
         grant: G,
     ) -> u64 {
         self.ensure_queue(function);
+        let now = self.now();
         self.next_number += 1;
         let number = self.next_number;
         let queue = self.queues.get_mut(&function.revision).expect("the queue was just made");
-        queue.pressed_since.get_or_insert_with(Instant::now);
+        queue.pressed_since.get_or_insert(now);
         let place = if is_background {
             queue.waiters.len()
         } else {
@@ -149,10 +173,13 @@ impl<I, S, G> State<I, S, G> {
         position.is_none_or(|position| position < self.count(revision).starting)
     }
 
-    /// Takes all waiters of a revision when no instance is left that could serve these waiters.
-    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<G> {
+    /// Takes all waiters of a revision when no instance is left that could serve these waiters. Otherwise the next
+    /// instance starts after a pause.
+    pub(super) fn waiters_without_hope(&mut self, revision: Revision, pause: Duration) -> Vec<G> {
         let count = self.count(revision);
         if count.starting + count.busy + count.idle > 0 {
+            let again = self.now() + pause;
+            self.queues.entry(revision).and_modify(|queue| queue.starts_again = Some(again));
             return Vec::new();
         }
         self.take_waiters(revision)
@@ -163,6 +190,16 @@ impl<I, S, G> State<I, S, G> {
         std::iter::from_fn(|| self.pop_waiter(revision)).collect()
     }
 
+    /// The function of a revision that has a queue.
+    pub(super) fn function(&self, revision: Revision) -> Option<&Arc<Function>> {
+        self.queues.get(&revision).map(|queue| &queue.function)
+    }
+
+    /// Whether a caller waits for an instance of this revision.
+    pub(super) fn waits_for(&self, revision: Revision) -> bool {
+        self.queues.get(&revision).is_some_and(|queue| !queue.waiters.is_empty())
+    }
+
     pub(super) fn has_idle(&self, revision: Revision) -> bool {
         self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
     }
@@ -170,15 +207,16 @@ impl<I, S, G> State<I, S, G> {
     /// Takes the idle instance that was used last, and marks the instance as busy.
     pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, I)> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
-        self.set_phase(key, Phase::Busy(Instant::now()));
+        self.set_phase(key, Phase::Busy(self.now()));
         Some((key, instance))
     }
 
     pub(super) fn park(&mut self, key: Key, instance: I) {
         self.set_phase(key, Phase::Idle);
+        let now = self.now();
         let revision = self.permits[&key].0;
         let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
-        queue.idle.push_back((key, instance, Instant::now()));
+        queue.idle.push_back((key, instance, now));
     }
 
     /// Takes a revision's longest idle instance. The caller must drop the instance, which removes the container.
@@ -190,6 +228,7 @@ impl<I, S, G> State<I, S, G> {
 
     /// Ends all instances that have been idle for this long.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
+        self.forget_residents(now, timeout);
         let due = |queue: &Queue<I, G>| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
         let expired: Vec<Revision> =
             self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
@@ -205,26 +244,40 @@ impl<I, S, G> State<I, S, G> {
         self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
     }
 
-    /// Takes a permit and a user for a new instance. No other permit has the same user.
-    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
+    /// Takes a permit and a user for a new instance. No other permit has the same user. `takes_slot` says that a slot
+    /// would have done, had a slot been ready.
+    pub(super) fn begin_start(&mut self, revision: Revision, takes_slot: bool) -> Option<(Key, u32, Arc<Function>)> {
+        self.next_number += 1;
+        let key = self.next_number;
+        let function = self.begin_instance(revision, key, takes_slot)?;
+        Some((key, self.uids.take(key), function))
+    }
+
+    /// Has an instance of a revision start with this permit.
+    fn begin_instance(&mut self, revision: Revision, key: Key, takes_slot: bool) -> Option<Arc<Function>> {
+        let now = self.now();
         let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
         if queue.pressed_since.is_some() {
-            queue.pressed_since = Some(Instant::now());
+            queue.pressed_since = Some(now);
         }
-        self.next_number += 1;
-        self.permits.insert(self.next_number, (revision, Phase::Starting));
-        Some((self.next_number, self.uids.take(self.next_number), function))
+        self.permits.insert(key, (revision, Phase::Starting));
+        self.note_start(&function, takes_slot);
+        Some(function)
     }
 
     /// Sets the phase of a permit. A permit that is already free stays free.
     pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
+        let now = self.now();
         let Some((revision, current)) = self.permits.get_mut(&key) else { return };
         if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
             && let Some(queue) = self.queues.get_mut(revision)
         {
             // A moving average over the latest invocations: the duration may change with the input.
-            queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
+            queue.service_time = (queue.service_time * 7 + now.saturating_duration_since(since)) / 8;
+        }
+        if matches!(phase, Phase::Busy(_)) {
+            self.residents.note_use(*revision, now);
         }
         *current = phase;
     }
@@ -232,7 +285,7 @@ impl<I, S, G> State<I, S, G> {
     /// Frees a permit and its user. The permit's container must be gone.
     pub(super) fn free(&mut self, key: Key) {
         self.permits.remove(&key);
-        self.slots.free(key);
+        self.slots.free(key, self.now());
         self.uids.give_back(key);
     }
 
@@ -244,6 +297,8 @@ impl<I, S, G> State<I, S, G> {
     /// Forgets a revision. Its idle instances end when the caller drops the returned instances. Its waiters see a
     /// closed channel.
     pub(super) fn retire(&mut self, revision: Revision) -> Vec<I> {
+        self.residents.remove(revision);
+        self.slots_again.remove(&revision);
         let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
         self.spares -= usize::from(queue.wants_spare);
@@ -258,62 +313,6 @@ impl<I, S, G> State<I, S, G> {
         self.closed = true;
         let ids: Vec<Revision> = self.queues.keys().copied().collect();
         (ids.into_iter().flat_map(|revision| self.retire(revision)).collect(), self.slots.close())
-    }
-
-    /// Takes a permit and a user for a new slot. No other permit has the same user.
-    pub(super) fn begin_slot(&mut self, language: Language) -> (Key, u32) {
-        self.next_number += 1;
-        self.slots.begin(language, self.next_number);
-        (self.next_number, self.uids.take(self.next_number))
-    }
-
-    /// Takes a ready slot for a revision. The slot's permit and user are the revision's from now on.
-    pub(super) fn begin_take(&mut self, revision: Revision) -> Option<(Key, S, Arc<Function>)> {
-        let queue = self.queues.get_mut(&revision)?;
-        let (key, slot) = self.slots.take(queue.function.version.language)?;
-        if queue.pressed_since.is_some() {
-            queue.pressed_since = Some(Instant::now());
-        }
-        self.permits.insert(key, (revision, Phase::Starting));
-        Some((key, slot, Arc::clone(&queue.function)))
-    }
-
-    /// Notes that a slot did not become an instance of this revision. The next instances start without a slot.
-    pub(super) fn note_failed_take(&mut self, revision: Revision, key: Key, pause: Duration) {
-        self.set_phase(key, Phase::Ending);
-        if let Some(queue) = self.queues.get_mut(&revision) {
-            queue.slots_again = Some(Instant::now() + pause);
-        }
-    }
-
-    /// The next step for slots.
-    pub(super) fn next_refill(&mut self) -> Option<Refill> {
-        if self.closed {
-            return None;
-        }
-        let now = Instant::now();
-        let (room, supplies) = ((self.free_permits(), self.ending()), self.slots.supplies(now));
-        let idle = self.longest_idle().map(|(since, _)| now.saturating_duration_since(since));
-        refill::next(&supplies, room, self.waiting > 0, idle)
-    }
-
-    /// Whether the next step for slots may change without an event.
-    pub(super) fn is_refill_pending(&mut self) -> bool {
-        refill::is_pending(&self.slots.supplies(Instant::now()))
-    }
-
-    /// The longest idle instance of all functions without waiters: the time since which the instance is idle, and its
-    /// revision.
-    fn longest_idle(&self) -> Option<(Instant, Revision)> {
-        let unused = self.queues.iter().filter(|(_, queue)| queue.waiters.is_empty());
-        let idle = unused.filter_map(|(&revision, queue)| Some((queue.idle.front()?.2, revision)));
-        idle.min_by_key(|&(since, _)| since)
-    }
-
-    /// Takes the longest idle instance of all. The caller must drop the instance, which removes the container.
-    pub(super) fn evict_longest_idle(&mut self) -> Option<I> {
-        let (_, revision) = self.longest_idle()?;
-        self.evict(revision)
     }
 
     /// The number of permits that no container holds.
@@ -335,8 +334,8 @@ impl<I, S, G> State<I, S, G> {
     /// The policy's next step.
     pub(super) fn next_step(&mut self, may_take: &dyn Fn(&Function) -> bool) -> Option<Step<Revision>> {
         if self.waiting > 0 {
-            let [_, slots, _] = self.slots.phases();
-            let room = Room { free: self.free_permits(), ending: self.ending(), slots };
+            let ([_, slots, _], spare_slots) = (self.slots.phases(), self.slots.spare(self.now()));
+            let room = Room { free: self.free_permits(), ending: self.ending(), slots, spare_slots };
             let step = policy::next(&self.demands(may_take), room);
             if step.is_some() {
                 return step;

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Phase, Queue, State};
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
@@ -61,14 +59,14 @@ impl<I, S, G> State<I, S, G> {
     }
 
     pub(super) fn count(&self, revision: Revision) -> Count {
-        let mut count = Count::default();
+        let (mut count, now) = (Count::default(), self.now());
         for (_, phase) in self.permits.values().filter(|&&(function, _)| function == revision) {
             match phase {
                 Phase::Starting => count.starting += 1,
                 Phase::Idle => count.idle += 1,
                 Phase::Busy(since) => {
                     count.busy += 1;
-                    count.longest = count.longest.max(since.elapsed());
+                    count.longest = count.longest.max(now.saturating_duration_since(*since));
                 }
                 Phase::Ending => {}
             }
@@ -78,10 +76,10 @@ impl<I, S, G> State<I, S, G> {
 
     /// The instances and callers of all functions. `may_take` says whether a function can take a slot.
     pub(in crate::sandbox::pool) fn demands(&self, may_take: &dyn Fn(&Function) -> bool) -> Vec<Demand<Revision>> {
-        let now = Instant::now();
+        let now = self.now();
         let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
             let count = self.count(revision);
-            let since = |instant: Instant| now.saturating_duration_since(instant);
+            let since = |instant| now.saturating_duration_since(instant);
             Demand {
                 function: revision,
                 waiting: queue.waiters.len(),
@@ -93,10 +91,8 @@ impl<I, S, G> State<I, S, G> {
                 idle: count.idle,
                 oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
                 service_time: queue.service_time.max(count.longest),
-                takes_slot: !queue.waiters.is_empty()
-                    && queue.slots_again.is_none_or(|again| again <= now)
-                    && self.slots.has_ready(queue.function.version.language)
-                    && may_take(&queue.function),
+                slots: if queue.waiters.is_empty() { 0 } else { self.slots_for(&queue.function, may_take) },
+                is_paused: queue.starts_again.is_some_and(|again| now < again),
             }
         };
         self.queues.iter().map(demand).collect()
