@@ -5,6 +5,7 @@ mod preparation;
 mod reconcile;
 mod requirement;
 mod risks;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;

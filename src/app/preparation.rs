@@ -8,6 +8,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::reconcile::{self, ReconcileError};
+use super::slots::SlotPreparation;
 use crate::build::Builder;
 use crate::docker::Docker;
 use crate::docker::health::Health;
@@ -18,7 +19,7 @@ use crate::functions::Registry;
 use crate::functions::images::Images;
 use crate::resources::disk::DiskSpace;
 use crate::sandbox::isolation::Isolation;
-use crate::sandbox::pool::{Pool, SlotImage};
+use crate::sandbox::pool::Pool;
 use crate::store::Store;
 
 /// The wait at the start for the first reconciliation. A longer reconciliation goes on in the background.
@@ -87,7 +88,20 @@ impl Preparation {
         }
         let mut unchecked = Language::ALL.to_vec();
         self.check(&mut unchecked).await;
+        let slots = SlotPreparation {
+            builder: &self.builder,
+            isolation: &self.isolation,
+            pool: &self.pool,
+            health: &self.health,
+            stop: &self.stop,
+        };
+        let prepared = slots.prepare().await;
         self.checked.cancel();
+        tokio::join!(self.look_again(unchecked), slots.keep(prepared));
+    }
+
+    /// Reconciles from time to time, and does what could not be done before.
+    async fn look_again(&self, mut unchecked: Vec<Language>) {
         let (mut pauses, mut looked_at) = (RECONCILE_AGAIN.into_iter(), Instant::now());
         loop {
             if let Err(error) = self.builder.remove_old_runtimes().await {
@@ -105,51 +119,33 @@ impl Preparation {
                                                         again later");
             }
             self.check(&mut unchecked).await;
+            self.pool.look_for_slot_images();
         }
     }
 
     /// Builds runtime images ahead of need, and looks into a container of each. A language without a look stays in
     /// `unchecked`.
     async fn check(&self, unchecked: &mut Vec<Language>) {
-        let mut runtimes = Vec::new();
         for language in std::mem::take(unchecked) {
             let checked = match self.builder.prepare(language, &self.stop).await {
                 Ok(image) => {
                     if language == Language::Python {
                         self.isolation.try_socket(image.clone()).await;
                     }
-                    self.isolation.check(language, image.clone()).await.map(|()| image).map_err(chain)
+                    self.isolation.check(language, image).await.map_err(chain)
                 }
                 Err(error) => Err(chain(error)),
             };
-            match checked {
-                Ok(image) => runtimes.push((language, image)),
-                Err(error) => {
-                    tracing::error!(
-                        error,
-                        language = language.as_str(),
-                        "no runtime image or no look into it: submits will fail"
-                    );
-                    self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
-                    unchecked.push(language);
-                }
+            if let Err(error) = checked {
+                tracing::error!(
+                    error,
+                    language = language.as_str(),
+                    "no runtime image or no look into it: submits will fail"
+                );
+                self.isolation.note(language.as_str(), vec!["not checked, see the log".to_owned()]);
+                unchecked.push(language);
             }
         }
-        for (language, runtime) in runtimes.into_iter().filter(|&(language, _)| self.pool.wants_slots(language)) {
-            if let Err(error) = self.prepare_slots(language, runtime).await {
-                tracing::warn!(error, language = language.as_str(), "there are no slots");
-            }
-        }
-    }
-
-    async fn prepare_slots(&self, language: Language, runtime: String) -> Result<(), String> {
-        let name = self.builder.prepare_slot(language, &runtime, &self.stop).await.map_err(chain)?;
-        // A slot of Go has no shell that could look, and differs in nothing but the image.
-        if language == Language::Python {
-            self.isolation.check_slot(name.clone()).await.map_err(chain)?;
-        }
-        self.pool.hold_slots(language, SlotImage { name, runtime });
-        Ok(())
     }
 
     async fn reconcile(&self) -> Result<(), ReconcileError> {

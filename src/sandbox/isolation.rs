@@ -34,6 +34,8 @@ use crate::sandbox::transport::Transport;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The longest time that a check may go on when the service stops.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// The subject of the gaps of slots.
+const SLOT: &str = "slot";
 /// The most bytes that are read of the container's output.
 const MAX_EVIDENCE: u32 = 256 << 10;
 
@@ -49,6 +51,10 @@ pub struct Isolation {
     tasks: TaskTracker,
     /// The gaps by subject, such as a language.
     missing: Mutex<BTreeMap<&'static str, Vec<String>>>,
+    /// The languages with a result.
+    checked: Mutex<Vec<Language>>,
+    /// Held while a check has a container: all checks have the same user.
+    looking: tokio::sync::Mutex<()>,
     /// Ends a check.
     stop: CancellationToken,
 }
@@ -78,7 +84,7 @@ pub(crate) struct IsolationParts {
     pub(crate) docker: Docker,
     pub(crate) platform: Arc<Platform>,
     pub(crate) sandbox: Sandbox,
-    /// The user of the containers of all checks, so only one check may run at a time.
+    /// The user of the containers of all checks.
     pub(crate) uid: u32,
     pub(crate) transport: Arc<Transport>,
     pub(crate) scratch: Scratch,
@@ -91,7 +97,13 @@ impl Isolation {
     /// A checker without results.
     pub(crate) fn new(parts: IsolationParts) -> Arc<Self> {
         let IsolationParts { docker, platform, sandbox, uid, transport, scratch, tasks, stop } = parts;
-        Arc::new(Self { docker, platform, sandbox, uid, transport, scratch, tasks, missing: Mutex::default(), stop })
+        let (missing, checked, looking) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { docker, platform, sandbox, uid, transport, scratch, tasks, missing, checked, looking, stop })
+    }
+
+    /// Whether there is a result for the containers of a language.
+    pub fn is_checked(&self, language: Language) -> bool {
+        self.checked.lock().contains(&language)
     }
 
     /// The gaps that the checks have found, each as a text for people.
@@ -118,28 +130,39 @@ impl Isolation {
     pub async fn check(self: &Arc<Self>, language: Language, image: String) -> Result<(), CheckError> {
         let this = Arc::clone(self);
         // The check runs in a task, because the container must be removed even when the caller is dropped.
-        let looked = self.tasks.spawn(async move { this.look(language, &image).await });
+        let looked = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
+            this.look(language, &image).await
+        });
         let said = looked.await.map_err(|_| CheckError::Died)??;
         self.note(language.as_str(), evidence::missing(&said, &self.sandbox, self.uid, &[]));
+        self.checked.lock().push(language);
         tracing::info!(language = language.as_str(), "isolation was checked");
         Ok(())
     }
 
-    /// Checks the isolation of a slot that has taken a Python program from the host.
+    /// Checks the isolation of a slot that has taken a Python program from the host. Returns whether the slot has each
+    /// part of the isolation that a container from the runtime image has.
     ///
     /// # Errors
     /// When the check has no result. The container is removed in any case.
-    pub async fn check_slot(self: &Arc<Self>, image: String) -> Result<(), CheckError> {
+    pub async fn check_slot(self: &Arc<Self>, image: String) -> Result<bool, CheckError> {
         let this = Arc::clone(self);
         let looked = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
             tokio::select! {
                 looked = this.look_into_slot(&image) => looked.map_err(CheckError::Slot),
                 () = this.stop.cancelled() => Err(CheckError::Cancelled),
             }
         });
         let said = looked.await.map_err(|_| CheckError::Died)??;
-        self.note("slot", evidence::missing(&said, &self.sandbox, self.uid, &evidence::OF_SLOT));
-        Ok(())
+        let mut missing = evidence::missing(&said, &self.sandbox, self.uid, &evidence::OF_SLOT);
+        // What the engine gives no container is listed for the language.
+        let of_all = self.missing.lock().get(Language::Python.as_str()).cloned().unwrap_or_default();
+        missing.retain(|missing| !of_all.contains(missing));
+        let is_complete = missing.is_empty();
+        self.note(SLOT, missing);
+        Ok(is_complete)
     }
 
     /// Finds out whether a bootstrap of the Python runtime image reaches a socket of this service, and tells the
@@ -150,6 +173,7 @@ impl Isolation {
         }
         let this = Arc::clone(self);
         let tried = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
             let tried = tokio::select! {
                 tried = this.connect(&image) => tried.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
                 () = this.stop.cancelled() => return,
