@@ -47,6 +47,7 @@ mod registry;
 mod runtimes;
 mod sandbox;
 mod service;
+mod slot_faults;
 mod slots;
 mod stored;
 #[path = "../support/mod.rs"]
