@@ -67,10 +67,13 @@ impl Service {
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
+        let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
         let trees = Trees::open(TreesParts {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
+            registry: Arc::clone(&registry),
             scratch: scratch.clone(),
+            room: Arc::clone(&room),
             budget: config.pool.slot_cache,
             tasks: tasks.clone(),
             stop: end.clone(),
@@ -98,7 +101,6 @@ impl Service {
             tasks: tasks.clone(),
             stop: end.clone(),
         });
-        let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
         let images = Images::new(ImagesParts {
             builder: builder.clone(),
             registry: Arc::clone(&registry),

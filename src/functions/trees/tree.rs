@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
@@ -27,11 +28,13 @@ const MODE: u32 = 0o777;
 /// The folders of a tree: the files of the zip, as in `/app` of an image, and what else the function's program needs.
 pub const FOLDERS: [&str; 2] = ["app", "code"];
 
-/// A version's files. The folder may be gone by the time of a use.
-#[derive(Clone, Debug)]
+/// A version's files.
+#[derive(Debug)]
 pub struct Tree {
     folder: PathBuf,
     manifest: Manifest,
+    /// Whether the folder was removed. Held while the folder is read or removed.
+    is_removed: RwLock<bool>,
 }
 
 /// What is known of a tree.
@@ -58,6 +61,9 @@ pub enum TreeError {
     /// The files are not those that were taken from the image.
     #[error("the files differ from those of the image")]
     Damaged,
+    /// The files were removed to make room, or because no function has them any more.
+    #[error("the files were removed")]
+    Removed,
     /// The disk failed.
     #[error("failed to read or write files")]
     Io(#[from] io::Error),
@@ -126,18 +132,15 @@ impl Tree {
         let size = walk.size;
         let manifest = Manifest { runtime: runtime.to_owned(), arguments, digest: walk.digest(), size };
         fs::write(draft.join(MANIFEST), serde_json::to_vec(&manifest).map_err(io::Error::other)?)?;
-        match fs::remove_dir_all(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
         fs::rename(draft, &place)?;
-        Ok(Self { folder: place, manifest })
+        Ok(Self { folder: place, manifest, is_removed: RwLock::new(false) })
     }
 
-    /// The tree in a folder of an earlier run. None for anything else.
-    pub(super) fn load(folder: PathBuf) -> Option<Self> {
+    /// The tree in a folder of an earlier run, and the time of its last use. None for anything else.
+    pub(super) fn load(folder: PathBuf) -> Option<(Self, SystemTime)> {
         let manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
-        Some(Self { folder, manifest })
+        let used = fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok()?;
+        Some((Self { folder, manifest, is_removed: RwLock::new(false) }, used))
     }
 
     /// Copies the tree's [`FOLDERS`] to `into`. No file is shared with the tree: a lock on a shared file would be seen
@@ -146,9 +149,24 @@ impl Tree {
     /// # Errors
     /// When the files are not those of the image. Then the copy must not be used.
     pub fn copy_to(&self, into: &Path) -> Result<(), TreeError> {
+        let is_removed = self.is_removed.read();
+        if *is_removed {
+            return Err(TreeError::Removed);
+        }
         let mut walk = Walk::default();
         walk.all(&self.folder, Some(into))?;
-        if walk.digest() == self.manifest.digest { Ok(()) } else { Err(TreeError::Damaged) }
+        if walk.digest() != self.manifest.digest {
+            return Err(TreeError::Damaged);
+        }
+        // The next run finds the time of the last use here.
+        File::open(&self.folder)?.set_modified(clock::now())?;
+        Ok(())
+    }
+
+    /// Removes the files, when no copy is under way any more.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        *self.is_removed.write() = true;
+        fs::remove_dir_all(&self.folder)
     }
 
     /// The runtime image that the version's image was made for.
@@ -257,7 +275,7 @@ mod tests {
         fs::create_dir(draft.join("code")).unwrap();
         unpack(&archive(&files)[..], "app", &draft, &mut Room::default()).unwrap();
         Tree::complete(&draft, dir.join("tree"), "runtime", vec!["main.py".to_owned()]).unwrap();
-        Tree::load(dir.join("tree")).unwrap()
+        Tree::load(dir.join("tree")).unwrap().0
     }
 
     #[test]
@@ -279,6 +297,22 @@ mod tests {
         assert_eq!(look(copy.join("app/a")).1, 1_000_000_000);
         assert_eq!(fs::read(copy.join("app/a/x")).unwrap(), b"text");
         assert_eq!((tree.runtime(), tree.arguments()), ("runtime", &["main.py".to_owned()][..]));
+    }
+
+    #[test]
+    fn a_use_is_noted_on_disk_and_a_removed_tree_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = tree(dir.path());
+        let folder = dir.path().join("tree");
+        File::open(&folder).unwrap().set_modified(clock::at(1_000_000_000)).unwrap();
+        assert_eq!(Tree::load(folder.clone()).unwrap().1, clock::at(1_000_000_000));
+        let copy = dir.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        tree.copy_to(&copy).unwrap();
+        assert!(Tree::load(folder.clone()).unwrap().1 > clock::at(1_000_000_000));
+        tree.remove().unwrap();
+        assert!(!folder.exists());
+        assert!(matches!(tree.copy_to(&copy), Err(TreeError::Removed)));
     }
 
     #[test]
