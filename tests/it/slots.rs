@@ -1,5 +1,7 @@
 //! Slots: containers that run already, without a function, and take a function's code at its call.
 
+mod lazy_imports;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -132,7 +134,7 @@ async fn a_slot_is_never_a_second_functions() {
 #[ignore = "needs docker"]
 async fn all_files_are_there_as_in_the_image() {
     TestApp::run(&ONE_EACH, async |app| {
-        let program = "import os, sys\nfrom pkg.part import VALUE\nfor place, folders, files in sorted(os.walk('/app')):\n    for name in [*folders, *files]:\n        info = os.stat(os.path.join(place, name))\n        print(place, name, oct(info.st_mode), info.st_size, int(info.st_mtime) if name in files else '')\nprint(VALUE, open('pkg/data.bin').read(), sys.path, 'own' in dir())\nimport own.main\n";
+        let program = "import os, sys\nfrom pkg.part import VALUE\nfor place, folders, files in sorted(os.walk('/app')):\n    for name in [*folders, *files]:\n        info = os.stat(os.path.join(place, name))\n        print(place, name, oct(info.st_mode), info.st_size, int(info.st_mtime), info.st_uid, info.st_gid)\ninfo = os.stat('/app')\nprint(oct(info.st_mode), int(info.st_mtime), info.st_uid, info.st_gid)\nprint(VALUE, open('pkg/data.bin').read(), sys.path, 'own' in dir())\nimport own.main\n";
         // One folder at the top, whose name is a package's.
         let files = zip(&[
             ("own/main.py", program),
@@ -207,13 +209,14 @@ async fn a_slot_that_is_gone_and_files_that_are_damaged_cost_no_request() {
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "ok\n");
         app.fit(1, 2).await;
-        let tree = app.dir.path().join("data/trees").join(&names(&app.dir.path().join("data/trees"))[0]);
-        std::fs::write(tree.join("app/main.py"), "print('no')").unwrap();
+        let folder = app.dir.path().join("data/trees");
+        let main = || names(&folder).first().map(|name| folder.join(name).join("app/main.py"));
+        std::fs::write(main().unwrap(), "print('no')").unwrap();
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!((answer.output(), start_of(&answer)), ("ok\n", "cold"));
         eventually("the files are taken anew", async || {
-            let main = std::fs::read_to_string(tree.join("app/main.py")).unwrap_or_default();
-            (main == "print('ok')").then_some(())
+            let content = std::fs::read_to_string(main()?).unwrap_or_default();
+            (content == "print('ok')").then_some(())
         })
         .await;
     })
@@ -275,8 +278,9 @@ async fn nothing_is_left_of_slots_after_a_crash() {
     service.end().await;
     let trees = dir.path().join("data/trees");
     std::fs::create_dir(trees.join(".half")).unwrap();
+    std::fs::write(trees.join("stray"), "a file").unwrap();
     let service = Service::start(dir.path(), &[]).await.healthy().await;
-    assert!(!trees.join(".half").exists());
+    assert!(!trees.join(".half").exists() && !trees.join("stray").exists());
     service.execute(&id).await.assert_outcome(200, "ok");
     eventually("one container is left", async || (labelled(dir.path(), &["ps", "--all"]).len() == 1).then_some(()))
         .await;

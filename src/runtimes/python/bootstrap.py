@@ -26,11 +26,13 @@ HELLO = frame(b"H", bytes([VERSION]))
 connect()
 _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
 supervisor = Supervisor()
-STASH = None
-if len(sys.argv) < 2:
+STASH, IS_SLOT = None, len(sys.argv) < 2
+if IS_SLOT:
     # A slot: the function comes later.
     from stash import filled
 
+    if os.statvfs(os.getcwd()).f_flag & os.ST_NOEXEC:
+        sys.exit("%s is on a file system that is mounted with noexec" % os.getcwd())
     forget(BASELINE)
     sys.path[0] = os.getcwd()
     STASH = filled()
@@ -42,7 +44,7 @@ PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
 CODE = compile_ahead(ENTRY)
 forget(BASELINE)
 prepare_interpreter(ENTRY, PACKAGE)
-if STASH is None:
+if not IS_SLOT:
     write_all(PROTOCOL_OUT, HELLO)
 # Only a zygote gets here.
 plan, control = supervisor.run()

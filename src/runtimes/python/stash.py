@@ -1,9 +1,15 @@
 """The common part of the standard library, imported before there is a function.
 
-PID 1 of a slot imports the modules, notes what the code of each module imports, and takes all of them out of
-`sys.modules`. A zygote gets a stashed module in place of an import, and then what the module's code has imported, in
-the order of a real import. No module of the list reads variables of the environment when the module is imported, and
-no module leaves a trace in the process.
+PID 1 of a slot imports the modules, notes what the code of each module does beyond its own module, and takes all of
+them out of `sys.modules`. A zygote gets a stashed module in place of an import, and then what the module's code has
+done, in the order of a real import. No module of the list reads variables of the environment when the module is
+imported, but for those that `fitness.rs` lists, and no module leaves a trace in the process.
+
+A program may import a module of the list where no stash is any more: in a function. Then the program gets another copy
+of the module, beside the stashed copy that nothing refers to. Both have the state of their own that such modules have
+from Python 3.13 on. Before, `_decimal`, `_datetime`, `_asyncio`, `_pickle` and others in C have one state or one set of
+types for a process, which knows the classes of the first copy: an `await` would raise another `CancelledError` than
+that of the second `asyncio`. `tests/it/slots/lazy_imports.rs` compares such imports with those of other instances.
 """
 import gc
 import os
@@ -16,19 +22,24 @@ from preload import quietly
 from seeds import seeds
 from traces import Traces
 
+# The first version of Python whose modules in C have a state for each copy of the module.
+FIRST = (3, 13)
+
+# What programs import most, where an import takes longer than a millisecond for each 100 kB that the stash holds. So
+# these are left out: html (a table of all entities), argparse (no program has arguments), statistics and fractions.
 COMMON = (
     "json", "re", "collections", "datetime", "functools", "itertools", "math", "random", "time", "os.path",
     "pathlib", "string", "struct", "typing", "dataclasses", "enum", "copy", "contextlib", "operator", "io",
-    "textwrap", "traceback", "base64", "hashlib", "hmac", "secrets", "uuid", "decimal", "fractions", "statistics",
-    "csv", "heapq", "bisect", "logging", "threading", "queue", "subprocess", "shutil", "tempfile", "glob",
-    "argparse", "platform", "inspect", "urllib.parse", "urllib.request", "http.client", "ssl", "socket",
-    "email.message", "html", "zlib", "gzip", "zipfile", "asyncio", "concurrent.futures",
-    "concurrent.futures.thread", "sqlite3", "pickle", "encodings.idna", "xml.etree.ElementTree", "calendar",
-    "unicodedata", "ipaddress", "pprint", "signal",
+    "textwrap", "traceback", "base64", "hashlib", "hmac", "secrets", "uuid", "decimal", "csv", "heapq", "bisect",
+    "logging", "threading", "queue", "subprocess", "shutil", "tempfile", "glob", "inspect", "urllib.parse",
+    "urllib.request", "http.client", "ssl", "socket", "email.message", "zlib", "gzip", "zipfile", "asyncio",
+    "concurrent.futures", "concurrent.futures.thread", "sqlite3", "pickle", "encodings.idna",
+    "xml.etree.ElementTree", "calendar", "unicodedata", "ipaddress", "pprint", "signal",
 )
 
-# Stands for the names of an import: the module's code has put a part of itself into `sys.modules`, by another name.
-ALIAS = None
+# The functions by which the code of a module tells something to another module, which would keep it. The calls wait
+# until the module is wanted.
+KEEPERS = {"os": "register_at_fork", "atexit": "register", "copyreg": "pickle", "threading": "_register_atexit"}
 
 builtins = sys.modules["builtins"]
 PathFinder = sys.modules["_frozen_importlib_external"].PathFinder
@@ -36,10 +47,12 @@ ModuleSpec = sys.modules["_frozen_importlib"].ModuleSpec
 
 
 class Stash:
-    """Imported modules by name, and what the code of each module has imported. A finder and loader of these modules."""
+    """Imported modules by name, and the calls that the code of each module has made. A finder and loader of these
+    modules."""
 
     def __init__(self):
-        self.modules, self.imports, self.specs = {}, {}, {}
+        # Each call has a function, arguments and arguments by name.
+        self.modules, self.calls, self.specs = {}, {}, {}
         # The names that may belong to other modules: the zip's.
         self.hidden = ()
         # Whether another finder was asked for a module.
@@ -64,18 +77,20 @@ class Stash:
                 except ImportError:
                     pass
         self.seeds = seeds()
+        # These loggers belong to modules that a program may never import.
+        sys.modules["logging"].root.manager.loggerDict.clear()
         self.modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name not in before}
         for name, module in self.modules.items():
             self.specs[name] = getattr(module, "__spec__", None)
             holder, _, child = name.rpartition(".")
             holder = self.modules.get(holder) or sys.modules.get(holder)
             # The import of a submodule sets this name.
-            if holder and name in self.imports and vars(holder).get(child) is module:
+            if holder and name in self.calls and vars(holder).get(child) is module:
                 delattr(holder, child)
         return traces.difference()
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self.imports or path is None and name in self.hidden:
+        if name not in self.calls or path is None and name in self.hidden:
             self.is_missed = True
             return None
         look_like_a_search(sys.path if path is None else path, self.specs[name])
@@ -87,11 +102,11 @@ class Stash:
     def exec_module(self, module):
         name = module.__spec__.name
         module.__spec__ = self.specs[name]
-        for other, names in self.imports[name]:
-            if names is ALIAS:
-                sys.modules[other] = self.modules[other]
-            else:
-                __import__(other, None, None, names)
+        for call, values, named in self.calls[name]:
+            call(*values, **named)
+
+    def put_alias(self, name):
+        sys.modules[name] = self.modules[name]
 
     def take_missed(self):
         """Whether another finder was asked for a module since the last call."""
@@ -100,33 +115,57 @@ class Stash:
 
 
 class Recorder:
-    """Notes what the code of each module imports. The recorder is a finder that wraps the loaders of all others."""
+    """Notes the calls that the code of each module makes. A finder that wraps the loaders of all other finders."""
 
     def __init__(self, stash):
-        self.stash, self.running, self.known = stash, [], set(sys.modules)
+        self.stash, self.running, self.known, self.kept = stash, [], set(sys.modules), []
 
     def __enter__(self):
         self.original, builtins.__import__ = builtins.__import__, self.record
         sys.meta_path.insert(0, self)
+        self.hold_back(os, KEEPERS["os"])
 
     def __exit__(self, *_):
         sys.meta_path.remove(self)
         builtins.__import__ = self.original
+        for module, name, original in self.kept:
+            setattr(module, name, original)
 
     def record(self, name, globals=None, locals=None, fromlist=(), level=0):
         self.note_aliases()
         imported = self.original(name, globals, locals, fromlist, level)
-        if self.running:
-            whole = absolute(name, level, package_of(globals)) if level else name
-            request = whole, tuple(fromlist or ())
-            if request not in self.stash.imports[self.running[-1]]:
-                self.stash.imports[self.running[-1]].append(request)
+        whole = absolute(name, level, package_of(globals)) if level else name
+        self.note(self.original, (whole, None, None, tuple(fromlist or ())), {})
         return imported
 
+    def note(self, *call):
+        if self.running and call not in self.stash.calls[self.running[-1]]:
+            self.stash.calls[self.running[-1]].append(call)
+
     def note_aliases(self):
+        """Notes what the module's code has put into `sys.modules`: a part of itself, by another name."""
         for name in [name for name in sys.modules if name not in self.known] if self.running else ():
             self.known.add(name)
-            self.stash.imports[self.running[-1]].append((name, ALIAS))
+            self.note(self.stash.put_alias, (name,), {})
+
+    def hold_back(self, module, name):
+        """Has calls of a module's function wait until the module that calls is wanted."""
+        original = getattr(module, name)
+        self.kept.append((module, name, original))
+        setattr(module, name, lambda *values, **named: self.note(original, values, named))
+
+    def note_loggers(self, module):
+        """Notes calls of `getLogger`, which are made at once: modules keep the logger."""
+        original = module.getLogger
+
+        def record(name=None):
+            logger = original(name)
+            if name:
+                self.note(add_logger, (module, name, logger), {})
+            return logger
+
+        self.kept.append((module, "getLogger", original))
+        module.getLogger = record
 
     def find_spec(self, name, path=None, target=None):
         self.note_aliases()
@@ -152,16 +191,31 @@ class Loader:
     def exec_module(self, module):
         stash, name = self.recorder.stash, module.__spec__.name
         module.__spec__.loader = module.__loader__ = self.real
-        stash.imports[name] = []
+        stash.calls[name] = []
         self.recorder.running.append(name)
         try:
             self.real.exec_module(module)
             self.recorder.note_aliases()
         except BaseException:
-            del stash.imports[name]
+            del stash.calls[name]
             raise
         finally:
             self.recorder.running.pop()
+        if name in KEEPERS:
+            self.recorder.hold_back(module, KEEPERS[name])
+        elif name == "logging":
+            self.recorder.note_loggers(module)
+
+
+def add_logger(logging, name, logger):
+    """Does what `getLogger` does beside making a logger. A module that was imported earlier may have made another."""
+    manager = logging.root.manager
+    known = manager.loggerDict.get(name)
+    if known is None or isinstance(known, logging.PlaceHolder):
+        manager.loggerDict[name] = logger
+        if known:
+            manager._fixupChildren(known, logger)
+        manager._fixupParents(logger)
 
 
 def look_like_a_search(places, spec):
@@ -183,7 +237,12 @@ def package_of(globals):
 
 
 def filled():
-    """A stash with all modules, whose objects the collector leaves alone. Ends a process that is not fit."""
+    """A stash with all modules, whose objects the collector leaves alone. None where the interpreter is too old.
+
+    Ends a process that is not fit.
+    """
+    if sys.version_info < FIRST:
+        return None
     stash = Stash()
     reason = stash.fill()
     if reason:

@@ -1,6 +1,6 @@
 //! The files of a slot's container: folders that the container sees from its start, and that are filled once.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -79,10 +79,16 @@ impl CodeFolder {
 
 fn move_in(place: &Path, package: Option<&str>) -> io::Result<()> {
     for name in FOLDERS {
-        for entry in fs::read_dir(place.join(DRAFT).join(name))? {
+        let (draft, folder) = (place.join(DRAFT).join(name), place.join(name));
+        let metadata = fs::metadata(&draft)?;
+        for entry in fs::read_dir(&draft)? {
             let entry = entry?;
-            fs::rename(entry.path(), place.join(name).join(entry.file_name()))?;
+            fs::rename(entry.path(), folder.join(entry.file_name()))?;
         }
+        // The folder looks as in the image.
+        let folder = File::open(folder)?;
+        folder.set_permissions(metadata.permissions())?;
+        folder.set_modified(metadata.modified()?)?;
     }
     package.map_or(Ok(()), |package| symlink(APP, place.join(FOLDERS[1]).join(package)))
 }

@@ -6,8 +6,16 @@ use crate::functions::Function;
 
 /// The variable that changes nothing, although its name begins with [`EARLY`].
 const HARMLESS: &str = "PYTHONUNBUFFERED";
-/// The beginnings of the names of variables that the interpreter, or a common module, reads before there is a function.
-const EARLY: [&str; 2] = ["PYTHON", "OPENSSL"];
+/// The beginnings of the names of variables that something may read in a slot before there is a function, and in
+/// another instance only after the function's variables are set. The common modules of Python 3.13 and the libraries
+/// below read the variables of the first line when they are imported, which a library that notes all calls of `getenv`
+/// shows: `OPENSSL_CONF` and `OPENSSL_ia32cap`, `SQLITE_TMPDIR` and `TMPDIR`, `_PYTHON_SUBPROCESS_USE_...`. Other
+/// versions of these libraries may read the rest. `TZ` is not here, as the bootstrap tells the C library of a change.
+/// Nor are `SSL_CERT_FILE` and the like, which are read at each use.
+const EARLY: [&str; 12] = [
+    "OPENSSL", "SQLITE", "TMPDIR", "PYTHON", "_PYTHON", //
+    "LANG", "LC_", "LOCPATH", "LD_", "MALLOC_", "GLIBC_", "GCONV_",
+];
 
 /// Why a function takes no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +115,13 @@ mod tests {
         check(Python, |record| record.settings.preload = Some(Preload::Stdlib), Err(Unfit::NotTried));
         check(Python, |record| set(record, "PYTHONHASHSEED"), Err(Unfit::Variables));
         check(Python, |record| set(record, "PYTHONUNBUFFERED"), Ok(()));
-        check(Python, |record| set(record, "TZ"), Ok(()));
+        for name in ["SQLITE_TMPDIR", "_PYTHON_SUBPROCESS_USE_VFORK", "LC_ALL", "TMPDIR", "LANGUAGE", "OPENSSL_ia32cap"]
+        {
+            check(Python, |record| set(record, name), Err(Unfit::Variables));
+        }
+        for name in ["TZ", "SSL_CERT_FILE", "NAME", "TEMPLATE", "HTTP_PROXY"] {
+            check(Python, |record| set(record, name), Ok(()));
+        }
         check(Go, |record| set(record, "PYTHONHASHSEED"), Ok(()));
         let secret = |record: &mut Record| {
             record.settings.secrets.insert("OPENSSL_CONF".to_owned(), Secret("/x".to_owned()));
