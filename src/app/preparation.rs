@@ -16,7 +16,7 @@ use crate::docker::retry::Retries;
 use crate::domain::Language;
 use crate::functions::Registry;
 use crate::functions::images::Images;
-use crate::resources::disk::DiskSpace;
+use crate::resources::disk::{self, DiskSpace};
 use crate::sandbox::isolation::Isolation;
 use crate::sandbox::pool::{Pool, SlotImage};
 use crate::store::Store;
@@ -143,6 +143,10 @@ impl Preparation {
     }
 
     async fn prepare_slots(&self, language: Language, runtime: String) -> Result<(), String> {
+        // Programs and libraries in a zip would not work in a container that has them from such a folder.
+        if !disk::executes(self.platform.temp_dir()).map_err(|error| error.to_string())? {
+            return Err("TEMP_DIR_BASE is on a file system that is mounted with noexec".to_owned());
+        }
         let name = self.builder.prepare_slot(language, &runtime, &self.stop).await.map_err(chain)?;
         // A slot of Go has no shell that could look, and differs in nothing but the image.
         if language == Language::Python {

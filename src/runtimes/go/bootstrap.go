@@ -33,6 +33,8 @@ const (
 	socketPath    = "/run/youtube-serverless/socket"
 	// The place of the function's program in a slot, which starts without the program.
 	slotBinary = "/function"
+	slotFolder = "/opt/youtube-serverless/code"
+	stNoExec   = 8
 )
 
 var (
@@ -50,11 +52,15 @@ func main() {
 		fail(err)
 	}
 	binary, isSlot := slotBinary, len(os.Args) == 1
-	if !isSlot {
+	var err error
+	if isSlot {
+		err = executes(slotFolder)
+	} else {
 		binary = os.Args[1]
-		if err := isProgram(binary); err != nil {
-			fail(err)
-		}
+		err = isProgram(binary)
+	}
+	if err != nil {
+		fail(err)
 	}
 	// One thread runs Go code: the limits on processes that the function sets count the bootstrap's threads, too.
 	runtime.GOMAXPROCS(1)
@@ -108,6 +114,19 @@ func isProgram(path string) error {
 	magic := make([]byte, 4)
 	if _, err := io.ReadFull(file, magic); err != nil || string(magic) != "\x7fELF" || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s is not a program for this system", path)
+	}
+	return nil
+}
+
+// executes fails where the kernel executes no program of a folder, so that no slot is offered in which a program would
+// not start.
+func executes(folder string) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(folder, &disk); err != nil {
+		return err
+	}
+	if disk.Flags&stNoExec != 0 {
+		return fmt.Errorf("%s is on a file system that is mounted with noexec", folder)
 	}
 	return nil
 }
