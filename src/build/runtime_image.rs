@@ -117,8 +117,8 @@ impl Runtimes {
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
         let files: Vec<_> = files.into_iter().map(|(name, content)| (name, content.replace("{base}", base))).collect();
-        self.make((language, base), &tag, &files, BuildNetwork::Default, stop).await?;
-        Ok(tag)
+        self.make((language, base), tag, &files, BuildNetwork::Default, stop).await?;
+        Ok(())
     }
 
     /// Returns the name of the image of a language's slots, which is made from this runtime image, and builds the image
