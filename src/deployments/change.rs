@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest, digest_of};
+use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest};
 use crate::build::BuildError;
 use crate::domain::settings::Change;
 use crate::domain::{
@@ -50,13 +50,13 @@ impl Deployer {
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
         let Upload { mut zip, name, language, settings, key, live, .. } = upload;
-        let zip_sha256 = digest(&mut zip).await?;
+        let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
             let (language, name) =
                 (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
             IdempotencyKey {
                 key,
-                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)),
+                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings)),
             }
         });
         self.once(key, async |key| {
