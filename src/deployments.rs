@@ -210,6 +210,7 @@ impl Deployer {
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
         let settings = Settings::default().with(settings, &self.limits)?;
+        self.check_kept(None, &settings)?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
@@ -264,6 +265,7 @@ impl Deployer {
                 self.pool.retire(other);
             }
         }
+        self.pool.configure(&present);
         present
     }
 

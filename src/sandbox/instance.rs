@@ -12,6 +12,7 @@
 mod code;
 mod guard;
 mod launch;
+mod memory;
 mod slot;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::sandbox::transport::{Rendezvous, Wire};
 use guard::Guard;
 pub use guard::Permit;
 use launch::launch;
+pub use memory::Memory;
 pub use slot::{Slot, TakeError};
 
 /// The longest time from the setup to a bootstrap that is ready. A bootstrap gives up on imports before that.
@@ -142,6 +144,11 @@ impl Instance {
     /// The container's name.
     pub fn name(&self) -> &str {
         self.guard.name()
+    }
+
+    /// The container's memory. None where this process does not see the container's processes.
+    pub fn memory(&self) -> Option<Memory> {
+        self.wire.pid.map(Memory::of)
     }
 
     /// Whether the bootstrap still holds its end of the socket, or the docker client that is attached to the container

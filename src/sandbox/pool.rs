@@ -3,6 +3,7 @@
 //! All decisions are in `policy`, all bookkeeping is in `state`; this module starts and ends the containers. The pool's
 //! lock is held for short sections only and never across an `.await`. No [`Lease`] may be dropped under the lock.
 
+mod evictions;
 mod fitness;
 mod lease;
 mod policy;
@@ -12,6 +13,8 @@ mod start;
 mod state;
 mod take;
 mod uids;
+mod usage;
+mod warmth;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,18 +29,20 @@ use tokio_util::task::TaskTracker;
 use crate::config;
 use crate::docker::Docker;
 use crate::docker::platform::Platform;
-use crate::domain::{FunctionId, Language};
+use crate::domain::Language;
 use crate::functions::trees::Trees;
 use crate::functions::{Function, Revision};
 use crate::resources::scratch::Scratch;
 use crate::sandbox::instance::{Instance, Slot, StartError};
 use crate::sandbox::transport::Transport;
 
+use evictions::Evictions;
 pub use lease::{Lease, Start};
 use policy::Step;
 pub(crate) use slots::SlotImage;
 use slots::Slots;
 use state::{Phase, State};
+pub use usage::Usage;
 
 /// The pause between two looks whether slots must start or end.
 const REFILL_LOOK: Duration = Duration::from_millis(500);
@@ -70,6 +75,8 @@ struct Shared {
     stop: CancellationToken,
     /// Notified when a new caller waits.
     wake: Notify,
+    /// Notified when an instance to keep may be lacking, or may have room.
+    keep: Notify,
 }
 
 /// How a caller waits.
@@ -83,6 +90,8 @@ pub struct Wait {
     pub patience: Option<Duration>,
     /// No client waits for this invocation: callers with a client come first.
     pub is_background: bool,
+    /// The caller only has an instance started, and runs nothing on the instance.
+    pub is_warm_up: bool,
 }
 
 /// Why a caller gets no instance.
@@ -134,7 +143,9 @@ impl Pool {
         let PoolParts { docker, platform, transport, trees, scratch, sandbox, limits, uids, preload, tasks, stop } =
             parts;
         let slots = Slots::new(limits.slots);
-        let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances(), slots));
+        let evictions = Evictions::new(limits.idle_timeout);
+        let state = State::new(limits.container_limit as usize, uids.of_instances(), slots, evictions);
+        let state = Mutex::new(state);
         Self(Arc::new(Shared {
             state,
             docker,
@@ -148,6 +159,7 @@ impl Pool {
             tasks,
             stop,
             wake: Notify::new(),
+            keep: Notify::new(),
         }))
     }
 
@@ -165,8 +177,11 @@ impl Pool {
             if function.is_retired() {
                 return Err(AcquireError::Retired);
             }
-            while let Some((key, mut instance)) = state.take_idle(function.revision) {
+            while (wait.is_warm_up || state.may_run(function.revision))
+                && let Some((key, mut instance)) = state.take_idle(function.revision)
+            {
                 if instance.is_alive() {
+                    state.set_phase(key, Phase::Busy(Instant::now()));
                     shared.prestart_successor(&mut state, function.revision, &instance);
                     shared.rebalance(&mut state);
                     return Ok(Lease::new(Arc::clone(shared), function.revision, key, instance, Start::Warm));
@@ -175,7 +190,7 @@ impl Pool {
                 state.set_phase(key, Phase::Ending);
             }
             let (sender, grant) = oneshot::channel();
-            let number = state.push_waiter(function, (wait.since, wait.is_background), sender);
+            let number = state.push_waiter(function, wait, sender);
             shared.rebalance(&mut state);
             let is_admitted = wait.is_admitted || state.is_covered(function.revision, number);
             if !is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
@@ -222,11 +237,6 @@ impl Pool {
         self.counts().0.iter().filter(|&&(phase, _)| phase != "slot").map(|&(_, count)| count).sum()
     }
 
-    /// For each function the number of instances that start, are idle and are busy, in this order.
-    pub fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
-        self.0.lock().counts_by_function()
-    }
-
     /// Starts an instance ahead of need, once there is room and when the function has no idle or starting instance.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
@@ -243,6 +253,7 @@ impl Pool {
         function.retire();
         drop(state.retire(function.revision));
         self.0.rebalance(&mut state);
+        self.0.keep.notify_one();
     }
 
     /// Ends instances that have been idle for INSTANCE_IDLE_TIMEOUT, and starts instances for callers that wait. Runs
@@ -301,6 +312,7 @@ impl Shared {
 
     /// Takes all steps that the policy wants now.
     fn rebalance(self: &Arc<Self>, state: &mut Bookkeeping) {
+        self.serve(state);
         let runtimes = Language::ALL.map(|language| state.slots.image(language).map(|image| image.runtime.clone()));
         let may_take = |function: &Function| {
             let place = Language::ALL.iter().position(|&language| language == function.version.language);
@@ -311,7 +323,7 @@ impl Shared {
                 Step::Take(function) => self.begin_take(state, function),
                 Step::Start(function) => self.begin_start(state, function),
                 Step::EndSlot => drop(state.slots.end_one(None)),
-                Step::Evict(function) => drop(state.evict(function)),
+                Step::Evict(function) => drop(state.evict_for_room(function)),
             }
         }
         self.refill(state);
@@ -319,12 +331,13 @@ impl Shared {
 
     fn begin_start(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision) {
         let Some((key, uid, function)) = state.begin_start(revision) else { return };
+        state.note_start(revision);
         self.note_miss(state, &function);
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             match shared.start(&function, key, uid).await {
                 Ok(instance) => shared.offer(revision, key, instance, Start::Cold),
-                Err(error) => shared.start_failed(revision, key, error),
+                Err(error) => drop(shared.start_failed(revision, key, error)),
             }
         });
     }
@@ -333,27 +346,47 @@ impl Shared {
     fn offer(self: &Arc<Self>, revision: Revision, key: Key, instance: Instance, start: Start) {
         let mut state = self.lock();
         let worn = self.limits.max_invocations != 0 && instance.invocations() >= self.limits.max_invocations;
-        if worn || !state.keeps(revision) || state.should_yield(revision) {
+        let ends = worn || !state.keeps(revision);
+        let yields = !ends && state.should_yield(revision);
+        // The invocation is over, if there was one.
+        state.set_phase(key, Phase::Idle);
+        if ends || yields {
+            if yields {
+                let now = Instant::now();
+                state.evictions.note(revision.function, now, now);
+            }
             state.set_phase(key, Phase::Ending);
             self.rebalance(&mut state);
             drop(state);
             drop(instance);
             return;
         }
-        let mut instance = instance;
         self.prestart_successor(&mut state, revision, &instance);
-        while let Some(waiter) = state.pop_waiter(revision) {
+        self.hand_out(&mut state, revision, key, instance, start);
+        self.rebalance(&mut state);
+    }
+
+    /// Gives an instance to the next caller that waits and may run, or parks the instance as idle.
+    fn hand_out(
+        self: &Arc<Self>,
+        state: &mut Bookkeeping,
+        revision: Revision,
+        key: Key,
+        mut instance: Instance,
+        start: Start,
+    ) {
+        while let Some(waiter) = state.pop_servable(revision) {
             state.set_phase(key, Phase::Busy(Instant::now()));
             let lease = Lease::new(Arc::clone(self), revision, key, instance, start);
             match waiter.send(Ok(lease)) {
-                Ok(()) => return self.rebalance(&mut state),
+                Ok(()) => return,
                 // The caller has just left.
                 Err(Ok(lease)) => instance = lease.into_instance(),
                 Err(Err(_)) => unreachable!("a lease was sent"),
             }
+            state.set_phase(key, Phase::Idle);
         }
         state.park(key, instance);
-        self.rebalance(&mut state);
     }
 
     /// Asks for a successor of an instance that is about to run its last invocation, ahead of need.

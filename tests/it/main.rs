@@ -59,3 +59,4 @@ mod twins;
 mod uploads;
 mod vanished_postgres;
 mod versions;
+mod warmth;

@@ -34,11 +34,32 @@ pub(super) struct Demand<K> {
     pub(super) service_time: Duration,
     /// The function can take a slot, and a slot is ready.
     pub(super) takes_slot: bool,
+    /// The function's own limit on invocations at one time.
+    pub(super) limit: Option<usize>,
+    /// Invocations that run, those of the function's other revisions included.
+    pub(super) running: usize,
+    /// Instances that are kept whatever idles.
+    pub(super) kept: usize,
 }
 
 impl<K> Demand<K> {
     fn live(&self) -> usize {
         self.starting + self.busy + self.idle
+    }
+
+    /// How many further instances could run an invocation within the function's own limit.
+    fn room(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.starting + self.idle + self.running))
+    }
+
+    /// How many idle instances may end, to make room.
+    pub(super) fn evictable(&self) -> usize {
+        if self.waiting == 0 {
+            return self.idle.min(self.live().saturating_sub(self.kept));
+        }
+        // A function with waiting callers is about to use its idle instances, but for those over its own limit.
+        let surplus = self.limit.map_or(0, |limit| (self.starting + self.idle + self.running).saturating_sub(limit));
+        self.idle.min(surplus).min(self.live().saturating_sub(self.kept.max(1)))
     }
 
     /// How many further instances this function should have if there were room.
@@ -49,16 +70,17 @@ impl<K> Demand<K> {
         }
         if self.live() == 0 {
             // All callers share one instance at first. If invocations take long, the next decision starts more
-            // instances.
+            // instances. An instance may start while an old revision's invocation still uses up the function's limit.
             return 1;
         }
         let instances = u32::try_from(self.busy + self.idle).unwrap_or(u32::MAX).max(1);
         let drained_in = self.service_time.saturating_mul(u32::try_from(uncovered).unwrap_or(u32::MAX)) / instances;
-        if drained_in > START_COST {
+        let wanted = if drained_in > START_COST {
             uncovered
         } else {
             usize::from(self.pressed_for >= PATIENCE && self.starting == 0)
-        }
+        };
+        wanted.min(self.room())
     }
 }
 
@@ -104,8 +126,7 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], Room { free, ending, slots }:
     if wanted <= ending {
         return None;
     }
-    // A function with waiting callers is about to use its idle instances.
-    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
+    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.evictable() > 0).collect();
     if first.live() > 0 {
         // A function that has an instance must not take an instance that another function uses regularly.
         evictable.retain(|demand| demand.oldest_idle >= IN_USE);
@@ -128,6 +149,9 @@ pub(super) fn should_yield<K: Copy + PartialEq>(
     ending: usize,
 ) -> bool {
     let Some(mine) = demands.iter().find(|demand| demand.function == own) else { return false };
+    if mine.live() <= mine.kept {
+        return false;
+    }
     let active = demands.iter().filter(|demand| demand.waiting > 0 || demand.busy > 0 || demand.starting > 0).count();
     let share = limit / active.max(1);
     let is_background = mine.waiting > 0 && !mine.is_urgent;
@@ -139,8 +163,8 @@ pub(super) fn should_yield<K: Copy + PartialEq>(
         let order = (demand.is_urgent, demand.oldest_wait).cmp(&(mine.is_urgent, mine.oldest_wait));
         let is_first = share > 0 || mine.waiting == 0 || order.is_gt();
         // A function without a waiting client keeps one instance, so that its invocations go on.
-        let kept = if comes_before { share.min(1) } else { share };
-        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > kept
+        let least = if comes_before { share.min(1) } else { share };
+        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > least
     });
     starved.count() > free + ending
 }
@@ -227,6 +251,48 @@ mod tests {
         assert_eq!(next(&[wanting.clone(), in_use, unused], slots), Some(Step::Evict('c')));
         assert_eq!(next(std::slice::from_ref(&wanting), slots), Some(Step::EndSlot));
         assert_eq!(next(&[wanting], Room { ending: 1, ..slots }), None);
+    }
+
+    #[test]
+    fn a_function_at_its_own_limit_wants_nothing_and_starves_no_other() {
+        let second = Duration::from_secs(1);
+        let long = Demand { waiting: 5, busy: 1, running: 1, service_time: second, ..demand('a') };
+        let limited = |limit| Demand { limit: Some(limit), ..long.clone() };
+        assert_eq!((limited(1).wanted(), limited(3).wanted(), limited(9).wanted()), (0, 2, 5));
+        assert_eq!(Demand { starting: 1, ..limited(3) }.wanted(), 1);
+        assert_eq!(Demand { running: 2, ..limited(3) }.wanted(), 1, "an old revision's invocation counts");
+        let first = Demand { busy: 0, running: 1, ..limited(1) };
+        assert_eq!(first.wanted(), 1, "an instance of the new revision may be ready when the old invocation ends");
+        assert_eq!(next(&[limited(1)], room(1, 0)), None);
+        let loaded = Demand { waiting: 9, busy: 9, service_time: second, ..demand('b') };
+        assert!(!should_yield(&[loaded, limited(1)], 'b', 10, 0, 0), "the function wants no instance");
+    }
+
+    #[test]
+    fn idle_instances_over_the_functions_own_limit_make_room() {
+        let lowered = Demand { waiting: 3, busy: 1, running: 1, idle: 3, limit: Some(2), ..demand('a') };
+        assert_eq!((lowered.evictable(), lowered.wanted()), (2, 0));
+        assert_eq!(Demand { limit: None, ..lowered.clone() }.evictable(), 0, "the callers are about to use them");
+        let ready = Demand { waiting: 1, running: 1, idle: 1, limit: Some(1), ..demand('a') };
+        assert_eq!(ready.evictable(), 0, "the instance waits for the end of an old revision's invocation");
+        let wanting = Demand { waiting: 1, ..demand('b') };
+        let old = Demand { oldest_idle: IN_USE, ..lowered };
+        assert_eq!(next(&[wanting, old], room(0, 0)), Some(Step::Evict('a')));
+    }
+
+    #[test]
+    fn kept_instances_make_no_room() {
+        let wanting = Demand { waiting: 1, is_urgent: true, ..demand('a') };
+        let kept = Demand { idle: 2, kept: 2, oldest_idle: IN_USE, ..demand('b') };
+        let demands = [wanting.clone(), kept.clone()];
+        assert_eq!(next(&demands, room(0, 0)), None);
+        assert_eq!(next(&demands, Room { slots: 1, ..room(0, 0) }), Some(Step::EndSlot));
+        let more = Demand { busy: 1, ..kept.clone() };
+        assert_eq!((more.evictable(), Demand { starting: 1, ..more.clone() }.evictable()), (1, 2));
+        assert_eq!(next(&[wanting.clone(), more], room(0, 0)), Some(Step::Evict('b')));
+        let busy = Demand { waiting: 9, idle: 0, busy: 2, oldest_wait: MS, ..kept };
+        assert!(!should_yield(&[wanting.clone(), busy.clone()], 'b', 2, 0, 0));
+        assert!(should_yield(&[wanting, Demand { busy: 3, ..busy }], 'b', 2, 0, 0));
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Shared {
             let mut state = shared.lock();
             state.free(key);
             shared.rebalance(&mut state);
+            shared.keep.notify_one();
         })
     }
 
@@ -85,7 +86,7 @@ impl Shared {
         function.note_preload_failed(was_known);
     }
 
-    pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
+    pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) -> Arc<StartError> {
         let error = Arc::new(error);
         let mut state = self.lock();
         state.set_phase(key, Phase::Ending);
@@ -106,5 +107,6 @@ impl Shared {
             // A caller that has left needs no error.
             let _ = waiter.send(Err(Arc::clone(&error)));
         }
+        error
     }
 }

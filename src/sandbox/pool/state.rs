@@ -2,6 +2,7 @@
 //! without Docker.
 
 mod counts;
+mod warmth;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -10,13 +11,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Key;
+use super::evictions::Evictions;
 use super::policy::{self, Room, Step};
 use super::refill::{self, Refill};
 use super::slots::Slots;
 use super::uids::Uids;
+use super::{Key, Wait};
 use crate::domain::Language;
 use crate::functions::{Function, Revision};
+use warmth::Warmth;
 
 /// The phase of the instance that holds a permit.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,8 @@ pub(super) enum Phase {
     Idle,
     Busy(Instant),
     Ending,
+    /// The invocation was cut off, and may run until the container is gone.
+    Cut,
 }
 
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub(super) struct State<I, S, G> {
     permits: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
     pub(super) slots: Slots<S>,
+    pub(super) evictions: Evictions,
     queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
     spares: usize,
@@ -54,6 +60,7 @@ struct Queue<I, G> {
     wants_spare: bool,
     /// When the function may take a slot again after a slot that did not become an instance.
     slots_again: Option<Instant>,
+    warmth: Warmth,
 }
 
 #[derive(Debug)]
@@ -61,14 +68,15 @@ struct Waiter<G> {
     number: u64,
     since: Instant,
     is_background: bool,
+    is_warm_up: bool,
     grant: G,
 }
 
 impl<I, S, G> State<I, S, G> {
     /// A state without permits in use. Each permit gets one of the users in `uids`.
-    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>, slots: Slots<S>) -> Self {
+    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>, slots: Slots<S>, evictions: Evictions) -> Self {
         let (permits, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
-        Self { closed: false, limit, permits, uids, slots, queues, waiting: 0, spares: 0, next_number: 0 }
+        Self { closed: false, limit, permits, uids, slots, evictions, queues, waiting: 0, spares: 0, next_number: 0 }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -98,15 +106,12 @@ impl<I, S, G> State<I, S, G> {
             service_time: Duration::ZERO,
             wants_spare: false,
             slots_again: None,
+            warmth: Warmth::default(),
         });
     }
 
-    pub(super) fn push_waiter(
-        &mut self,
-        function: &Arc<Function>,
-        (since, is_background): (Instant, bool),
-        grant: G,
-    ) -> u64 {
+    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, wait: Wait, grant: G) -> u64 {
+        let Wait { since, is_background, is_warm_up, .. } = wait;
         self.ensure_queue(function);
         self.next_number += 1;
         let number = self.next_number;
@@ -117,7 +122,7 @@ impl<I, S, G> State<I, S, G> {
         } else {
             queue.waiters.partition_point(|waiter| !waiter.is_background)
         };
-        queue.waiters.insert(place, Waiter { number, since, is_background, grant });
+        queue.waiters.insert(place, Waiter { number, since, is_background, is_warm_up, grant });
         self.waiting += 1;
         number
     }
@@ -167,10 +172,9 @@ impl<I, S, G> State<I, S, G> {
         self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
     }
 
-    /// Takes the idle instance that was used last, and marks the instance as busy.
+    /// Takes the idle instance that was used last. The caller must set the phase of the instance's permit.
     pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, I)> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
-        self.set_phase(key, Phase::Busy(Instant::now()));
         Some((key, instance))
     }
 
@@ -188,21 +192,16 @@ impl<I, S, G> State<I, S, G> {
         Some(instance)
     }
 
-    /// Ends all instances that have been idle for this long.
+    /// Ends all instances that have been idle for this long, but for those that are kept.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
-        let due = |queue: &Queue<I, G>| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
-        let expired: Vec<Revision> =
-            self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
-        for revision in expired {
-            while self.queues.get(&revision).is_some_and(due) {
-                drop(self.evict(revision));
-            }
+        while let Some((_, revision)) = self.first_to_expire().filter(|&(since, _)| since + timeout <= now) {
+            drop(self.evict(revision));
         }
         self.forget_unused();
     }
 
     pub(super) fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
+        self.first_to_expire().map(|(since, _)| since + timeout)
     }
 
     /// Takes a permit and a user for a new instance. No other permit has the same user.
@@ -226,7 +225,10 @@ impl<I, S, G> State<I, S, G> {
             // A moving average over the latest invocations: the duration may change with the input.
             queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
         }
-        *current = phase;
+        *current = match (*current, phase) {
+            (Phase::Busy(_) | Phase::Cut, Phase::Ending) => Phase::Cut,
+            (_, phase) => phase,
+        };
     }
 
     /// Frees a permit and its user. The permit's container must be gone.
@@ -247,6 +249,7 @@ impl<I, S, G> State<I, S, G> {
         let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
         self.spares -= usize::from(queue.wants_spare);
+        self.allot();
         for (key, ..) in &queue.idle {
             self.set_phase(*key, Phase::Ending);
         }
@@ -294,7 +297,7 @@ impl<I, S, G> State<I, S, G> {
         let now = Instant::now();
         let (room, supplies) = ((self.free_permits(), self.ending()), self.slots.supplies(now));
         let idle = self.longest_idle().map(|(since, _)| now.saturating_duration_since(since));
-        refill::next(&supplies, room, self.waiting > 0, idle)
+        refill::next(&supplies, room, self.comes_before_slots(now), idle)
     }
 
     /// Whether the next step for slots may change without an event.
@@ -302,22 +305,8 @@ impl<I, S, G> State<I, S, G> {
         refill::is_pending(&self.slots.supplies(Instant::now()))
     }
 
-    /// The longest idle instance of all functions without waiters: the time since which the instance is idle, and its
-    /// revision.
-    fn longest_idle(&self) -> Option<(Instant, Revision)> {
-        let unused = self.queues.iter().filter(|(_, queue)| queue.waiters.is_empty());
-        let idle = unused.filter_map(|(&revision, queue)| Some((queue.idle.front()?.2, revision)));
-        idle.min_by_key(|&(since, _)| since)
-    }
-
-    /// Takes the longest idle instance of all. The caller must drop the instance, which removes the container.
-    pub(super) fn evict_longest_idle(&mut self) -> Option<I> {
-        let (_, revision) = self.longest_idle()?;
-        self.evict(revision)
-    }
-
     /// The number of permits that no container holds.
-    fn free_permits(&self) -> usize {
+    pub(super) fn free_permits(&self) -> usize {
         self.limit.saturating_sub(self.permits.len() + self.slots.len())
     }
 
@@ -362,10 +351,12 @@ impl<I, S, G> State<I, S, G> {
         policy::should_yield(&demands, revision, self.limit, self.free_permits(), self.ending())
     }
 
-    /// Drops the queues of revisions without instances, waiters and wishes for a spare.
+    /// Drops the queues of revisions without instances, waiters, wishes for a spare and instances to keep.
     fn forget_unused(&mut self) {
         let used: std::collections::HashSet<Revision> = self.permits.values().map(|&(revision, _)| revision).collect();
-        self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
+        self.queues.retain(|revision, queue| {
+            used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare || queue.warmth.asked > 0
+        });
     }
 }
 

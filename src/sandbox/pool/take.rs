@@ -95,6 +95,7 @@ impl Shared {
                 state.set_phase(key, super::Phase::Ending);
                 continue;
             };
+            state.note_start(revision);
             state.slots.note_use(function.version.language, Instant::now());
             let shared = Arc::clone(self);
             self.tasks.spawn(async move {

@@ -20,6 +20,13 @@ pub(super) struct Count {
     longest: Duration,
 }
 
+impl Count {
+    /// The instances that there are or will be.
+    pub(super) fn live(self) -> usize {
+        self.starting + self.busy + self.idle
+    }
+}
+
 impl<I, S, G> State<I, S, G> {
     /// The number of permits in each phase.
     pub(in crate::sandbox::pool) fn phases(&self) -> [(&'static str, usize); 5] {
@@ -29,7 +36,7 @@ impl<I, S, G> State<I, S, G> {
                 Phase::Starting => 0,
                 Phase::Idle => 1,
                 Phase::Busy(_) => 2,
-                Phase::Ending => 3,
+                Phase::Ending | Phase::Cut => 3,
             };
             phases[at].1 += 1;
         }
@@ -40,24 +47,31 @@ impl<I, S, G> State<I, S, G> {
     }
 
     /// For each function the number of permits that are starting, idle and busy, in this order.
-    pub(in crate::sandbox::pool) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
+    pub(in crate::sandbox::pool) fn counts_by_function(&self) -> HashMap<FunctionId, [usize; 3]> {
         let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
         for (revision, phase) in self.permits.values() {
             let at = match phase {
                 Phase::Starting => 0,
                 Phase::Idle => 1,
                 Phase::Busy(_) => 2,
-                Phase::Ending => continue,
+                Phase::Ending | Phase::Cut => continue,
             };
             counts.entry(revision.function).or_default()[at] += 1;
         }
-        counts.into_iter().collect()
+        counts
+    }
+
+    /// The idle instances with their functions.
+    pub(in crate::sandbox::pool) fn idle(&self) -> impl Iterator<Item = (FunctionId, &I)> {
+        self.queues
+            .iter()
+            .flat_map(|(revision, queue)| queue.idle.iter().map(|(_, instance, _)| (revision.function, instance)))
     }
 
     /// The number of permits that become free soon.
     pub(in crate::sandbox::pool) fn ending(&self) -> usize {
         let [.., slots] = self.slots.phases();
-        slots + self.permits.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
+        slots + self.permits.values().filter(|(_, phase)| matches!(phase, Phase::Ending | Phase::Cut)).count()
     }
 
     pub(super) fn count(&self, revision: Revision) -> Count {
@@ -70,7 +84,7 @@ impl<I, S, G> State<I, S, G> {
                     count.busy += 1;
                     count.longest = count.longest.max(since.elapsed());
                 }
-                Phase::Ending => {}
+                Phase::Ending | Phase::Cut => {}
             }
         }
         count
@@ -80,25 +94,35 @@ impl<I, S, G> State<I, S, G> {
     pub(in crate::sandbox::pool) fn demands(&self, may_take: &dyn Fn(&Function) -> bool) -> Vec<Demand<Revision>> {
         let now = Instant::now();
         let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            let count = self.count(revision);
-            let since = |instant: Instant| now.saturating_duration_since(instant);
-            Demand {
-                function: revision,
-                waiting: queue.waiters.len(),
-                is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
-                oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
-                pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
-                starting: count.starting,
-                busy: count.busy,
-                idle: count.idle,
-                oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
-                service_time: queue.service_time.max(count.longest),
-                takes_slot: !queue.waiters.is_empty()
-                    && queue.slots_again.is_none_or(|again| again <= now)
-                    && self.slots.has_ready(queue.function.version.language)
-                    && may_take(&queue.function),
-            }
+            let takes_slot = !queue.waiters.is_empty()
+                && queue.slots_again.is_none_or(|again| again <= now)
+                && self.slots.has_ready(queue.function.version.language)
+                && may_take(&queue.function);
+            Demand { takes_slot, ..self.demand(revision, queue, now) }
         };
         self.queues.iter().map(demand).collect()
+    }
+
+    /// The instances and callers of a revision, which takes no slot.
+    pub(super) fn demand(&self, revision: Revision, queue: &Queue<I, G>, now: Instant) -> Demand<Revision> {
+        let count = self.count(revision);
+        let since = |instant: Instant| now.saturating_duration_since(instant);
+        let limit = queue.limit();
+        Demand {
+            function: revision,
+            waiting: queue.waiters.len(),
+            is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
+            oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
+            pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
+            starting: count.starting,
+            busy: count.busy,
+            idle: count.idle,
+            oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
+            service_time: queue.service_time.max(count.longest),
+            takes_slot: false,
+            limit,
+            running: if limit.is_some() { self.running(revision.function) } else { count.busy },
+            kept: queue.warmth.kept,
+        }
     }
 }
