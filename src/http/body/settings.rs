@@ -295,8 +295,8 @@ fn concurrency_schema() -> RefOr<Schema> {
 }
 
 fn keep_warm_schema() -> RefOr<Schema> {
-    let about = "Instances that each node keeps, whether or not the instances are used: 0 to 10. All functions together \
-                 have at most one less than DOCKER_CONTAINER_LIMIT.";
+    let about = "Instances that each node keeps, whether or not the instances are used: 0 to 10. All functions \
+                 together have at most one less than DOCKER_CONTAINER_LIMIT.";
     limit_schema(Type::Integer, 0.0, about)
 }
 
