@@ -289,8 +289,8 @@ fn timeout_schema() -> RefOr<Schema> {
 }
 
 fn concurrency_schema() -> RefOr<Schema> {
-    let about = "Invocations of the function that run at one time on each node: 1 to 1000. More wait. Null for no limit \
-                 but the node's.";
+    let about = "Invocations of the function that run at one time on each node: 1 to 1000. More wait. Null for no \
+                 limit but the node's.";
     limit_schema(Type::Integer, 1.0, about)
 }
 

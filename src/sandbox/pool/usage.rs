@@ -25,8 +25,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The average memory of an idle instance, in bytes. None where there is none, and where the kernel's counters can't
-    /// be read. Reads files.
+    /// The average memory of an idle instance, in bytes. None where there is none, and where the kernel's counters
+    /// can't be read. Reads files.
     pub fn idle_memory(&self) -> Option<u64> {
         let read: Vec<u64> = self.idle.iter().filter_map(Memory::read).collect();
         (!read.is_empty()).then(|| read.iter().sum::<u64>() / read.len() as u64)
