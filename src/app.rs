@@ -5,6 +5,7 @@ mod preparation;
 mod reconcile;
 mod requirement;
 mod risks;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::docker::health::{self, Monitor};
 use crate::docker::platform::Platform;
 use crate::functions::images::Images;
 use crate::http;
+use crate::invocations::keeper::Keeper;
 use crate::invocations::lookout::Lookout;
 use crate::store::Store;
 use crate::telemetry::metrics;
@@ -122,8 +124,11 @@ impl Service {
 
     /// Serves until the cancellation of the token `stop`, and then for the grace.
     async fn serve(&self, listener: TcpListener) -> anyhow::Result<()> {
-        let http::State { deferred, config, .. } = &self.state;
+        let http::State { deferred, config, pool, registry, nodes, .. } = &self.state;
         self.tasks.spawn(Arc::clone(deferred).run());
+        let images = Arc::clone(&self.images);
+        let keeper = Keeper::new(pool.clone(), images, Arc::clone(registry), Arc::clone(nodes));
+        self.tasks.spawn(keeper.run(self.stop.clone()));
         tracing::info!(address = %listener.local_addr()?, platform.id = %self.platform.id(), "serving");
         let served = http::serve(listener, http::router(self.state.clone()), config, &self.stop);
         // Background invocations have the same grace as invocations that a client waits for.

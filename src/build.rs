@@ -222,6 +222,16 @@ impl Builder {
         self.runtimes.ensure(language, stop).await
     }
 
+    /// Makes the image of a language's slots from this runtime image, and returns the image's name.
+    pub async fn prepare_slot(
+        &self,
+        language: Language,
+        runtime: &str,
+        stop: &CancellationToken,
+    ) -> Result<String, RuntimeError> {
+        self.runtimes.ensure_slot(language, runtime, stop).await
+    }
+
     /// Removes the runtime images of earlier bootstraps and base images.
     pub async fn remove_old_runtimes(&self) -> Result<(), DockerError> {
         self.runtimes.remove_old().await

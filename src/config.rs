@@ -35,7 +35,7 @@ pub use history::History;
 pub use http::{Http, MAX_FILE, RateLimit};
 pub use node::Node;
 pub use parse::{MIN_MEMORY, parse_duration, parse_size, whole_millis};
-pub use pool::Pool;
+pub use pool::{Pool, Slots};
 pub use sandbox::Sandbox;
 pub use store::{SecretKey, Store};
 pub use uids::Uids;

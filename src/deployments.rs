@@ -2,6 +2,7 @@
 //! function with its images. The module `change` has the changes of functions.
 
 mod change;
+mod digest;
 mod error;
 mod follow;
 mod key;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -185,10 +185,13 @@ impl Deployer {
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
         let Upload { mut zip, name, default_name, language, settings, key, live } = upload;
         let name = name.unwrap_or(default_name);
-        let zip_sha256 = digest(&mut zip).await?;
+        let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
             let language = language.map_or("", Language::as_str);
-            IdempotencyKey { key, request_sha256: format!("{zip_sha256} {language} {name}{}", digest_of(&settings)) }
+            IdempotencyKey {
+                key,
+                request_sha256: format!("{zip_sha256} {language} {name}{}", digest::of_settings(&settings)),
+            }
         });
         self.once(key, async |key| {
             let code = Code { zip, zip_sha256, language, live };
@@ -207,6 +210,7 @@ impl Deployer {
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
         let settings = Settings::default().with(settings, &self.limits)?;
+        self.check_kept(None, &settings)?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
@@ -261,6 +265,7 @@ impl Deployer {
                 self.pool.retire(other);
             }
         }
+        self.pool.configure(&present);
         present
     }
 
@@ -356,40 +361,6 @@ fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
         name: function.name.to_string(),
         warnings,
     }
-}
-
-/// The SHA-256 of the zip, hexadecimal.
-async fn digest(zip: &mut Temporary<File>) -> Result<String, DeployError> {
-    let digested = zip.with(|zip| {
-        let mut hash = Sha256::new();
-        zip.rewind()?;
-        io::copy(zip, &mut hash)?;
-        zip.rewind()?;
-        Ok::<_, io::Error>(hexadecimal(hash))
-    });
-    Ok(digested.await??)
-}
-
-/// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest
-/// does not reveal a secret.
-fn digest_of(settings: &Change) -> String {
-    let Change { memory, cpus, timeout, preload, environment, secrets } = settings;
-    let is_empty = (memory, cpus, timeout, preload) == (&None, &None, &None, &None);
-    if is_empty && environment.is_empty() && secrets.is_empty() {
-        return String::new();
-    }
-    let secrets: Vec<_> = secrets.iter().map(|(name, value)| (name, value.as_ref().map(|secret| &secret.0))).collect();
-    let mut hash = Sha256::new();
-    hash.update(format!("{memory:?} {cpus:?} {timeout:?} {environment:?} {secrets:?}"));
-    // The digests of requests that earlier versions of this program have written down stay the same.
-    if let Some(preload) = preload {
-        hash.update(format!("{preload:?}"));
-    }
-    format!(" {}", hexadecimal(hash))
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    format!("{:x}", hash.finalize())
 }
 
 fn read_again(zip: &mut File) -> io::Result<Vec<u8>> {

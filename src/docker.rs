@@ -9,6 +9,7 @@ mod command;
 mod container;
 mod download;
 mod error;
+mod extract;
 mod failure;
 pub mod health;
 mod image_registry;
@@ -31,13 +32,14 @@ pub use build::{BuildError, BuildSpec};
 pub use container::{Container, ContainerState};
 pub use download::{DownloadSpec, Downloaded};
 pub use error::{DockerError, is_disk_full};
+pub use extract::ExtractSpec;
 pub use failure::{Cause, Failure};
 pub use image_registry::ImageRegistryError;
 pub use layer::{Filler, Layer};
 pub use log::LiveLog;
 pub use mask::Mask;
 pub use repository::RepositoryError;
-pub use run_spec::{Program, RunSpec};
+pub use run_spec::{Mount, Program, RunSpec};
 
 use crate::docker::error::{failed, is_missing, unexpected};
 use crate::docker::health::{Health, Monitor};
@@ -56,12 +58,15 @@ pub mod label {
     pub const FUNCTION_NAME: &str = "youtube-serverless.function.name";
     /// The number of the function's version.
     pub const VERSION: &str = "youtube-serverless.function.version";
-    /// The function's language. Runtime images, which all platforms share, carry only this label and [`CREATED`].
+    /// The function's language. Runtime images, which all platforms share, carry only this label, [`RUNTIME`] and
+    /// [`CREATED`].
     pub const LANGUAGE: &str = "youtube-serverless.language";
     /// The tag of the image that holds the function's installed packages.
     pub const PACKAGES: &str = "youtube-serverless.packages";
     /// The folder where the interpreter looks for installed packages. Only installer images carry this label.
     pub const SITE: &str = "youtube-serverless.site";
+    /// The tag of the runtime image, which is a hash of its content. Images that are made on top inherit the label.
+    pub const RUNTIME: &str = "youtube-serverless.runtime";
     /// The time at which the image or the container was made, in Unix seconds.
     pub const CREATED: &str = "youtube-serverless.created";
 }

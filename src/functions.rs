@@ -3,6 +3,7 @@
 mod function;
 pub mod images;
 mod registry;
+pub mod trees;
 mod version;
 
 pub use function::{Function, FunctionShared, Revision};

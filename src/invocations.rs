@@ -4,6 +4,7 @@ pub mod failure;
 pub mod history;
 pub mod input;
 pub mod invoke;
+pub mod keeper;
 pub mod live;
 pub mod lookout;
 pub mod queue;

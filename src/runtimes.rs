@@ -11,6 +11,24 @@ pub fn image_files(language: Language) -> Files {
     }
 }
 
+/// The Dockerfile of the image of a language's slots, which is made from a runtime image. None where the runtime image
+/// itself serves.
+pub fn slot_dockerfile(language: Language) -> Option<&'static str> {
+    match language {
+        Language::Python => None,
+        Language::Go => Some(GO_SLOT),
+    }
+}
+
+/// As the last stage of a function's image, but without the function.
+const GO_SLOT: &str = "FROM {runtime} AS runtime
+FROM scratch
+COPY --from=runtime /slot/ /
+ENV HOME=/tmp TMPDIR=/tmp
+WORKDIR /app
+ENTRYPOINT [\"/bootstrap\"]
+";
+
 /// The program that downloads a function's packages, in a container of its own.
 pub fn download_program(language: Language) -> &'static str {
     match language {
@@ -39,6 +57,7 @@ const PYTHON: Files = &[
     ("protocol.py", include_str!("runtimes/python/protocol.py")),
     ("relay.py", include_str!("runtimes/python/relay.py")),
     ("seeds.py", include_str!("runtimes/python/seeds.py")),
+    ("stash.py", include_str!("runtimes/python/stash.py")),
     ("supervisor.py", include_str!("runtimes/python/supervisor.py")),
     ("traces.py", include_str!("runtimes/python/traces.py")),
     ("trial.py", include_str!("runtimes/python/trial.py")),

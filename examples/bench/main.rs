@@ -17,6 +17,7 @@ mod many;
 mod programs;
 mod report;
 mod service;
+mod slots;
 mod stores;
 
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use by_hand::{ByHand, timed as timed_by_hand};
 use report::{Report, median, percentile};
 use service::{Function, Service};
 
-const PARTS: [&str; 4] = ["languages", "programs", "many", "stores"];
+const PARTS: [&str; 5] = ["languages", "programs", "many", "slots", "stores"];
 const ROUNDS: usize = 30;
 const WARM_REQUESTS: usize = 1000;
 const LOAD: Duration = Duration::from_secs(6);
@@ -59,6 +60,9 @@ async fn main() -> Result<()> {
     }
     if has("many") {
         many(&mut report).await?;
+    }
+    if has("slots") {
+        slots::measure(&mut report).await?;
     }
     if has("stores") {
         stores::measure(&mut report).await?;

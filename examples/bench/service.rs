@@ -76,13 +76,18 @@ impl Service {
     }
 
     pub(crate) async fn execute(&self, function: &Function) -> Result<Duration> {
+        Ok(self.execute_from(function).await?.0)
+    }
+
+    /// Executes a function, and returns also how the instance had started.
+    pub(crate) async fn execute_from(&self, function: &Function) -> Result<(Duration, String)> {
         let body = json!({"functionId": function.id, "input": {"name": "John"}});
         let started = Instant::now();
         let bytes = self.client.post(self.url.join("/api/execute")?).json(&body).send().await?.bytes().await?;
         let elapsed = started.elapsed();
         let answer: Value = serde_json::from_slice(&bytes)?;
         ensure!(answer["output"] == "Hello, John!\n", "an unexpected answer: {answer}");
-        Ok(elapsed)
+        Ok((elapsed, answer["start"].as_str().context("a start")?.to_owned()))
     }
 
     /// Has an asynchronous execution accepted.

@@ -15,6 +15,7 @@ use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
 use crate::functions::images::{Images, ImagesParts};
+use crate::functions::trees::{Trees, TreesParts};
 use crate::functions::{Function, Registry};
 use crate::http;
 use crate::invocations::history::History;
@@ -66,10 +67,24 @@ impl Service {
         let end = CancellationToken::new();
         let preload = config.functions.preload;
         let transport = Arc::new(Transport::new(scratch.clone(), config.pool.wants_pipes));
+        let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
+        let trees = Trees::open(TreesParts {
+            docker: docker.clone(),
+            platform: Arc::clone(&platform),
+            registry: Arc::clone(&registry),
+            scratch: scratch.clone(),
+            room: Arc::clone(&room),
+            budget: config.pool.slot_cache,
+            tasks: tasks.clone(),
+            stop: end.clone(),
+        })
+        .await?;
         let pool = Pool::new(PoolParts {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
             transport: Arc::clone(&transport),
+            trees: Arc::clone(&trees),
+            scratch: scratch.clone(),
             sandbox: config.sandbox.clone(),
             limits: config.pool.clone(),
             uids: config.uids,
@@ -86,12 +101,12 @@ impl Service {
             tasks: tasks.clone(),
             stop: end.clone(),
         });
-        let room = DiskSpace::new(Arc::clone(&platform), config.builds.min_free_disk);
         let images = Images::new(ImagesParts {
             builder: builder.clone(),
             registry: Arc::clone(&registry),
             store: store.clone(),
             scratch: scratch.clone(),
+            trees,
             room: Arc::clone(&room),
             settings: config.builds.clone(),
             tasks: tasks.clone(),
@@ -103,6 +118,7 @@ impl Service {
             sandbox: config.sandbox.clone(),
             uid: config.uids.of_check(),
             transport: Arc::clone(&transport),
+            scratch: scratch.clone(),
             tasks: tasks.clone(),
             stop: end.clone(),
         });
@@ -155,6 +171,7 @@ impl Service {
             images: Arc::clone(&images),
             room,
             isolation: Arc::clone(&isolation),
+            pool: pool.clone(),
             health: health.clone(),
             stop: end.clone(),
             reconciled: CancellationToken::new(),

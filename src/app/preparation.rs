@@ -8,6 +8,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::reconcile::{self, ReconcileError};
+use super::slots::SlotPreparation;
 use crate::build::Builder;
 use crate::docker::Docker;
 use crate::docker::health::Health;
@@ -16,8 +17,9 @@ use crate::docker::retry::Retries;
 use crate::domain::Language;
 use crate::functions::Registry;
 use crate::functions::images::Images;
-use crate::resources::disk::DiskSpace;
+use crate::resources::disk::{self, DiskSpace};
 use crate::sandbox::isolation::Isolation;
+use crate::sandbox::pool::Pool;
 use crate::store::Store;
 
 /// The wait at the start for the first reconciliation. A longer reconciliation goes on in the background.
@@ -38,6 +40,7 @@ pub(super) struct Preparation {
     pub(super) images: Arc<Images>,
     pub(super) room: Arc<DiskSpace>,
     pub(super) isolation: Arc<Isolation>,
+    pub(super) pool: Pool,
     pub(super) health: Health,
     /// Ends the work.
     pub(super) stop: CancellationToken,
@@ -85,7 +88,36 @@ impl Preparation {
         }
         let mut unchecked = Language::ALL.to_vec();
         self.check(&mut unchecked).await;
+        let slots = SlotPreparation {
+            builder: &self.builder,
+            isolation: &self.isolation,
+            pool: &self.pool,
+            health: &self.health,
+            stop: &self.stop,
+        };
+        if !self.executes_programs() {
+            self.checked.cancel();
+            return self.look_again(unchecked).await;
+        }
+        let prepared = slots.prepare().await;
         self.checked.cancel();
+        tokio::join!(self.look_again(unchecked), slots.keep(prepared));
+    }
+
+    /// Whether a slot could execute programs and libraries of a zip, which it has from a folder.
+    fn executes_programs(&self) -> bool {
+        match disk::executes(self.platform.temp_dir()) {
+            Ok(true) => return true,
+            Ok(false) => tracing::warn!("there are no slots: TEMP_DIR_BASE is on a file system mounted with noexec"),
+            Err(error) => {
+                tracing::warn!(%error, "there are no slots: failed to look at the file system of TEMP_DIR_BASE")
+            }
+        }
+        false
+    }
+
+    /// Reconciles from time to time, and does what could not be done before.
+    async fn look_again(&self, mut unchecked: Vec<Language>) {
         let (mut pauses, mut looked_at) = (RECONCILE_AGAIN.into_iter(), Instant::now());
         loop {
             if let Err(error) = self.builder.remove_old_runtimes().await {
@@ -103,6 +135,7 @@ impl Preparation {
                                                         again later");
             }
             self.check(&mut unchecked).await;
+            self.pool.look_for_slot_images();
         }
     }
 

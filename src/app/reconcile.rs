@@ -26,7 +26,7 @@ pub(super) enum ReconcileError {
 }
 
 /// Removes the containers of earlier runs, which have crashed, and images without a function. Notes the functions whose
-/// images are gone.
+/// images are gone. Removes the files on disk of versions that are gone.
 pub(super) async fn run(
     docker: &Docker,
     platform: &Platform,
@@ -107,6 +107,7 @@ pub(super) async fn run(
         tracing::info!(images = lost.len(), "images are gone; each is made again at the next execution");
         store.mark_images_missing(&lost).await?;
     }
+    images.remove_unneeded_trees();
     Ok(())
 }
 

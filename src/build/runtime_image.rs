@@ -116,25 +116,67 @@ impl Runtimes {
             return Ok(());
         }
         tracing::info!(language = language.as_str(), base, image = tag, "building a runtime image");
+        let files: Vec<_> = files.into_iter().map(|(name, content)| (name, content.replace("{base}", base))).collect();
+        self.make((language, base), tag, &files, BuildNetwork::Default, stop).await
+    }
+
+    /// Returns the name of the image of a language's slots, which is made from this runtime image, and builds the image
+    /// where Docker does not have it yet.
+    pub async fn ensure_slot(
+        &self,
+        language: Language,
+        runtime: &str,
+        stop: &CancellationToken,
+    ) -> Result<String, RuntimeError> {
+        let Some((tag, text)) = self.slot(language, runtime) else { return Ok(runtime.to_owned()) };
+        let failed = |source| RuntimeError::Docker { language, base: runtime.to_owned(), source };
+        let _building = self.building[&language].lock().await;
+        if self.docker.image(&tag).await.map_err(failed)?.is_none() {
+            let files = [("Dockerfile", text)];
+            self.make((language, runtime), &tag, &files, BuildNetwork::None, stop).await?;
+        }
+        Ok(tag)
+    }
+
+    /// The name of the image of slots, and its Dockerfile. None where the runtime image itself serves.
+    fn slot(&self, language: Language, runtime: &str) -> Option<(String, String)> {
+        let text = runtimes::slot_dockerfile(language)?.replace("{runtime}", runtime);
+        let hash = hash(runtime, &[("Dockerfile", text.clone())]);
+        Some((format!("{}-slot:{hash}", self.repository(language)), text))
+    }
+
+    async fn make(
+        &self,
+        (language, base): (Language, &str),
+        tag: &str,
+        files: &[(&str, String)],
+        network: BuildNetwork,
+        stop: &CancellationToken,
+    ) -> Result<(), RuntimeError> {
         let context = self.scratch.folder().await?;
-        for (name, content) in &files {
-            tokio::fs::write(context.path().join(name), content.replace("{base}", base)).await?;
+        for (name, content) in files {
+            tokio::fs::write(context.path().join(name), content).await?;
         }
         let created = clock::unix_seconds();
-        let labels = [(label::LANGUAGE, language.as_str().to_owned()), (label::CREATED, created.to_string())];
+        let (_, hash) = tag.rsplit_once(':').expect("the name has a tag");
+        let labels = [
+            (label::LANGUAGE, language.as_str().to_owned()),
+            (label::RUNTIME, hash.to_owned()),
+            (label::CREATED, created.to_string()),
+        ];
         let spec = BuildSpec {
             context: context.path(),
             tag,
             labels: &labels,
             limit: BUILD_LIMIT,
-            network: BuildNetwork::Default,
+            network,
             limits: None,
             builder: self.config.builder,
             live: None,
         };
         self.docker.build(&spec, stop).await.map_err(|error| match error {
-            BuildError::Step { log, .. } => RuntimeError::Step { language, base: base.clone(), log },
-            BuildError::Docker(source) => failed(source),
+            BuildError::Step { log, .. } => RuntimeError::Step { language, base: base.to_owned(), log },
+            BuildError::Docker(source) => RuntimeError::Docker { language, base: base.to_owned(), source },
         })?;
         Ok(())
     }
@@ -143,14 +185,19 @@ impl Runtimes {
     pub async fn remove_old(&self) -> Result<(), DockerError> {
         let now = clock::unix_time();
         for language in Language::ALL {
-            let named = format!("reference={}", self.repository(language));
-            let labelled = format!("label={}={}", label::LANGUAGE, language.as_str());
             let current = self.current(language).await?;
-            for image in self.docker.images(&[&named, &labelled]).await? {
+            let slot = self.slot(language, &current).map(|(tag, _)| tag);
+            let labelled = format!("label={}={}", label::LANGUAGE, language.as_str());
+            let mut images = Vec::new();
+            for name in [&current].into_iter().chain(&slot) {
+                let (repository, _) = name.rsplit_once(':').expect("the name has a tag");
+                images.extend(self.docker.images(&[&format!("reference={repository}"), &labelled]).await?);
+            }
+            for image in images {
                 let name = format!("{}:{}", image.repository, image.tag);
                 let created = self.docker.label(&image.id, label::CREATED).await?.unwrap_or_default();
                 let age = now.saturating_sub(Duration::from_secs(created.parse().unwrap_or(0)));
-                if name == current || age < GRACE {
+                if name == current || slot.as_ref() == Some(&name) || age < GRACE {
                     continue;
                 }
                 // A build that begins now must not lose its steps to this removal.
@@ -190,20 +237,21 @@ impl Runtimes {
         let (base, files) = self.sources(language);
         // The build pulls a base image that Docker does not have yet. Until then the hash uses the base image's name.
         let image = self.docker.image(base).await?;
-        Ok(self.tag(language, image.as_ref().map_or(base.as_str(), |image| image.id.as_str()), &files))
+        let base = image.as_ref().map_or(base.as_str(), |image| image.id.as_str());
+        Ok(format!("{}:{}", self.repository(language), hash(base, &files)))
     }
 
     fn repository(&self, language: Language) -> String {
         format!("{}-runtime/{}", self.config.image_prefix, language.as_str())
     }
+}
 
-    fn tag(&self, language: Language, base: &str, files: &[(&str, String)]) -> String {
-        let mut hash = Sha256::new();
-        for part in [base].into_iter().chain(files.iter().flat_map(|(name, content)| [*name, content])) {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let hash = format!("{:.16x}", hash.finalize());
-        format!("{}:{hash}", self.repository(language))
+/// The tag of an image that is made of this base and these files.
+fn hash(base: &str, files: &[(&str, String)]) -> String {
+    let mut hash = Sha256::new();
+    for part in [base].into_iter().chain(files.iter().flat_map(|(name, content)| [*name, content])) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
     }
+    format!("{:.16x}", hash.finalize())
 }

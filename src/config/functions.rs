@@ -29,6 +29,9 @@ pub struct Functions {
     pub max_timeout: Duration,
     /// MAX_FUNCTION_VERSIONS: how many of the last versions are kept.
     pub max_versions: u32,
+    /// How many instances of all functions a node keeps at most: one less than DOCKER_CONTAINER_LIMIT, so that the
+    /// other functions have a container.
+    pub max_kept: u32,
     /// PRELOAD: the most that functions get preloaded.
     pub preload: PreloadLimit,
 }
@@ -43,6 +46,7 @@ impl Functions {
             max_memory: max_memory.max(sandbox.memory),
             max_cpus: max_cpus.max(sandbox.cpus),
             max_timeout: var!(variables.max_function_timeout).duration(900)?.max(pool.run_timeout),
+            max_kept: pool.container_limit - 1,
             max_versions: var!(variables.max_function_versions).count(10, 2, 1000)?,
             preload: var!(variables.preload).read(PreloadLimit::Auto, "auto, stdlib or off", parse_preload)?,
         })

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest, digest_of};
+use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest};
 use crate::build::BuildError;
-use crate::domain::settings::Change;
+use crate::domain::settings::{Change, Settings, SettingsError};
 use crate::domain::{
     Changed, Deployed, FunctionId, FunctionName, IdempotencyKey, Language, UnknownFunction, UnknownVersion, Update,
     VersionId, VersionRecord,
@@ -50,13 +50,13 @@ impl Deployer {
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
         let Upload { mut zip, name, language, settings, key, live, .. } = upload;
-        let zip_sha256 = digest(&mut zip).await?;
+        let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
             let (language, name) =
                 (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
             IdempotencyKey {
                 key,
-                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest_of(&settings)),
+                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings)),
             }
         });
         self.once(key, async |key| {
@@ -80,7 +80,8 @@ impl Deployer {
         let _deploying = place.wait(shared.deploying.lock(), stop).await?;
         // Settings that are refused must be refused before a build, not after a build.
         let function = self.function(id)?;
-        function.settings.with(settings.clone(), &self.limits)?;
+        let next = function.settings.with(settings.clone(), &self.limits)?;
+        self.check_kept(Some(&function), &next)?;
         let number = self.store.next_version(id).await?.ok_or(UnknownFunction(id))?;
         let version = VersionId { function: id, number };
         let _held = self.images.pin(version);
@@ -158,6 +159,7 @@ impl Deployer {
         loop {
             let current = self.function(id)?;
             let settings = current.settings.with(to.settings.clone(), &self.limits)?;
+            self.check_kept(Some(&current), &settings)?;
             let name = to.name.clone().unwrap_or_else(|| current.name.clone());
             let next = Arc::new(current.successor(name, settings, to.version.clone()));
             let takes_over = next.revision != current.revision;
@@ -206,6 +208,21 @@ impl Deployer {
                 self.images.remove_later(version.id);
             }
         }
+        self.pool.configure(next);
+        self.queue.look_again();
+    }
+
+    /// Fails when a function that gets these settings asks for more kept instances than before, and all functions then
+    /// ask for more than a node keeps. With two such changes at one time the pool keeps fewer.
+    pub(super) fn check_kept(&self, current: Option<&Function>, next: &Settings) -> Result<(), SettingsError> {
+        let (before, asked) = (current.map_or(0, |function| function.settings.kept()), next.kept());
+        let is_other = |function: &Arc<Function>| current.is_none_or(|current| function.id != current.id);
+        let others = self.registry.list().into_iter().filter(is_other).map(|function| function.settings.kept());
+        let all = others.fold(asked, u32::saturating_add);
+        if asked > before && all > self.limits.max_kept {
+            return Err(SettingsError::KeptTogether(all, self.limits.max_kept));
+        }
+        Ok(())
     }
 
     /// Starts an instance of the successor, if the successor has another revision. A version that has run before may do

@@ -177,6 +177,7 @@ impl Deployer {
             // A deletion of this node may be newer than what was read.
             if !self.deleted.lock().contains(&id) {
                 let function = self.registry.insert(Function::from(record));
+                self.pool.configure(&function);
                 self.images.fetch_later(&function.version, &function.name);
             }
             return;

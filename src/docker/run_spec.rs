@@ -1,6 +1,6 @@
 //! Translates a sandbox into the arguments of `docker run`. Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Sandbox;
 
@@ -42,7 +42,12 @@ pub struct RunSpec<'a> {
     pub uid: u32,
     /// The program that the container runs.
     pub program: Program<'a>,
+    /// The folders of the host that the container sees, and can't write to.
+    pub mounts: &'a [Mount],
 }
+
+/// A folder of the host, and the folder of the container in which the host's folder appears.
+pub type Mount = (PathBuf, &'static str);
 
 /// The program that a container runs.
 #[derive(Clone, Copy, Debug)]
@@ -64,11 +69,11 @@ impl RunSpec<'_> {
         match socket {
             Some(folder) => {
                 args.extend(DETACHED.map(str::to_owned));
-                let folder = folder.display();
-                args.push(format!("--mount=type=bind,readonly,source={folder},target={SOCKET_FOLDER}"));
+                args.push(mount(folder, SOCKET_FOLDER));
             }
             None => args.extend(ATTACHED.map(str::to_owned)),
         }
+        args.extend(self.mounts.iter().map(|(folder, target)| mount(folder, target)));
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         args.push("--network=none".to_owned());
@@ -93,6 +98,10 @@ impl RunSpec<'_> {
     }
 }
 
+fn mount(folder: &Path, target: &str) -> String {
+    format!("--mount=type=bind,readonly,source={},target={target}", folder.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +118,7 @@ mod tests {
             sandbox: &sandbox,
             uid: 70_001,
             program: Program::Own,
+            mounts: &[],
         };
         let expected = [
             "run",
@@ -146,16 +156,28 @@ mod tests {
     fn a_runtime_is_passed_on() {
         let sandbox =
             Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: Some("runsc".to_owned()), required: false };
-        let spec =
-            RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program: Program::Own };
+        let mounts = [(PathBuf::from("/tmp/code"), "/app")];
+        let program = Program::Own;
+        let spec = RunSpec {
+            name: "one",
+            image: "image",
+            labels: &[],
+            sandbox: &sandbox,
+            uid: 70_001,
+            program,
+            mounts: &mounts,
+        };
         assert!(spec.arguments(None).contains(&"--runtime=runsc".to_owned()));
+        let mount = "--mount=type=bind,readonly,source=/tmp/code,target=/app";
+        assert!(spec.arguments(None).contains(&mount.to_owned()));
     }
 
     #[test]
     fn another_program_stands_behind_the_image() {
         let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
         let program = Program::Shell("echo one");
-        let spec = RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program };
+        let spec =
+            RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program, mounts: &[] };
         let arguments = spec.arguments(None);
         assert_eq!(arguments[arguments.len() - 5..], ["--entrypoint=/bin/sh", "--", "image", "-c", "echo one"]);
     }

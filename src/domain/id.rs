@@ -75,7 +75,7 @@ impl fmt::Display for VersionId {
 }
 
 /// Docker's content id of an image, `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageId(String);
 
 impl ImageId {

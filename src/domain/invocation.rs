@@ -27,7 +27,7 @@ pub struct InvocationRecord {
     pub exit_code: Option<i32>,
     /// The reason for an outcome other than `ok`, for people.
     pub error: Option<String>,
-    /// `warm` or `cold`; None before the beginning.
+    /// `warm`, `slot` or `cold`; None before the beginning.
     pub start: Option<String>,
     /// Whether a stream was longer than the part that the client got.
     pub truncated: bool,

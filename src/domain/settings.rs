@@ -15,6 +15,10 @@ use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
 const MAX_VARIABLES: usize = 256 << 10;
 /// The largest number of variables and secrets together.
 const MAX_COUNT: usize = 1000;
+/// The highest value of `concurrency`. A node runs no more than DOCKER_CONTAINER_LIMIT, whatever the value.
+const MAX_CONCURRENCY: u32 = 1000;
+/// The highest value of `keepWarm`.
+const MAX_KEEP_WARM: u32 = 10;
 
 /// A function's own settings. In place of None the operator's configuration counts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +29,10 @@ pub struct Settings {
     pub cpus: Option<f64>,
     /// The time limit of one invocation.
     pub timeout: Option<Duration>,
+    /// How many invocations run at one time on each node. With None, the operator's limit on containers counts.
+    pub concurrency: Option<u32>,
+    /// How many instances each node keeps, whether or not the instances are used. None means none.
+    pub keep_warm: Option<u32>,
     /// The modules that an instance of a Python function imports before its first invocation.
     pub preload: Option<Preload>,
     /// Variables for every invocation. An input's variable of the same name goes first.
@@ -42,6 +50,10 @@ pub struct Change {
     pub cpus: Option<Option<f64>>,
     /// The time limit of one invocation.
     pub timeout: Option<Option<Duration>>,
+    /// How many invocations run at one time.
+    pub concurrency: Option<Option<u32>>,
+    /// How many instances are kept.
+    pub keep_warm: Option<Option<u32>>,
     /// The modules to preload.
     pub preload: Option<Option<Preload>>,
     /// Variables by name.
@@ -62,6 +74,18 @@ pub enum SettingsError {
     /// The time limit is out of range.
     #[error("`timeout` is {0:?}; it can be up to {1:?} (MAX_FUNCTION_TIMEOUT)")]
     Timeout(Duration, Duration),
+    /// The number of invocations at one time is out of range.
+    #[error("`concurrency` is {0}; it can be 1 to {MAX_CONCURRENCY}")]
+    Concurrency(u32),
+    /// The number of kept instances is out of range.
+    #[error("`keepWarm` is {0}; it can be 0 to {MAX_KEEP_WARM}")]
+    KeepWarm(u32),
+    /// All functions together would have too many kept instances.
+    #[error(
+        "`keepWarm` of all functions would be {0} together; it can be {1}, as DOCKER_CONTAINER_LIMIT leaves one \
+         container for the others"
+    )]
+    KeptTogether(u32, u32),
     /// No variable can have this name.
     #[error("{0:?} can't be the name of an environment variable; use letters, digits and `_`, not a digit first")]
     Name(String),
@@ -102,6 +126,14 @@ impl Settings {
         if let Some(timeout) = change.timeout.flatten().filter(|&timeout| timeout > limits.max_timeout) {
             return Err(SettingsError::Timeout(timeout, limits.max_timeout));
         }
+        let concurrency = change.concurrency.unwrap_or(self.concurrency);
+        if let Some(most) = change.concurrency.flatten().filter(|most| !(1..=MAX_CONCURRENCY).contains(most)) {
+            return Err(SettingsError::Concurrency(most));
+        }
+        let keep_warm = change.keep_warm.unwrap_or(self.keep_warm);
+        if let Some(kept) = change.keep_warm.flatten().filter(|&kept| kept > MAX_KEEP_WARM) {
+            return Err(SettingsError::KeepWarm(kept));
+        }
         let environment = merged(&self.environment, change.environment, String::as_str)?;
         let secrets = merged(&self.secrets, change.secrets, |secret| &secret.0)?;
         if let Some(name) = environment.keys().find(|name| secrets.contains_key(*name)) {
@@ -117,7 +149,12 @@ impl Settings {
             return Err(SettingsError::TooMuch(size));
         }
         let preload = change.preload.unwrap_or_else(|| self.preload.clone());
-        Ok(Self { memory, cpus, timeout, preload, environment, secrets })
+        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, environment, secrets })
+    }
+
+    /// How many instances a node keeps: no more than can run at one time.
+    pub fn kept(&self) -> u32 {
+        self.keep_warm.unwrap_or(0).min(self.concurrency.unwrap_or(u32::MAX))
     }
 
     /// The function's own variables and secrets, which all its invocations have.
@@ -197,6 +234,7 @@ mod tests {
         max_cpus: 2.0,
         max_timeout: Duration::from_secs(60),
         max_versions: 3,
+        max_kept: 9,
         preload: config::PreloadLimit::Auto,
     };
 
@@ -255,6 +293,13 @@ mod tests {
         assert_eq!(with(Change { cpus: Some(Some(1.0 / 3.0)), ..Change::default() }).unwrap().cpus, Some(0.333));
         assert!(with(Change { cpus: Some(Some(f64::NAN)), ..Change::default() }).is_err());
         assert_eq!(with(Change { cpus: Some(Some(3.0)), ..Change::default() }), Err(SettingsError::Cpus(3.0, 2.0)));
+        let concurrency = |most| with(Change { concurrency: Some(Some(most)), ..Change::default() });
+        assert_eq!(concurrency(0), Err(SettingsError::Concurrency(0)));
+        assert_eq!(concurrency(1001), Err(SettingsError::Concurrency(1001)));
+        let keep_warm = |kept| with(Change { keep_warm: Some(Some(kept)), ..Change::default() });
+        assert_eq!(keep_warm(11), Err(SettingsError::KeepWarm(11)));
+        let kept = |keep_warm, concurrency| Settings { keep_warm, concurrency, ..Settings::default() }.kept();
+        assert_eq!((kept(None, None), kept(Some(3), None), kept(Some(3), Some(2))), (0, 3, 2));
         let long = Duration::from_secs(61);
         let timeout = with(Change { timeout: Some(Some(long)), ..Change::default() });
         assert_eq!(timeout, Err(SettingsError::Timeout(long, LIMITS.max_timeout)));

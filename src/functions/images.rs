@@ -18,6 +18,7 @@ use crate::build::Builder;
 use crate::config;
 use crate::domain::VersionId;
 use crate::functions::Registry;
+use crate::functions::trees::Trees;
 use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
 use crate::store::Store;
@@ -37,6 +38,7 @@ pub struct Images {
     registry: Arc<Registry>,
     store: Store,
     scratch: Scratch,
+    trees: Arc<Trees>,
     room: Arc<DiskSpace>,
     settings: config::Builds,
     pins: Pins,
@@ -57,6 +59,7 @@ pub(crate) struct ImagesParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
     pub(crate) scratch: Scratch,
+    pub(crate) trees: Arc<Trees>,
     pub(crate) room: Arc<DiskSpace>,
     pub(crate) settings: config::Builds,
     pub(crate) tasks: TaskTracker,
@@ -67,13 +70,14 @@ pub(crate) struct ImagesParts {
 impl Images {
     /// Makes the cache.
     pub(crate) fn new(parts: ImagesParts) -> Arc<Self> {
-        let ImagesParts { builder, registry, store, scratch, room, settings, tasks, stop } = parts;
+        let ImagesParts { builder, registry, store, scratch, trees, room, settings, tasks, stop } = parts;
         let health = builder.health().clone();
         Arc::new(Self {
             builder,
             registry,
             store,
             scratch,
+            trees,
             room,
             settings,
             pins: Pins::default(),

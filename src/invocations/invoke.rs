@@ -164,7 +164,8 @@ impl Invoker {
     ) -> Result<Ready, InvokeError> {
         self.check_lease()?;
         let arrived = Instant::now();
-        let mut wait = Wait { since: arrived, is_admitted: is_background, patience: None, is_background };
+        let mut wait =
+            Wait { since: arrived, is_admitted: is_background, patience: None, is_background, is_warm_up: false };
         loop {
             let function = self.registry.get(id).ok_or(UnknownFunction(id))?;
             input.map_or(Ok(()), |input| input.check(&function.settings))?;
@@ -188,7 +189,8 @@ impl Invoker {
     /// Starts an instance of a function's next state, and waits for the start for as long as `patience`, or
     /// QUEUE_TIMEOUT.
     pub async fn warm(&self, next: &Arc<Function>, patience: Option<Duration>) -> Result<(), InvokeError> {
-        let wait = Wait { since: Instant::now(), is_admitted: true, patience, is_background: false };
+        let since = Instant::now();
+        let wait = Wait { since, is_admitted: true, patience, is_background: false, is_warm_up: true };
         self.lease(next, wait).await.map(Lease::release)
     }
 

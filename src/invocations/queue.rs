@@ -97,12 +97,15 @@ struct QueueState {
     accepting: usize,
     waiting: Queue,
     /// Invocations that run, or wait for an instance.
-    running: HashMap<InvocationId, CancellationToken>,
+    running: Running,
     /// The number of the last row that was compared with this queue; 0 to begin with the first row.
     compared: u64,
     /// Clients that wait for the end of an invocation.
     waiters: HashMap<InvocationId, Vec<oneshot::Sender<End>>>,
 }
+
+/// The functions of invocations, and what cancels the invocations.
+type Running = HashMap<InvocationId, (FunctionId, CancellationToken)>;
 
 /// The news for clients that wait for an invocation: its end, or why it can't begin.
 type End = Result<(), Hindrance>;
@@ -289,7 +292,7 @@ impl InvocationQueue {
         let mut state = self.lock();
         // A function without queued invocations has no trouble.
         let is_over = state.waiting.remove(id).is_some_and(|entry| state.waiting.end_try(entry));
-        if let Some(running) = state.running.get(&id) {
+        if let Some((_, running)) = state.running.get(&id) {
             running.cancel();
         }
         drop(state);
@@ -307,6 +310,11 @@ impl InvocationQueue {
         for id in removed {
             self.tell(id, &Ok(()));
         }
+    }
+
+    /// Looks again which invocations may begin, as a function's limit may have changed.
+    pub fn look_again(&self) {
+        self.wake.notify_one();
     }
 
     /// How many invocations wait for their turn.

@@ -10,6 +10,16 @@ pub fn unix_time() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
+/// The time of day.
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The time of day that many seconds after the beginning of 1970 in UTC.
+pub fn at(unix_seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds)
+}
+
 /// Unix seconds.
 pub fn unix_seconds() -> u64 {
     unix_time().as_secs()

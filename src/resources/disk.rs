@@ -76,6 +76,11 @@ pub fn free(path: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Whether the system executes programs in a folder: the file system is not mounted with `noexec`.
+pub fn executes(folder: &Path) -> io::Result<bool> {
+    Ok(!rustix::fs::statvfs(folder)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}
+
 /// Whether an error means that a disk, or a user's quota on a disk, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

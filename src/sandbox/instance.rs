@@ -1,39 +1,41 @@
 //! An instance: one container whose bootstrap can run a function. Each state of an instance is a type.
 //!
 //! ```text
-//! Instance::start ──> Instance ──run, finish──> End and After::Clean(Instance)
+//! Slot::start ──> Slot ──take──┐
+//! Instance::start ──────────────┴──> Instance ──run, finish──> End and After::Clean(Instance)
 //!        └─ error         └─ After::Ended  └─ After::Unclean ──ready──> Instance
 //!                                                   └─ error
 //! ```
-//! Each error, each end and each drop removes the container. An instance holds the [`Slot`] that entitles to a
-//! container, and the slot becomes free only when the container is gone.
+//! Each error, each end and each drop removes the container. An instance holds the [`Permit`] that entitles to a
+//! container, and the permit becomes free only when the container is gone.
 
+mod code;
 mod guard;
+mod launch;
+mod memory;
+mod slot;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 
-use crate::docker::{Container, Docker, DockerError, RunSpec};
+use crate::docker::{Docker, DockerError, RunSpec};
 use crate::domain::{Preload, Preloaded};
 use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
 use crate::sandbox::transport::{Rendezvous, Wire};
 
 use guard::Guard;
-pub use guard::Slot;
-
-/// The longest time from a container's start to the hello of its bootstrap. Docker takes seconds under full load.
-const START_LIMIT: Duration = Duration::from_secs(60);
+pub use guard::Permit;
+use launch::launch;
+pub use memory::Memory;
+pub use slot::{Slot, TakeError};
 
 /// The longest time from the setup to a bootstrap that is ready. A bootstrap gives up on imports before that.
 const SETUP_LIMIT: Duration = Duration::from_secs(50);
-
-/// The longest time that the inspection of a container that did not start may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 /// The longest time that the cleanup after an invocation may take. A container that takes longer is removed.
 const READY_LIMIT: Duration = Duration::from_secs(2);
@@ -78,7 +80,7 @@ pub enum StartError {
     #[error("failed to make a socket")]
     Socket(#[from] io::Error),
     /// The container runs, but its bootstrap sent no hello in time.
-    #[error("the container did not come up within {START_LIMIT:?}")]
+    #[error("the container did not come up within {limit:?}", limit = launch::START_LIMIT)]
     Timeout,
     /// The program in the container does not speak the protocol.
     #[error("the container does not speak the protocol")]
@@ -94,52 +96,21 @@ impl Instance {
     /// without that, a docker client stays attached.
     ///
     /// # Errors
-    /// On an error the container is removed in the background; the slot becomes free after the removal.
+    /// On an error the container is removed in the background; the permit becomes free after the removal.
     pub async fn start(
         docker: &Docker,
         spec: &RunSpec<'_>,
         setup: &Setup,
         rendezvous: Option<Rendezvous>,
-        slot: Slot,
+        permit: Permit,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let (container, pipes) = match &rendezvous {
-            Some(rendezvous) => (Container::run_detached(docker, spec, &rendezvous.folder()), None),
-            None => match Container::run(docker, spec) {
-                Ok((container, stdin, stdout)) => (Ok(container), Some((stdin, stdout))),
-                Err(error) => (Err(error), None),
-            },
-        };
-        let container = container.map_err(StartError::Docker)?;
-        let mut guard = Guard { held: Some((container, slot)), had_oom: false, tasks: tasks.clone() };
-        let greeted = async {
-            let mut wire = match (rendezvous, pipes) {
-                (Some(rendezvous), _) => tokio::select! {
-                    wire = rendezvous.accept(spec.uid) => wire?,
-                    () = guard.container().ended() => return Err(ProtocolError::Io(ErrorKind::UnexpectedEof.into())),
-                },
-                (None, Some((stdin, stdout))) => Wire::of_pipes(stdin, stdout),
-                (None, None) => unreachable!("a container without a socket has pipes"),
-            };
-            match wire.reader.receive(Nonce::random()).await? {
-                Event::Hello => Ok(wire),
-                other => Err(ProtocolError::Unexpected(other)),
-            }
-        };
-        let mut wire = match time::timeout(START_LIMIT, greeted).await {
-            Ok(Ok(wire)) => wire,
-            Ok(Err(ProtocolError::Io(_))) => match guard.container().stderr_tail().await {
-                error if error.is_missing_image() => return Err(StartError::NoImage(spec.image.to_owned())),
-                error => return Err(StartError::Docker(error)),
-            },
-            Ok(Err(ProtocolError::Version(_))) => return Err(StartError::NoImage(spec.image.to_owned())),
-            Ok(Err(error)) => return Err(StartError::Protocol(error)),
-            // When the container does not even run, the fault is Docker's, not the container's.
-            Err(_) => match time::timeout(LOOK_LIMIT, guard.container().state()).await {
-                Ok(Ok(Some(state))) if state.running => return Err(StartError::Timeout),
-                _ => return Err(StartError::Docker(DockerError::Timeout { limit: START_LIMIT })),
-            },
-        };
+        let (wire, guard) = launch(docker, spec, rendezvous, Guard::new(permit, tasks)).await?;
+        Self::prepare(wire, guard, setup).await
+    }
+
+    /// Hands the setup to a bootstrap that has its function's code, and waits until the bootstrap has taken the setup.
+    async fn prepare(mut wire: Wire, mut guard: Guard, setup: &Setup) -> Result<Self, StartError> {
         let prepared = time::timeout(SETUP_LIMIT, set_up(&mut wire, setup)).await;
         match prepared.unwrap_or(Err(ProtocolError::Late(SETUP_LIMIT))) {
             Ok((preloaded, had_oom)) => {
@@ -172,7 +143,12 @@ impl Instance {
 
     /// The container's name.
     pub fn name(&self) -> &str {
-        self.guard.held.as_ref().map_or("(removed)", |(container, _)| container.name())
+        self.guard.name()
+    }
+
+    /// The container's memory. None where this process does not see the container's processes.
+    pub fn memory(&self) -> Option<Memory> {
+        self.wire.pid.map(Memory::of)
     }
 
     /// Whether the bootstrap still holds its end of the socket, or the docker client that is attached to the container

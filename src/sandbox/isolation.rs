@@ -23,17 +23,21 @@ use crate::config::Sandbox;
 use crate::docker::platform::Platform;
 use crate::docker::{Container, Docker, DockerError, Program, RunSpec, label};
 use crate::domain::Language;
-use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::resources::scratch::Scratch;
+use crate::sandbox::instance::{Instance, Permit, Slot, StartError, TakeError};
+use crate::sandbox::output::Output;
 use crate::sandbox::preload::Plan;
-use crate::sandbox::protocol::Setup;
+use crate::sandbox::protocol::{Nonce, Request, Setup};
 use crate::sandbox::transport::Transport;
 
 /// The longest time that a check may take. Docker takes seconds to start a container under full load.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The longest time that a check may go on when the service stops.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// The subject of the gaps of slots.
+const SLOT: &str = "slot";
 /// The most bytes that are read of the container's output.
-const MAX_EVIDENCE: u64 = 256 << 10;
+const MAX_EVIDENCE: u32 = 256 << 10;
 
 /// Checks the isolation of containers, and keeps the results.
 #[derive(Debug)]
@@ -43,9 +47,14 @@ pub struct Isolation {
     sandbox: Sandbox,
     uid: u32,
     transport: Arc<Transport>,
+    scratch: Scratch,
     tasks: TaskTracker,
     /// The gaps by subject, such as a language.
     missing: Mutex<BTreeMap<&'static str, Vec<String>>>,
+    /// The languages with a result.
+    checked: Mutex<Vec<Language>>,
+    /// Held while a check has a container: all checks have the same user.
+    looking: tokio::sync::Mutex<()>,
     /// Ends a check.
     stop: CancellationToken,
 }
@@ -56,6 +65,9 @@ pub enum CheckError {
     /// Docker did not run the container, or the container printed nothing.
     #[error("the container that checks the isolation did not run")]
     Docker(#[source] DockerError),
+    /// The slot did not run the program.
+    #[error("the slot that checks the isolation did not run")]
+    Slot(#[source] TakeError),
     /// The container did not end in time.
     #[error("the container that checks the isolation did not end within {LIMIT:?}")]
     Timeout,
@@ -72,9 +84,10 @@ pub(crate) struct IsolationParts {
     pub(crate) docker: Docker,
     pub(crate) platform: Arc<Platform>,
     pub(crate) sandbox: Sandbox,
-    /// The user of the containers of all checks, so only one check may run at a time.
+    /// The user of the containers of all checks.
     pub(crate) uid: u32,
     pub(crate) transport: Arc<Transport>,
+    pub(crate) scratch: Scratch,
     pub(crate) tasks: TaskTracker,
     /// Ends a check.
     pub(crate) stop: CancellationToken,
@@ -83,8 +96,14 @@ pub(crate) struct IsolationParts {
 impl Isolation {
     /// A checker without results.
     pub(crate) fn new(parts: IsolationParts) -> Arc<Self> {
-        let IsolationParts { docker, platform, sandbox, uid, transport, tasks, stop } = parts;
-        Arc::new(Self { docker, platform, sandbox, uid, transport, tasks, missing: Mutex::default(), stop })
+        let IsolationParts { docker, platform, sandbox, uid, transport, scratch, tasks, stop } = parts;
+        let (missing, checked, looking) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { docker, platform, sandbox, uid, transport, scratch, tasks, missing, checked, looking, stop })
+    }
+
+    /// Whether there is a result for the containers of a language.
+    pub fn is_checked(&self, language: Language) -> bool {
+        self.checked.lock().contains(&language)
     }
 
     /// The gaps that the checks have found, each as a text for people.
@@ -111,11 +130,39 @@ impl Isolation {
     pub async fn check(self: &Arc<Self>, language: Language, image: String) -> Result<(), CheckError> {
         let this = Arc::clone(self);
         // The check runs in a task, because the container must be removed even when the caller is dropped.
-        let looked = self.tasks.spawn(async move { this.look(language, &image).await });
+        let looked = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
+            this.look(language, &image).await
+        });
         let said = looked.await.map_err(|_| CheckError::Died)??;
-        self.note(language.as_str(), evidence::missing(&said, &self.sandbox, self.uid));
+        self.note(language.as_str(), evidence::missing(&said, &self.sandbox, self.uid, &[]));
+        self.checked.lock().push(language);
         tracing::info!(language = language.as_str(), "isolation was checked");
         Ok(())
+    }
+
+    /// Checks the isolation of a slot that has taken a Python program from the host. Returns whether the slot has each
+    /// part of the isolation that a container from the runtime image has.
+    ///
+    /// # Errors
+    /// When the check has no result. The container is removed in any case.
+    pub async fn check_slot(self: &Arc<Self>, image: String) -> Result<bool, CheckError> {
+        let this = Arc::clone(self);
+        let looked = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
+            tokio::select! {
+                looked = this.look_into_slot(&image) => looked.map_err(CheckError::Slot),
+                () = this.stop.cancelled() => Err(CheckError::Cancelled),
+            }
+        });
+        let said = looked.await.map_err(|_| CheckError::Died)??;
+        let mut missing = evidence::missing(&said, &self.sandbox, self.uid, &evidence::OF_SLOT);
+        // What the engine gives no container is listed for the language.
+        let of_all = self.missing.lock().get(Language::Python.as_str()).cloned().unwrap_or_default();
+        missing.retain(|missing| !of_all.contains(missing));
+        let is_complete = missing.is_empty();
+        self.note(SLOT, missing);
+        Ok(is_complete)
     }
 
     /// Finds out whether a bootstrap of the Python runtime image reaches a socket of this service, and tells the
@@ -126,6 +173,7 @@ impl Isolation {
         }
         let this = Arc::clone(self);
         let tried = self.tasks.spawn(async move {
+            let _one = this.looking.lock().await;
             let tried = tokio::select! {
                 tried = this.connect(&image) => tried.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
                 () = this.stop.cancelled() => return,
@@ -153,16 +201,52 @@ impl Isolation {
             (label::LANGUAGE, Language::Python.as_str().to_owned()),
         ];
         let program = Program::OwnWith("no-function.py");
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, uid: self.uid, program };
+        let spec = RunSpec {
+            name: &name,
+            image,
+            labels: &labels,
+            sandbox: &self.sandbox,
+            uid: self.uid,
+            program,
+            mounts: &[],
+        };
         let setup = Setup { environment: Vec::new(), preload: Plan::none() };
         let rendezvous = self.transport.open().await?;
         let (freed, is_free) = oneshot::channel::<()>();
-        let slot = Slot::new(move || drop(freed));
-        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), slot, &self.tasks).await;
+        let permit = Permit::new(move || drop(freed));
+        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), permit, &self.tasks).await;
         let reached = started.map(drop);
         // The next container may have the same user.
         let _ = is_free.await;
         reached
+    }
+
+    async fn look_into_slot(&self, image: &str) -> Result<String, TakeError> {
+        let name = format!("youtube-serverless-check-{}", Uuid::new_v4());
+        let labels = [
+            (label::PLATFORM, self.platform.id().to_string()),
+            (label::RUN, self.platform.run().to_string()),
+            (label::LANGUAGE, Language::Python.as_str().to_owned()),
+        ];
+        let (program, sandbox, uid) = (Program::Own, &self.sandbox, self.uid);
+        let spec = RunSpec { name: &name, image, labels: &labels, sandbox, uid, program, mounts: &[] };
+        let (freed, is_free) = oneshot::channel::<()>();
+        let permit = Permit::new(move || drop(freed));
+        let ran = async {
+            let ways = (self.transport.open().await.map_err(StartError::from)?, &self.scratch);
+            let slot = Slot::start(&self.docker, &spec, Language::Python, ways, permit, &self.tasks).await?;
+            let setup = Setup { environment: Vec::new(), preload: Plan::none() };
+            let mut instance = slot.take_file("main.py", evidence::program(), &setup).await?;
+            let output = Output::new(MAX_EVIDENCE as usize);
+            let request = Request { nonce: Nonce::random(), output_cap: MAX_EVIDENCE, environment: &[], stdin: b"" };
+            let ran = instance.run(&request, LIMIT, &output).await;
+            drop(instance.finish(ran, &output).await);
+            Ok(String::from_utf8_lossy(&output.end().0).into_owned())
+        }
+        .await;
+        // The next container may have the same user.
+        let _ = is_free.await;
+        ran
     }
 
     async fn look(&self, language: Language, image: &str) -> Result<String, CheckError> {
@@ -173,11 +257,19 @@ impl Isolation {
             (label::LANGUAGE, language.as_str().to_owned()),
         ];
         let program = Program::Shell(evidence::SCRIPT);
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox: &self.sandbox, uid: self.uid, program };
+        let spec = RunSpec {
+            name: &name,
+            image,
+            labels: &labels,
+            sandbox: &self.sandbox,
+            uid: self.uid,
+            program,
+            mounts: &[],
+        };
         let (mut container, stdin, stdout) = Container::run(&self.docker, &spec).map_err(CheckError::Docker)?;
         drop(stdin);
         let mut said = Vec::new();
-        let mut stdout = stdout.take(MAX_EVIDENCE);
+        let mut stdout = stdout.take(MAX_EVIDENCE.into());
         // The container ends by itself quickly, so a stop of the service waits for the container: a container that is
         // removed while Docker starts it may start after the removal.
         let is_over = async {

@@ -3,11 +3,21 @@
 //! All decisions are in `policy`, all bookkeeping is in `state`; this module starts and ends the containers. The pool's
 //! lock is held for short sections only and never across an `.await`. No [`Lease`] may be dropped under the lock.
 
+mod evictions;
+mod fitness;
 mod lease;
 mod policy;
+mod refill;
+mod residents;
+mod slots;
 mod start;
 mod state;
+mod supply;
+mod take;
 mod uids;
+mod upkeep;
+mod usage;
+mod warmth;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,22 +32,28 @@ use tokio_util::task::TaskTracker;
 use crate::config;
 use crate::docker::Docker;
 use crate::docker::platform::Platform;
-use crate::domain::FunctionId;
+use crate::domain::Language;
+use crate::functions::trees::Trees;
 use crate::functions::{Function, Revision};
-use crate::sandbox::instance::{Instance, StartError};
+use crate::resources::scratch::Scratch;
+use crate::sandbox::instance::{Instance, Slot, StartError};
 use crate::sandbox::transport::Transport;
 
+use evictions::Evictions;
 pub use lease::{Lease, Start};
 use policy::Step;
+pub(crate) use slots::SlotImage;
+use slots::Slots;
 use state::{Phase, State};
+pub use usage::Usage;
 
-/// Names a slot while the slot is taken.
+/// Names a permit while the permit is taken.
 type Key = u64;
 
 /// Where a waiter's lease, or the reason why there is none, is sent.
 type Grant = oneshot::Sender<Result<Lease, Arc<StartError>>>;
 
-type Bookkeeping = State<Instance, Grant>;
+type Bookkeeping = State<Instance, Slot, Grant>;
 
 /// The instances of all functions. At no time do more containers exist than the limit, starting and ending containers
 /// included.
@@ -50,6 +66,8 @@ struct Shared {
     docker: Docker,
     platform: Arc<Platform>,
     transport: Arc<Transport>,
+    trees: Arc<Trees>,
+    scratch: Scratch,
     sandbox: config::Sandbox,
     preload: config::PreloadLimit,
     limits: config::Pool,
@@ -57,6 +75,10 @@ struct Shared {
     stop: CancellationToken,
     /// Notified when a new caller waits.
     wake: Notify,
+    /// Notified when an instance to keep may be lacking, or may have room.
+    keep: Notify,
+    /// Notified when the image of slots may have to be made.
+    images: Notify,
 }
 
 /// How a caller waits.
@@ -70,6 +92,8 @@ pub struct Wait {
     pub patience: Option<Duration>,
     /// No client waits for this invocation: callers with a client come first.
     pub is_background: bool,
+    /// The caller only has an instance started, and runs nothing on the instance.
+    pub is_warm_up: bool,
 }
 
 /// Why a caller gets no instance.
@@ -103,6 +127,9 @@ pub(crate) struct PoolParts {
     pub(crate) docker: Docker,
     pub(crate) platform: Arc<Platform>,
     pub(crate) transport: Arc<Transport>,
+    /// The files that slots take.
+    pub(crate) trees: Arc<Trees>,
+    pub(crate) scratch: Scratch,
     pub(crate) sandbox: config::Sandbox,
     pub(crate) limits: config::Pool,
     pub(crate) uids: config::Uids,
@@ -115,19 +142,27 @@ pub(crate) struct PoolParts {
 impl Pool {
     /// A pool without containers.
     pub(crate) fn new(parts: PoolParts) -> Self {
-        let PoolParts { docker, platform, transport, sandbox, limits, uids, preload, tasks, stop } = parts;
-        let state = Mutex::new(State::new(limits.container_limit as usize, uids.of_instances()));
+        let PoolParts { docker, platform, transport, trees, scratch, sandbox, limits, uids, preload, tasks, stop } =
+            parts;
+        let slots = Slots::new(limits.slots);
+        let evictions = Evictions::new(limits.idle_timeout);
+        let state = State::new(limits.container_limit as usize, uids.of_instances(), slots, evictions);
+        let state = Mutex::new(state);
         Self(Arc::new(Shared {
             state,
             docker,
             platform,
             transport,
+            trees,
+            scratch,
             sandbox,
             preload,
             limits,
             tasks,
             stop,
             wake: Notify::new(),
+            keep: Notify::new(),
+            images: Notify::new(),
         }))
     }
 
@@ -145,8 +180,11 @@ impl Pool {
             if function.is_retired() {
                 return Err(AcquireError::Retired);
             }
-            while let Some((key, mut instance)) = state.take_idle(function.revision) {
+            while (wait.is_warm_up || state.may_run(function.revision))
+                && let Some((key, mut instance)) = state.take_idle(function.revision)
+            {
                 if instance.is_alive() {
+                    state.set_phase(key, Phase::Busy(Instant::now()));
                     shared.prestart_successor(&mut state, function.revision, &instance);
                     shared.rebalance(&mut state);
                     return Ok(Lease::new(Arc::clone(shared), function.revision, key, instance, Start::Warm));
@@ -155,7 +193,7 @@ impl Pool {
                 state.set_phase(key, Phase::Ending);
             }
             let (sender, grant) = oneshot::channel();
-            let number = state.push_waiter(function, (wait.since, wait.is_background), sender);
+            let number = state.push_waiter(function, wait, sender);
             shared.rebalance(&mut state);
             let is_admitted = wait.is_admitted || state.is_covered(function.revision, number);
             if !is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
@@ -192,29 +230,28 @@ impl Pool {
     }
 
     /// The number of instances in each phase, and the number of callers that wait.
-    pub fn counts(&self) -> ([(&'static str, usize); 4], usize) {
+    pub fn counts(&self) -> ([(&'static str, usize); 5], usize) {
         let state = self.0.lock();
         (state.phases(), state.waiting())
     }
 
-    /// The number of instances.
+    /// The number of instances, without slots that are ready.
     pub fn instances(&self) -> usize {
-        self.counts().0.iter().map(|&(_, count)| count).sum()
+        self.counts().0.iter().filter(|&&(phase, _)| phase != "slot").map(|&(_, count)| count).sum()
     }
 
-    /// For each function the number of instances that start, are idle and are busy, in this order.
-    pub fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
-        self.0.lock().counts_by_function()
-    }
-
-    /// Starts an instance ahead of need, once there is room and when the function has no idle or starting instance.
+    /// Starts an instance of a function that was just made ahead of need, once there is room and when the function has
+    /// no idle or starting instance. Has the function's files put on disk, too: where no room is, a slot can take them.
     pub fn warm(&self, function: &Arc<Function>) {
         let mut state = self.0.lock();
-        if !state.closed && !function.is_retired() {
-            state.ensure_queue(function);
-            state.want_spare(function.revision);
-            self.0.rebalance(&mut state);
+        if state.closed || function.is_retired() {
+            return;
         }
+        state.ensure_queue(function);
+        state.want_spare(function.revision);
+        self.0.rebalance(&mut state);
+        drop(state);
+        self.0.want_tree(function);
     }
 
     /// Stops handing out instances of this revision. Idle instances end at once, busy instances after their invocation.
@@ -223,32 +260,7 @@ impl Pool {
         function.retire();
         drop(state.retire(function.revision));
         self.0.rebalance(&mut state);
-    }
-
-    /// Ends instances that have been idle for INSTANCE_IDLE_TIMEOUT, and starts instances for callers that wait. Runs
-    /// until the pool is stopped.
-    pub async fn run(self) {
-        let shared = &self.0;
-        loop {
-            let wake = {
-                let mut state = shared.lock();
-                state.drop_idle_since(Instant::now(), shared.limits.idle_timeout);
-                shared.rebalance(&mut state);
-                let wake = state.waiting() > 0;
-                let due = if wake {
-                    Instant::now() + policy::PATIENCE / 4
-                } else {
-                    Instant::now() + shared.limits.idle_timeout
-                };
-                state.next_expiry(shared.limits.idle_timeout).map_or(due, |expiry| expiry.min(due))
-            };
-            tokio::select! {
-                () = time::sleep_until(wake) => {}
-                () = shared.wake.notified() => {}
-                () = shared.stop.cancelled() => break,
-            }
-        }
-        drop(shared.lock().close());
+        self.0.keep.notify_one();
     }
 }
 
@@ -278,50 +290,76 @@ impl Shared {
 
     /// Takes all steps that the policy wants now.
     fn rebalance(self: &Arc<Self>, state: &mut Bookkeeping) {
-        while let Some(step) = state.next_step() {
+        self.serve(state);
+        let runtimes = Language::ALL.map(|language| state.slots.image(language).map(|image| image.runtime.clone()));
+        let may_take = |function: &Function| {
+            let place = Language::ALL.iter().position(|&language| language == function.version.language);
+            self.takes_slots(function, place.and_then(|place| runtimes[place].as_deref()))
+        };
+        while let Some(step) = state.next_step(&may_take) {
             match step {
+                Step::Take(function) => self.begin_take(state, function),
                 Step::Start(function) => self.begin_start(state, function),
-                Step::Evict(function) => drop(state.evict(function)),
+                Step::EndSlot => drop(state.slots.end_least(Instant::now())),
+                Step::Evict(function) => drop(state.evict_for_room(function)),
             }
         }
+        self.refill(state);
     }
 
     fn begin_start(self: &Arc<Self>, state: &mut Bookkeeping, revision: Revision) {
-        let Some((key, uid, function)) = state.begin_start(revision) else { return };
+        let takes_slot = self.misses_slot(state, revision);
+        let Some((key, uid, function)) = state.begin_start(revision, takes_slot) else { return };
         let shared = Arc::clone(self);
-        self.tasks.spawn(async move {
-            match shared.start(&function, key, uid).await {
-                Ok(instance) => shared.offer(revision, key, instance, Start::Cold),
-                Err(error) => shared.start_failed(revision, key, error),
-            }
-        });
+        // The callers have learned of an error.
+        self.tasks.spawn(async move { drop(shared.start(&function, key, uid).await) });
     }
 
     /// Gives an instance to the next caller that waits, parks the instance as idle, or ends the instance.
     fn offer(self: &Arc<Self>, revision: Revision, key: Key, instance: Instance, start: Start) {
         let mut state = self.lock();
         let worn = self.limits.max_invocations != 0 && instance.invocations() >= self.limits.max_invocations;
-        if worn || !state.keeps(revision) || state.should_yield(revision) {
+        let ends = worn || !state.keeps(revision);
+        let yields = !ends && state.should_yield(revision);
+        // The invocation is over, if there was one.
+        state.set_phase(key, Phase::Idle);
+        if ends || yields {
+            if yields {
+                let now = Instant::now();
+                state.evictions.note(revision.function, now, now);
+            }
             state.set_phase(key, Phase::Ending);
             self.rebalance(&mut state);
             drop(state);
             drop(instance);
             return;
         }
-        let mut instance = instance;
         self.prestart_successor(&mut state, revision, &instance);
-        while let Some(waiter) = state.pop_waiter(revision) {
+        self.hand_out(&mut state, revision, key, instance, start);
+        self.rebalance(&mut state);
+    }
+
+    /// Gives an instance to the next caller that waits and may run, or parks the instance as idle.
+    fn hand_out(
+        self: &Arc<Self>,
+        state: &mut Bookkeeping,
+        revision: Revision,
+        key: Key,
+        mut instance: Instance,
+        start: Start,
+    ) {
+        while let Some(waiter) = state.pop_servable(revision) {
             state.set_phase(key, Phase::Busy(Instant::now()));
             let lease = Lease::new(Arc::clone(self), revision, key, instance, start);
             match waiter.send(Ok(lease)) {
-                Ok(()) => return self.rebalance(&mut state),
+                Ok(()) => return,
                 // The caller has just left.
                 Err(Ok(lease)) => instance = lease.into_instance(),
                 Err(Err(_)) => unreachable!("a lease was sent"),
             }
+            state.set_phase(key, Phase::Idle);
         }
         state.park(key, instance);
-        self.rebalance(&mut state);
     }
 
     /// Asks for a successor of an instance that is about to run its last invocation, ahead of need.

@@ -1,4 +1,4 @@
-//! Protocol v4 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
+//! Protocol v5 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
 //! processes.
 //!
 //! A frame is the length of its body as a `u32`, then the body: one byte for the kind and the rest. All integers are
@@ -6,14 +6,16 @@
 //! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
 //! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
-//! of version 4 takes a setup, reports no instance as clean whose limits or priorities were changed, and buffers
-//! Python's output by line.
+//! of version 5 may be a slot's, takes a setup, reports no instance as clean whose limits or priorities were changed,
+//! and buffers Python's output by line.
 //!
 //! The body after the kind, by kind:
 //!
 //! - `H`, hello, from the bootstrap: version `u8`.
-//! - `S`, setup, from the platform, once after the hello: size of the environment `u32`, the function's own
-//!   environment, the text that asks for preloading (`preload.rs`).
+//! - `C`, code, from the platform, once after the hello of a slot's bootstrap, which began without a function: the main
+//!   file and the package's name with a NUL between, for Python; nothing for Go. The function's files are there.
+//! - `S`, setup, from the platform, once after the hello or the code: size of the environment `u32`, the function's
+//!   own environment, the text that asks for preloading (`preload.rs`).
 //! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). Then the
 //!   bootstrap is ready for its first request.
 //! - `I`, invoke, from the platform: nonce, output cap `u32`, size of the environment `u32`, the environment as
@@ -42,7 +44,7 @@ use super::preload;
 
 pub use receiver::Receiver;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 const NONCE_SIZE: usize = 16;
 
 /// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
@@ -164,6 +166,19 @@ pub async fn set_up(pipe: &mut (impl AsyncWrite + Unpin), setup: &Setup) -> Resu
     frame.put_u32(environment.len() as u32);
     frame.put_slice(&environment);
     frame.put_slice(preload.as_bytes());
+    pipe.write_all(&frame).await?;
+    pipe.flush().await?;
+    Ok(())
+}
+
+/// Tells a slot's bootstrap that the function's files are there, with the arguments that a bootstrap of the function's
+/// image gets.
+pub(super) async fn send_code(pipe: &mut (impl AsyncWrite + Unpin), arguments: &[String]) -> Result<(), ProtocolError> {
+    let text = arguments.join("\0");
+    let mut frame = BytesMut::with_capacity(4 + 1 + text.len());
+    frame.put_u32((1 + text.len()) as u32);
+    frame.put_u8(b'C');
+    frame.put_slice(text.as_bytes());
     pipe.write_all(&frame).await?;
     pipe.flush().await?;
     Ok(())

@@ -57,6 +57,8 @@ pub struct Wire {
     pub writer: Either<OwnedWriteHalf, ChildStdin>,
     /// From the bootstrap.
     pub reader: Receiver<Either<OwnedReadHalf, ChildStdout>>,
+    /// The process of the bootstrap, where this process sees that process.
+    pub pid: Option<u32>,
 }
 
 impl Transport {
@@ -86,10 +88,14 @@ impl Transport {
         }
     }
 
+    /// Whether instances are reached by sockets.
+    pub fn has_sockets(&self) -> bool {
+        matches!(*self.way.lock(), Way::Sockets)
+    }
+
     /// A socket for a new instance. None for an instance that is reached by pipes.
     pub async fn rendezvous(&self) -> io::Result<Option<Rendezvous>> {
-        let has_sockets = matches!(*self.way.lock(), Way::Sockets);
-        if has_sockets { self.open().await.map(Some) } else { Ok(None) }
+        if self.has_sockets() { self.open().await.map(Some) } else { Ok(None) }
     }
 
     /// A socket, whether or not sockets are known to work.
@@ -120,21 +126,23 @@ impl Rendezvous {
 
     /// Waits for the bootstrap, which runs as the user `uid`. Nothing else can connect afterwards.
     pub async fn accept(self, uid: u32) -> io::Result<Wire> {
-        let stream = loop {
+        let (stream, peer) = loop {
             let (stream, _) = self.listener.accept().await?;
-            if stream.peer_cred()?.uid() == uid {
-                break stream;
+            let peer = stream.peer_cred()?;
+            if peer.uid() == uid {
+                break (stream, peer);
             }
         };
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
         let (reader, writer) = stream.into_split();
-        Ok(Wire { writer: Either::Left(writer), reader: Receiver::new(Either::Left(reader)) })
+        Ok(Wire { writer: Either::Left(writer), reader: Receiver::new(Either::Left(reader)), pid })
     }
 }
 
 impl Wire {
     /// The pipes of an attached docker client.
     pub fn of_pipes(stdin: ChildStdin, stdout: ChildStdout) -> Self {
-        Self { writer: Either::Right(stdin), reader: Receiver::new(Either::Right(stdout)) }
+        Self { writer: Either::Right(stdin), reader: Receiver::new(Either::Right(stdout)), pid: None }
     }
 
     /// Receives events until the exit. `take` takes each event before, or gives the event back as unexpected.

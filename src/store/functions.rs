@@ -24,7 +24,8 @@ impl Store {
             let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
             let functions = sqlx::query(
                 "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
-                 version, former, preload, preloaded, generation FROM functions WHERE changed > $1 ORDER BY number",
+                 concurrency, keep_warm, version, former, preload, preloaded, generation FROM functions \
+                 WHERE changed > $1 ORDER BY number",
             );
             let functions = functions.bind(since);
             let functions = functions.fetch_all(&mut *snapshot).await?;
@@ -233,7 +234,8 @@ impl Store {
     ) -> Result<(), sqlx::Error> {
         // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
         let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
-                   run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5 WHERE id = $6";
+                   run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5, \
+                   concurrency = $6, keep_warm = $7 WHERE id = $8";
         sqlx::query(set)
             .bind(settings.memory.map(u64::cast_signed))
             .bind(settings.cpus.map(|cpus| cpus.to_string()))
@@ -242,6 +244,8 @@ impl Store {
             .bind(
                 preloaded.map(|found| serde_json::to_string(found).expect("texts and numbers can be written as JSON")),
             )
+            .bind(settings.concurrency.map(i64::from))
+            .bind(settings.keep_warm.map(i64::from))
             .bind(id)
             .execute(&mut *connection)
             .await?;
@@ -298,6 +302,11 @@ fn executions(row: &AnyRow) -> Option<Executions> {
     })
 }
 
+/// A number that may be NULL. None when the number can't be.
+fn count(row: &AnyRow, column: &str) -> Option<Option<u32>> {
+    row.try_get::<Option<i64>, _>(column).ok()?.map(u32::try_from).transpose().ok()
+}
+
 /// None when a value has a form that this program does not write.
 fn record(row: &AnyRow, versions: &HashMap<String, Vec<AnyRow>>) -> Option<Record> {
     let id: String = row.try_get("id").ok()?;
@@ -314,6 +323,8 @@ fn record(row: &AnyRow, versions: &HashMap<String, Vec<AnyRow>>) -> Option<Recor
             Some(seconds) => Some(Duration::try_from_secs_f64(seconds).ok()?),
             None => None,
         },
+        concurrency: count(row, "concurrency")?,
+        keep_warm: count(row, "keep_warm")?,
         preload: match row.try_get::<Option<String>, _>("preload").ok()? {
             Some(text) => Some(text.parse().ok()?),
             None => None,

@@ -160,6 +160,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few(place: Place) 
     settings.environment.insert("A".to_owned(), "1".to_owned());
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
     settings.preload = Some(Preload::Modules(vec!["json".to_owned()]));
+    (settings.concurrency, settings.keep_warm) = (Some(7), Some(2));
     let found = Preloaded { modules: vec!["json".to_owned()], ..Preloaded::default() };
     let update = |from, version, previous| Update {
         id: one.id,

@@ -27,6 +27,9 @@ const INVOCATIONS: &str = "youtube_serverless_invocations_total";
 const DURATION: &str = "youtube_serverless_invocation_duration_seconds";
 const QUEUE_WAIT: &str = "youtube_serverless_queue_wait_seconds";
 const COLD_STARTS: &str = "youtube_serverless_cold_starts_total";
+const SLOT_USES: &str = "youtube_serverless_slot_uses_total";
+const SLOT_TAKE: &str = "youtube_serverless_slot_take_duration_seconds";
+const SLOT_REFILL: &str = "youtube_serverless_slot_refill_duration_seconds";
 const INSTANCES: &str = "youtube_serverless_instances";
 const QUEUE_DEPTH: &str = "youtube_serverless_queue_depth";
 const FUNCTIONS: &str = "youtube_serverless_functions";
@@ -49,7 +52,7 @@ static SEEN: Mutex<Option<HashSet<FunctionId>>> = Mutex::new(None);
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
     /// The number of instances by phase.
-    pub instances: [(&'static str, usize); 4],
+    pub instances: [(&'static str, usize); 5],
     /// The number of synchronous executions that wait for an instance.
     pub waiting: usize,
     /// The number of asynchronous executions that wait for their turn.
@@ -125,6 +128,21 @@ pub fn invocation(function: FunctionId, outcome: Outcome, duration: Duration, qu
     }
 }
 
+/// Notes that a function that takes slots wanted one, and whether one was ready.
+pub fn slot_use(language: &'static str, is_hit: bool) {
+    counter!(SLOT_USES, "language" => language, "result" => if is_hit { "hit" } else { "miss" }).increment(1);
+}
+
+/// Notes how long a slot took to become a function's instance.
+pub fn slot_take(language: &'static str, duration: Duration) {
+    histogram!(SLOT_TAKE, "language" => language).record(duration);
+}
+
+/// Notes how long the start of a slot took.
+pub fn slot_refill(language: &'static str, duration: Duration) {
+    histogram!(SLOT_REFILL, "language" => language).record(duration);
+}
+
 /// Notes a build with its result: `built`, `failed`, `timeout`, `cancelled` or `error`.
 pub fn build(result: &'static str, duration: Duration) {
     counter!(BUILDS, "result" => result).increment(1);
@@ -168,6 +186,9 @@ fn describe() {
     describe_histogram!(DURATION, Unit::Seconds, "How long invocations ran");
     describe_histogram!(QUEUE_WAIT, Unit::Seconds, "How long executions waited for an instance");
     describe_counter!(COLD_STARTS, "Executions for which an instance was started");
+    describe_counter!(SLOT_USES, "Functions that wanted a slot, by language, and whether one was ready");
+    describe_histogram!(SLOT_TAKE, Unit::Seconds, "How long slots took to become functions' instances");
+    describe_histogram!(SLOT_REFILL, Unit::Seconds, "How long starts of slots took");
     describe_gauge!(INSTANCES, "Instances, by what they are at");
     describe_gauge!(QUEUE_DEPTH, "Executions that wait");
     describe_gauge!(FUNCTIONS, "Functions there are");
@@ -193,7 +214,7 @@ mod tests {
         docker_command("rm", Duration::from_millis(30), true);
         request("BREW", "/coffee", 405);
         let gauges = Gauges {
-            instances: [("starting", 0), ("idle", 2), ("busy", 1), ("ending", 0)],
+            instances: [("starting", 0), ("idle", 2), ("busy", 1), ("ending", 0), ("slot", 0)],
             waiting: 3,
             deferred: 4,
             functions: 5,

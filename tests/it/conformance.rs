@@ -5,8 +5,9 @@
 //! runs differ in half a line only, and no program here leaves half a line behind.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::support::{Deployed, TestApp, go, zip};
+use crate::support::{Deployed, TestApp, eventually, go, zip};
 
 /// The files beside each Python program.
 const SIBLING: &str = "import sys\nNAME = __name__\nLOADED = sys.modules.get('random') is None\n";
@@ -187,6 +188,28 @@ async fn compare_python(preload: &str, transport: &str) {
     }
 }
 
+/// No instance waits for long, so that each program meets a slot.
+const SLOTS: [(&str, &str); 4] =
+    [("SLOTS_PYTHON", "2"), ("SLOTS_GO", "2"), ("DOCKER_CONTAINER_LIMIT", "8"), ("INSTANCE_IDLE_TIMEOUT", "300ms")];
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn python_programs_do_the_same_in_slots() {
+    compare(&SLOTS, PYTHON, &["--entrypoint=sh"], &["-c", "python3 -u main.py; exit $?"], |program| {
+        zip(&[("main.py", program), ("sibling.py", SIBLING), ("data.txt", "data")])
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn go_programs_do_the_same_in_slots() {
+    compare(&SLOTS, GO, &["--entrypoint=/function"], &[], |program| {
+        zip(&[("main.go", &format!("package main\n\n{program}")), ("data.txt", "data")])
+    })
+    .await;
+}
+
 /// The transport of a test. With CONFORMANCE_MATRIX, which `make nightly` sets, the tests have all transports.
 fn transports(usual: &str) -> Vec<&str> {
     if std::env::var_os("CONFORMANCE_MATRIX").is_some() { vec!["auto", "pipes"] } else { vec![usual] }
@@ -219,8 +242,11 @@ async fn compare(
             let function = app.deploy(zipped(program)).await;
             let by_hand = by_hand(&function, entrypoint, command);
             // Each program runs twice, as the second process in a container must be as fresh as the first.
-            for _ in 0..2 {
-                let body = app.execute(&function).await.body;
+            for run in 0..2 {
+                let body = match run {
+                    0 if settings == SLOTS => in_a_slot(app, &function).await,
+                    _ => app.execute(&function).await.body,
+                };
                 let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
                 let ours = (text("output"), text("stderr"), body["exitCode"].as_i64().unwrap_or(-1));
                 if ours != by_hand {
@@ -232,6 +258,20 @@ async fn compare(
         assert!(differences.is_empty(), "{}", differences.join("\n"));
     })
     .await;
+}
+
+/// The answer of the first execution that takes a slot.
+async fn in_a_slot(app: &TestApp, function: &Deployed) -> serde_json::Value {
+    eventually("the function takes a slot", async || {
+        let body = app.execute(function).await.body;
+        let is_slot = body["start"] == "slot";
+        if !is_slot {
+            // The instance becomes idle, and ends.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        is_slot.then_some(body)
+    })
+    .await
 }
 
 fn by_hand(function: &Deployed, entrypoint: &[&str], command: &[&str]) -> Run {

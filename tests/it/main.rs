@@ -47,6 +47,8 @@ mod registry;
 mod runtimes;
 mod sandbox;
 mod service;
+mod slot_faults;
+mod slots;
 mod stored;
 #[path = "../support/mod.rs"]
 mod support;
@@ -58,3 +60,4 @@ mod twins;
 mod uploads;
 mod vanished_postgres;
 mod versions;
+mod warmth;

@@ -222,6 +222,8 @@ pub(crate) fn vars(dir: &Path, settings: &[(&str, &str)]) -> Vec<(String, String
     for (variable, folder) in [("DATA_DIR", "data"), ("TEMP_DIR_BASE", "temp")] {
         vars.push((variable.to_owned(), dir.join(folder).to_str().unwrap().to_owned()));
     }
+    // Most tests count containers.
+    vars.extend(["SLOTS_PYTHON", "SLOTS_GO"].map(|name| (name.to_owned(), "0".to_owned())));
     if let Some(url) = store_url(dir) {
         vars.extend([("STORE_URL".to_owned(), url), ("SECRETS_KEY".to_owned(), "1a".repeat(32))]);
     }

@@ -79,7 +79,13 @@ impl Images {
         }
         self.removals.leaving.lock().remove(&id);
         self.rebuilds.forget(id);
+        self.trees.retain();
         Ok(())
+    }
+
+    /// Removes the files on disk of versions that no function has.
+    pub fn remove_unneeded_trees(&self) {
+        self.trees.retain();
     }
 
     /// Removes the images that were still in use, for the end of the service, when no container is left. The next start

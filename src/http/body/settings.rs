@@ -16,6 +16,7 @@ use crate::functions::Function;
 
 /// A function's own settings. In place of null the operator's configuration counts.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Settings)]
 pub(in crate::http) struct ShownSettings {
     /// The memory limit of an instance, in bytes.
@@ -24,6 +25,10 @@ pub(in crate::http) struct ShownSettings {
     cpus: Option<f64>,
     /// The time limit of an invocation, such as `10s`.
     timeout: Option<String>,
+    /// How many invocations run at one time on each node. Null for no limit but the node's.
+    concurrency: Option<u32>,
+    /// How many instances each node keeps, whether or not the instances are used.
+    keep_warm: u32,
     /// Null for a function in Go.
     preload: Option<PreloadBody>,
     environment: BTreeMap<String, String>,
@@ -86,6 +91,8 @@ impl ShownSettings {
             memory: settings.memory,
             cpus: settings.cpus,
             timeout: settings.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
+            concurrency: settings.concurrency,
+            keep_warm: settings.keep_warm.unwrap_or(0),
             environment: settings.environment.clone(),
             secrets: settings.secrets.keys().cloned().collect(),
         }
@@ -94,7 +101,7 @@ impl ShownSettings {
 
 /// A change. A setting that is absent stays. Null removes a setting, so that the operator's configuration counts.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = Change)]
 pub(in crate::http) struct ChangeBody {
     /// The function's new name.
@@ -115,6 +122,12 @@ pub(in crate::http) struct ChangeBody {
     #[schema(schema_with = timeout_schema)]
     #[serde(default, deserialize_with = "present")]
     timeout: Option<Value>,
+    #[schema(schema_with = concurrency_schema)]
+    #[serde(default, deserialize_with = "present")]
+    concurrency: Option<Value>,
+    #[schema(schema_with = keep_warm_schema)]
+    #[serde(default, deserialize_with = "present")]
+    keep_warm: Option<Value>,
     #[schema(schema_with = preload_schema)]
     #[serde(default, deserialize_with = "present")]
     preload: Option<Value>,
@@ -135,6 +148,10 @@ pub(in crate::http) enum SettingError {
     Cpus,
     #[error("`timeout` is no duration above zero such as \"10s\" or \"500ms\", or a number of seconds")]
     Timeout,
+    #[error("`concurrency` is no whole number such as 5")]
+    Concurrency,
+    #[error("`keepWarm` is no whole number such as 1")]
+    KeepWarm,
     #[error(transparent)]
     Preload(#[from] InvalidPreload),
     #[error("`{0}` is no JSON object of names and texts")]
@@ -150,13 +167,16 @@ impl ChangeBody {
         let memory = self.memory.map(|value| setting(&value, parse_size, SettingError::Memory)).transpose()?;
         let cpus = self.cpus.map(|value| setting(&value, cpus, SettingError::Cpus)).transpose()?;
         let timeout = self.timeout.map(|value| setting(&value, parse_duration, SettingError::Timeout)).transpose()?;
+        let concurrency =
+            self.concurrency.map(|value| setting(&value, whole, SettingError::Concurrency)).transpose()?;
+        let keep_warm = self.keep_warm.map(|value| setting(&value, whole, SettingError::KeepWarm)).transpose()?;
         let json = |value: &Option<Box<RawValue>>| {
             value.as_ref().map_or_else(|| "{}".to_owned(), |value| value.get().to_owned())
         };
         let environment = variables("environment", &json(&self.environment), |text| text)?;
         let secrets = variables("secrets", &json(&self.secrets), Secret)?;
         let preload = self.preload.map(|value| preload(&value)).transpose().map_err(SettingError::from)?;
-        Ok((name, Change { memory, cpus, timeout, preload, environment, secrets }))
+        Ok((name, Change { memory, cpus, timeout, concurrency, keep_warm, preload, environment, secrets }))
     }
 }
 
@@ -170,7 +190,8 @@ pub(in crate::http) enum ParseError {
 }
 
 /// The form fields of settings.
-pub(in crate::http) const FIELDS: [&str; 6] = ["memory", "cpus", "timeout", "preload", "environment", "secrets"];
+pub(in crate::http) const FIELDS: [&str; 8] =
+    ["memory", "cpus", "timeout", "concurrency", "keepWarm", "preload", "environment", "secrets"];
 
 /// Takes the text of a form field that has the name of a setting.
 pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
@@ -178,6 +199,8 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
         "memory" => change.memory = Some(Some(parse_size(text).ok_or(SettingError::Memory)?)),
         "cpus" => change.cpus = Some(Some(cpus(text).ok_or(SettingError::Cpus)?)),
         "timeout" => change.timeout = Some(Some(parse_duration(text).ok_or(SettingError::Timeout)?)),
+        "concurrency" => change.concurrency = Some(Some(whole(text).ok_or(SettingError::Concurrency)?)),
+        "keepWarm" => change.keep_warm = Some(Some(whole(text).ok_or(SettingError::KeepWarm)?)),
         "preload" => change.preload = Some(Some(text.parse()?)),
         "environment" => change.environment = variables("environment", text, |text| text)?,
         _ => change.secrets = variables("secrets", text, Secret)?,
@@ -187,6 +210,12 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
 
 fn cpus(text: &str) -> Option<f64> {
     text.parse().ok().filter(|cpus: &f64| cpus.is_finite())
+}
+
+/// A number above the largest that can be is out of every range.
+fn whole(text: &str) -> Option<u32> {
+    let is_whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| text.parse().unwrap_or(u32::MAX))
 }
 
 /// The value of a text or a list of texts; None for null.
@@ -257,6 +286,18 @@ fn timeout_schema() -> RefOr<Schema> {
     let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; above zero, at most \
                  MAX_FUNCTION_TIMEOUT.";
     limit_schema(Type::Number, 0.0, about)
+}
+
+fn concurrency_schema() -> RefOr<Schema> {
+    let about = "Invocations of the function that run at one time on each node: 1 to 1000. More wait. Null for no \
+                 limit but the node's.";
+    limit_schema(Type::Integer, 1.0, about)
+}
+
+fn keep_warm_schema() -> RefOr<Schema> {
+    let about = "Instances that each node keeps, whether or not the instances are used: 0 to 10. All functions \
+                 together have at most one less than DOCKER_CONTAINER_LIMIT.";
+    limit_schema(Type::Integer, 0.0, about)
 }
 
 /// Greatest values are the operator's configuration, and no part of a description of all services.
@@ -336,11 +377,16 @@ mod tests {
             (r#"{"memory": "much"}"#, "`memory`"),
             (r#"{"cpus": "NaN"}"#, "`cpus`"),
             (r#"{"timeout": "-1s"}"#, "`timeout`"),
+            (r#"{"concurrency": 1.5}"#, "`concurrency`"),
+            (r#"{"concurrency": -1}"#, "`concurrency`"),
+            (r#"{"keepWarm": "+1"}"#, "`keepWarm`"),
             (r#"{"secrets": {"A": {}}}"#, "\"A\" in `secrets`"),
         ] {
             let message = parsed(json).unwrap_err().to_string();
             assert!(message.contains(field), "{json}: {message}");
         }
+        let (_, change) = parsed(r#"{"concurrency": 2, "keepWarm": null}"#).unwrap();
+        assert_eq!((change.concurrency, change.keep_warm), (Some(Some(2)), Some(None)));
         assert!(serde_json::from_str::<ChangeBody>(r#"{"memmory": 1}"#).is_err());
         for secrets in [r#""API_KEY=hidden""#, "null", r#"["hidden"]"#, r#"{"A": ["hidden"]}"#] {
             let message = parsed(&format!(r#"{{"secrets": {secrets}}}"#)).unwrap_err().to_string();

@@ -195,6 +195,12 @@ impl From<DeleteError> for Problem {
     }
 }
 
+impl From<tokio::task::JoinError> for Problem {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::internal(&error)
+    }
+}
+
 impl From<BudgetExceeded> for Problem {
     fn from(error: BudgetExceeded) -> Self {
         Self::overloaded(error)

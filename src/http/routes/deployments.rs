@@ -90,6 +90,12 @@ pub(in crate::http) struct Submission {
     /// The time limit of an invocation, such as `10s`, at most MAX_FUNCTION_TIMEOUT. The default is DOCKER_RUN_TIMEOUT.
     #[schema(nullable = false, example = "10s")]
     timeout: Option<String>,
+    /// How many invocations run at one time on each node, 1 to 1000; more wait. The default is no limit but the node's.
+    #[schema(nullable = false, example = "5")]
+    concurrency: Option<String>,
+    /// How many instances each node keeps, whether or not the instances are used: 0 to 10. The default is 0.
+    #[schema(nullable = false, rename = "keepWarm", example = "1")]
+    keep_warm: Option<String>,
     /// A JSON object with variables for every invocation. An input's variable of the same name goes first.
     #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
     environment: Option<String>,

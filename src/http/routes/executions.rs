@@ -96,7 +96,7 @@ pub(in crate::http) struct ExecutionBody {
     stderr: String,
     /// Whether a stream had more than MAX_OUTPUT_SIZE.
     truncated: bool,
-    /// `warm` or `cold`.
+    /// `warm`; `slot` when a container that ran already took the function's code; or `cold`.
     start: String,
     /// The wait for an instance, in milliseconds.
     queued_ms: f64,

@@ -11,6 +11,7 @@ use crate::functions::Function;
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::Problem;
+use crate::sandbox::pool::Usage;
 
 /// A function.
 #[derive(Serialize, ToSchema)]
@@ -52,7 +53,7 @@ pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Result<Json
     Ok(Json(state.registry.list().iter().map(|function| shown(function)).collect()))
 }
 
-/// The instances of a function.
+/// The instances of a function on this node, and what DOCKER_CONTAINER_LIMIT costs the function.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Instances {
@@ -64,22 +65,45 @@ pub(in crate::http) struct Instances {
     idle: usize,
     /// Instances that run an invocation.
     busy: usize,
+    /// Instances that ended within the last hour for lack of room.
+    evictions_last_hour: u32,
+    /// Starts of the last hour for which a caller waited, and which would not have been needed with a higher limit.
+    cold_starts_after_eviction: u32,
+    /// The average memory of an idle instance, in bytes. Absent where there is none, or where the service does not see
+    /// the counters of the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    idle_memory_bytes: Option<u64>,
+}
+
+impl Instances {
+    /// Reads files of the kernel.
+    fn of(usage: &Usage) -> Self {
+        let [starting, idle, busy] = usage.counts;
+        Self {
+            function_id: usage.function.to_string(),
+            starting,
+            idle,
+            busy,
+            evictions_last_hour: usage.cost.evictions,
+            cold_starts_after_eviction: usage.cost.starts,
+            idle_memory_bytes: usage.idle_memory(),
+        }
+    }
 }
 
 /// Instances
 ///
-/// The number of instances of each function that has any.
+/// The number of instances of each function that has any on this node, or that has had an instance evicted within the
+/// last hour.
 #[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
-    responses((status = 200, body = Vec<Instances>, description = "Counts of instances by function"), AnyRoute))]
-pub(in crate::http) async fn instances(Extract(state): Extract<State>) -> Json<Vec<Instances>> {
-    let counts = state.pool.counts_by_function().into_iter();
-    let shown = |(id, [starting, idle, busy]): (FunctionId, [usize; 3])| Instances {
-        function_id: id.to_string(),
-        starting,
-        idle,
-        busy,
-    };
-    Json(counts.map(shown).collect())
+    responses((status = 200, body = Vec<Instances>, description = "Instances by function"), AnyRoute))]
+pub(in crate::http) async fn instances(Extract(state): Extract<State>) -> Result<Json<Vec<Instances>>, Problem> {
+    let mut usage = state.pool.usage();
+    // The counts of a deleted function are of no use to clients.
+    usage.retain(|usage| usage.counts != [0; 3] || state.registry.get(usage.function).is_some());
+    let shown = tokio::task::spawn_blocking(move || usage.iter().map(Instances::of).collect());
+    Ok(Json(shown.await?))
 }
 
 /// Show

@@ -58,7 +58,7 @@ pub(in crate::http) struct Summary {
     #[schema(nullable = false)]
     error: Option<String>,
     truncated: bool,
-    /// `warm` or `cold`.
+    /// `warm`; `slot` when a container that ran already took the function's code; or `cold`.
     start: Option<String>,
     queued_ms: Option<f64>,
     duration_ms: Option<f64>,

@@ -16,7 +16,8 @@ use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithB
 use crate::http::problem::Problem;
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, \
-                            `preload`, `environment` and `secrets` (objects), and nothing else";
+                            `concurrency`, `keepWarm`, `preload`, `environment` and `secrets` (objects), and nothing \
+                            else";
 
 /// A function with its own settings.
 #[derive(Serialize, ToSchema)]

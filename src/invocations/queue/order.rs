@@ -81,8 +81,8 @@ impl Queue {
         self.later.insert((due, entry.number), entry);
     }
 
-    /// Takes out the invocation whose turn has come.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Entry> {
+    /// Takes out the invocation whose turn has come. Functions that may not begin another invocation have no turn.
+    pub(super) fn pop(&mut self, now: Instant, may_begin: impl Fn(FunctionId) -> bool) -> Option<Entry> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
             let entry = first.remove();
             self.push(entry);
@@ -90,7 +90,8 @@ impl Queue {
         for _ in 0..self.turns.len() {
             let function = self.turns.pop_front()?;
             let mut hold = self.held.get_mut(&function);
-            if hold.as_ref().is_some_and(|hold| hold.tried.is_some() || now < hold.until) {
+            let is_held = hold.as_ref().is_some_and(|hold| hold.tried.is_some() || now < hold.until);
+            if is_held || !may_begin(function) {
                 self.turns.push_back(function);
                 continue;
             }
@@ -194,8 +195,12 @@ mod tests {
         queue
     }
 
+    fn pop(queue: &mut Queue, now: Instant) -> Option<Entry> {
+        queue.pop(now, |_| true)
+    }
+
     fn order(queue: &mut Queue, now: Instant) -> Vec<(FunctionId, u64)> {
-        std::iter::from_fn(|| queue.pop(now)).map(|entry| (entry.function, entry.number)).collect()
+        std::iter::from_fn(|| pop(queue, now)).map(|entry| (entry.function, entry.number)).collect()
     }
 
     #[test]
@@ -208,17 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn a_function_at_its_limit_has_no_turn_and_loses_no_place() {
+        let (a, b) = (FunctionId::random(), FunctionId::random());
+        let mut queue = queue_of(&[a, a, b]);
+        let now = Instant::now();
+        assert_eq!(queue.pop(now, |function| function != a).map(|entry| entry.number), Some(3));
+        assert_eq!(queue.pop(now, |function| function != a), None);
+        assert_eq!(order(&mut queue, now), [(a, 1), (a, 2)]);
+    }
+
+    #[test]
     fn one_that_comes_back_has_its_place() {
         let a = FunctionId::random();
         let mut queue = queue_of(&[a, a, a]);
         let now = Instant::now();
-        let first = queue.pop(now).unwrap();
-        let second = queue.pop(now).unwrap();
+        let first = pop(&mut queue, now).unwrap();
+        let second = pop(&mut queue, now).unwrap();
         queue.push_later(first, now + Duration::from_secs(5));
         queue.push(second);
         assert_eq!(queue.next_due(), Some(now + Duration::from_secs(5)));
         assert_eq!(order(&mut queue, now), [(a, 2), (a, 3)]);
-        assert_eq!((queue.len(), queue.pop(now)), (1, None));
+        assert_eq!((queue.len(), pop(&mut queue, now)), (1, None));
         assert_eq!(order(&mut queue, now + Duration::from_secs(5)), [(a, 1)]);
     }
 
@@ -227,7 +242,7 @@ mod tests {
         let (a, b) = (FunctionId::random(), FunctionId::random());
         let mut queue = queue_of(&[a, a, a, b]);
         let now = Instant::now();
-        let (first, second) = (queue.pop(now).unwrap(), queue.pop(now).unwrap());
+        let (first, second) = (pop(&mut queue, now).unwrap(), pop(&mut queue, now).unwrap());
         assert_eq!((first.function, second.function), (a, b));
         queue.push(first);
         assert!(queue.hold(first, now));
@@ -248,22 +263,22 @@ mod tests {
         let a = FunctionId::random();
         let mut queue = queue_of(&[a, a, a]);
         let now = Instant::now();
-        let (first, second) = (queue.pop(now).unwrap(), queue.pop(now).unwrap());
+        let (first, second) = (pop(&mut queue, now).unwrap(), pop(&mut queue, now).unwrap());
         queue.push(first);
         queue.hold(first, now);
         let due = queue.next_due().unwrap();
-        assert_eq!(queue.pop(due), Some(first));
+        assert_eq!(pop(&mut queue, due), Some(first));
         assert!(!queue.end_try(second), "the end of an invocation that is not the one that is tried");
-        assert_eq!((queue.pop(due), queue.next_due()), (None, None));
+        assert_eq!((pop(&mut queue, due), queue.next_due()), (None, None));
         // All containers are in use: the invocation waits again for a while.
         queue.push_later(first, due + Duration::from_secs(5));
         assert!(!queue.end_try(first));
         assert_eq!(queue.next_due(), Some(due));
-        let third = queue.pop(due).unwrap();
+        let third = pop(&mut queue, due).unwrap();
         assert_eq!(third.number, 3);
         // A client takes the invocation back, or the service stops.
         assert!(!queue.end_try(third), "the first still waits");
-        assert_eq!(queue.pop(due + Duration::from_secs(5)), Some(first));
+        assert_eq!(pop(&mut queue, due + Duration::from_secs(5)), Some(first));
         assert!(queue.end_try(first), "nothing waits any more, so there is no trouble");
         assert!(!queue.end_try(first) && !queue.free(a));
     }
@@ -273,11 +288,11 @@ mod tests {
         let (a, b) = (FunctionId::random(), FunctionId::random());
         let mut queue = queue_of(&[a, b, b]);
         let now = Instant::now();
-        let first = queue.pop(now).unwrap();
+        let first = pop(&mut queue, now).unwrap();
         queue.push_later(first, now);
         assert_eq!(queue.remove(first.id), Some(first));
         assert_eq!(queue.remove(first.id), None);
-        let entry = queue.pop(now).unwrap();
+        let entry = pop(&mut queue, now).unwrap();
         queue.push(entry);
         assert_eq!(queue.remove(entry.id), Some(entry));
         assert_eq!(order(&mut queue, now), [(b, 3)]);
@@ -289,7 +304,7 @@ mod tests {
         let (a, b) = (FunctionId::random(), FunctionId::random());
         let mut queue = queue_of(&[a, b, a, b, a]);
         let now = Instant::now();
-        let first = queue.pop(now).unwrap();
+        let first = pop(&mut queue, now).unwrap();
         queue.push_later(first, now + Duration::from_secs(1));
         assert_eq!(queue.remove_all(a).len(), 3);
         assert_eq!(queue.len(), 2);

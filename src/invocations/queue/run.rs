@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Hindrance;
 use super::order::Entry;
-use super::{End, InvocationQueue, QueueState};
+use super::{End, InvocationQueue, QueueState, Running};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome};
 use crate::invocations::input::Input;
 use crate::invocations::invoke::InvokeError;
@@ -48,7 +48,8 @@ impl InvocationQueue {
             let wake = self.wake.notified();
             let due = {
                 let mut state = self.lock();
-                if let Some(entry) = state.waiting.pop(Instant::now()) {
+                let QueueState { waiting, running, .. } = &mut *state;
+                if let Some(entry) = waiting.pop(Instant::now(), |function| self.may_begin(function, running)) {
                     self.start(&mut state, entry, Some(permit));
                     return true;
                 }
@@ -68,10 +69,18 @@ impl InvocationQueue {
         }
     }
 
+    /// Whether a further invocation of the function may wait for an instance. One that waits for the end of others of
+    /// its function would hold back the invocations of other functions.
+    fn may_begin(&self, function: FunctionId, running: &Running) -> bool {
+        let limit = self.registry.get(function).and_then(|function| function.settings.concurrency);
+        let begun = || running.values().filter(|&&(other, _)| other == function).count();
+        limit.is_none_or(|limit| begun() < limit as usize)
+    }
+
     /// Runs an invocation in a task of its own: in the background with a permit, before all of the background without.
     pub(super) fn start(self: &Arc<Self>, state: &mut QueueState, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
         let token = self.end.child_token();
-        state.running.insert(entry.id, token.clone());
+        state.running.insert(entry.id, (entry.function, token.clone()));
         let this = Arc::clone(self);
         self.tasks.spawn(async move { this.execute_until(entry, permit, &token).await });
     }

@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v4 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
+// The bootstrap speaks protocol v5 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
 // only Go 1.19 or later.
 package main
 
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	version       = 4
+	version       = 5
 	protocolIn    = 0
 	protocolOut   = 1
 	maxFrame      = 4 << 20
@@ -31,6 +31,10 @@ const (
 	prSetDumpable = 4
 	nonceSize     = 16
 	socketPath    = "/run/youtube-serverless/socket"
+	// The place of the function's program in a slot, which starts without the program.
+	slotBinary = "/function"
+	slotFolder = "/opt/youtube-serverless/code"
+	stNoExec   = 8
 )
 
 var (
@@ -41,13 +45,21 @@ var (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fail(errors.New("usage: bootstrap BINARY"))
+	if len(os.Args) > 2 {
+		fail(errors.New("usage: bootstrap [BINARY]"))
 	}
 	if err := connect(); err != nil {
 		fail(err)
 	}
-	if err := isProgram(os.Args[1]); err != nil {
+	binary, isSlot := slotBinary, len(os.Args) == 1
+	var err error
+	if isSlot {
+		err = executes(slotFolder)
+	} else {
+		binary = os.Args[1]
+		err = isProgram(binary)
+	}
+	if err != nil {
 		fail(err)
 	}
 	// One thread runs Go code: the limits on processes that the function sets count the bootstrap's threads, too.
@@ -74,7 +86,8 @@ func main() {
 		fail(err)
 	}
 	supervisor := &supervisor{
-		binary:      os.Args[1],
+		binary:      binary,
+		isSlot:      isSlot,
 		environment: os.Environ(),
 		oom:         openOOMCounter(),
 		inheritance: inheritance,
@@ -105,6 +118,19 @@ func isProgram(path string) error {
 	return nil
 }
 
+// executes fails where the kernel executes no program of a folder, so that no slot is offered in which a program would
+// not start.
+func executes(folder string) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(folder, &disk); err != nil {
+		return err
+	}
+	if disk.Flags&stNoExec != 0 {
+		return fmt.Errorf("%s is on a file system that is mounted with noexec", folder)
+	}
+	return nil
+}
+
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "bootstrap:", err)
 	os.Exit(3)
@@ -112,6 +138,7 @@ func fail(err error) {
 
 type supervisor struct {
 	binary      string
+	isSlot      bool // The program comes after the hello.
 	environment []string
 	oom         *os.File
 	oomKills    int
@@ -127,6 +154,14 @@ func (s *supervisor) serve() error {
 	s.oomKills = s.countOOMKills()
 	if err := s.send(frame('H', []byte{version})); err != nil {
 		return err
+	}
+	if s.isSlot {
+		if _, err := readFrame('C', 0); err != nil {
+			return err
+		}
+		if err := isProgram(s.binary); err != nil {
+			return err
+		}
 	}
 	setup, err := readSetup()
 	if err != nil {

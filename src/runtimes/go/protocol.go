@@ -1,4 +1,4 @@
-// Frames to and from the platform on a socket or on stdin and stdout, protocol v4, see src/sandbox/protocol.rs.
+// Frames to and from the platform on a socket or on stdin and stdout, protocol v5, see src/sandbox/protocol.rs.
 
 package main
 

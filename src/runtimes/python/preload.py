@@ -20,8 +20,11 @@ MAX_REASON = 160
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def preload(plan, entry, package, control):
-    """Imports the modules of a plan in this process. Returns the end of the report. Ends a process that is not fit."""
+def preload(plan, entry, package, control, stash=None):
+    """Imports the modules of a plan in this process, those of a slot's stash without running their code.
+
+    Returns the end of the report. Ends a process that is not fit.
+    """
     program = Program(os.getcwd())
     wanted = program.imports(entry, package)
     if plan.mode == "list":
@@ -33,7 +36,12 @@ def preload(plan, entry, package, control):
     write_all(control, ",".join(wanted).encode(errors="replace") + b"\n")
     with Guard(program, plan.is_standard_only) as guard:
         began = time.perf_counter()
-        reason = quietly(lambda said: import_all(wanted, guard, said, control))
+        if stash:
+            stash.hidden = {name.partition(".")[0] for name in os.listdir(program.root)}.union(guard.hidden)
+            sys.meta_path.insert(0, stash)
+        reason = quietly(lambda said: import_all(wanted, guard, said, control, stash))
+        if stash:
+            sys.meta_path.remove(stash)
     end = report(time.perf_counter() - began, reason)
     if reason:
         write_all(control, end)
@@ -51,7 +59,7 @@ def is_installed(name):
     return spec is not None and not is_standard(spec)
 
 
-def import_all(wanted, guard, said, control):
+def import_all(wanted, guard, said, control, stash):
     """Imports modules. Returns the reason to leave out the module whose import began last; None when all are fit."""
     inheritance, tables = Inheritance(), open_tables()
     traces = Traces(inheritance, tables, said)
@@ -66,7 +74,9 @@ def import_all(wanted, guard, said, control):
             reason = "raises %s: %s" % (type(error).__name__, error)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        reason = guard.reason or reason or traces.difference()
+        reason = guard.reason or reason
+        if not reason and (stash is None or stash.take_missed()):
+            reason = traces.difference()
         if reason:
             return reason
     if "socket" in sys.modules:

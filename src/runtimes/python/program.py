@@ -50,7 +50,13 @@ def set_environment(variables):
             time.tzset()
 
 
-def prepare_interpreter(path, package, baseline):
+def forget(baseline):
+    """Takes away the modules that the bootstrap has imported."""
+    for name in set(sys.modules) - baseline:
+        del sys.modules[name]
+
+
+def prepare_interpreter(path, package):
     """Makes the interpreter look to the program as if the interpreter had been started for the program."""
     sys.path[0] = os.path.dirname(path)
     if package:
@@ -61,8 +67,6 @@ def prepare_interpreter(path, package, baseline):
     sys.path_importer_cache.clear()
     # Output reaches the platform line by line, so that printed lines survive a sudden end of the process.
     sys.stdout.reconfigure(line_buffering=True)
-    for name in set(sys.modules) - baseline:
-        del sys.modules[name]
 
 
 def make_main(path, package):

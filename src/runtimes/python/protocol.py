@@ -1,9 +1,9 @@
-"""Protocol v4 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
+"""Protocol v5 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
 import ctypes
 import os
 import sys
 
-VERSION = 4
+VERSION = 5
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_FRAME = 4 << 20
 READ_BYTES = 65536

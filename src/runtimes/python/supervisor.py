@@ -62,6 +62,16 @@ class Supervisor:
             sys.stderr.write("%s\n" % error)
         os._exit(3)
 
+    def take_code(self):
+        """Waits until a slot gets a function. Returns the names of the main file and, if there is one, the package."""
+        try:
+            memory, size = read_frame(self.request, "C")
+        except EOFError:
+            os._exit(0)
+        entry, _, package = bytes(memory.view[1:size]).decode().partition("\0")
+        memory.forget(size)
+        return [entry, package] if package else [entry]
+
     def set_up(self):
         """Reads the setup and sets the function's own environment. Returns the plan for preloading."""
         memory, size = read_frame(self.request, "S")

@@ -15,13 +15,22 @@ cd /sys/fs/cgroup && for file in memory.max memory.swap.max pids.max cpu.max mem
 done
 "#;
 
+/// A Python program that prints the report.
+pub(super) fn program() -> String {
+    format!("import os\nos.execv('/bin/sh', ['sh', '-c', r'''{SCRIPT}'''])\n")
+}
+
+/// The mounts of a slot's container, beside those of every container.
+pub(super) const OF_SLOT: [&str; 3] = ["/run/youtube-serverless", "/app", "/opt/youtube-serverless/packages"];
+
 /// The factor by which a limit may exceed the configuration: kernels round limits to pages and periods.
 const ROUNDING: f64 = 1.02;
 /// The flag of a network device that is up, from `linux/if.h`.
 const IFF_UP: u32 = 1;
 
-/// The gaps in the isolation of the container that printed this report. Empty when there is no gap.
-pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
+/// The gaps in the isolation of the container that printed this report. Empty when there is no gap. The container must
+/// have the mounts `read_only`, beside those of every container.
+pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32, read_only: &[&str]) -> Vec<String> {
     let lines = |key: &'static str| said.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '));
     let status: HashMap<&str, &str> = lines("status").filter_map(|line| line.split_once(':')).collect();
     let cgroup: HashMap<&str, &str> = lines("cgroup").filter_map(|line| line.split_once(' ')).collect();
@@ -70,6 +79,9 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
     };
     check(has("/", &["ro"]), "the root file system can be written to".to_owned());
     check(has("/tmp", &["nosuid", "nodev", "noexec"]), "/tmp is not a noexec,nosuid,nodev file system".to_owned());
+    for place in read_only {
+        check(has(place, &["ro"]), format!("{place} is no read-only mount"));
+    }
     let size = options("/tmp").and_then(|options| {
         let size = options.split(',').find_map(|option| option.strip_prefix("size="))?;
         // Kernels print the size in KiB.
@@ -80,7 +92,9 @@ pub(super) fn missing(said: &str, sandbox: &Sandbox, uid: u32) -> Vec<String> {
         let is_kernels = ["/sys", "/proc", "/dev"]
             .iter()
             .any(|kernel| place.strip_prefix(kernel).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-        let is_known = is_kernels || ["/", "/tmp", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(place);
+        let is_known = is_kernels
+            || ["/", "/tmp", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(place)
+            || read_only.contains(place);
         check(is_known, format!("{source} is mounted at {place} ({options})"));
     }
     check(lines("net").any(|device| device.starts_with("lo ")), "network devices can't be listed".to_owned());
@@ -128,7 +142,7 @@ mod tests {
     fn missing_of(said: &str) -> Vec<String> {
         let sandbox =
             Sandbox { memory: 128_000_000, cpus: 1.0, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
-        missing(said, &sandbox, 70_999)
+        missing(said, &sandbox, 70_999, &[])
     }
 
     #[track_caller]
@@ -166,6 +180,17 @@ mod tests {
         check("tunl0 0x80", "tunl0", "tunl0");
         check("/etc/hosts ext4", "/host ext4", "mounted at /host");
         check("tunl0 0x80", "eth0 0x1003", "eth0");
+    }
+
+    #[test]
+    fn the_mounts_of_a_slot_are_read_only() {
+        let sandbox =
+            Sandbox { memory: 128_000_000, cpus: 1.0, pids: 64, tmpfs: 64_000_000, runtime: None, required: false };
+        let mounts = OF_SLOT.map(|place| format!("mount /dev/vda {place} ext4 ro,relatime 0 0\n")).concat();
+        let whole = format!("{REST}{CGROUP_1}{mounts}");
+        assert_eq!(missing(&whole, &sandbox, 70_999, &OF_SLOT), [""; 0]);
+        let writable = whole.replace("/app ext4 ro,", "/app ext4 rw,");
+        assert_eq!(missing(&writable, &sandbox, 70_999, &OF_SLOT), ["/app is no read-only mount"]);
     }
 
     #[test]

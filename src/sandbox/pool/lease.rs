@@ -15,6 +15,8 @@ use crate::sandbox::protocol::Request;
 pub enum Start {
     /// The instance existed before the invocation.
     Warm,
+    /// A container that ran already took the function's code for this invocation.
+    Slot,
     /// The instance was started for this invocation.
     Cold,
 }
@@ -24,6 +26,7 @@ impl Start {
     pub fn name(self) -> &'static str {
         match self {
             Self::Warm => "warm",
+            Self::Slot => "slot",
             Self::Cold => "cold",
         }
     }
@@ -98,7 +101,7 @@ impl Lease {
         }
     }
 
-    /// Takes the instance out of the lease. The caller must set the phase of the instance's slot.
+    /// Takes the instance out of the lease. The caller must set the phase of the instance's permit.
     pub(super) fn into_instance(mut self) -> Instance {
         self.armed = false;
         self.instance.take().expect("a lease has its instance until it is used")

@@ -32,11 +32,36 @@ pub(super) struct Demand<K> {
     pub(super) oldest_idle: Duration,
     /// How long an invocation takes: the average of the latest invocations, or the longest running invocation so far.
     pub(super) service_time: Duration,
+    /// The slots that are ready and that the function can take.
+    pub(super) slots: usize,
+    /// A start has just failed, so no further instance starts for a moment.
+    pub(super) is_paused: bool,
+    /// The function's own limit on invocations at one time.
+    pub(super) limit: Option<usize>,
+    /// Invocations that run, those of the function's other revisions included.
+    pub(super) running: usize,
+    /// Instances that are kept whatever idles.
+    pub(super) kept: usize,
 }
 
 impl<K> Demand<K> {
     fn live(&self) -> usize {
         self.starting + self.busy + self.idle
+    }
+
+    /// How many further instances could run an invocation within the function's own limit.
+    fn room(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.starting + self.idle + self.running))
+    }
+
+    /// How many idle instances may end, to make room.
+    pub(super) fn evictable(&self) -> usize {
+        if self.waiting == 0 {
+            return self.idle.min(self.live().saturating_sub(self.kept));
+        }
+        // A function with waiting callers is about to use its idle instances, but for those over its own limit.
+        let surplus = self.limit.map_or(0, |limit| (self.starting + self.idle + self.running).saturating_sub(limit));
+        self.idle.min(surplus).min(self.live().saturating_sub(self.kept.max(1)))
     }
 
     /// How many further instances this function should have if there were room.
@@ -47,35 +72,64 @@ impl<K> Demand<K> {
         }
         if self.live() == 0 {
             // All callers share one instance at first. If invocations take long, the next decision starts more
-            // instances.
+            // instances. An instance may start while an old revision's invocation still uses up the function's limit.
             return 1;
         }
         let instances = u32::try_from(self.busy + self.idle).unwrap_or(u32::MAX).max(1);
         let drained_in = self.service_time.saturating_mul(u32::try_from(uncovered).unwrap_or(u32::MAX)) / instances;
-        if drained_in > START_COST {
+        let wanted = if drained_in > START_COST {
             uncovered
         } else {
             usize::from(self.pressed_for >= PATIENCE && self.starting == 0)
-        }
+        };
+        wanted.min(self.room())
+    }
+
+    /// Whether the function takes a slot now. Callers for which no client waits leave the last slot to the others,
+    /// while a container can start.
+    fn takes_slot(&self, free: usize) -> bool {
+        self.slots > usize::from(!self.is_urgent && free > 0)
     }
 }
 
 /// The next action of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step<K> {
+    /// Make a slot an instance of this function.
+    Take(K),
     /// Start an instance of this function, as there is room.
     Start(K),
+    /// End the slot that is missed least, to make room.
+    EndSlot,
     /// End this function's longest idle instance, to make room.
     Evict(K),
 }
 
-/// The next step, if any. `free` slots can be used now, `ending` slots soon.
-pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -> Option<Step<K>> {
-    let wanting = demands.iter().filter(|demand| demand.wanted() > 0);
+/// The room for containers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    /// The permits that can be used now.
+    pub(super) free: usize,
+    /// The permits that become free soon.
+    pub(super) ending: usize,
+    /// The slots that are ready.
+    pub(super) slots: usize,
+    /// The ready slots that functions do not miss.
+    pub(super) spare_slots: usize,
+}
+
+/// The next step, if any.
+pub(super) fn next<K: Copy>(demands: &[Demand<K>], room: Room) -> Option<Step<K>> {
+    let Room { free, ending, slots, spare_slots } = room;
     // Functions with a waiting client come first, then the functions with the fewest instances, and among these
     // functions the function that has waited longest.
-    let first =
-        wanting.min_by_key(|demand| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait)))?;
+    let order = |demand: &&Demand<K>| (!demand.is_urgent, demand.live(), std::cmp::Reverse(demand.oldest_wait));
+    let wanting = demands.iter().filter(|demand| demand.wanted() > 0 && !demand.is_paused);
+    // A slot needs no further room, and takes a tenth of the time of a start.
+    if let Some(first) = wanting.clone().filter(|demand| demand.takes_slot(free)).min_by_key(order) {
+        return Some(Step::Take(first.function));
+    }
+    let first = wanting.min_by_key(order)?;
     if free > 0 {
         return Some(Step::Start(first.function));
     }
@@ -83,14 +137,20 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], free: usize, ending: usize) -
     if wanted <= ending {
         return None;
     }
-    // A function with waiting callers is about to use its idle instances.
-    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.idle > 0 && demand.waiting == 0).collect();
+    if spare_slots > 0 {
+        return Some(Step::EndSlot);
+    }
+    let mut evictable: Vec<_> = demands.iter().filter(|demand| demand.evictable() > 0).collect();
     if first.live() > 0 {
         // A function that has an instance must not take an instance that another function uses regularly.
         evictable.retain(|demand| demand.oldest_idle >= IN_USE);
     }
-    let evictable = evictable.into_iter();
-    evictable.max_by_key(|demand| demand.oldest_idle).map(|demand| Step::Evict(demand.function))
+    let oldest = evictable.into_iter().max_by_key(|demand| demand.oldest_idle);
+    match oldest {
+        // A slot makes room before an instance in use.
+        Some(demand) if demand.oldest_idle >= IN_USE || slots == 0 => Some(Step::Evict(demand.function)),
+        Some(_) | None => (slots > 0).then_some(Step::EndSlot),
+    }
 }
 
 /// Whether an instance of the function `own` that becomes free should end, to make room for a function with less than
@@ -103,6 +163,9 @@ pub(super) fn should_yield<K: Copy + PartialEq>(
     ending: usize,
 ) -> bool {
     let Some(mine) = demands.iter().find(|demand| demand.function == own) else { return false };
+    if mine.live() <= mine.kept {
+        return false;
+    }
     let active = demands.iter().filter(|demand| demand.waiting > 0 || demand.busy > 0 || demand.starting > 0).count();
     let share = limit / active.max(1);
     let is_background = mine.waiting > 0 && !mine.is_urgent;
@@ -114,8 +177,8 @@ pub(super) fn should_yield<K: Copy + PartialEq>(
         let order = (demand.is_urgent, demand.oldest_wait).cmp(&(mine.is_urgent, mine.oldest_wait));
         let is_first = share > 0 || mine.waiting == 0 || order.is_gt();
         // A function without a waiting client keeps one instance, so that its invocations go on.
-        let kept = if comes_before { share.min(1) } else { share };
-        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > kept
+        let least = if comes_before { share.min(1) } else { share };
+        demand.function != own && demand.wanted() > 0 && is_behind && is_first && mine.live() > least
     });
     starved.count() > free + ending
 }
@@ -126,6 +189,10 @@ mod tests {
 
     fn demand(function: char) -> Demand<char> {
         Demand { function, ..Demand::default() }
+    }
+
+    fn room(free: usize, ending: usize) -> Room {
+        Room { free, ending, ..Room::default() }
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -158,21 +225,121 @@ mod tests {
         let recent = Demand { idle: 2, oldest_idle: MS, ..demand('b') };
         let old = Demand { idle: 1, oldest_idle: 9 * MS, ..demand('c') };
         let demands = [wanting, recent, old];
-        assert_eq!(next(&demands, 1, 0), Some(Step::Start('a')));
-        assert_eq!(next(&demands, 0, 0), Some(Step::Evict('c')));
-        assert_eq!(next(&demands, 0, 1), None);
-        assert_eq!(next(&demands[1..], 1, 0), None);
+        assert_eq!(next(&demands, room(1, 0)), Some(Step::Start('a')));
+        assert_eq!(next(&demands, room(0, 0)), Some(Step::Evict('c')));
+        assert_eq!(next(&demands, room(0, 1)), None);
+        assert_eq!(next(&demands[1..], room(1, 0)), None);
     }
 
     #[test]
     fn an_instance_in_use_makes_room_only_for_who_has_none() {
         let loaded = Demand { waiting: 30, busy: 9, service_time: 20 * MS, pressed_for: PATIENCE, ..demand('a') };
         let in_use = Demand { idle: 1, oldest_idle: 5 * MS, ..demand('b') };
-        assert_eq!(next(&[loaded.clone(), in_use.clone()], 0, 0), None);
+        assert_eq!(next(&[loaded.clone(), in_use.clone()], room(0, 0)), None);
         let unused = Demand { oldest_idle: IN_USE, ..in_use.clone() };
-        assert_eq!(next(&[loaded, unused], 0, 0), Some(Step::Evict('b')));
+        assert_eq!(next(&[loaded, unused], room(0, 0)), Some(Step::Evict('b')));
         let new = Demand { waiting: 1, ..demand('c') };
-        assert_eq!(next(&[new, in_use], 0, 0), Some(Step::Evict('b')));
+        assert_eq!(next(&[new, in_use], room(0, 0)), Some(Step::Evict('b')));
+    }
+
+    #[test]
+    fn a_slot_is_taken_whether_or_not_there_is_room() {
+        let unfit = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('a') };
+        let fit = Demand { waiting: 1, oldest_wait: MS, is_urgent: true, slots: 1, ..demand('b') };
+        let demands = [unfit, fit];
+        let slots = Room { slots: 1, ..room(0, 0) };
+        assert_eq!(next(&demands, slots), Some(Step::Take('b')));
+        assert_eq!(next(&demands, Room { free: 1, ..slots }), Some(Step::Take('b')));
+        assert_eq!(next(&demands[..1], Room { free: 1, ..slots }), Some(Step::Start('a')));
+        let covered = Demand { starting: 1, ..demands[1].clone() };
+        assert_eq!(next(&[covered], slots), None, "an instance starts already");
+    }
+
+    #[test]
+    fn who_waits_without_a_client_leaves_the_last_slot_while_there_is_room() {
+        let background = Demand { waiting: 1, oldest_wait: 2 * MS, slots: 1, ..demand('a') };
+        let urgent = Demand { is_urgent: true, oldest_wait: MS, ..Demand { function: 'b', ..background.clone() } };
+        let slots = Room { slots: 1, ..room(1, 0) };
+        assert_eq!(next(std::slice::from_ref(&background), slots), Some(Step::Start('a')));
+        assert_eq!(next(std::slice::from_ref(&background), Room { free: 0, ..slots }), Some(Step::Take('a')));
+        assert_eq!(
+            next(&[Demand { slots: 2, ..background.clone() }], Room { slots: 2, ..slots }),
+            Some(Step::Take('a'))
+        );
+        assert_eq!(next(&[background.clone(), urgent.clone()], slots), Some(Step::Take('b')));
+        assert_eq!(next(&[background, urgent], Room { free: 0, ..slots }), Some(Step::Take('b')));
+    }
+
+    #[test]
+    fn a_slot_that_nobody_misses_makes_room_before_any_instance() {
+        let wanting = Demand { waiting: 1, ..demand('a') };
+        let unused = Demand { idle: 1, oldest_idle: 9 * IN_USE, ..demand('b') };
+        let demands = [wanting, unused];
+        let slots = Room { slots: 2, spare_slots: 1, ..room(0, 0) };
+        assert_eq!(next(&demands, slots), Some(Step::EndSlot));
+        assert_eq!(next(&demands, Room { ending: 1, ..slots }), None);
+        assert_eq!(next(&demands, Room { spare_slots: 0, ..slots }), Some(Step::Evict('b')));
+        assert_eq!(next(&demands, Room { free: 1, ..slots }), Some(Step::Start('a')));
+    }
+
+    #[test]
+    fn nothing_starts_for_a_function_whose_start_has_just_failed() {
+        let failing = Demand { waiting: 1, is_paused: true, slots: 1, ..demand('a') };
+        assert_eq!(next(&[failing], room(1, 0)), None);
+    }
+
+    #[test]
+    fn a_missed_slot_makes_room_before_an_instance_in_use_and_after_an_instance_that_is_not() {
+        let wanting = Demand { waiting: 1, ..demand('a') };
+        let in_use = Demand { idle: 1, oldest_idle: MS, ..demand('b') };
+        let unused = Demand { idle: 1, oldest_idle: IN_USE, ..demand('c') };
+        let slots = Room { slots: 1, ..room(0, 0) };
+        assert_eq!(next(&[wanting.clone(), in_use.clone()], slots), Some(Step::EndSlot));
+        assert_eq!(next(&[wanting.clone(), in_use, unused], slots), Some(Step::Evict('c')));
+        assert_eq!(next(std::slice::from_ref(&wanting), slots), Some(Step::EndSlot));
+        assert_eq!(next(&[wanting], Room { ending: 1, ..slots }), None);
+    }
+
+    #[test]
+    fn a_function_at_its_own_limit_wants_nothing_and_starves_no_other() {
+        let second = Duration::from_secs(1);
+        let long = Demand { waiting: 5, busy: 1, running: 1, service_time: second, ..demand('a') };
+        let limited = |limit| Demand { limit: Some(limit), ..long.clone() };
+        assert_eq!((limited(1).wanted(), limited(3).wanted(), limited(9).wanted()), (0, 2, 5));
+        assert_eq!(Demand { starting: 1, ..limited(3) }.wanted(), 1);
+        assert_eq!(Demand { running: 2, ..limited(3) }.wanted(), 1, "an old revision's invocation counts");
+        let first = Demand { busy: 0, running: 1, ..limited(1) };
+        assert_eq!(first.wanted(), 1, "an instance of the new revision may be ready when the old invocation ends");
+        assert_eq!(next(&[limited(1)], room(1, 0)), None);
+        let loaded = Demand { waiting: 9, busy: 9, service_time: second, ..demand('b') };
+        assert!(!should_yield(&[loaded, limited(1)], 'b', 10, 0, 0), "the function wants no instance");
+    }
+
+    #[test]
+    fn idle_instances_over_the_functions_own_limit_make_room() {
+        let lowered = Demand { waiting: 3, busy: 1, running: 1, idle: 3, limit: Some(2), ..demand('a') };
+        assert_eq!((lowered.evictable(), lowered.wanted()), (2, 0));
+        assert_eq!(Demand { limit: None, ..lowered.clone() }.evictable(), 0, "the callers are about to use them");
+        let ready = Demand { waiting: 1, running: 1, idle: 1, limit: Some(1), ..demand('a') };
+        assert_eq!(ready.evictable(), 0, "the instance waits for the end of an old revision's invocation");
+        let wanting = Demand { waiting: 1, ..demand('b') };
+        let old = Demand { oldest_idle: IN_USE, ..lowered };
+        assert_eq!(next(&[wanting, old], room(0, 0)), Some(Step::Evict('a')));
+    }
+
+    #[test]
+    fn kept_instances_make_no_room() {
+        let wanting = Demand { waiting: 1, is_urgent: true, ..demand('a') };
+        let kept = Demand { idle: 2, kept: 2, oldest_idle: IN_USE, ..demand('b') };
+        let demands = [wanting.clone(), kept.clone()];
+        assert_eq!(next(&demands, room(0, 0)), None);
+        assert_eq!(next(&demands, Room { slots: 1, ..room(0, 0) }), Some(Step::EndSlot));
+        let more = Demand { busy: 1, ..kept.clone() };
+        assert_eq!((more.evictable(), Demand { starting: 1, ..more.clone() }.evictable()), (1, 2));
+        assert_eq!(next(&[wanting.clone(), more], room(0, 0)), Some(Step::Evict('b')));
+        let busy = Demand { waiting: 9, idle: 0, busy: 2, oldest_wait: MS, ..kept };
+        assert!(!should_yield(&[wanting.clone(), busy.clone()], 'b', 2, 0, 0));
+        assert!(should_yield(&[wanting, Demand { busy: 3, ..busy }], 'b', 2, 0, 0));
     }
 
     #[test]
@@ -181,7 +348,7 @@ mod tests {
         let rich = Demand { waiting: 5, busy: 3, service_time: second, oldest_wait: 9 * MS, ..demand('a') };
         let late = Demand { waiting: 1, oldest_wait: MS, ..demand('b') };
         let early = Demand { waiting: 1, oldest_wait: 2 * MS, ..demand('c') };
-        assert_eq!(next(&[rich, late, early], 1, 0), Some(Step::Start('c')));
+        assert_eq!(next(&[rich, late, early], room(1, 0)), Some(Step::Start('c')));
     }
 
     #[test]
@@ -216,7 +383,7 @@ mod tests {
         let urgent =
             Demand { waiting: 2, is_urgent: true, busy: 5, service_time: second, oldest_wait: MS, ..demand('b') };
         let demands = [background.clone(), urgent.clone()];
-        assert_eq!(next(&demands, 1, 0), Some(Step::Start('b')));
+        assert_eq!(next(&demands, room(1, 0)), Some(Step::Start('b')));
         assert!(should_yield(&demands, 'a', 10, 0, 0));
         assert!(!should_yield(&demands, 'b', 10, 0, 0));
         let last = Demand { busy: 1, ..background.clone() };

@@ -1,26 +1,56 @@
 //! Starts of instances.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::state::Phase;
-use super::{Key, Shared};
+use super::{Key, Shared, Start};
 use crate::docker::{Program, RunSpec, label};
 use crate::domain::Preload;
 use crate::functions::{Function, Revision};
 use crate::resources::clock;
-use crate::sandbox::instance::{Instance, Slot, StartError};
+use crate::sandbox::instance::{Instance, Permit, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
+use crate::sandbox::transport::Rendezvous;
+
+/// How long a function with other instances starts no instance after a start that has failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
-    /// Starts a container for the function, in the slot with this key.
+    /// Starts an instance of the function, and offers the instance to the callers. The callers learn of an error.
     pub(super) async fn start(
         self: &Arc<Self>,
         function: &Function,
         key: Key,
         uid: u32,
+    ) -> Result<(), Arc<StartError>> {
+        let permit = self.permit(key);
+        let rendezvous = match self.transport.rendezvous().await {
+            Ok(rendezvous) => rendezvous,
+            Err(error) => {
+                let error = self.start_failed(function.revision, key, error.into());
+                // The end of the permit lets the next instance start, so the callers learn of the error before.
+                drop(permit);
+                return Err(error);
+            }
+        };
+        match self.run(function, uid, rendezvous, permit).await {
+            Ok(instance) => self.offer(function.revision, key, instance, Start::Cold),
+            Err(error) => return Err(self.start_failed(function.revision, key, error)),
+        }
+        Ok(())
+    }
+
+    /// Runs a container for the function.
+    async fn run(
+        &self,
+        function: &Function,
+        uid: u32,
+        rendezvous: Option<Rendezvous>,
+        permit: Permit,
     ) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
         let created = clock::unix_seconds();
@@ -33,12 +63,6 @@ impl Shared {
             (label::LANGUAGE, function.version.language.as_str().to_owned()),
             (label::CREATED, created.to_string()),
         ];
-        let shared = Arc::clone(self);
-        let slot = Slot::new(move || {
-            let mut state = shared.lock();
-            state.free(key);
-            shared.rebalance(&mut state);
-        });
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
         let spec = RunSpec {
@@ -48,18 +72,16 @@ impl Shared {
             sandbox: &sandbox,
             uid,
             program: Program::Own,
+            mounts: &[],
         };
-        let (preload, known) = function.preload_plan(function.preload(self.preload));
-        let was_known = known.is_some();
-        // Without preloading each request brings the environment, so that another environment needs no other instance.
-        let environment = if preload == Preload::Off { Vec::new() } else { function.settings.variables() };
-        let plan = Plan { preload, limit: self.preload, processors: sandbox.cpus, known };
-        let setup = Setup { environment, preload: plan };
-        let rendezvous = self.transport.rendezvous().await?;
-        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, slot, &self.tasks).await;
+        let (setup, was_known) = self.setup(function);
+        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
         match &started {
-            Ok(instance) => function.note_preloaded(instance.preloaded()),
-            Err(StartError::Preload(error)) => {
+            Ok(instance) => {
+                function.note_preloaded(instance.preloaded());
+                self.want_tree(function);
+            }
+            Err(error @ StartError::Preload(_)) => {
                 tracing::warn!(function.id = %function.id, %error, "an instance ended while modules were preloaded");
                 function.note_preload_failed(was_known);
             }
@@ -68,7 +90,28 @@ impl Shared {
         started
     }
 
-    pub(super) fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) {
+    /// The permit with this key. The permit's end lets a caller that waits for room go on.
+    pub(super) fn permit(self: &Arc<Self>, key: Key) -> Permit {
+        let shared = Arc::clone(self);
+        Permit::new(move || {
+            let mut state = shared.lock();
+            state.free(key);
+            shared.rebalance(&mut state);
+            shared.keep.notify_one();
+        })
+    }
+
+    /// The setup of the function's next instance, and whether an earlier instance has found out what can be preloaded.
+    pub(super) fn setup(&self, function: &Function) -> (Setup, bool) {
+        let (preload, known) = function.preload_plan(function.preload(self.preload));
+        let was_known = known.is_some();
+        // Without preloading each request brings the environment, so that another environment needs no other instance.
+        let environment = if preload == Preload::Off { Vec::new() } else { function.settings.variables() };
+        let processors = self.sandbox.with(&function.settings).cpus;
+        (Setup { environment, preload: Plan { preload, limit: self.preload, processors, known } }, was_known)
+    }
+
+    fn start_failed(self: &Arc<Self>, revision: Revision, key: Key, error: StartError) -> Arc<StartError> {
         let error = Arc::new(error);
         let mut state = self.lock();
         state.set_phase(key, Phase::Ending);
@@ -78,7 +121,7 @@ impl Shared {
             // The next instance preloads less.
             StartError::Preload(_) => Vec::new(),
             StartError::Docker(_) | StartError::Socket(_) | StartError::Timeout | StartError::Protocol(_) => {
-                state.waiters_without_hope(revision)
+                state.waiters_without_hope(revision, PAUSE)
             }
         };
         if waiters.is_empty() {
@@ -89,5 +132,6 @@ impl Shared {
             // A caller that has left needs no error.
             let _ = waiter.send(Err(Arc::clone(&error)));
         }
+        error
     }
 }

@@ -1,5 +1,11 @@
-//! The pool's books: the slots and their phases, the callers that wait, and the idle instances. Synchronous and without
-//! Docker.
+//! The pool's books: the permits and their phases, the callers that wait, and the idle instances. Synchronous and
+//! without Docker.
+
+mod counts;
+#[cfg(test)]
+mod simulation;
+mod slots;
+mod warmth;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -8,27 +14,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Key;
-use super::policy::{self, Demand, Step};
+use super::evictions::Evictions;
+use super::policy::{self, Room, Step};
+use super::residents::Residents;
+use super::slots::Slots;
 use super::uids::Uids;
-use crate::domain::FunctionId;
+use super::{Key, Wait};
 use crate::functions::{Function, Revision};
+use warmth::Warmth;
 
-/// The phase of the instance that holds a slot.
+/// The phase of the instance that holds a permit.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Starting,
     Idle,
     Busy(Instant),
     Ending,
+    /// The invocation was cut off, and may run until the container is gone.
+    Cut,
 }
 
 #[derive(Debug)]
-pub(super) struct State<I, G> {
+pub(super) struct State<I, S, G> {
     pub(super) closed: bool,
+    /// How far the clock of the books is ahead, as a test skips time.
+    skipped: Duration,
     limit: usize,
-    slots: HashMap<Key, (Revision, Phase)>,
+    permits: HashMap<Key, (Revision, Phase)>,
     uids: Uids,
+    pub(super) slots: Slots<S>,
+    pub(super) evictions: Evictions,
+    residents: Residents,
+    /// When a function may take a slot again after a slot that did not become the function's instance.
+    slots_again: HashMap<Revision, Instant>,
     queues: HashMap<Revision, Queue<I, G>>,
     waiting: usize,
     spares: usize,
@@ -47,6 +65,9 @@ struct Queue<I, G> {
     pressed_since: Option<Instant>,
     service_time: Duration,
     wants_spare: bool,
+    /// When the next instance may start after a start that has failed.
+    starts_again: Option<Instant>,
+    warmth: Warmth,
 }
 
 #[derive(Debug)]
@@ -54,48 +75,36 @@ struct Waiter<G> {
     number: u64,
     since: Instant,
     is_background: bool,
+    is_warm_up: bool,
     grant: G,
 }
 
-impl<I, G> State<I, G> {
-    /// A state without slots in use. Each slot gets one of the users in `uids`.
-    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>) -> Self {
-        let (slots, queues, uids) = (HashMap::new(), HashMap::new(), Uids::new(uids));
-        Self { closed: false, limit, slots, uids, queues, waiting: 0, spares: 0, next_number: 0 }
+impl<I, S, G> State<I, S, G> {
+    /// A state without permits in use. Each permit gets one of the users in `uids`.
+    pub(super) fn new(limit: usize, uids: RangeInclusive<u32>, slots: Slots<S>, evictions: Evictions) -> Self {
+        Self {
+            closed: false,
+            skipped: Duration::ZERO,
+            limit,
+            permits: HashMap::new(),
+            uids: Uids::new(uids),
+            slots,
+            evictions,
+            residents: Residents::default(),
+            slots_again: HashMap::new(),
+            queues: HashMap::new(),
+            waiting: 0,
+            spares: 0,
+            next_number: 0,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now() + self.skipped
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
-    }
-
-    /// The number of slots in each phase.
-    pub(super) fn phases(&self) -> [(&'static str, usize); 4] {
-        let mut phases = [("starting", 0), ("idle", 0), ("busy", 0), ("ending", 0)];
-        for (_, phase) in self.slots.values() {
-            let at = match phase {
-                Phase::Starting => 0,
-                Phase::Idle => 1,
-                Phase::Busy(_) => 2,
-                Phase::Ending => 3,
-            };
-            phases[at].1 += 1;
-        }
-        phases
-    }
-
-    /// For each function the number of slots that are starting, idle and busy, in this order.
-    pub(super) fn counts_by_function(&self) -> Vec<(FunctionId, [usize; 3])> {
-        let mut counts: HashMap<FunctionId, [usize; 3]> = HashMap::new();
-        for (revision, phase) in self.slots.values() {
-            let at = match phase {
-                Phase::Starting => 0,
-                Phase::Idle => 1,
-                Phase::Busy(_) => 2,
-                Phase::Ending => continue,
-            };
-            counts.entry(revision.function).or_default()[at] += 1;
-        }
-        counts.into_iter().collect()
     }
 
     /// The number of waiters with a client for which no instance starts.
@@ -120,26 +129,25 @@ impl<I, G> State<I, G> {
             pressed_since: None,
             service_time: Duration::ZERO,
             wants_spare: false,
+            starts_again: None,
+            warmth: Warmth::default(),
         });
     }
 
-    pub(super) fn push_waiter(
-        &mut self,
-        function: &Arc<Function>,
-        (since, is_background): (Instant, bool),
-        grant: G,
-    ) -> u64 {
+    pub(super) fn push_waiter(&mut self, function: &Arc<Function>, wait: Wait, grant: G) -> u64 {
+        let Wait { since, is_background, is_warm_up, .. } = wait;
         self.ensure_queue(function);
+        let now = self.now();
         self.next_number += 1;
         let number = self.next_number;
         let queue = self.queues.get_mut(&function.revision).expect("the queue was just made");
-        queue.pressed_since.get_or_insert_with(Instant::now);
+        queue.pressed_since.get_or_insert(now);
         let place = if is_background {
             queue.waiters.len()
         } else {
             queue.waiters.partition_point(|waiter| !waiter.is_background)
         };
-        queue.waiters.insert(place, Waiter { number, since, is_background, grant });
+        queue.waiters.insert(place, Waiter { number, since, is_background, is_warm_up, grant });
         self.waiting += 1;
         number
     }
@@ -171,10 +179,13 @@ impl<I, G> State<I, G> {
         position.is_none_or(|position| position < self.count(revision).starting)
     }
 
-    /// Takes all waiters of a revision when no instance is left that could serve these waiters.
-    pub(super) fn waiters_without_hope(&mut self, revision: Revision) -> Vec<G> {
+    /// Takes all waiters of a revision when no instance is left that could serve these waiters. Otherwise the next
+    /// instance starts after a pause.
+    pub(super) fn waiters_without_hope(&mut self, revision: Revision, pause: Duration) -> Vec<G> {
         let count = self.count(revision);
         if count.starting + count.busy + count.idle > 0 {
+            let again = self.now() + pause;
+            self.queues.entry(revision).and_modify(|queue| queue.starts_again = Some(again));
             return Vec::new();
         }
         self.take_waiters(revision)
@@ -185,22 +196,32 @@ impl<I, G> State<I, G> {
         std::iter::from_fn(|| self.pop_waiter(revision)).collect()
     }
 
+    /// The function of a revision that has a queue.
+    pub(super) fn function(&self, revision: Revision) -> Option<&Arc<Function>> {
+        self.queues.get(&revision).map(|queue| &queue.function)
+    }
+
+    /// Whether a caller waits for an instance of this revision.
+    pub(super) fn waits_for(&self, revision: Revision) -> bool {
+        self.queues.get(&revision).is_some_and(|queue| !queue.waiters.is_empty())
+    }
+
     pub(super) fn has_idle(&self, revision: Revision) -> bool {
         self.queues.get(&revision).is_some_and(|queue| !queue.idle.is_empty())
     }
 
-    /// Takes the idle instance that was used last, and marks the instance as busy.
+    /// Takes the idle instance that was used last. The caller must set the phase of the instance's permit.
     pub(super) fn take_idle(&mut self, revision: Revision) -> Option<(Key, I)> {
         let (key, instance, _) = self.queues.get_mut(&revision)?.idle.pop_back()?;
-        self.set_phase(key, Phase::Busy(Instant::now()));
         Some((key, instance))
     }
 
     pub(super) fn park(&mut self, key: Key, instance: I) {
         self.set_phase(key, Phase::Idle);
-        let revision = self.slots[&key].0;
+        let now = self.now();
+        let revision = self.permits[&key].0;
         let queue = self.queues.get_mut(&revision).expect("a function that is kept has a queue");
-        queue.idle.push_back((key, instance, Instant::now()));
+        queue.idle.push_back((key, instance, now));
     }
 
     /// Takes a revision's longest idle instance. The caller must drop the instance, which removes the container.
@@ -210,50 +231,64 @@ impl<I, G> State<I, G> {
         Some(instance)
     }
 
-    /// Ends all instances that have been idle for this long.
+    /// Ends all instances that have been idle for this long, but for those that are kept.
     pub(super) fn drop_idle_since(&mut self, now: Instant, timeout: Duration) {
-        let due = |queue: &Queue<I, G>| queue.idle.front().is_some_and(|&(_, _, since)| since + timeout <= now);
-        let expired: Vec<Revision> =
-            self.queues.iter().filter(|(_, queue)| due(queue)).map(|(&revision, _)| revision).collect();
-        for revision in expired {
-            while self.queues.get(&revision).is_some_and(due) {
-                drop(self.evict(revision));
-            }
+        self.forget_residents(now, timeout);
+        while let Some((_, revision)) = self.first_to_expire().filter(|&(since, _)| since + timeout <= now) {
+            drop(self.evict(revision));
         }
         self.forget_unused();
     }
 
     pub(super) fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.idle.front()).map(|&(_, _, since)| since + timeout).min()
+        self.first_to_expire().map(|(since, _)| since + timeout)
     }
 
-    /// Takes a slot and a user for a new instance. No other slot has the same user.
-    pub(super) fn begin_start(&mut self, revision: Revision) -> Option<(Key, u32, Arc<Function>)> {
+    /// Takes a permit and a user for a new instance. No other permit has the same user. `takes_slot` says that a slot
+    /// would have done, had a slot been ready.
+    pub(super) fn begin_start(&mut self, revision: Revision, takes_slot: bool) -> Option<(Key, u32, Arc<Function>)> {
+        self.next_number += 1;
+        let key = self.next_number;
+        let function = self.begin_instance(revision, key, takes_slot)?;
+        Some((key, self.uids.take(key), function))
+    }
+
+    /// Has an instance of a revision start with this permit.
+    fn begin_instance(&mut self, revision: Revision, key: Key, takes_slot: bool) -> Option<Arc<Function>> {
+        let now = self.now();
         let queue = self.queues.get_mut(&revision)?;
         let function = Arc::clone(&queue.function);
         if queue.pressed_since.is_some() {
-            queue.pressed_since = Some(Instant::now());
+            queue.pressed_since = Some(now);
         }
-        self.next_number += 1;
-        self.slots.insert(self.next_number, (revision, Phase::Starting));
-        Some((self.next_number, self.uids.take(self.next_number), function))
+        self.permits.insert(key, (revision, Phase::Starting));
+        self.note_start(&function, takes_slot);
+        Some(function)
     }
 
-    /// Sets the phase of a slot. A slot that is already free stays free.
+    /// Sets the phase of a permit. A permit that is already free stays free.
     pub(super) fn set_phase(&mut self, key: Key, phase: Phase) {
-        let Some((revision, current)) = self.slots.get_mut(&key) else { return };
+        let now = self.now();
+        let Some((revision, current)) = self.permits.get_mut(&key) else { return };
         if let (Phase::Busy(since), Phase::Ending | Phase::Idle | Phase::Busy(_)) = (*current, phase)
             && let Some(queue) = self.queues.get_mut(revision)
         {
             // A moving average over the latest invocations: the duration may change with the input.
-            queue.service_time = (queue.service_time * 7 + since.elapsed()) / 8;
+            queue.service_time = (queue.service_time * 7 + now.saturating_duration_since(since)) / 8;
         }
-        *current = phase;
+        if matches!(phase, Phase::Busy(_)) {
+            self.residents.note_use(*revision, now);
+        }
+        *current = match (*current, phase) {
+            (Phase::Busy(_) | Phase::Cut, Phase::Ending) => Phase::Cut,
+            (_, phase) => phase,
+        };
     }
 
-    /// Frees a slot and its user. The slot's container must be gone.
+    /// Frees a permit and its user. The permit's container must be gone.
     pub(super) fn free(&mut self, key: Key) {
-        self.slots.remove(&key);
+        self.permits.remove(&key);
+        self.slots.free(key, self.now());
         self.uids.give_back(key);
     }
 
@@ -265,9 +300,12 @@ impl<I, G> State<I, G> {
     /// Forgets a revision. Its idle instances end when the caller drops the returned instances. Its waiters see a
     /// closed channel.
     pub(super) fn retire(&mut self, revision: Revision) -> Vec<I> {
+        self.residents.remove(revision);
+        self.slots_again.remove(&revision);
         let Some(queue) = self.queues.remove(&revision) else { return Vec::new() };
         self.waiting -= queue.waiters.len();
         self.spares -= usize::from(queue.wants_spare);
+        self.allot();
         for (key, ..) in &queue.idle {
             self.set_phase(*key, Phase::Ending);
         }
@@ -275,10 +313,15 @@ impl<I, G> State<I, G> {
     }
 
     /// Forgets all revisions. Nothing is handed out any more.
-    pub(super) fn close(&mut self) -> Vec<I> {
+    pub(super) fn close(&mut self) -> (Vec<I>, Vec<S>) {
         self.closed = true;
         let ids: Vec<Revision> = self.queues.keys().copied().collect();
-        ids.into_iter().flat_map(|revision| self.retire(revision)).collect()
+        (ids.into_iter().flat_map(|revision| self.retire(revision)).collect(), self.slots.close())
+    }
+
+    /// The number of permits that no container holds.
+    pub(super) fn free_permits(&self) -> usize {
+        self.limit.saturating_sub(self.permits.len() + self.slots.len())
     }
 
     /// Asks for an instance for which no caller waits. The instance starts once there is room, unless the revision has
@@ -293,21 +336,23 @@ impl<I, G> State<I, G> {
     }
 
     /// The policy's next step.
-    pub(super) fn next_step(&mut self) -> Option<Step<Revision>> {
+    pub(super) fn next_step(&mut self, may_take: &dyn Fn(&Function) -> bool) -> Option<Step<Revision>> {
         if self.waiting > 0 {
-            let step = policy::next(&self.demands(), self.limit.saturating_sub(self.slots.len()), self.ending());
+            let ([_, slots, _], spare_slots) = (self.slots.phases(), self.slots.spare(self.now()));
+            let room = Room { free: self.free_permits(), ending: self.ending(), slots, spare_slots };
+            let step = policy::next(&self.demands(may_take), room);
             if step.is_some() {
                 return step;
             }
         }
-        if self.spares == 0 || self.slots.len() >= self.limit {
+        if self.spares == 0 || self.free_permits() == 0 {
             return None;
         }
         let revision = *self.queues.iter().find(|(_, queue)| queue.wants_spare)?.0;
         let count = self.count(revision);
         self.queues.get_mut(&revision)?.wants_spare = false;
         self.spares -= 1;
-        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step() }
+        if count.starting + count.idle == 0 { Some(Step::Start(revision)) } else { self.next_step(may_take) }
     }
 
     pub(super) fn should_yield(&self, revision: Revision) -> bool {
@@ -316,55 +361,16 @@ impl<I, G> State<I, G> {
         if self.waiting == own {
             return false;
         }
-        let free = self.limit.saturating_sub(self.slots.len());
-        policy::should_yield(&self.demands(), revision, self.limit, free, self.ending())
+        let demands = self.demands(&|_| false);
+        policy::should_yield(&demands, revision, self.limit, self.free_permits(), self.ending())
     }
 
-    fn ending(&self) -> usize {
-        self.slots.values().filter(|(_, phase)| matches!(phase, Phase::Ending)).count()
-    }
-
-    fn count(&self, revision: Revision) -> Count {
-        let mut count = Count::default();
-        for (_, phase) in self.slots.values().filter(|&&(function, _)| function == revision) {
-            match phase {
-                Phase::Starting => count.starting += 1,
-                Phase::Idle => count.idle += 1,
-                Phase::Busy(since) => {
-                    count.busy += 1;
-                    count.longest = count.longest.max(since.elapsed());
-                }
-                Phase::Ending => {}
-            }
-        }
-        count
-    }
-
-    fn demands(&self) -> Vec<Demand<Revision>> {
-        let now = Instant::now();
-        let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            let count = self.count(revision);
-            let since = |instant: Instant| now.saturating_duration_since(instant);
-            Demand {
-                function: revision,
-                waiting: queue.waiters.len(),
-                is_urgent: queue.waiters.front().is_some_and(|waiter| !waiter.is_background),
-                oldest_wait: queue.waiters.front().map_or(Duration::ZERO, |waiter| since(waiter.since)),
-                pressed_for: queue.pressed_since.map_or(Duration::ZERO, since),
-                starting: count.starting,
-                busy: count.busy,
-                idle: count.idle,
-                oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
-                service_time: queue.service_time.max(count.longest),
-            }
-        };
-        self.queues.iter().map(demand).collect()
-    }
-
-    /// Drops the queues of revisions without instances, waiters and wishes for a spare.
+    /// Drops the queues of revisions without instances, waiters, wishes for a spare and instances to keep.
     fn forget_unused(&mut self) {
-        let used: std::collections::HashSet<Revision> = self.slots.values().map(|&(revision, _)| revision).collect();
-        self.queues.retain(|revision, queue| used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare);
+        let used: std::collections::HashSet<Revision> = self.permits.values().map(|&(revision, _)| revision).collect();
+        self.queues.retain(|revision, queue| {
+            used.contains(revision) || !queue.waiters.is_empty() || queue.wants_spare || queue.warmth.asked > 0
+        });
     }
 }
 
@@ -374,14 +380,4 @@ impl<I, G> Queue<I, G> {
             self.pressed_since = None;
         }
     }
-}
-
-/// The number of a revision's slots by phase.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    starting: usize,
-    busy: usize,
-    idle: usize,
-    /// How long the longest running invocation has run so far.
-    longest: Duration,
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Key;
 
-/// Hands out the users of a range, each user to one slot at a time. The user that was handed out longest ago comes
+/// Hands out the users of a range, each user to one permit at a time. The user that was handed out longest ago comes
 /// first.
 #[derive(Debug)]
 pub(super) struct Uids {
@@ -25,11 +25,11 @@ impl Uids {
         Self { range, next, held: HashMap::new() }
     }
 
-    /// Takes a user that no other slot has.
+    /// Takes a user that no other permit has.
     pub(super) fn take(&mut self, key: Key) -> u32 {
         debug_assert!(
             self.held.len() <= (self.range.end() - self.range.start()) as usize,
-            "the range has room for all slots"
+            "the range has room for all permits"
         );
         loop {
             let uid = self.next;
@@ -41,7 +41,7 @@ impl Uids {
         }
     }
 
-    /// Gives the user of a slot back. The slot's container must be gone.
+    /// Gives the user of a permit back. The permit's container must be gone.
     pub(super) fn give_back(&mut self, key: Key) {
         self.held.remove(&key);
     }
@@ -52,11 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_slots_have_one_user_and_the_longest_unused_comes_first() {
+    fn no_two_permits_have_one_user_and_the_longest_unused_comes_first() {
         let mut uids = Uids::new(70_000..=70_003);
         let first: Vec<u32> = (0..3).map(|key| uids.take(key)).collect();
         uids.give_back(1);
-        // The user that no slot has had yet comes first, then the user that is free again.
+        // The user that no permit has had yet comes first, then the user that is free again.
         let fourth = uids.take(3);
         assert!(!first.contains(&fourth));
         assert_eq!(uids.take(4), first[1]);

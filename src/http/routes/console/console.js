@@ -46,6 +46,19 @@ async function refresh() {
   state.functions = functions;
   state.instances = Object.fromEntries(instances.map((one) => [one.functionId, one]));
   drawFunctions();
+  drawCost();
+}
+
+// What the limit on containers costs, and what a higher limit would cost.
+function drawCost() {
+  const all = Object.values(state.instances);
+  const starts = all.reduce((sum, one) => sum + one.coldStartsAfterEviction, 0);
+  const known = all.filter((one) => one.idleMemoryBytes);
+  const idle = known.reduce((sum, one) => sum + one.idle, 0);
+  const memory = known.reduce((sum, one) => sum + one.idle * one.idleMemoryBytes, 0) / idle;
+  const price = idle > 0 ? `; each further container idles in about ${bytes(memory)}` : "";
+  $("cost").textContent = `A higher DOCKER_CONTAINER_LIMIT would have saved ${starts} starts in the last hour${price}.`;
+  $("cost").hidden = starts === 0;
 }
 
 function drawFunctions() {

@@ -1,0 +1,91 @@
+//! The part of the pool's books that is about slots: takes, starts of slots, and who would have had room without slots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Phase, State};
+use crate::domain::Language;
+use crate::functions::{Function, Revision};
+use crate::sandbox::pool::Key;
+use crate::sandbox::pool::refill::{self, Refill};
+use crate::sandbox::pool::residents::Held;
+
+impl<I, S, G> State<I, S, G> {
+    /// Takes a permit and a user for a new slot. No other permit has the same user.
+    pub(in crate::sandbox::pool) fn begin_slot(&mut self, language: Language) -> (Key, u32) {
+        self.next_number += 1;
+        self.slots.begin(language, self.next_number);
+        (self.next_number, self.uids.take(self.next_number))
+    }
+
+    /// Takes a ready slot for a revision. The slot's permit and user are the revision's from now on.
+    pub(in crate::sandbox::pool) fn begin_take(&mut self, revision: Revision) -> Option<(Key, S, Arc<Function>)> {
+        let language = self.queues.get(&revision)?.function.version.language;
+        let (key, slot) = self.slots.take(language)?;
+        let function = self.begin_instance(revision, key, true)?;
+        Some((key, slot, function))
+    }
+
+    /// Notes that a slot did not become an instance of this revision. The next instances start without a slot.
+    pub(in crate::sandbox::pool) fn note_failed_take(&mut self, revision: Revision, key: Key, pause: Duration) {
+        self.set_phase(key, Phase::Ending);
+        if self.keeps(revision) {
+            let again = self.now() + pause;
+            self.slots_again.insert(revision, again);
+        }
+    }
+
+    /// The number of ready slots that a function can take, as far as `may_take` says.
+    pub(super) fn slots_for(&self, function: &Function, may_take: &dyn Fn(&Function) -> bool) -> usize {
+        let ready = self.slots.ready(function.version.language);
+        let is_paused = self.slots_again.get(&function.revision).is_some_and(|&again| self.now() < again);
+        if ready == 0 || is_paused || !may_take(function) { 0 } else { ready }
+    }
+
+    /// Notes that an instance starts. A start for which nobody waits says nothing about slots.
+    pub(super) fn note_start(&mut self, function: &Function, takes_slot: bool) {
+        let (now, limit) = (self.now(), self.limit);
+        if self.waits_for(function.revision) {
+            self.evictions.note_start(function.revision.function, now);
+        }
+        let mut residents = std::mem::take(&mut self.residents);
+        let is_short = residents.note_start(function.revision, now, limit, |revision| self.held(revision));
+        self.residents = residents;
+        if takes_slot && self.waits_for(function.revision) {
+            self.slots.note_use(function.version.language, is_short, now);
+        }
+    }
+
+    /// Forgets the functions whose instances would have ended by now, and pauses that are over.
+    pub(super) fn forget_residents(&mut self, now: Instant, timeout: Duration) {
+        self.slots_again.retain(|_, again| now < *again);
+        if let Some(time) = now.checked_sub(timeout) {
+            let mut residents = std::mem::take(&mut self.residents);
+            residents.forget_before(time, |revision| self.held(revision));
+            self.residents = residents;
+        }
+    }
+
+    fn held(&self, revision: Revision) -> Held {
+        let count = self.count(revision);
+        Held { count: count.starting + count.busy + count.idle, is_busy: count.starting + count.busy > 0 }
+    }
+
+    /// The next step for slots.
+    pub(in crate::sandbox::pool) fn next_refill(&self) -> Option<Refill> {
+        if self.closed {
+            return None;
+        }
+        let now = self.now();
+        let (room, supplies) = ((self.free_permits(), self.ending()), self.slots.supplies(now));
+        let idle = self.longest_idle().map(|(since, _)| now.saturating_duration_since(since));
+        refill::next(&supplies, room, self.comes_before_slots(now), idle)
+    }
+
+    /// Whether the next step for slots may change without an event.
+    pub(in crate::sandbox::pool) fn is_refill_pending(&self) -> bool {
+        refill::is_pending(&self.slots.supplies(self.now()), self.free_permits())
+    }
+}
