@@ -85,7 +85,7 @@ load: build
 	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker \
 		cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
-# About ten minutes. `make bench PART=stores` runs one part: languages, programs, many or stores.
+# About twenty minutes. `make bench PART=stores` runs one part: languages, programs, many, slots or stores.
 bench: build
 	cargo build --release --locked --example bench
 	scripts/with-docker target/release/examples/bench $(PART)

@@ -38,7 +38,9 @@ impl Report {
         self.stores.push(row);
     }
 
+    /// Takes a note, and prints the note at once: a run that is broken off has told what it has measured.
     pub(crate) fn note(&mut self, note: String) {
+        println!("{note}\n");
         self.notes.push(note);
     }
 
@@ -72,10 +74,10 @@ impl Report {
         for (head, alignment, rows) in tables.into_iter().filter(|(.., rows)| !rows.is_empty()) {
             write!(text, "{head}\n{alignment}\n{}\n\n", rows.join("\n"))?;
         }
+        print!("{text}");
         for note in &self.notes {
             write!(text, "{note}\n\n")?;
         }
-        print!("{text}");
         fs::create_dir_all("target/bench")?;
         fs::write("target/bench/results.md", text)?;
         fs::write("target/bench/plot.svg", self.plot()?)?;
