@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::alone;
-use crate::support::{Answer, Deployed, TestApp, go, python};
+use crate::support::{Answer, Deployed, TestApp, eventually, go, python};
 
 /// A neighbour may become this much slower under an attack.
 const NEIGHBOUR: f64 = 3.0;
@@ -112,6 +112,36 @@ const ATTACKS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Go programs: the attack, the program, and the outcomes that the program may have.
+const GO_ATTACKS: &[(&str, &str, &[&str])] = &[
+    (
+        "threads",
+        "import (\n\t\"runtime\"\n)\n\nfunc main() {\n\tfor {\n\t\tgo func() { runtime.LockOSThread(); select {} }()\n\t}\n}\n",
+        &["exit", "signal", "out_of_memory"],
+    ),
+    (
+        "processes",
+        "import (\n\t\"os\"\n\t\"os/exec\"\n)\n\nfunc main() {\n\tfor {\n\t\tc := exec.Command(\"/proc/self/exe\")\n\t\tc.Env = os.Environ()\n\t\tc.Start()\n\t}\n}\n",
+        // The runtime of Go may be the first to get no thread.
+        &["timeout", "exit"],
+    ),
+    (
+        "memory",
+        "func main() {\n\tvar hog [][]byte\n\tfor {\n\t\tb := make([]byte, 1<<20)\n\t\tfor i := range b {\n\t\t\tb[i] = 1\n\t\t}\n\t\thog = append(hog, b)\n\t}\n}\n",
+        &["out_of_memory"],
+    ),
+    (
+        "kill all others",
+        "import (\n\t\"fmt\"\n\t\"syscall\"\n)\n\nfunc main() {\n\tsyscall.Kill(-1, syscall.SIGKILL)\n\tfmt.Println(\"alive\")\n}\n",
+        &["ok"],
+    ),
+    (
+        "floods",
+        "import \"os\"\n\nfunc main() {\n\tb := make([]byte, 65536)\n\tfor {\n\t\tos.Stdout.Write(b)\n\t\tos.Stderr.Write(b)\n\t}\n}\n",
+        &["timeout"],
+    ),
+];
+
 /// The program of every attack's next invocation. The one other process is the zygote.
 const AFTER: &str = "import os\nothers = [p for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]\nprint(os.listdir('/tmp'), os.listdir('/dev/shm'), len(others))\n";
 
@@ -123,10 +153,7 @@ async fn each_attack_ends_as_what_it_is_and_its_neighbour_is_served() {
     TestApp::run(&settings, async |app| {
         let neighbour = app.deploy(python("print('served')")).await;
         for (name, attack, outcomes) in ATTACKS {
-            // The same function is invoked, so the next invocation gets the same container when the container is kept.
-            let program =
-                format!("import os\nif os.environ.get('ATTACK'):\n    exec({attack:?})\nelse:\n    exec({AFTER:?})\n");
-            let attacker = app.deploy(python(&program)).await;
+            let attacker = app.deploy(attacker(attack)).await;
             let (answer, slower) = attacked(app, &attacker, &neighbour).await;
             let outcome = answer.body["outcome"].as_str().unwrap_or_default();
             println!("{name}: {outcome}, the neighbour took {slower:.2} of its time");
@@ -142,42 +169,67 @@ async fn each_attack_ends_as_what_it_is_and_its_neighbour_is_served() {
     .await;
 }
 
+/// The zip of an attack. Without the variable of the attack, the program is [`AFTER`]: the same function is invoked, so
+/// the next invocation gets the same container when the container is kept.
+fn attacker(attack: &str) -> Vec<u8> {
+    let program =
+        format!("import os\nif os.environ.get('ATTACK'):\n    exec({attack:?})\nelse:\n    exec({AFTER:?})\n");
+    python(&program)
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn attackers_in_slots_fare_no_better() {
+    let _alone = alone().await;
+    let settings = [
+        ("DOCKER_RUN_TIMEOUT", "3s"),
+        ("DOCKER_CONTAINER_LIMIT", "4"),
+        ("INSTANCE_IDLE_TIMEOUT", "1s"),
+        ("SLOTS_PYTHON", "1"),
+        ("SLOTS_GO", "1"),
+    ];
+    TestApp::run(&settings, async |app| {
+        for (name, attack, outcomes) in ATTACKS {
+            let attacker = app.deploy(attacker(attack)).await;
+            let answer = attack_in_a_slot(app, &attacker).await;
+            let outcome = answer.body["outcome"].as_str().unwrap_or_default();
+            assert!(outcomes.contains(&outcome), "{name}: {:#}", answer.body);
+            for _ in 0..2 {
+                let after = app.execute(&attacker).await.assert_outcome(200, "ok");
+                assert_eq!(after.output(), "[] [] 1\n", "{name}");
+            }
+            app.delete(&attacker.id).await.assert_status(200);
+        }
+        for (name, program, outcomes) in GO_ATTACKS {
+            let attacker = app.deploy(go(program)).await;
+            let answer = attack_in_a_slot(app, &attacker).await;
+            let outcome = answer.body["outcome"].as_str().unwrap_or_default();
+            assert!(outcomes.contains(&outcome), "go, {name}: {:#}", answer.body);
+            app.delete(&attacker.id).await.assert_status(200);
+        }
+    })
+    .await;
+}
+
+/// The end of an attack whose instance was a slot before.
+async fn attack_in_a_slot(app: &TestApp, attacker: &Deployed) -> Answer {
+    eventually("the attack takes a slot", async || {
+        // An instance of before ends.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let answer = app.execute_with(attacker, serde_json::json!({"attack": "1"})).await;
+        (answer.body["start"] == "slot").then_some(answer)
+    })
+    .await
+}
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn go_attackers_fare_no_better() {
     let _alone = alone().await;
-    let programs = [
-        (
-            "threads",
-            "import (\n\t\"runtime\"\n)\n\nfunc main() {\n\tfor {\n\t\tgo func() { runtime.LockOSThread(); select {} }()\n\t}\n}\n",
-            &["exit", "signal", "out_of_memory"][..],
-        ),
-        (
-            "processes",
-            "import (\n\t\"os\"\n\t\"os/exec\"\n)\n\nfunc main() {\n\tfor {\n\t\tc := exec.Command(\"/proc/self/exe\")\n\t\tc.Env = os.Environ()\n\t\tc.Start()\n\t}\n}\n",
-            // The runtime of Go may be the first to get no thread.
-            &["timeout", "exit"],
-        ),
-        (
-            "memory",
-            "func main() {\n\tvar hog [][]byte\n\tfor {\n\t\tb := make([]byte, 1<<20)\n\t\tfor i := range b {\n\t\t\tb[i] = 1\n\t\t}\n\t\thog = append(hog, b)\n\t}\n}\n",
-            &["out_of_memory"],
-        ),
-        (
-            "kill all others",
-            "import (\n\t\"fmt\"\n\t\"syscall\"\n)\n\nfunc main() {\n\tsyscall.Kill(-1, syscall.SIGKILL)\n\tfmt.Println(\"alive\")\n}\n",
-            &["ok"],
-        ),
-        (
-            "floods",
-            "import \"os\"\n\nfunc main() {\n\tb := make([]byte, 65536)\n\tfor {\n\t\tos.Stdout.Write(b)\n\t\tos.Stderr.Write(b)\n\t}\n}\n",
-            &["timeout"],
-        ),
-    ];
     let settings = [("DOCKER_RUN_TIMEOUT", "3s"), ("DOCKER_CONTAINER_LIMIT", "2"), ("QUEUE_TIMEOUT", "60s")];
     TestApp::run(&settings, async |app| {
         let neighbour = app.deploy(python("print('served')")).await;
-        for (name, program, outcomes) in programs {
+        for (name, program, outcomes) in GO_ATTACKS {
             let attacker = app.deploy(go(program)).await;
             let (answer, slower) = attacked(app, &attacker, &neighbour).await;
             let outcome = answer.body["outcome"].as_str().unwrap_or_default();
