@@ -71,7 +71,7 @@ impl Pool {
             queue_limit: var!(variables.queue_limit).count(1000, 0, 1_000_000)?,
             queue_timeout: var!(variables.queue_timeout).duration(10)?,
             async_queue_limit: var!(variables.async_queue_limit).count(10_000, 0, 10_000_000)?,
-            idle_timeout: var!(variables.instance_idle_timeout).duration(1800)?,
+            idle_timeout: var!(variables.instance_idle_timeout).duration(300)?,
             wants_pipes: var!(variables.instance_transport).read(false, "auto or pipes", parse_transport)?,
             max_invocations: var!(variables.instance_max_invocations).count(0, 0, u32::MAX)?,
         })

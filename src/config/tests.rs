@@ -32,7 +32,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(config.sandbox.runtime.is_none());
     assert_eq!((config.pool.container_limit, config.pool.run_timeout.as_secs()), (10, 30));
     assert_eq!((config.pool.queue_limit, config.pool.queue_timeout.as_secs()), (1000, 10));
-    assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (1800, 0));
+    assert_eq!((config.pool.idle_timeout.as_secs(), config.pool.max_invocations), (300, 0));
     assert_eq!(config.pool.max_output_size, 1_000_000);
     assert_eq!(config.uids.to_string(), "70000-70999");
     assert_eq!(config.pool.async_queue_limit, 10_000);
