@@ -196,8 +196,14 @@ impl Deployer {
 
     /// Puts a successor in the place of `current`, and lets go what only `current` needs.
     pub(super) fn replace(&self, current: &Arc<Function>, next: &Arc<Function>) {
-        // A function that is deleted in this moment has no successor.
-        let Some(predecessor) = self.registry.replace(Arc::clone(next)) else { return self.pool.retire(next) };
+        let Some(predecessor) = self.registry.replace(Arc::clone(next)) else {
+            // A function that is deleted in this moment has no successor. Another node's later change may have come
+            // before, and have the same revision: that revision must not be retired.
+            if self.registry.get(next.id).is_none_or(|now| now.revision != next.revision) {
+                self.pool.retire(next);
+            }
+            return;
+        };
         // The store's news of this very change may have come before.
         for function in [current, &predecessor] {
             if function.revision != next.revision {

@@ -173,7 +173,10 @@ impl Invoker {
             match self.lease(&function, wait).instrument(span).await {
                 // The registry has the function's next state, or the deletion, before the retirement. The request keeps
                 // its place in line.
-                Err(InvokeError::Acquire(AcquireError::Retired)) => wait.is_admitted = true,
+                Err(InvokeError::Acquire(AcquireError::Retired)) => {
+                    wait.is_admitted = true;
+                    tokio::task::yield_now().await;
+                }
                 Err(InvokeError::Image(_)) if function.is_retired() => {}
                 Err(error) => return Err(error),
                 // The function changed at the moment of the grant. The instance ends when the lease is given back.

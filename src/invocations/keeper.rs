@@ -51,6 +51,8 @@ impl Keeper {
     async fn start(&self, function: &Function) {
         let ready = self.images.ensure(&function.version, &function.name).await;
         let started = match ready {
+            // The image may have taken minutes.
+            Ok(()) if self.nodes.check().is_err() => return,
             Ok(()) => self.pool.start_to_keep(function).await.map_err(|error| {
                 if let StartError::NoImage(image) = &*error {
                     function.version.mark_missing(image, Absence::Lost);

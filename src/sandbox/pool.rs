@@ -180,6 +180,7 @@ impl Pool {
             if function.is_retired() {
                 return Err(AcquireError::Retired);
             }
+            state.ensure_queue(function);
             while (wait.is_warm_up || state.may_run(function.revision))
                 && let Some((key, mut instance)) = state.take_idle(function.revision)
             {

@@ -111,11 +111,12 @@ impl Queue {
         None
     }
 
-    /// When, without anything new, an invocation may have its turn.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// When, without anything new, an invocation may have its turn. A function whose pause is over and that has no turn
+    /// is at its own limit, so the end of an invocation comes first.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let held =
             self.held.iter().filter(|(function, hold)| hold.tried.is_none() && self.lanes.contains_key(function));
-        let held = held.map(|(_, hold)| hold.until);
+        let held = held.map(|(_, hold)| hold.until).filter(|&until| now < until);
         self.later.keys().map(|&(due, _)| due).next().into_iter().chain(held).min()
     }
 
@@ -209,7 +210,7 @@ mod tests {
         let mut queue = queue_of(&[a, a, a, b, b, c]);
         let now = Instant::now();
         assert_eq!(order(&mut queue, now), [(a, 1), (b, 4), (c, 6), (a, 2), (b, 5), (a, 3)]);
-        assert_eq!((queue.len(), queue.next_due()), (0, None));
+        assert_eq!((queue.len(), queue.next_due(now)), (0, None));
     }
 
     #[test]
@@ -231,7 +232,7 @@ mod tests {
         let second = pop(&mut queue, now).unwrap();
         queue.push_later(first, now + Duration::from_secs(5));
         queue.push(second);
-        assert_eq!(queue.next_due(), Some(now + Duration::from_secs(5)));
+        assert_eq!(queue.next_due(now), Some(now + Duration::from_secs(5)));
         assert_eq!(order(&mut queue, now), [(a, 2), (a, 3)]);
         assert_eq!((queue.len(), pop(&mut queue, now)), (1, None));
         assert_eq!(order(&mut queue, now + Duration::from_secs(5)), [(a, 1)]);
@@ -246,14 +247,19 @@ mod tests {
         assert_eq!((first.function, second.function), (a, b));
         queue.push(first);
         assert!(queue.hold(first, now));
-        let due = queue.next_due().unwrap();
+        let due = queue.next_due(now).unwrap();
         assert!(!queue.hold(first, now));
-        assert_eq!(queue.next_due(), Some(due), "two that fail at one time are one failure");
+        assert_eq!(queue.next_due(now), Some(due), "two that fail at one time are one failure");
         assert!(now < due && order(&mut queue, now).is_empty());
+        assert_eq!(
+            (queue.pop(due, |_| false), queue.next_due(due)),
+            (None, None),
+            "no look again at the function's limit"
+        );
         assert_eq!(order(&mut queue, due), [(a, 1)], "one at a time");
-        assert_eq!(queue.next_due(), None);
+        assert_eq!(queue.next_due(due), None);
         queue.hold(first, due);
-        assert!(due + (due - now) / 2 < queue.next_due().unwrap(), "pauses grow");
+        assert!(due + (due - now) / 2 < queue.next_due(due).unwrap(), "pauses grow");
         assert!(queue.free(a) && !queue.free(a));
         assert_eq!(order(&mut queue, due), [(a, 2), (a, 3)]);
     }
@@ -266,14 +272,14 @@ mod tests {
         let (first, second) = (pop(&mut queue, now).unwrap(), pop(&mut queue, now).unwrap());
         queue.push(first);
         queue.hold(first, now);
-        let due = queue.next_due().unwrap();
+        let due = queue.next_due(now).unwrap();
         assert_eq!(pop(&mut queue, due), Some(first));
         assert!(!queue.end_try(second), "the end of an invocation that is not the one that is tried");
-        assert_eq!((pop(&mut queue, due), queue.next_due()), (None, None));
+        assert_eq!((pop(&mut queue, due), queue.next_due(due)), (None, None));
         // All containers are in use: the invocation waits again for a while.
         queue.push_later(first, due + Duration::from_secs(5));
         assert!(!queue.end_try(first));
-        assert_eq!(queue.next_due(), Some(due));
+        assert_eq!(queue.next_due(now), Some(due));
         let third = pop(&mut queue, due).unwrap();
         assert_eq!(third.number, 3);
         // A client takes the invocation back, or the service stops.

@@ -49,11 +49,12 @@ impl InvocationQueue {
             let due = {
                 let mut state = self.lock();
                 let QueueState { waiting, running, .. } = &mut *state;
-                if let Some(entry) = waiting.pop(Instant::now(), |function| self.may_begin(function, running)) {
+                let now = Instant::now();
+                if let Some(entry) = waiting.pop(now, |function| self.may_begin(function, running)) {
                     self.start(&mut state, entry, Some(permit));
                     return true;
                 }
-                state.waiting.next_due()
+                state.waiting.next_due(now)
             };
             let due = async {
                 match due {

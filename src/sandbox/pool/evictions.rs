@@ -44,13 +44,17 @@ impl Evictions {
     /// Notes that an instance of a function that was idle since this time ends for lack of room.
     pub(super) fn note(&mut self, function: FunctionId, idle_since: Instant, now: Instant) {
         self.cost(function, now).evictions += 1;
-        if self.evicted.values().map(VecDeque::len).sum::<usize>() >= MAX_EVICTED {
+        if self.len() >= MAX_EVICTED {
             self.evicted.retain(|_, instances| instances.back().is_some_and(|&end| now < end));
-            if self.evicted.len() >= MAX_EVICTED {
+            if self.len() >= MAX_EVICTED {
                 return;
             }
         }
         self.evicted.entry(function).or_default().push_back(idle_since + self.idle_timeout);
+    }
+
+    fn len(&self) -> usize {
+        self.evicted.values().map(VecDeque::len).sum()
     }
 
     /// Notes that an instance of a function starts for a caller.

@@ -120,9 +120,10 @@ impl<I, S, G> State<I, S, G> {
         self.queues.iter().map(uncovered).sum()
     }
 
-    /// Adds an empty queue for a function's revision if there is no queue yet.
+    /// Adds an empty queue for a function's revision if there is no queue yet. A queue has the latest settings that are
+    /// known: a caller may have waited long for the image, and know older settings.
     pub(super) fn ensure_queue(&mut self, function: &Arc<Function>) {
-        self.queues.entry(function.revision).or_insert_with(|| Queue {
+        let queue = self.queues.entry(function.revision).or_insert_with(|| Queue {
             function: Arc::clone(function),
             waiters: VecDeque::new(),
             idle: VecDeque::new(),
@@ -132,6 +133,9 @@ impl<I, S, G> State<I, S, G> {
             starts_again: None,
             warmth: Warmth::default(),
         });
+        if queue.function.generation < function.generation {
+            queue.function = Arc::clone(function);
+        }
     }
 
     pub(super) fn push_waiter(&mut self, function: &Arc<Function>, wait: Wait, grant: G) -> u64 {
@@ -204,6 +208,11 @@ impl<I, S, G> State<I, S, G> {
     /// Whether a caller waits for an instance of this revision.
     pub(super) fn waits_for(&self, revision: Revision) -> bool {
         self.queues.get(&revision).is_some_and(|queue| !queue.waiters.is_empty())
+    }
+
+    /// Whether an invocation waits for an instance of this revision. An update's look at the new code is none.
+    fn has_call(&self, revision: Revision) -> bool {
+        self.queues.get(&revision).is_some_and(|queue| queue.waiters.iter().any(|waiter| !waiter.is_warm_up))
     }
 
     pub(super) fn has_idle(&self, revision: Revision) -> bool {

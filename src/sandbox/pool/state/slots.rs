@@ -47,7 +47,7 @@ impl<I, S, G> State<I, S, G> {
     /// Notes that an instance starts. A start for which nobody waits says nothing about slots.
     pub(super) fn note_start(&mut self, function: &Function, takes_slot: bool) {
         let (now, limit) = (self.now(), self.limit);
-        if self.waits_for(function.revision) {
+        if self.has_call(function.revision) {
             self.evictions.note_start(function.revision.function, now);
         }
         let mut residents = std::mem::take(&mut self.residents);

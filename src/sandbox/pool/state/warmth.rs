@@ -142,9 +142,14 @@ impl<I, S, G> State<I, S, G> {
         lacking.filter(|&(_, lacking)| lacking > 0)
     }
 
-    /// The function that lacks most instances to keep.
+    /// The function with the fewest failures that lacks most instances to keep.
     pub(in crate::sandbox::pool) fn next_to_keep(&self, now: Instant) -> Option<Arc<Function>> {
-        let (revision, _) = self.lacks(now).max_by_key(|&(revision, lacking)| (lacking, revision.function))?;
+        // A function whose instances can't start must not hold up those of others.
+        let failures = |revision: &Revision| self.queues.get(revision).map_or(0, |queue| queue.warmth.failures);
+        let order = |&(revision, lacking): &(Revision, usize)| {
+            (std::cmp::Reverse(failures(&revision)), lacking, revision.function)
+        };
+        let (revision, _) = self.lacks(now).max_by_key(order)?;
         self.queues.get(&revision).map(|queue| Arc::clone(&queue.function))
     }
 
