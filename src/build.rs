@@ -207,10 +207,11 @@ impl Builder {
         Some(VersionId { function, number })
     }
 
-    /// Whether a container of this run is of a build, by its name. Docker names the containers of a Dockerfile's steps.
+    /// Whether a container of this run is of a build or was made to take files out of an image, by its name, and has no
+    /// other owner that removes the container for sure. Docker names the containers of a Dockerfile's steps.
     pub fn may_have_made(&self, container: &str) -> bool {
         let kind = container.strip_prefix("youtube-serverless-");
-        kind.is_none_or(|kind| kind.starts_with("packages-") || kind.starts_with("download-"))
+        kind.is_none_or(|kind| ["packages-", "download-", "tree-"].iter().any(|start| kind.starts_with(start)))
     }
 
     fn ours(&self) -> String {
@@ -273,6 +274,7 @@ impl Builder {
             (label::FUNCTION_NAME, source.name.to_string()),
             (label::VERSION, source.id.number.to_string()),
             (label::LANGUAGE, language.as_str().to_owned()),
+            (label::RUNTIME, runtime.rsplit_once(':').map_or_else(String::new, |(_, hash)| hash.to_owned())),
             (label::CREATED, source.created_at.to_string()),
         ];
         labels.extend(packages.as_ref().map(|packages| (label::PACKAGES, packages.image.clone())));

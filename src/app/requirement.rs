@@ -39,7 +39,7 @@ pub(super) async fn refusal(
                                                       time".to_owned()),
         () = stop.cancelled() => return None,
     }
-    let missing = isolation.missing();
+    let missing = isolation.missing_of_functions();
     (!missing.is_empty())
         .then(|| format!("REQUIRE_ISOLATION is true, but isolation is not complete: {}", missing.join("; ")))
 }

@@ -27,11 +27,11 @@ impl SlotPreparation<'_> {
     /// Makes the images of slots that are wanted and have none, and looks into a slot. Where a slot lacks a part of the
     /// isolation, there are no slots until a later look. A language that is not looked into at all has no slots.
     pub(super) async fn prepare(&self) -> anyhow::Result<()> {
-        let lacks = |language: &Language| self.isolation.is_checked(*language) && self.pool.lacks_slot_image(*language);
+        let are_wanted = |language: &Language| self.isolation.is_checked(*language) && self.pool.wants_slots(*language);
         let (mut made, mut failed) = (Vec::new(), Ok(()));
-        for language in Language::ALL.into_iter().filter(lacks) {
+        for language in Language::ALL.into_iter().filter(are_wanted) {
             match self.image(language).await {
-                Ok(image) => made.push((language, image)),
+                Ok(image) => made.extend(image.map(|image| (language, image))),
                 Err(error) => failed = Err(error.into()),
             }
         }
@@ -50,9 +50,13 @@ impl SlotPreparation<'_> {
         failed
     }
 
-    async fn image(&self, language: Language) -> Result<SlotImage, RuntimeError> {
+    /// The image of a language's slots, where the slots have no image of the current runtime image.
+    async fn image(&self, language: Language) -> Result<Option<SlotImage>, RuntimeError> {
         let runtime = self.builder.prepare(language, self.stop).await?;
-        Ok(SlotImage { name: self.builder.prepare_slot(language, &runtime, self.stop).await?, runtime })
+        if !self.pool.lacks_slot_image(language, &runtime) {
+            return Ok(None);
+        }
+        Ok(Some(SlotImage { name: self.builder.prepare_slot(language, &runtime, self.stop).await?, runtime }))
     }
 
     /// Prepares slots again after a preparation that failed, and when an image is gone.

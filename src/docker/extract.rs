@@ -39,6 +39,9 @@ impl Docker {
         files: Vec<File>,
         stop: &CancellationToken,
     ) -> Result<bool, DockerError> {
+        if stop.is_cancelled() {
+            return Err(DockerError::Cancelled);
+        }
         let mut args: Vec<String> = ["create", "--network=none", "--pull=never"].map(str::to_owned).into();
         args.push(format!("--name={}", spec.name));
         args.extend(spec.labels.iter().map(|(name, value)| format!("--label={name}={value}")));

@@ -15,7 +15,8 @@ pub struct Platform {
     data_dir: PathBuf,
     temp_dir: PathBuf,
     /// Held while the process lives. The kernel releases the lock however the process ends.
-    _lock: File,
+    /// Of DATA_DIR and of the folder below TEMP_DIR_BASE.
+    _locks: [File; 2],
 }
 
 /// Why this process can't be the platform of a DATA_DIR.
@@ -76,7 +77,11 @@ impl Platform {
             Ok(()) | Err(_) => {}
         }
         fs::create_dir_all(&temp_dir).map_err(at(&temp_dir))?;
-        Ok(Self { id, run: Uuid::new_v4(), data_dir: data_dir.to_owned(), temp_dir, _lock: lock })
+        // The files of instances that were slots are here for as long as the instances live. systemd-tmpfiles removes
+        // nothing below a folder that is locked (tmpfiles.d(5)).
+        let temp_lock = File::open(&temp_dir).map_err(at(&temp_dir))?;
+        temp_lock.lock_shared().map_err(at(&temp_dir))?;
+        Ok(Self { id, run: Uuid::new_v4(), data_dir: data_dir.to_owned(), temp_dir, _locks: [lock, temp_lock] })
     }
 
     /// The platform's id, which is the same at every start.

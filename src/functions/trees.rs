@@ -58,7 +58,10 @@ enum Known {
     /// The tree is being made, and no function had the image at a look meanwhile.
     Making { is_unneeded: bool },
     /// No tree can be made of the image.
-    Unfit,
+    Unfit {
+        /// The runtime image that the tree was to be made for.
+        runtime: String,
+    },
 }
 
 /// Why no tree was made.
@@ -125,7 +128,8 @@ impl Trees {
             let mut known = self.known.lock();
             match known.get(image) {
                 Some(Known::Ready(tree, _)) if tree.runtime() != runtime => {}
-                Some(Known::Ready(..) | Known::Making { .. } | Known::Unfit) => return,
+                Some(Known::Unfit { runtime: tried }) if tried != runtime => {}
+                Some(Known::Ready(..) | Known::Making { .. } | Known::Unfit { .. }) => return,
                 None => {}
             }
             if let Some(Known::Ready(old, _)) = known.insert(image.clone(), Known::Making { is_unneeded: false }) {
@@ -135,14 +139,27 @@ impl Trees {
         let (this, image, runtime) = (Arc::clone(self), image.clone(), runtime.to_owned());
         self.tasks.spawn(async move {
             let made = {
-                let _one = this.making.lock().await;
+                let _one = tokio::select! {
+                    one = this.making.lock() => one,
+                    // At a stop many trees may wait for their turns.
+                    () = this.stop.cancelled() => return this.note(image, None),
+                };
                 this.make(&image, language, &runtime).await
             };
             let known = match made {
+                Ok(tree) if this.budget < tree.size() => {
+                    tracing::info!(
+                        image = image.as_str(),
+                        "the image's function takes no slot: its files are larger than \
+                                                            SLOT_CACHE_SIZE"
+                    );
+                    this.remove_later(vec![Arc::new(tree)]);
+                    Some(Known::Unfit { runtime })
+                }
                 Ok(tree) => Some(Known::Ready(Arc::new(tree), clock::now())),
                 Err(error @ (MakeError::Unfit(_) | MakeError::Tree(TreeError::Special(_) | TreeError::TooLarge))) => {
                     tracing::info!(image = image.as_str(), %error, "the image's function takes no slot");
-                    Some(Known::Unfit)
+                    Some(Known::Unfit { runtime })
                 }
                 Err(_) if this.stop.is_cancelled() => None,
                 Err(error) => {
@@ -205,7 +222,7 @@ impl Trees {
                 *is_unneeded = true;
                 true
             }
-            Known::Unfit => false,
+            Known::Unfit { .. } => false,
         });
         self.remove_later(gone);
     }
@@ -218,15 +235,15 @@ impl Trees {
                 if !packages.is_empty() {
                     return Err(MakeError::Unfit("the function has installed packages"));
                 }
-                // The layers may differ where the content is the same: each node makes a runtime image of its own.
-                let own = self.docker.label(image.as_str(), label::RUNTIME).await?;
-                if own.as_deref() != runtime.rsplit_once(':').map(|(_, hash)| hash) {
-                    return Err(MakeError::Unfit("the image was made from another runtime image"));
-                }
                 &["/app"][..]
             }
             Language::Go => &["/app", "/function"],
         };
+        // The layers may differ where the content is the same: each node makes a runtime image of its own.
+        let own = self.docker.label(image.as_str(), label::RUNTIME).await?;
+        if own.as_deref() != runtime.rsplit_once(':').map(|(_, hash)| hash) {
+            return Err(MakeError::Unfit("the image was made from another runtime image"));
+        }
         let mut archives = Vec::new();
         for _ in paths {
             archives.push(self.scratch.file().await?);
@@ -265,7 +282,7 @@ impl Trees {
             .iter()
             .filter_map(|(image, known)| match known {
                 Known::Ready(tree, used) => Some((*used, image.clone(), tree.size())),
-                Known::Making { .. } | Known::Unfit => None,
+                Known::Making { .. } | Known::Unfit { .. } => None,
             })
             .collect();
         ready.sort_by_key(|&(used, ..)| used);

@@ -108,9 +108,19 @@ impl Isolation {
 
     /// The gaps that the checks have found, each as a text for people.
     pub fn missing(&self) -> Vec<String> {
+        self.missing_of(|_| true)
+    }
+
+    /// The gaps of containers that run functions. Slots with a gap of their own are not held.
+    pub fn missing_of_functions(&self) -> Vec<String> {
+        self.missing_of(|what| what != SLOT)
+    }
+
+    fn missing_of(&self, counts: impl Fn(&str) -> bool) -> Vec<String> {
         let missing = self.missing.lock();
         missing
             .iter()
+            .filter(|(what, _)| counts(what))
             .flat_map(|(what, missing)| missing.iter().map(move |missing| format!("{what}: {missing}")))
             .collect()
     }

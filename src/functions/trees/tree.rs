@@ -64,6 +64,9 @@ pub enum TreeError {
     /// The files were removed to make room, or because no function has them any more.
     #[error("the files were removed")]
     Removed,
+    /// The copy could not be written. The files are well.
+    #[error("failed to write a copy of the files")]
+    Copy(#[source] io::Error),
     /// The disk failed.
     #[error("failed to read or write files")]
     Io(#[from] io::Error),
@@ -209,7 +212,7 @@ impl Walk {
         self.size += ENTRY_SIZE;
         self.note(&[&[u8::from(metadata.is_dir())], name.as_bytes(), &mode.to_be_bytes()]);
         if metadata.is_dir() {
-            into.map_or(Ok(()), fs::create_dir)?;
+            into.map_or(Ok(()), fs::create_dir).map_err(TreeError::Copy)?;
             let mut names = Vec::new();
             for entry in fs::read_dir(from)? {
                 names.push(entry?.file_name().into_string().map_err(|_| TreeError::Damaged)?);
@@ -224,13 +227,15 @@ impl Walk {
             self.size += content.len() as u64;
             self.note(&[&content]);
             if let Some(into) = into {
-                File::create_new(into)?.write_all(&content)?;
+                let written = File::create_new(into).and_then(|mut file| file.write_all(&content));
+                written.map_err(TreeError::Copy)?;
             }
         } else {
             return Err(TreeError::Damaged);
         }
         if let Some(into) = into {
-            finish(&File::open(into)?, mode, metadata.modified()?)?;
+            let modified = metadata.modified()?;
+            File::open(into).and_then(|file| finish(&file, mode, modified)).map_err(TreeError::Copy)?;
         }
         Ok(())
     }

@@ -71,7 +71,8 @@ impl Slot {
         self.guard.name()
     }
 
-    /// Gives the slot a function's files, and makes the slot the function's instance within `limit` after that.
+    /// Gives the slot a function's files within `limit`, and makes the slot the function's instance within `limit`
+    /// after that.
     ///
     /// # Errors
     /// On an error the container is removed in the background; the permit becomes free after the removal.
@@ -81,10 +82,18 @@ impl Slot {
         (image, tree): (&ImageId, &Arc<Tree>),
         setup: &Setup,
         limit: Duration,
+        tasks: &TaskTracker,
     ) -> Result<Instance, TakeError> {
-        let code = self.guard.code().expect("a slot's container has folders for code");
-        code.fill(trees, image, tree).await?;
-        self.go_on(tree.arguments(), setup, limit).await
+        let (trees, image, files) = (Arc::clone(trees), image.clone(), Arc::clone(tree));
+        // A copy to a disk that hangs goes on. The folder and the permit must not go before the copy's end.
+        let filled = tasks.spawn(async move {
+            let code = self.guard.code().expect("a slot's container has folders for code");
+            let filled = code.fill(&trees, &image, &files).await;
+            filled.map(|()| self)
+        });
+        let filled = time::timeout(limit, filled).await.map_err(|_| ProtocolError::Late(limit))?;
+        let slot = filled.map_err(|error| TreeError::Io(std::io::Error::other(error)))??;
+        slot.go_on(tree.arguments(), setup, limit).await
     }
 
     /// Gives the slot one Python file as its program.

@@ -26,9 +26,10 @@ impl Pool {
         count > 0 && self.0.transport.has_sockets()
     }
 
-    /// Whether there are to be slots of a language, and there is no image that slots can start from.
-    pub(crate) fn lacks_slot_image(&self, language: Language) -> bool {
-        self.wants_slots(language) && self.0.lock().slots.lacks_image(language)
+    /// Whether slots of a language have no image to start from, or one that was made from another runtime image.
+    pub(crate) fn lacks_slot_image(&self, language: Language, runtime: &str) -> bool {
+        let slots = &self.0.lock().slots;
+        slots.lacks_image(language) || slots.image(language).is_some_and(|image| image.runtime != runtime)
     }
 
     /// Returns once a language may lack its image since the last call.

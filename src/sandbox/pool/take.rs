@@ -96,7 +96,7 @@ impl Shared {
     async fn take(&self, function: &Function, slot: Slot, tree: &Arc<Tree>) -> Result<Instance, TakeError> {
         let (setup, _) = self.setup(function);
         let imports = setup.preload.known.as_ref().map_or(Duration::ZERO, |known| known.saved);
-        slot.take(&self.trees, (&function.version.image().id, tree), &setup, LIMIT + imports).await
+        slot.take(&self.trees, (&function.version.image().id, tree), &setup, LIMIT + imports, &self.tasks).await
     }
 
     /// Ends the slots whose containers went away.
