@@ -19,6 +19,7 @@ const FIRST_SUBMIT: Duration = Duration::from_secs(600);
 async fn measure(language: &str, archive: impl Fn(usize) -> Vec<u8>) {
     let _alone = crate::alone().await;
     let cluster = Cluster::of_environment();
+    compiled(&cluster).await;
     let (mut first_calls, mut later) = (Vec::new(), Vec::new());
     for number in 0..FUNCTIONS {
         let form = Form::new().part("code", Part::bytes(archive(number)).file_name("figure.zip"));
@@ -83,7 +84,6 @@ async fn compiled(cluster: &Cluster) {
 #[tokio::test]
 #[ignore = "needs scripts/cluster"]
 async fn the_first_calls_of_go_functions_on_another_node() {
-    compiled(&Cluster::of_environment()).await;
     let program = |number| format!("import \"fmt\"\n\nfunc main() {{ fmt.Println(\"hello {number}\") }}\n");
     measure("Go", |number| go(&program(number))).await;
 }

@@ -123,7 +123,8 @@ async fn crashes_of_any_member_lose_nothing() {
 }
 
 /// No engine has a container any more, but for the build of the image for Go: a new node builds that image ahead of
-/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either.
+/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either. A node holds
+/// one slot of each language where nothing runs: a slot of an earlier process would be one more.
 async fn nothing_is_left(cluster: &Cluster) {
     let deadline = Instant::now() + Duration::from_secs(60);
     for number in 1..=3 {
@@ -131,11 +132,13 @@ async fn nothing_is_left(cluster: &Cluster) {
             let format = "{{.Names}} {{.Status}} {{.Command}}";
             let listed = cluster.docker(number, &["ps", "--all", "--no-trunc", "--format", format]);
             let is_build = |line: &&str| line.contains(" Up ") && line.contains("go build std");
-            let left: Vec<&str> = listed.lines().filter(|line| !is_build(line)).collect();
-            if left.is_empty() {
+            let is_slot = |line: &&str| line.starts_with("youtube-serverless-slot-") && line.contains(" Up ");
+            let (slots, others): (Vec<&str>, Vec<&str>) = listed.lines().partition(is_slot);
+            let left: Vec<&str> = others.into_iter().filter(|line| !is_build(line)).collect();
+            if left.is_empty() && slots.len() <= 2 {
                 break;
             }
-            assert!(Instant::now() < deadline, "node {number} has containers left: {left:?}");
+            assert!(Instant::now() < deadline, "node {number} has containers left: {left:?} {slots:?}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
