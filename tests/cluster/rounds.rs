@@ -123,8 +123,8 @@ async fn crashes_of_any_member_lose_nothing() {
 }
 
 /// No engine has a container any more, but for the build of the image for Go: a new node builds that image ahead of
-/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either. A node holds
-/// one slot of each language where nothing runs: a slot of an earlier process would be one more.
+/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either. A node
+/// holds one slot of each language where nothing runs: a slot of an earlier process would be one more.
 async fn nothing_is_left(cluster: &Cluster) {
     let deadline = Instant::now() + Duration::from_secs(60);
     for number in 1..=3 {
