@@ -1,5 +1,7 @@
 //! The functions and versions in memory, and the images that instances are made from.
 
+#[cfg(test)]
+pub(crate) mod example;
 mod function;
 pub mod images;
 mod registry;

@@ -118,8 +118,8 @@ impl Trees {
         }
     }
 
-    /// Makes the tree of an image in the background, unless the tree is there or can't be made. The image must have
-    /// been started with success by this program.
+    /// Makes the tree of an image in the background, unless the tree is there or can't be made. This program must
+    /// have made the image, or have started the image with success.
     pub fn want(self: &Arc<Self>, image: &ImageId, language: Language, runtime: &str) {
         if self.budget == 0 || self.stop.is_cancelled() {
             return;

@@ -57,42 +57,16 @@ pub(super) fn check(function: &Function, sandbox: &Sandbox, limit: PreloadLimit)
 mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::domain::settings::Settings;
-    use crate::domain::{Executions, FunctionId, Image, ImageId, Preloaded, Record, VersionRecord};
+    use crate::domain::{Preloaded, Record};
+    use crate::functions::example;
 
     const SANDBOX: Sandbox =
         Sandbox { memory: 128_000_000, cpus: 1.0, pids: 64, tmpfs: 1, runtime: None, required: false };
 
     #[track_caller]
     fn check(language: Language, change: impl FnOnce(&mut Record), expected: Result<(), Unfit>) {
-        let image = Image {
-            id: ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap(),
-            size: 1,
-            present: true,
-            digest: None,
-        };
-        let version = VersionRecord {
-            number: 1,
-            language,
-            entry: None,
-            created_at: 0,
-            zip_size: 0,
-            zip_sha256: String::new(),
-            unpacked_size: 0,
-            image,
-        };
-        let mut record = Record {
-            id: FunctionId::random(),
-            number: 1,
-            generation: 1,
-            name: "a".parse().unwrap(),
-            created_at: 0,
-            settings: Settings::default(),
-            version,
-            previous: None,
-            preloaded: Some(Preloaded { asked: "auto".to_owned(), ..Preloaded::default() }),
-            executions: Executions::default(),
-        };
+        let mut record = example::record(language);
+        record.preloaded = Some(Preloaded { asked: "auto".to_owned(), ..Preloaded::default() });
         change(&mut record);
         assert_eq!(super::check(&Function::from(record), &SANDBOX, PreloadLimit::Auto), expected);
     }

@@ -8,9 +8,8 @@ use tokio::time::Instant;
 
 use super::{Phase, State};
 use crate::config;
-use crate::domain::settings::Settings;
-use crate::domain::{Executions, FunctionId, Image, ImageId, Language, Record, VersionRecord};
-use crate::functions::{Function, Revision};
+use crate::domain::Language;
+use crate::functions::{Function, Revision, example};
 use crate::sandbox::pool::evictions::Evictions;
 use crate::sandbox::pool::policy::{IN_USE, PATIENCE, Step};
 use crate::sandbox::pool::refill::Refill;
@@ -167,35 +166,7 @@ impl Pool {
 }
 
 fn functions(count: usize) -> Vec<Arc<Function>> {
-    let version = VersionRecord {
-        number: 1,
-        language: Language::Python,
-        entry: None,
-        created_at: 0,
-        zip_size: 0,
-        zip_sha256: String::new(),
-        unpacked_size: 0,
-        image: Image {
-            id: ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap(),
-            size: 1,
-            present: true,
-            digest: None,
-        },
-    };
-    let function = |_| {
-        Arc::new(Function::from(Record {
-            id: FunctionId::random(),
-            number: 1,
-            generation: 1,
-            name: "a".parse().unwrap(),
-            created_at: 0,
-            settings: Settings::default(),
-            version: version.clone(),
-            previous: None,
-            preloaded: None,
-            executions: Executions::default(),
-        }))
-    };
+    let function = |_| Arc::new(Function::from(example::record(Language::Python)));
     (0..count).map(function).collect()
 }
 

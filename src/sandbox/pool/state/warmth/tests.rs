@@ -1,7 +1,8 @@
 use super::*;
 use crate::config;
 use crate::domain::settings::Settings;
-use crate::domain::{Executions, Image, ImageId, Language, Record, VersionRecord};
+use crate::domain::{Language, Record};
+use crate::functions::example;
 use crate::sandbox::pool::Wait;
 use crate::sandbox::pool::evictions::Evictions;
 use crate::sandbox::pool::slots::Slots;
@@ -14,29 +15,8 @@ fn state(limit: usize) -> State<Key, (), ()> {
 }
 
 fn function(concurrency: Option<u32>, keep_warm: Option<u32>) -> Arc<Function> {
-    let id = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
-    let version = VersionRecord {
-        number: 1,
-        language: Language::Go,
-        entry: None,
-        created_at: 0,
-        zip_size: 0,
-        zip_sha256: String::new(),
-        unpacked_size: 0,
-        image: Image { id, size: 1, present: true, digest: None },
-    };
-    Arc::new(Function::from(Record {
-        id: FunctionId::random(),
-        number: 1,
-        generation: 1,
-        name: "a".parse().unwrap(),
-        created_at: 0,
-        settings: Settings { concurrency, keep_warm, ..Settings::default() },
-        version,
-        previous: None,
-        preloaded: None,
-        executions: Executions::default(),
-    }))
+    let settings = Settings { concurrency, keep_warm, ..Settings::default() };
+    Arc::new(Function::from(Record { settings, ..example::record(Language::Go) }))
 }
 
 /// Starts an instance, which is idle then.
