@@ -68,6 +68,16 @@ impl Cluster {
         self.client.request(method, format!("{}{path}", self.url(target)))
     }
 
+    /// The files of functions that a node has on disk for slots, and the node's temporary files.
+    pub(crate) fn files(&self, number: usize) -> [Vec<PathBuf>; 2] {
+        let node = self.dir.join(format!("node{number}"));
+        let list = |folder: PathBuf| -> Vec<PathBuf> {
+            let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            entries.map(|entry| entry.unwrap().path()).collect()
+        };
+        [list(node.join("data/trees")), list(node.join("temp")).into_iter().flat_map(list).collect()]
+    }
+
     pub(crate) fn url(&self, target: Target) -> &str {
         match target {
             Target::Haproxy => &self.haproxy,

@@ -124,7 +124,8 @@ async fn crashes_of_any_member_lose_nothing() {
 
 /// No engine has a container any more, but for the build of the image for Go: a new node builds that image ahead of
 /// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either. A node
-/// holds one slot of each language where nothing runs: a slot of an earlier process would be one more.
+/// holds one slot of each language where nothing runs: a slot of an earlier process would be one more. Of files, each
+/// slot has one folder for its code, and nothing else is left, as no function is.
 async fn nothing_is_left(cluster: &Cluster) {
     let deadline = Instant::now() + Duration::from_secs(60);
     for number in 1..=3 {
@@ -135,10 +136,14 @@ async fn nothing_is_left(cluster: &Cluster) {
             let is_slot = |line: &&str| line.starts_with("youtube-serverless-slot-") && line.contains(" Up ");
             let (slots, others): (Vec<&str>, Vec<&str>) = listed.lines().partition(is_slot);
             let left: Vec<&str> = others.into_iter().filter(|line| !is_build(line)).collect();
-            if left.is_empty() && slots.len() <= 2 {
+            let [trees, folders] = cluster.files(number);
+            if left.is_empty() && slots.len() <= 2 && trees.is_empty() && folders.len() <= slots.len() {
                 break;
             }
-            assert!(Instant::now() < deadline, "node {number} has containers left: {left:?} {slots:?}");
+            assert!(
+                Instant::now() < deadline,
+                "node {number} has containers or files left: {left:?} {slots:?} {trees:?} {folders:?}"
+            );
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

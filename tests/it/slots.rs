@@ -225,6 +225,20 @@ async fn a_slot_that_is_gone_and_files_that_are_damaged_cost_no_request() {
 
 #[tokio::test]
 #[ignore = "needs docker"]
+async fn a_function_that_goes_out_of_memory_takes_no_slot_afterwards() {
+    TestApp::run(&ONE_EACH, async |app| {
+        let function = app.deploy(python("import os\nif 'MUCH' in os.environ:\n    bytearray(500 << 20)\n")).await;
+        app.fit(1, 2).await;
+        let answer = app.execute_with(&function, json!({"much": "1"})).await;
+        assert_eq!(start_of(&answer.assert_outcome(500, "out_of_memory")), "slot");
+        app.fit(1, 2).await;
+        assert_eq!(start_of(&app.execute(&function).await.assert_outcome(200, "ok")), "cold");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
 async fn slots_make_room_for_functions_that_take_none() {
     let settings = [("DOCKER_CONTAINER_LIMIT", "2"), ("SLOTS_PYTHON", "1"), ("QUEUE_TIMEOUT", "60s")];
     TestApp::run(&settings, async |app| {

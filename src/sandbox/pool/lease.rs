@@ -35,6 +35,9 @@ impl Start {
 /// The time in which an invocation whose client has left may end by itself. Then the instance is used again, so that
 /// the next client finds a warm instance.
 const GRACE: Duration = Duration::from_millis(250);
+/// How long a function takes no slot after it went out of memory. A slot's modules take part of the memory (13 MB in
+/// Python), so the function may have enough in a container of its own.
+const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_secs(3600);
 
 /// An instance, leased for one invocation. A lease that is dropped ends its instance, unless the invocation ends within
 /// `GRACE`: an instance in the middle of an invocation must not be used again.
@@ -78,6 +81,9 @@ impl Lease {
         let ran = instance.run(request, limit, output).await;
         let instance = self.instance.take().expect("a lease has its instance until it is used");
         let (end, after) = instance.finish(ran, output).await;
+        if matches!(end, End::OutOfMemory) {
+            self.shared.lock().pause_slots(self.revision, OUT_OF_MEMORY_PAUSE);
+        }
         self.go_on(after);
         end
     }

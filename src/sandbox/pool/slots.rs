@@ -125,7 +125,7 @@ impl<S> Slots<S> {
     /// Notes a function's image until slots of the language can start.
     pub(super) fn note_early(&mut self, language: Language, image: ImageId) {
         let shelf = self.shelf(language);
-        if shelf.limit > 0 && shelf.early.len() < MAX_EARLY {
+        if shelf.limit > 0 && shelf.early.len() < MAX_EARLY && !shelf.early.contains(&image) {
             shelf.early.push(image);
         }
     }

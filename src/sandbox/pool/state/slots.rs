@@ -31,6 +31,11 @@ impl<I, S, G> State<I, S, G> {
     /// Notes that a slot did not become an instance of this revision. The next instances start without a slot.
     pub(in crate::sandbox::pool) fn note_failed_take(&mut self, revision: Revision, key: Key, pause: Duration) {
         self.set_phase(key, Phase::Ending);
+        self.pause_slots(revision, pause);
+    }
+
+    /// Lets a revision take no slot for a while.
+    pub(in crate::sandbox::pool) fn pause_slots(&mut self, revision: Revision, pause: Duration) {
         if self.keeps(revision) {
             let again = self.now() + pause;
             self.slots_again.insert(revision, again);
