@@ -5,6 +5,7 @@
 
 mod build_env;
 mod builds;
+mod egress;
 mod files;
 mod functions;
 mod history;
@@ -12,6 +13,7 @@ mod http;
 mod node;
 mod parse;
 mod pool;
+mod rule;
 mod sandbox;
 mod store;
 mod uids;
@@ -30,12 +32,14 @@ use value::var;
 use variables::Variables;
 
 pub use builds::{BuildNetwork, Builds, ImageBuilder};
+pub use egress::Egress;
 pub use functions::{Functions, PreloadLimit};
 pub use history::History;
 pub use http::{Http, MAX_FILE, RateLimit};
 pub use node::Node;
 pub use parse::{MIN_MEMORY, parse_duration, parse_size, whole_millis};
 pub use pool::{Pool, Slots};
+pub use rule::{Destination, Hosts, Rule, RuleError};
 pub use sandbox::Sandbox;
 pub use store::{SecretKey, Store};
 pub use uids::Uids;
@@ -64,6 +68,8 @@ pub struct Config {
     pub pool: Pool,
     /// For each function.
     pub functions: Functions,
+    /// For what functions may reach.
+    pub egress: Egress,
     /// For what is kept of them.
     pub history: History,
     /// TEMP_DIR_BASE: uploads and build contexts are kept here while they are needed.
@@ -117,6 +123,7 @@ impl Config {
             functions: Functions::read(variables, &sandbox, &pool)?,
             sandbox,
             pool,
+            egress: Egress::read(variables)?,
             history: History::read(variables)?,
             temp_dir_base: var!(variables.temp_dir_base).read(std::env::temp_dir(), "a directory", parse)?,
             store: Store::read(variables)?,

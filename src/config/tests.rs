@@ -39,6 +39,22 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.history.retention.as_secs(), config.history.max_invocations), (7 * 24 * 3600, 100_000));
     assert_eq!((config.temp_dir_base, config.data_dir), (std::env::temp_dir(), PathBuf::from("data")));
     assert_eq!(config.log_level, Level::INFO);
+    let egress = config.egress;
+    assert!(egress.allow.is_empty() && egress.private.is_empty());
+    assert_eq!((egress.connections, egress.connect_timeout.as_secs()), (64, 5));
+}
+
+#[test]
+fn what_functions_may_reach_is_a_list() {
+    let egress =
+        from(&[("EGRESS_ALLOW", "*:443, a.example:80"), ("EGRESS_PRIVATE", "10.0.0.0/8,fd00::1")]).unwrap().egress;
+    assert_eq!(egress.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*:443", "a.example:80"]);
+    assert_eq!(egress.private.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
+    check_refused("EGRESS_ALLOW", "*");
+    check_refused("EGRESS_ALLOW", "a.example:443,");
+    check_refused("EGRESS_PRIVATE", "10.1.2.3/8");
+    check_refused("EGRESS_CONNECTIONS", "0");
+    check_refused("EGRESS_CONNECT_TIMEOUT", "0");
 }
 
 #[test]

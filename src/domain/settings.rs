@@ -1,5 +1,6 @@
 //! A function's own settings: limits, environment, secrets. Pure.
 
+pub mod network;
 pub mod variable;
 
 use std::collections::{BTreeMap, HashSet};
