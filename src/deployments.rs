@@ -6,6 +6,7 @@ mod digest;
 mod error;
 mod follow;
 mod key;
+mod network;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -19,11 +20,13 @@ use tokio_util::task::TaskTracker;
 
 pub use error::{DeleteError, DeployError};
 pub use follow::Follower;
+pub use network::NetworkRefusal;
+pub(crate) use network::Networks;
 
 use crate::build::package::Program;
 use crate::build::{BuildError, Place};
 use crate::docker::LiveLog;
-use crate::domain::settings::{Change, Settings};
+use crate::domain::settings::Change;
 use crate::domain::{
     Changed, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Language, Package, Preload, Preloaded,
     Record, UnknownFunction, VersionId, VersionRecord,
@@ -54,6 +57,7 @@ pub struct Deployer {
     pool: Pool,
     room: Arc<DiskSpace>,
     limits: config::Functions,
+    network: Networks,
     nodes: Arc<Membership>,
     /// The idempotency keys that tasks of this process have.
     claimed: Arc<Mutex<HashSet<String>>>,
@@ -74,6 +78,7 @@ pub(crate) struct DeployerParts {
     pub(crate) pool: Pool,
     pub(crate) room: Arc<DiskSpace>,
     pub(crate) limits: config::Functions,
+    pub(crate) network: Networks,
     pub(crate) nodes: Arc<Membership>,
     pub(crate) tasks: TaskTracker,
     /// Ends deployments under way.
@@ -140,7 +145,8 @@ impl Built {
 impl Deployer {
     /// Makes a deployer, which puts new functions into the store and then into the registry.
     pub(crate) fn new(parts: DeployerParts) -> Arc<Self> {
-        let DeployerParts { images, invoker, queue, registry, store, pool, room, limits, nodes, tasks, stop } = parts;
+        let DeployerParts { images, invoker, queue, registry, store, pool, room, limits, network, nodes, tasks, stop } =
+            parts;
         Arc::new(Self {
             images,
             invoker,
@@ -150,6 +156,7 @@ impl Deployer {
             pool,
             room,
             limits,
+            network,
             nodes,
             claimed: Arc::default(),
             deleted: Mutex::default(),
@@ -209,8 +216,7 @@ impl Deployer {
         key: Option<&IdempotencyKey>,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
-        let settings = Settings::default().with(settings, &self.limits)?;
-        self.check_kept(None, &settings)?;
+        let settings = self.settings(None, settings, stop).await?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };

@@ -10,7 +10,7 @@ use super::{Service, risks};
 use crate::build::runtime_image::Runtimes;
 use crate::build::{Builder, BuilderParts};
 use crate::config::Config;
-use crate::deployments::{Deployer, DeployerParts};
+use crate::deployments::{Deployer, DeployerParts, Networks};
 use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
@@ -157,6 +157,7 @@ impl Service {
             pool: pool.clone(),
             room: Arc::clone(&room),
             limits: config.functions,
+            network: Networks { allow: config.egress.allow, transport: Arc::clone(&transport) },
             nodes: Arc::clone(&nodes),
             tasks: tasks.clone(),
             stop: end.clone(),

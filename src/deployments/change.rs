@@ -80,8 +80,7 @@ impl Deployer {
         let _deploying = place.wait(shared.deploying.lock(), stop).await?;
         // Settings that are refused must be refused before a build, not after a build.
         let function = self.function(id)?;
-        let next = function.settings.with(settings.clone(), &self.limits)?;
-        self.check_kept(Some(&function), &next)?;
+        self.settings(Some(&function), settings.clone(), stop).await?;
         let number = self.store.next_version(id).await?.ok_or(UnknownFunction(id))?;
         let version = VersionId { function: id, number };
         let _held = self.images.pin(version);
@@ -158,8 +157,7 @@ impl Deployer {
     ) -> Result<(Arc<Function>, Vec<String>), DeployError> {
         loop {
             let current = self.function(id)?;
-            let settings = current.settings.with(to.settings.clone(), &self.limits)?;
-            self.check_kept(Some(&current), &settings)?;
+            let settings = self.settings(Some(&current), to.settings.clone(), stop).await?;
             let name = to.name.clone().unwrap_or_else(|| current.name.clone());
             let next = Arc::new(current.successor(name, settings, to.version.clone()));
             let takes_over = next.revision != current.revision;
@@ -218,9 +216,27 @@ impl Deployer {
         self.queue.look_again();
     }
 
+    /// The settings of a function, or of a new function, after a change. Fails when the operator's limits, the way to
+    /// instances or other functions stand against the change.
+    pub(super) async fn settings(
+        &self,
+        current: Option<&Function>,
+        change: Change,
+        stop: &CancellationToken,
+    ) -> Result<Settings, DeployError> {
+        tokio::select! {
+            checked = self.network.check(&change) => checked?,
+            () = stop.cancelled() => return Err(cancelled()),
+        }
+        let before = current.map_or_else(Settings::default, |function| function.settings.clone());
+        let settings = before.with(change, &self.limits)?;
+        self.check_kept(current, &settings)?;
+        Ok(settings)
+    }
+
     /// Fails when a function that gets these settings asks for more kept instances than before, and all functions then
     /// ask for more than a node keeps. With two such changes at one time the pool keeps fewer.
-    pub(super) fn check_kept(&self, current: Option<&Function>, next: &Settings) -> Result<(), SettingsError> {
+    fn check_kept(&self, current: Option<&Function>, next: &Settings) -> Result<(), SettingsError> {
         let (before, asked) = (current.map_or(0, |function| function.settings.kept()), next.kept());
         let is_other = |function: &Arc<Function>| current.is_none_or(|current| function.id != current.id);
         let others = self.registry.list().into_iter().filter(is_other).map(|function| function.settings.kept());

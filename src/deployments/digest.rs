@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::DeployError;
 use crate::domain::settings::Change;
+use crate::domain::settings::network::Network;
 use crate::resources::scratch::Temporary;
 
 /// The SHA-256 of the zip, hexadecimal.
@@ -24,9 +25,9 @@ pub(super) async fn of_zip(zip: &mut Temporary<File>) -> Result<String, DeployEr
 /// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest
 /// does not reveal a secret.
 pub(super) fn of_settings(settings: &Change) -> String {
-    let Change { memory, cpus, timeout, concurrency, keep_warm, preload, environment, secrets } = settings;
-    let is_empty =
-        (memory, cpus, timeout, preload) == (&None, &None, &None, &None) && (concurrency, keep_warm) == (&None, &None);
+    let Change { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets } = settings;
+    let is_empty = (memory, cpus, timeout, preload) == (&None, &None, &None, &None)
+        && (concurrency, keep_warm, network) == (&None, &None, &None);
     if is_empty && environment.is_empty() && secrets.is_empty() {
         return String::new();
     }
@@ -42,9 +43,34 @@ pub(super) fn of_settings(settings: &Change) -> String {
             hash.update(format!("{name} {number:?}"));
         }
     }
+    if let Some(network) = network {
+        hash.update(format!("network {:?}", network.as_ref().map(Network::rules)));
+    }
     format!(" {}", hexadecimal(hash))
 }
 
 fn hexadecimal(hash: Sha256) -> String {
     format!("{:x}", hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_with_other_networks_have_other_digests() {
+        let with = |network: Option<&[&str]>| {
+            let network = network.map(|rules| Network::new(rules).unwrap());
+            of_settings(&Change { network: Some(network), ..Change::default() })
+        };
+        assert_eq!(of_settings(&Change::default()), "");
+        let digests = [with(None), with(Some(&["a.example:443"])), with(Some(&["a.example:443", "b.example:443"]))];
+        assert!(digests.iter().all(|digest| digest.len() == 65), "{digests:?}");
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+        assert_eq!(with(Some(&["A.example.:443"])), digests[1], "the same rule in other letters");
+        // A digest that an earlier version of this program may have written down.
+        let concurrency = Change { concurrency: Some(Some(1)), ..Change::default() };
+        let earlier = " b10180e7292a8f8eb08e21f7019e282ef7156206edfe77f21944fbef7a41e4c5";
+        assert_eq!(of_settings(&concurrency), earlier);
+    }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use super::network::NetworkRefusal;
 use crate::build::BuildError;
 use crate::domain::settings::SettingsError;
 use crate::domain::{FunctionId, UnknownFunction, UnknownVersion};
@@ -30,6 +31,9 @@ pub enum DeployError {
     /// The settings are refused.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The function may not have the network.
+    #[error(transparent)]
+    Network(#[from] NetworkRefusal),
     /// The image could not be made.
     #[error(transparent)]
     Image(#[from] ImageError),

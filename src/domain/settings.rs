@@ -1,4 +1,4 @@
-//! A function's own settings: limits, environment, secrets. Pure.
+//! A function's own settings: limits, network, environment, secrets. Pure.
 
 pub mod network;
 pub mod variable;
@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::{Language, Preload};
 use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
+use network::Network;
 
 /// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
 /// all variables.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub keep_warm: Option<u32>,
     /// The modules that an instance of a Python function imports before its first invocation.
     pub preload: Option<Preload>,
+    /// What programs may reach, as far as the operator still allows that. None means nothing.
+    pub network: Option<Network>,
     /// Variables for every invocation. An input's variable of the same name goes first.
     pub environment: BTreeMap<String, String>,
     /// Variables that no answer shows and no input replaces.
@@ -57,6 +60,8 @@ pub struct Change {
     pub keep_warm: Option<Option<u32>>,
     /// The modules to preload.
     pub preload: Option<Option<Preload>>,
+    /// What programs may reach. Whether the operator allows that is for the caller to check.
+    pub network: Option<Option<Network>>,
     /// Variables by name.
     pub environment: BTreeMap<String, Option<String>>,
     /// Secrets by name.
@@ -93,6 +98,12 @@ pub enum SettingsError {
     /// The variable belongs to the platform or to the language's runtime.
     #[error("the environment variable {0} is reserved; use another name")]
     Reserved(String),
+    /// The variable names a proxy, and the function has a network.
+    #[error(
+        "the environment variable {0} is reserved where `network` is set, as programs find the way to their network by \
+         the variable; take {0} away by null, or use another name"
+    )]
+    ReservedByNetwork(String),
     /// The value can't stand in an environment.
     #[error("the value of {0} holds a NUL character")]
     Nul(String),
@@ -140,6 +151,11 @@ impl Settings {
         if let Some(name) = environment.keys().find(|name| secrets.contains_key(*name)) {
             return Err(SettingsError::Both(name.clone()));
         }
+        let network = change.network.unwrap_or_else(|| self.network.clone());
+        let is_proxy = |name: &&String| variable::PROXIES.contains(&name.as_str());
+        if let Some(name) = environment.keys().chain(secrets.keys()).find(is_proxy).filter(|_| network.is_some()) {
+            return Err(SettingsError::ReservedByNetwork(name.clone()));
+        }
         let count = environment.len() + secrets.len();
         if count > MAX_COUNT {
             return Err(SettingsError::TooMany(count));
@@ -150,7 +166,7 @@ impl Settings {
             return Err(SettingsError::TooMuch(size));
         }
         let preload = change.preload.unwrap_or_else(|| self.preload.clone());
-        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, environment, secrets })
+        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets })
     }
 
     /// How many instances a node keeps: no more than can run at one time.
@@ -175,12 +191,12 @@ impl Settings {
         environment
     }
 
-    /// Whether an instance of a Python function with `other` settings can run invocations with these settings. Modules
-    /// that are preloaded have seen the environment.
+    /// Whether an instance of a function with `other` settings can run invocations with these settings. Modules that
+    /// are preloaded have seen the environment, and an instance has the doors of its network from the start.
     pub fn fit_instance_of(&self, other: &Self, language: Language) -> bool {
         let preloads = language == Language::Python && self.preload != Some(Preload::Off);
         let is_same_environment = (&self.environment, &self.secrets) == (&other.environment, &other.secrets);
-        (self.memory, self.cpus) == (other.memory, other.cpus)
+        (self.memory, self.cpus, &self.network) == (other.memory, other.cpus, &other.network)
             && (language == Language::Go || self.preload == other.preload)
             && (is_same_environment || !preloads)
     }
@@ -315,5 +331,50 @@ mod tests {
         let many = (0..5).map(|n| (format!("A{n}"), Some("x".repeat(60 << 10)))).collect();
         let many = with(Change { environment: many, ..Change::default() });
         assert_eq!(many, Err(SettingsError::TooMuch(5 * ((60 << 10) + 2))));
+    }
+
+    #[test]
+    fn a_network_is_a_reason_for_another_instance() {
+        let network = |rules: &[&str]| Some(Network::new(rules).unwrap());
+        let with = |settings: &Settings, network| {
+            settings.with(Change { network: Some(network), ..Change::default() }, &LIMITS).unwrap()
+        };
+        let none = Settings { preload: Some(Preload::Off), ..Settings::default() };
+        let one = with(&none, network(&["a.example:443"]));
+        let two = with(&one, network(&["a.example:443", "b.example:443"]));
+        for language in Language::ALL {
+            let fits = |one: &Settings, other: &Settings| one.fit_instance_of(other, language);
+            assert!(!fits(&one, &none) && !fits(&none, &one) && !fits(&two, &one), "{language:?}");
+            assert!(fits(&one, &with(&two, network(&["A.example:443"]))), "{language:?}");
+        }
+        assert_eq!(one.with(Change::default(), &LIMITS).unwrap(), one, "a network that is not named stays");
+        assert_eq!(with(&one, None), none);
+    }
+
+    #[test]
+    fn variables_of_proxies_are_free_only_without_a_network() {
+        let network = || Change { network: Some(Network::new(["a.example:443"]).ok()), ..Change::default() };
+        let one = Settings::default().with(network(), &LIMITS).unwrap();
+        for name in variable::PROXIES {
+            let refused = Err(SettingsError::ReservedByNetwork(name.to_owned()));
+            let environment = variables(&[(name, Some("http://proxy:3128".to_owned()))]);
+            let environment = || Change { environment: environment.clone(), ..Change::default() };
+            let secrets = variables(&[(name, Some(Secret(String::new())))]);
+            let secrets = || Change { secrets: secrets.clone(), ..Change::default() };
+            for change in [environment(), secrets()] {
+                let own = Settings::default().with(change.clone(), &LIMITS).unwrap();
+                assert_eq!(own.with(network(), &LIMITS), refused, "the variable first");
+                assert_eq!(one.with(change.clone(), &LIMITS), refused, "the network first");
+                let both = Change { network: network().network, ..change };
+                assert_eq!(Settings::default().with(both, &LIMITS), refused, "both at one time");
+            }
+            let own = Settings::default().with(environment(), &LIMITS).unwrap();
+            let instead = Change { environment: variables(&[(name, None)]), ..network() };
+            assert!(own.with(instead, &LIMITS).is_ok());
+            let instead = Change { network: Some(None), ..environment() };
+            assert!(one.with(instead, &LIMITS).is_ok());
+        }
+        let other = variables(&[("HTTP_PROXY_PORT", Some("1".to_owned())), ("PROXY", Some("1".to_owned()))]);
+        assert!(one.with(Change { environment: other, ..Change::default() }, &LIMITS).is_ok());
     }
 }

@@ -114,7 +114,8 @@ pub(in crate::http) enum WithBody {
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum SettingsResponses {
     /// The request is not valid: `invalid_request`, or `invalid_archive`; or a setting is out of its range, or a
-    /// variable can't be one: `invalid_settings`.
+    /// variable can't be one: `invalid_settings`; or EGRESS_ALLOW does not cover the network (`network_not_allowed`),
+    /// or there can be no network here (`network_not_available`).
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody<'static>),
 }

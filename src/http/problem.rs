@@ -1,6 +1,7 @@
 //! Errors as clients see them: RFC 9457 problems.
 
 mod errors;
+mod network;
 
 use std::any::Any;
 use std::net::IpAddr;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::domain::settings::Settings;
-use crate::domain::settings::variable::{MAX_VALUE, is_name, is_reserved};
+use crate::domain::settings::variable::{MAX_VALUE, PROXIES, is_name, is_reserved};
 use crate::resources::budget::{BudgetExceeded, BudgetShare};
 
 /// A checked input.
@@ -42,6 +42,9 @@ pub enum InputError {
     /// The variable is a secret of the function, which no input replaces.
     #[error("the input would set {0}, which is a secret of the function; rename its key")]
     Secret(String),
+    /// The variable names a proxy, and the function has a network.
+    #[error("the input would set {0}, which is reserved as the function has a `network`; rename its key")]
+    Proxy(String),
     /// A value, or the whole input, is over the limit.
     #[error("the value of input key {0:?} has {1} bytes; the limit is {MAX_VALUE}")]
     TooLarge(String, usize),
@@ -79,12 +82,18 @@ impl Input {
         Ok(Self { share: Some(share), ..self })
     }
 
-    /// Refuses an input that would replace a secret of the function.
+    /// Refuses an input that would replace a secret of the function, or a variable by which programs find the way to
+    /// the function's network.
     pub fn check(&self, settings: &Settings) -> Result<(), InputError> {
-        match self.environment.iter().find(|(name, _)| settings.secrets.contains_key(name)) {
-            Some((name, _)) => Err(InputError::Secret(name.clone())),
-            None => Ok(()),
+        for (name, _) in &self.environment {
+            if settings.secrets.contains_key(name) {
+                return Err(InputError::Secret(name.clone()));
+            }
+            if settings.network.is_some() && PROXIES.contains(&name.as_str()) {
+                return Err(InputError::Proxy(name.clone()));
+            }
         }
+        Ok(())
     }
 
     /// The whole input as JSON.
@@ -179,6 +188,7 @@ fn shortened(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::settings::network::Network;
 
     fn parsed(json: &str) -> Result<Input, InputError> {
         Input::parse(serde_json::from_str(json).expect("it is JSON"))
@@ -233,6 +243,22 @@ mod tests {
             assert!(matches!(parsed(&format!(r#"{{"{key}":1}}"#)), Err(InputError::Reserved(..))), "{key}");
         }
         assert!(parsed(r#"{"paths":1,"my_home":1,"ldx":1,"function":1}"#).is_ok());
+    }
+
+    #[test]
+    fn variables_of_proxies_are_reserved_where_the_function_has_a_network() {
+        let with_network = Settings { network: Network::new(["a.example:443"]).ok(), ..Settings::default() };
+        for (key, name) in [
+            ("http_proxy", "HTTP_PROXY"),
+            ("https-proxy", "HTTPS_PROXY"),
+            ("ALL.PROXY", "ALL_PROXY"),
+            ("no_proxy", "NO_PROXY"),
+        ] {
+            let input = parsed(&format!(r#"{{"a":1,"{key}":1}}"#)).unwrap();
+            assert_eq!(input.check(&with_network), Err(InputError::Proxy(name.to_owned())));
+            assert_eq!(input.check(&Settings::default()), Ok(()));
+        }
+        assert_eq!(parsed(r#"{"proxy":1,"ftp_proxy":1}"#).unwrap().check(&with_network), Ok(()));
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::watch;
 use tokio_util::either::Either;
 
 use crate::resources::scratch::{Scratch, Temporary};
@@ -30,7 +30,7 @@ const SOCKET: &str = "socket";
 #[derive(Debug)]
 pub struct Transport {
     scratch: Scratch,
-    way: Mutex<Way>,
+    way: watch::Sender<Way>,
 }
 
 #[derive(Debug)]
@@ -64,25 +64,25 @@ pub struct Wire {
 impl Transport {
     /// A transport over pipes until [`Transport::note`] says that sockets work.
     pub fn new(scratch: Scratch, wants_pipes: bool) -> Self {
-        Self { scratch, way: Mutex::new(if wants_pipes { Way::Pipes(None) } else { Way::Unknown }) }
+        Self { scratch, way: watch::Sender::new(if wants_pipes { Way::Pipes(None) } else { Way::Unknown }) }
     }
 
     /// Whether it must still be found out whether sockets work.
     pub fn is_unknown(&self) -> bool {
-        matches!(*self.way.lock(), Way::Unknown)
+        matches!(*self.way.borrow(), Way::Unknown)
     }
 
     /// Notes whether sockets work; otherwise with the reason.
     pub fn note(&self, works: Result<(), String>) {
-        *self.way.lock() = match works {
+        self.way.send_replace(match works {
             Ok(()) => Way::Sockets,
             Err(reason) => Way::Pipes(Some(reason)),
-        };
+        });
     }
 
     /// The reason why sockets can't be used, for people.
     pub fn reason(&self) -> Option<String> {
-        match &*self.way.lock() {
+        match &*self.way.borrow() {
             Way::Pipes(reason) => reason.clone(),
             Way::Unknown | Way::Sockets => None,
         }
@@ -90,7 +90,18 @@ impl Transport {
 
     /// Whether instances are reached by sockets.
     pub fn has_sockets(&self) -> bool {
-        matches!(*self.way.lock(), Way::Sockets)
+        matches!(*self.way.borrow(), Way::Sockets)
+    }
+
+    /// Waits until it is known whether sockets work. Fails where they do not, with the reason, for people.
+    pub async fn sockets(&self) -> Result<(), String> {
+        let mut way = self.way.subscribe();
+        let known = way.wait_for(|way| !matches!(way, Way::Unknown)).await;
+        match &*known.expect("the sender is the transport's own") {
+            Way::Pipes(None) => Err("INSTANCE_TRANSPORT is pipes".to_owned()),
+            Way::Pipes(Some(reason)) => Err(reason.clone()),
+            Way::Sockets | Way::Unknown => Ok(()),
+        }
     }
 
     /// A socket for a new instance. None for an instance that is reached by pipes.

@@ -27,6 +27,10 @@ pub fn is_reserved(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with("LD_") || name.starts_with("PYTHON")
 }
 
+/// The variables that name proxies. Where a function has a network, the variables belong to the platform.
+pub const PROXIES: [&str; 8] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+
 /// Whether a function's own settings may have a variable that is reserved otherwise: many Python projects set this one,
 /// and the variable changes nothing, as output is line-buffered anyway.
 pub fn is_settable(name: &str) -> bool {

@@ -1,5 +1,8 @@
 //! A function's settings as JSON and as form fields.
 
+mod network;
+mod schema;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -7,7 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use utoipa::ToSchema;
-use utoipa::openapi::{ArrayBuilder, ObjectBuilder, OneOfBuilder, RefOr, Schema, Type, schema::SchemaType};
+
+use network::{InvalidNetwork, NetworkBody};
 
 use crate::config::{PreloadLimit, Secret, parse_duration, parse_size};
 use crate::domain::settings::Change;
@@ -31,6 +35,9 @@ pub(in crate::http) struct ShownSettings {
     keep_warm: u32,
     /// Null for a function in Go.
     preload: Option<PreloadBody>,
+    /// What the function has asked for. Rules that EGRESS_ALLOW does not cover any more do not count. Null for no
+    /// network.
+    network: Option<NetworkBody>,
     environment: BTreeMap<String, String>,
     /// The names of the secrets. No answer shows a value.
     secrets: Vec<String>,
@@ -42,7 +49,7 @@ pub(in crate::http) struct ShownSettings {
 #[schema(as = Preload)]
 struct PreloadBody {
     /// `auto`, `stdlib`, `off` or a list of modules, within the operator's PRELOAD.
-    #[schema(schema_with = mode_schema)]
+    #[schema(schema_with = schema::mode)]
     mode: Value,
     /// The modules that are imported, by the function's last instance.
     modules: Vec<String>,
@@ -93,6 +100,7 @@ impl ShownSettings {
             timeout: settings.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
             concurrency: settings.concurrency,
             keep_warm: settings.keep_warm.unwrap_or(0),
+            network: settings.network.as_ref().map(NetworkBody::of),
             environment: settings.environment.clone(),
             secrets: settings.secrets.keys().cloned().collect(),
         }
@@ -113,28 +121,32 @@ pub(in crate::http) struct ChangeBody {
     )]
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
-    #[schema(schema_with = memory_schema)]
+    #[schema(schema_with = schema::memory)]
     #[serde(default, deserialize_with = "present")]
     memory: Option<Value>,
-    #[schema(schema_with = cpus_schema)]
+    #[schema(schema_with = schema::cpus)]
     #[serde(default, deserialize_with = "present")]
     cpus: Option<Value>,
-    #[schema(schema_with = timeout_schema)]
+    #[schema(schema_with = schema::timeout)]
     #[serde(default, deserialize_with = "present")]
     timeout: Option<Value>,
-    #[schema(schema_with = concurrency_schema)]
+    #[schema(schema_with = schema::concurrency)]
     #[serde(default, deserialize_with = "present")]
     concurrency: Option<Value>,
-    #[schema(schema_with = keep_warm_schema)]
+    #[schema(schema_with = schema::keep_warm)]
     #[serde(default, deserialize_with = "present")]
     keep_warm: Option<Value>,
-    #[schema(schema_with = preload_schema)]
+    #[schema(schema_with = schema::preload)]
     #[serde(default, deserialize_with = "present")]
     preload: Option<Value>,
-    #[schema(schema_with = environment_schema)]
+    /// What programs may reach: within EGRESS_ALLOW. Null for no network.
+    #[schema(value_type = Option<NetworkBody>)]
+    #[serde(default, deserialize_with = "present")]
+    network: Option<Box<RawValue>>,
+    #[schema(schema_with = schema::environment)]
     #[serde(default, deserialize_with = "present")]
     environment: Option<Box<RawValue>>,
-    #[schema(schema_with = secrets_schema)]
+    #[schema(schema_with = schema::secrets)]
     #[serde(default, deserialize_with = "present")]
     secrets: Option<Box<RawValue>>,
 }
@@ -154,6 +166,8 @@ pub(in crate::http) enum SettingError {
     KeepWarm,
     #[error(transparent)]
     Preload(#[from] InvalidPreload),
+    #[error(transparent)]
+    Network(#[from] InvalidNetwork),
     #[error("`{0}` is no JSON object of names and texts")]
     Variables(&'static str),
     #[error("the value of {0:?} in `{1}` is neither a text, a number, true nor false; null takes it away")]
@@ -176,7 +190,8 @@ impl ChangeBody {
         let environment = variables("environment", &json(&self.environment), |text| text)?;
         let secrets = variables("secrets", &json(&self.secrets), Secret)?;
         let preload = self.preload.map(|value| preload(&value)).transpose().map_err(SettingError::from)?;
-        Ok((name, Change { memory, cpus, timeout, concurrency, keep_warm, preload, environment, secrets }))
+        let network = self.network.map(|json| network::parse(json.get())).transpose().map_err(SettingError::from)?;
+        Ok((name, Change { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets }))
     }
 }
 
@@ -190,8 +205,8 @@ pub(in crate::http) enum ParseError {
 }
 
 /// The form fields of settings.
-pub(in crate::http) const FIELDS: [&str; 8] =
-    ["memory", "cpus", "timeout", "concurrency", "keepWarm", "preload", "environment", "secrets"];
+pub(in crate::http) const FIELDS: [&str; 9] =
+    ["memory", "cpus", "timeout", "concurrency", "keepWarm", "preload", "network", "environment", "secrets"];
 
 /// Takes the text of a form field that has the name of a setting.
 pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
@@ -202,6 +217,7 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
         "concurrency" => change.concurrency = Some(Some(whole(text).ok_or(SettingError::Concurrency)?)),
         "keepWarm" => change.keep_warm = Some(Some(whole(text).ok_or(SettingError::KeepWarm)?)),
         "preload" => change.preload = Some(Some(text.parse()?)),
+        "network" => change.network = Some(network::parse(text)?),
         "environment" => change.environment = variables("environment", text, |text| text)?,
         _ => change.secrets = variables("secrets", text, Secret)?,
     }
@@ -272,78 +288,6 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
-fn memory_schema() -> RefOr<Schema> {
-    let about =
-        "Of a container: a number of bytes, or a text such as \"256MB\"; at least 16 MB, at most MAX_FUNCTION_MEMORY.";
-    limit_schema(Type::Integer, 16_000_000.0, about)
-}
-
-fn cpus_schema() -> RefOr<Schema> {
-    limit_schema(Type::Number, 0.01, "Of a container, in processors; at least 0.01, at most MAX_FUNCTION_CPUS.")
-}
-
-fn timeout_schema() -> RefOr<Schema> {
-    let about = "Of one invocation: a number of seconds, or a text such as \"500ms\"; above zero, at most \
-                 MAX_FUNCTION_TIMEOUT.";
-    limit_schema(Type::Number, 0.0, about)
-}
-
-fn concurrency_schema() -> RefOr<Schema> {
-    let about = "Invocations of the function that run at one time on each node: 1 to 1000. More wait. Null for no \
-                 limit but the node's.";
-    limit_schema(Type::Integer, 1.0, about)
-}
-
-fn keep_warm_schema() -> RefOr<Schema> {
-    let about = "Instances that each node keeps, whether or not the instances are used: 0 to 10. All functions \
-                 together have at most one less than DOCKER_CONTAINER_LIMIT.";
-    limit_schema(Type::Integer, 0.0, about)
-}
-
-/// Greatest values are the operator's configuration, and no part of a description of all services.
-fn limit_schema(number: Type, least: f64, about: &str) -> RefOr<Schema> {
-    let types = SchemaType::from_iter([number, Type::String, Type::Null]);
-    ObjectBuilder::new().schema_type(types).minimum(Some(least)).description(Some(about)).into()
-}
-
-fn mode_schema() -> RefOr<Schema> {
-    texts_or_list(SchemaType::from(Type::String), "`auto`, `stdlib`, `off`, or a list of modules.")
-}
-
-fn texts_or_list(text: SchemaType, about: &str) -> RefOr<Schema> {
-    let list = ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String));
-    let text = ObjectBuilder::new().schema_type(text);
-    OneOfBuilder::new().item(text).item(list).description(Some(about)).into()
-}
-
-fn preload_schema() -> RefOr<Schema> {
-    let about = "The modules that instances of a Python function import before their first invocation: `auto` for the \
-                 program's top-level imports from the standard library and installed packages, `stdlib` for those from \
-                 the standard library, `off`, or a list of modules; at most the operator's PRELOAD.";
-    texts_or_list(SchemaType::from_iter([Type::String, Type::Null]), about)
-}
-
-fn environment_schema() -> RefOr<Schema> {
-    variables_schema("Variables for every invocation, unless its input has one of the name; null takes one away.")
-}
-
-fn secrets_schema() -> RefOr<Schema> {
-    variables_schema("The same, but never shown, and not for an input to replace.")
-}
-
-fn variables_schema(about: &str) -> RefOr<Schema> {
-    let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_][A-Za-z0-9_]*$"));
-    let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([
-        Type::String,
-        Type::Number,
-        Type::Boolean,
-        Type::Null,
-    ]));
-    let object =
-        ObjectBuilder::new().property_names(Some(names)).additional_properties(Some(Schema::from(value.build())));
-    object.schema_type(Type::Object).description(Some(about)).into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -380,6 +324,7 @@ mod tests {
             (r#"{"concurrency": 1.5}"#, "`concurrency`"),
             (r#"{"concurrency": -1}"#, "`concurrency`"),
             (r#"{"keepWarm": "+1"}"#, "`keepWarm`"),
+            (r#"{"network": ["a.example:443"]}"#, "`network`"),
             (r#"{"secrets": {"A": {}}}"#, "\"A\" in `secrets`"),
         ] {
             let message = parsed(json).unwrap_err().to_string();
@@ -387,6 +332,10 @@ mod tests {
         }
         let (_, change) = parsed(r#"{"concurrency": 2, "keepWarm": null}"#).unwrap();
         assert_eq!((change.concurrency, change.keep_warm), (Some(Some(2)), Some(None)));
+        let (_, change) = parsed(r#"{"network": {"allow": ["a.example:443"]}}"#).unwrap();
+        assert_eq!(change.network.unwrap().unwrap().rules(), ["a.example:443"]);
+        assert_eq!(parsed(r#"{"network": null}"#).unwrap().1.network, Some(None));
+        assert_eq!(parsed("{}").unwrap().1.network, None);
         assert!(serde_json::from_str::<ChangeBody>(r#"{"memmory": 1}"#).is_err());
         for secrets in [r#""API_KEY=hidden""#, "null", r#"["hidden"]"#, r#"{"A": ["hidden"]}"#] {
             let message = parsed(&format!(r#"{{"secrets": {secrets}}}"#)).unwrap_err().to_string();

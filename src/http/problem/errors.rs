@@ -100,6 +100,7 @@ impl From<InputError> for Problem {
             | InputError::Reserved(..)
             | InputError::NotText(_)
             | InputError::Secret(_)
+            | InputError::Proxy(_)
             | InputError::Nul(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_input", error),
         }
     }
@@ -146,6 +147,7 @@ impl From<DeployError> for Problem {
             DeployError::UnknownVersion(_) => Self::new(StatusCode::NOT_FOUND, "version_not_found", error),
             DeployError::NoFormer(_) => Self::new(StatusCode::CONFLICT, "no_former_version", error),
             DeployError::Settings(error) => error.into(),
+            DeployError::Network(error) => error.into(),
             DeployError::Warm(error) => {
                 let problem = Self::from(error);
                 Self { detail: format!("the function stays as it was: {}", problem.detail), ..problem }

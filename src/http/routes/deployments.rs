@@ -96,6 +96,10 @@ pub(in crate::http) struct Submission {
     /// How many instances each node keeps, whether or not the instances are used: 0 to 10. The default is 0.
     #[schema(nullable = false, rename = "keepWarm", example = "1")]
     keep_warm: Option<String>,
+    /// A JSON object with what programs may reach, within EGRESS_ALLOW. An empty text and `null` are no network, which
+    /// is the default of a new function.
+    #[schema(nullable = false, example = "{\"allow\": [\"api.example.com:443\"]}")]
+    network: Option<String>,
     /// A JSON object with variables for every invocation. An input's variable of the same name goes first.
     #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
     environment: Option<String>,

@@ -16,8 +16,8 @@ use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithB
 use crate::http::problem::Problem;
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, \
-                            `concurrency`, `keepWarm`, `preload`, `environment` and `secrets` (objects), and nothing \
-                            else";
+                            `concurrency`, `keepWarm`, `preload`, `network`, `environment` and `secrets` (objects), \
+                            and nothing else";
 
 /// A function with its own settings.
 #[derive(Serialize, ToSchema)]
@@ -44,8 +44,9 @@ pub(in crate::http) async fn settings(
 
 /// Configure
 ///
-/// Changes a function's name, limits, environment and secrets, as a merge patch (RFC 7396): a setting that is absent
-/// stays, and null removes a setting. Other limits take effect when an instance with these limits waits.
+/// Changes a function's name, limits, network, environment and secrets, as a merge patch (RFC 7396): a setting that is
+/// absent stays, and null removes a setting. Other limits and another network take effect when an instance with these
+/// waits.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", operation_id = "configureFunction",
     params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
