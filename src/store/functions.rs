@@ -24,7 +24,7 @@ impl Store {
             let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
             let functions = sqlx::query(
                 "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
-                 concurrency, keep_warm, version, former, preload, preloaded, generation FROM functions \
+                 concurrency, keep_warm, network, version, former, preload, preloaded, generation FROM functions \
                  WHERE changed > $1 ORDER BY number",
             );
             let functions = functions.bind(since);
@@ -235,7 +235,7 @@ impl Store {
         // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
         let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
                    run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5, \
-                   concurrency = $6, keep_warm = $7 WHERE id = $8";
+                   concurrency = $6, keep_warm = $7, network = $8 WHERE id = $9";
         sqlx::query(set)
             .bind(settings.memory.map(u64::cast_signed))
             .bind(settings.cpus.map(|cpus| cpus.to_string()))
@@ -246,6 +246,12 @@ impl Store {
             )
             .bind(settings.concurrency.map(i64::from))
             .bind(settings.keep_warm.map(i64::from))
+            .bind(
+                settings
+                    .network
+                    .as_ref()
+                    .map(|network| serde_json::to_string(network).expect("a list of texts can be written as JSON")),
+            )
             .bind(id)
             .execute(&mut *connection)
             .await?;
@@ -327,6 +333,10 @@ fn record(row: &AnyRow, versions: &HashMap<String, Vec<AnyRow>>) -> Option<Recor
         keep_warm: count(row, "keep_warm")?,
         preload: match row.try_get::<Option<String>, _>("preload").ok()? {
             Some(text) => Some(text.parse().ok()?),
+            None => None,
+        },
+        network: match row.try_get::<Option<String>, _>("network").ok()? {
+            Some(json) => Some(serde_json::from_str(&json).ok()?),
             None => None,
         },
         ..Settings::default()

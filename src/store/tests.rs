@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
+use crate::domain::settings::network::Network;
 use crate::domain::{
     Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId, InvocationId,
     InvocationRecord, Known, Language, Open, Outcome, Own, Package, Page, Preload, Preloaded, Queued, Record, Seen,
@@ -161,6 +162,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few(place: Place) 
     settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
     settings.preload = Some(Preload::Modules(vec!["json".to_owned()]));
     (settings.concurrency, settings.keep_warm) = (Some(7), Some(2));
+    settings.network = Network::new(["api.example:443", "*.example.org:443", "[2001:db8::/32]:1"]).ok();
     let found = Preloaded { modules: vec!["json".to_owned()], ..Preloaded::default() };
     let update = |from, version, previous| Update {
         id: one.id,
@@ -300,6 +302,7 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     assert!(matches!(missing, StoreError::Missing(_)), "{missing:?}");
     let (mut one, two) = (record("one"), record("two"));
     one.settings.cpus = Some(0.5);
+    one.settings.network = Network::new(["10.0.0.0/8:5432", "*:443"]).ok();
     one.settings.secrets.insert("KEY".to_owned(), Secret("s".to_owned()));
     let store = Store::sqlite(dir.path()).await.unwrap();
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };

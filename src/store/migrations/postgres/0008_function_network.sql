@@ -1,0 +1,2 @@
+-- What a function may reach, in JSON; null for nothing.
+ALTER TABLE functions ADD COLUMN network TEXT;
