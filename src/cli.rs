@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use client::Client;
+use deploy::Texts;
 
 /// The exit status where the platform does not answer or refuses, as of `docker run`.
 const EX_PLATFORM: u8 = 125;
@@ -39,6 +40,7 @@ Examples:
   youtube-serverless logs -f $(youtube-serverless invoke --async hello)
                                                   the output of an invocation, without delay
   youtube-serverless deploy ./hello --update hello && youtube-serverless rollback hello
+  youtube-serverless deploy ./fetch --allow api.example.com:443 --allow db.internal:5432
   youtube-serverless ls --json | jq -r '.[].name'
   source <(youtube-serverless completions bash)
 
@@ -83,6 +85,10 @@ enum Command {
         /// python or golang, for code that fits both.
         #[arg(long)]
         language: Option<String>,
+        /// A host and a port that the function may reach, such as api.example.com:443, once for each. An update without
+        /// this leaves the function's network as it is.
+        #[arg(long, value_name = "HOST:PORT")]
+        allow: Vec<String>,
         /// Update this function instead: an id, or a name that only one function has.
         #[arg(long, value_name = "FUNCTION")]
         update: Option<String>,
@@ -169,8 +175,8 @@ impl Arguments {
 impl Command {
     fn ask(self, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Deploy { path, name, language, update } => {
-                deploy::run(client, &path, name, language, update.as_deref(), json)
+            Self::Deploy { path, name, language, allow, update } => {
+                deploy::run(client, &path, Texts { name, language, allow }, update.as_deref(), json)
             }
             Self::Rollback { function, version } => functions::roll_back(client, &function, version, json),
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),

@@ -14,11 +14,21 @@ use super::client::{Client, Method};
 use super::folder::zipped;
 use super::{functions, output};
 
+/// What the form has beside the zip.
+#[derive(Debug)]
+pub(super) struct Texts {
+    /// The function's name. None for the default.
+    pub(super) name: Option<String>,
+    /// The language, for code that fits two.
+    pub(super) language: Option<String>,
+    /// The rules of the function's network. Without any the form has no network.
+    pub(super) allow: Vec<String>,
+}
+
 pub(super) fn run(
     client: &Client,
     path: &Path,
-    name: Option<String>,
-    language: Option<String>,
+    Texts { name, language, allow }: Texts,
     update: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
@@ -34,7 +44,8 @@ pub(super) fn run(
     let place = id.map_or((Method::Post, "/api/submit".to_owned()), |id| (Method::Put, format!("/api/functions/{id}")));
     let boundary = Uuid::new_v4().simple().to_string();
     let mut head = String::new();
-    for (field, value) in [("name", name), ("language", language)] {
+    let network = (!allow.is_empty()).then(|| serde_json::json!({"allow": allow}).to_string());
+    for (field, value) in [("name", name), ("language", language), ("network", network)] {
         if let Some(value) = value {
             ensure!(!value.contains(['\r', '\n']), "--{field} can't hold the end of a line");
             head += &format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n");
