@@ -220,9 +220,13 @@ async fn the_page_is_for_all_and_strict() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[("API_TOKEN", "s3cret")]).await;
     let script = "text/javascript";
-    for (path, kind) in
-        [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", script), ("/console-api.js", script)]
-    {
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/console.css", "text/css"),
+        ("/console.js", script),
+        ("/console-api.js", script),
+        ("/console-network.js", script),
+    ] {
         let response = reqwest::get(format!("{}{path}", service.url)).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{path}");

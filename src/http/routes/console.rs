@@ -33,9 +33,14 @@ pub(in crate::http) async fn api() -> Asset {
     asset("text/javascript; charset=utf-8", include_str!("console/api.js"))
 }
 
+/// The script that shows and changes a function's network.
+pub(in crate::http) async fn network() -> Asset {
+    asset("text/javascript; charset=utf-8", include_str!("console/network.js"))
+}
+
 /// Whether a path is a part of the console, which has no secret: every copy of the program has the same files.
 pub(in crate::http) fn is_console(uri: &Uri) -> bool {
-    matches!(uri.path(), "/" | "/console.css" | "/console.js" | "/console-api.js")
+    matches!(uri.path(), "/" | "/console.css" | "/console.js" | "/console-api.js" | "/console-network.js")
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Asset {

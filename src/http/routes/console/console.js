@@ -2,6 +2,7 @@
 // as HTML.
 
 import { Problem, ask, follow, headers, isSigningIn, upload } from "/console-api.js";
+import { readNetwork, saveNetwork } from "/console-network.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { functions: [], instances: {}, current: null, shown: null, watching: null, cursor: null, history: [] };
@@ -101,7 +102,7 @@ async function open(id) {
   for (const part of ["update-status", "versions", "history", "chart"]) $(part).replaceChildren();
   drawFunctions();
   $("detail-title").focus();
-  await Promise.all([readHistory(), readVersions()]);
+  await Promise.all([readHistory(), readVersions(), readNetwork(id)]);
 }
 
 async function readVersions() {
@@ -282,6 +283,11 @@ $("update").addEventListener("submit", (event) => {
     $("update-status").textContent = updated.message;
     await readVersions();
   });
+});
+
+$("network").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt($("network-save"), saveNetwork);
 });
 
 const drop = $("drop");
