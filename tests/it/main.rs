@@ -34,6 +34,7 @@ mod layouts;
 mod lifecycle;
 mod lost_nodes;
 mod metrics;
+mod network_settings;
 mod nodes;
 mod outages;
 mod outcomes;
