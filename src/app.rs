@@ -49,7 +49,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     metrics::start();
     let (monitor, health) = health::channel();
     let (leaving, drain_time) = (stop, config.http.drain_time);
-    let service = Service::compose(config, health, leaving.clone()).await?;
+    let ports = vec![listener.local_addr()?.port()];
+    let service = Service::compose(config, health, leaving.clone(), ports).await?;
     service.start(monitor);
     let stop = service.stop.clone();
     service.tasks.spawn(async move {

@@ -1,5 +1,6 @@
 //! The words of this platform as types: parsed at the edge, trusted everywhere else. No I/O.
 
+mod destined;
 mod function;
 mod id;
 mod idempotency;
@@ -12,6 +13,7 @@ mod preload;
 pub mod settings;
 mod version;
 
+pub use destined::Destined;
 pub use function::{Changed, Changes, Executions, Package, Record, Update};
 pub use id::{
     FunctionId, ImageDigest, ImageId, InvocationId, NotAFunctionId, NotAnInvocationId, UnknownFunction,

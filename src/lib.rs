@@ -9,6 +9,7 @@
 //! - [`sandbox`]: instances, their pool and their protocol.
 //! - [`functions`]: functions and versions in memory, and the cache of their images.
 //! - [`build`]: from a zip to an image.
+//! - [`egress`]: what functions may reach, and the connections to there.
 //! - [`nodes`]: this node among the nodes that share a store.
 //! - [`store`]: functions, zips and invocations on disk.
 //! - [`resources`]: disks, temporary files, and memory for what clients send.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod deployments;
 pub mod docker;
 pub mod domain;
+pub mod egress;
 pub mod functions;
 pub mod http;
 pub mod invocations;

@@ -11,6 +11,7 @@ mod connection;
 mod events;
 mod peer;
 mod twin;
+mod urls;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use crate::domain::{Heartbeat, Node, Seen};
 use crate::resources::clock::{self, Moment};
 use crate::store::{LEASE, Store, StoreError};
 pub use twin::JoinError;
+pub use urls::NodeUrls;
 
 /// The longest time between two rounds.
 pub const ROUND: Duration = Duration::from_millis(500);
@@ -38,6 +40,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The longest wait for other nodes. A node that hangs for longer without losing its lease is a fault.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The time after which this node looks for the URLs of other nodes again.
+const URLS_AGE: Duration = Duration::from_secs(2);
 
 /// The time limit of the last words of a node.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -55,6 +60,9 @@ pub struct Membership {
     wake: Notify,
     /// Whether another process has taken this node's id while this node was cut off.
     has_twin: AtomicBool,
+    urls: NodeUrls,
+    /// When this node has looked for the URLs.
+    urls_seen: Mutex<Option<Instant>>,
 }
 
 /// This node has not reached the store for longer than its lease.
@@ -83,7 +91,9 @@ impl Membership {
             if store.is_shared() { twin::join(&store, &id, url.as_deref(), data_dir).await? } else { Moment::now() };
         let lease = Mutex::new(store.is_shared().then(|| began + (LEASE - MARGIN)));
         let (applied, wake, has_twin) = (watch::Sender::new(0), Notify::new(), AtomicBool::new(false));
-        Ok(Self { store, id, url, lease, applied, wake, has_twin })
+        let (urls, urls_seen) = (NodeUrls::default(), Mutex::default());
+        urls.replace(&url);
+        Ok(Self { store, id, url, lease, applied, wake, has_twin, urls, urls_seen })
     }
 
     /// Whether other nodes may use the store.
@@ -130,7 +140,27 @@ impl Membership {
             Seen::Lapsed => self.wake(),
             Seen::Gone => self.join_again().await?,
         }
+        self.look_for_urls().await;
         Ok(())
+    }
+
+    /// The URLs of all nodes, which each round keeps current.
+    pub fn urls(&self) -> NodeUrls {
+        self.urls.clone()
+    }
+
+    async fn look_for_urls(&self) {
+        let seen = *self.urls_seen.lock();
+        if seen.is_some_and(|seen| seen.elapsed() < URLS_AGE) {
+            return;
+        }
+        match self.store.node_urls().await {
+            Ok(urls) => {
+                self.urls.replace(urls);
+                *self.urls_seen.lock() = Some(Instant::now());
+            }
+            Err(error) => tracing::debug!(%error, "the nodes' URLs are those of a while ago"),
+        }
     }
 
     /// Joins again, unless another process has this node's id meanwhile: then the node stays cut off while that process

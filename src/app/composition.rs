@@ -9,11 +9,12 @@ use super::preparation::Preparation;
 use super::{Service, risks};
 use crate::build::runtime_image::Runtimes;
 use crate::build::{Builder, BuilderParts};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::deployments::{Deployer, DeployerParts, Networks};
 use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
+use crate::egress::{Egress, Forbidden, Server};
 use crate::functions::images::{Images, ImagesParts};
 use crate::functions::trees::{Trees, TreesParts};
 use crate::functions::{Function, Registry};
@@ -36,11 +37,17 @@ use crate::store::Store;
 const MAX_REQUESTS: u64 = 256 << 20;
 
 impl Service {
-    /// Builds all parts. Invocations that an earlier run has accepted are in the queue after that.
+    /// Builds all parts. Invocations that an earlier run has accepted are in the queue after that. `ports` are those on
+    /// which the service listens.
     ///
     /// # Errors
     /// DATA_DIR can't be used.
-    pub(super) async fn compose(config: Config, health: Health, leaving: CancellationToken) -> anyhow::Result<Self> {
+    pub(super) async fn compose(
+        config: Config,
+        health: Health,
+        leaving: CancellationToken,
+        ports: Vec<u16>,
+    ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
@@ -79,7 +86,9 @@ impl Service {
             stop: end.clone(),
         })
         .await?;
+        let egress = Egress::new(&config.egress, forbidden(ports, &store, &config.builds, &nodes));
         let pool = Pool::new(PoolParts {
+            egress,
             docker: docker.clone(),
             platform: Arc::clone(&platform),
             transport: Arc::clone(&transport),
@@ -212,4 +221,12 @@ impl Service {
             ended: CancellationToken::new(),
         })
     }
+}
+
+/// What no function reaches, whatever the operator allows.
+fn forbidden(ports: Vec<u16>, store: &Store, builds: &config::Builds, nodes: &Membership) -> Forbidden {
+    let server = |kind, (host, port)| Server { kind, host, port };
+    let database = store.server().map(|place| server("the database of STORE_URL", place));
+    let registry = builds.registry().into_iter().map(|place| server("the registry of DOCKER_IMAGE_PREFIX", place));
+    Forbidden { ports, servers: database.into_iter().chain(registry).collect(), nodes: nodes.urls() }
 }

@@ -101,6 +101,24 @@ impl Builds {
     }
 }
 
+impl Builds {
+    /// The hosts and ports of the registry of images, where there is one.
+    pub fn registry(&self) -> Vec<(String, u16)> {
+        if !self.has_registry {
+            return Vec::new();
+        }
+        let first = self.image_prefix.split('/').next().unwrap_or_default();
+        match first.split_once(':') {
+            Some((host, port)) => port.parse().map(|port| vec![(host.to_owned(), port)]).unwrap_or_default(),
+            // Docker reaches its own registry by other names, and a registry without TLS by the port of HTTP.
+            None if first == "docker.io" => {
+                ["registry-1.docker.io", "index.docker.io", "docker.io"].map(|host| (host.to_owned(), 443)).into()
+            }
+            None => vec![(first.to_owned(), 443), (first.to_owned(), 80)],
+        }
+    }
+}
+
 fn parse_builder(text: &str) -> Option<ImageBuilder> {
     match text {
         "0" => Some(ImageBuilder::Classic),

@@ -93,6 +93,18 @@ fn an_image_prefix_may_begin_with_a_registry() {
 }
 
 #[test]
+fn a_registry_has_a_host_and_ports() {
+    let registry = |prefix| from(&[("DOCKER_IMAGE_PREFIX", prefix)]).expect(prefix).builds.registry();
+    let places = |places: &[(&str, u16)]| -> Vec<(String, u16)> {
+        places.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect()
+    };
+    assert_eq!(registry("registry.internal:5000/a/b"), places(&[("registry.internal", 5000)]));
+    assert_eq!(registry("ghcr.io/a"), places(&[("ghcr.io", 443), ("ghcr.io", 80)]));
+    assert!(registry("docker.io/a").contains(&("registry-1.docker.io".to_owned(), 443)));
+    assert_eq!(registry("youtube-serverless"), []);
+}
+
+#[test]
 fn what_does_not_parse_is_refused_by_name() {
     check_refused("SERVER_PORT", "80800");
     for rate in ["100", "100/", "/s", "0/s", "-1/s", "100/0", "1/fortnight"] {

@@ -33,6 +33,7 @@ use crate::config;
 use crate::docker::Docker;
 use crate::docker::platform::Platform;
 use crate::domain::Language;
+use crate::egress::Egress;
 use crate::functions::trees::Trees;
 use crate::functions::{Function, Revision};
 use crate::resources::scratch::Scratch;
@@ -130,6 +131,9 @@ pub(crate) struct PoolParts {
     /// The files that slots take.
     pub(crate) trees: Arc<Trees>,
     pub(crate) scratch: Scratch,
+    /// The way out of functions that have a network.
+    #[expect(dead_code, reason = "instances have no doors yet")]
+    pub(crate) egress: Egress,
     pub(crate) sandbox: config::Sandbox,
     pub(crate) limits: config::Pool,
     pub(crate) uids: config::Uids,
@@ -142,8 +146,20 @@ pub(crate) struct PoolParts {
 impl Pool {
     /// A pool without containers.
     pub(crate) fn new(parts: PoolParts) -> Self {
-        let PoolParts { docker, platform, transport, trees, scratch, sandbox, limits, uids, preload, tasks, stop } =
-            parts;
+        let PoolParts {
+            docker,
+            platform,
+            transport,
+            trees,
+            scratch,
+            egress: _,
+            sandbox,
+            limits,
+            uids,
+            preload,
+            tasks,
+            stop,
+        } = parts;
         let slots = Slots::new(limits.slots);
         let evictions = Evictions::new(limits.idle_timeout);
         let state = State::new(limits.container_limit as usize, uids.of_instances(), slots, evictions);

@@ -100,6 +100,12 @@ impl Store {
         rows.iter().map(|row| node(row).ok_or_else(|| self.damaged("a node's row has values that can't be"))).collect()
     }
 
+    /// The URLs of all nodes on the list.
+    pub async fn node_urls(&self) -> Result<Vec<String>, StoreError> {
+        let select = sqlx::query_scalar("SELECT url FROM nodes WHERE url IS NOT NULL");
+        self.ask(select.fetch_all(&self.control())).await
+    }
+
     /// Forgets nodes that are gone for long, and what they have flushed.
     pub async fn prune_nodes(&self) -> Result<(), StoreError> {
         if !self.is_shared() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnectOptions, PgListener};
 use sqlx::{AnyPool, ConnectOptions};
 use tokio::time;
 
@@ -66,6 +66,12 @@ impl Store {
         Ok(store)
     }
 
+    /// The host and the port of the database's server, where the service reaches the server over a network.
+    pub fn server(&self) -> Option<(String, u16)> {
+        let Database::Postgres(url) = &self.database else { return None };
+        server_of(url)
+    }
+
     /// Gives up all connections, as after a wait in vain: the server may be gone without a word, and the kernel would
     /// wait for the server for many minutes. sqlx 0.9 asks each connection that comes back to the pool whether the
     /// connection lives, and waits for that answer without a limit.
@@ -107,6 +113,12 @@ impl Store {
     }
 }
 
+fn server_of(url: &Secret) -> Option<(String, u16)> {
+    let options: PgConnectOptions = url.0.parse().ok()?;
+    let is_file = options.get_socket().is_some() || options.get_host().starts_with('/');
+    (!is_file).then(|| (options.get_host().to_owned(), options.get_port()))
+}
+
 /// A pool that connects when it is used.
 fn pool(url: &Secret, connections: u32) -> Result<AnyPool, sqlx::Error> {
     Ok(begin_with(options(connections), SESSION).connect_lazy_with(server(url)?))
@@ -136,5 +148,21 @@ pub(super) fn classify(error: sqlx::Error) -> StoreError {
             StoreError::Unreachable(error)
         }
         _ => StoreError::Other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_the_server_as_sqlx_understands_the_url() {
+        let server = |url: &str| server_of(&Secret(url.to_owned()));
+        let place = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(server("postgres://u:p@db.internal:6543/name"), place("db.internal", 6543));
+        assert_eq!(server("postgres://u@db.internal/name?host=other&port=1"), place("other", 1));
+        assert_eq!(server("postgres://u@db.internal/name?hostaddr=10.0.0.5"), place("10.0.0.5", 5432));
+        assert_eq!(server("postgres://u@[::1]:7/name"), place("[::1]", 7));
+        assert_eq!(server("postgres://u@db.internal/name?host=/run/postgresql"), None);
     }
 }

@@ -38,6 +38,9 @@ const BUILD_DURATION: &str = "youtube_serverless_build_duration_seconds";
 const DOCKER_DURATION: &str = "youtube_serverless_docker_command_duration_seconds";
 const DOCKER_ERRORS: &str = "youtube_serverless_docker_command_errors_total";
 const REQUESTS: &str = "youtube_serverless_http_requests_total";
+const EGRESS_CONNECTIONS: &str = "youtube_serverless_egress_connections_total";
+const EGRESS_BYTES: &str = "youtube_serverless_egress_bytes_total";
+const EGRESS_OPEN: &str = "youtube_serverless_egress_open_connections";
 
 /// Buckets from half a millisecond, the time of a fresh process, to the time limit.
 const EXECUTION_BUCKETS: [f64; 14] =
@@ -59,6 +62,16 @@ pub struct Gauges {
     pub deferred: usize,
     /// The number of functions.
     pub functions: usize,
+}
+
+/// A connection at a door of a function that is being served. The gauge counts the connection until the drop.
+#[derive(Debug)]
+pub struct OpenConnection(());
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        gauge!(EGRESS_OPEN).decrement(1.0);
+    }
 }
 
 /// Begins to record, once in a process. Later calls do nothing.
@@ -171,6 +184,23 @@ pub fn request(method: &str, route: &str, status: u16) {
     counter!(REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string()).increment(1);
 }
 
+/// Counts a connection at a door of a function as open, until the value is dropped.
+pub fn egress_open() -> OpenConnection {
+    gauge!(EGRESS_OPEN).increment(1.0);
+    OpenConnection(())
+}
+
+/// Notes what came of a connection at a door: `ok`, `refused`, `failed` or `timeout`.
+pub fn egress_connection(result: &'static str) {
+    counter!(EGRESS_CONNECTIONS, "result" => result).increment(1);
+}
+
+/// Notes the bytes of a connection at a door that has ended.
+pub fn egress_bytes(sent: u64, received: u64) {
+    counter!(EGRESS_BYTES, "direction" => "sent").increment(sent);
+    counter!(EGRESS_BYTES, "direction" => "received").increment(received);
+}
+
 fn series(function: FunctionId) -> String {
     let mut seen = SEEN.lock();
     let seen = seen.get_or_insert_default();
@@ -197,6 +227,9 @@ fn describe() {
     describe_histogram!(DOCKER_DURATION, Unit::Seconds, "How long docker commands took");
     describe_counter!(DOCKER_ERRORS, "Docker commands that failed");
     describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
+    describe_counter!(EGRESS_CONNECTIONS, "Connections at doors of functions, by what they came to");
+    describe_counter!(EGRESS_BYTES, "Bytes of ended connections at doors, by direction as functions see it");
+    describe_gauge!(EGRESS_OPEN, "Connections at doors of functions that are served");
 }
 
 #[cfg(test)]
@@ -213,6 +246,9 @@ mod tests {
         }
         docker_command("rm", Duration::from_millis(30), true);
         request("BREW", "/coffee", 405);
+        egress_connection("refused");
+        egress_bytes(3, 4);
+        drop(egress_open());
         let gauges = Gauges {
             instances: [("starting", 0), ("idle", 2), ("busy", 1), ("ending", 0), ("slot", 0)],
             waiting: 3,
@@ -229,6 +265,9 @@ mod tests {
             "youtube_serverless_docker_command_errors_total{command=\"rm\"} 1",
             "youtube_serverless_http_requests_total{method=\"other\",route=\"/coffee\",status=\"405\"} 1",
             "# TYPE youtube_serverless_queue_wait_seconds histogram",
+            "# TYPE youtube_serverless_egress_connections_total counter",
+            "# TYPE youtube_serverless_egress_bytes_total counter",
+            "# TYPE youtube_serverless_egress_open_connections gauge",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -96,6 +96,7 @@ fn layers_use_only_those_below() {
         &["sandbox"],
         &["functions"],
         &["build"],
+        &["egress"],
         &["nodes"],
         &["store"],
         &["resources"],

@@ -149,7 +149,9 @@ async fn an_invocation_is_where_a_live_process_has_said_to_be() {
     assert_eq!(found(of[1]).await, (Outcome::Queued, there, None), "the process has no URL");
     assert_eq!(first.join("a", Some("http://elsewhere"), None).await.unwrap(), None);
     assert_eq!(found(of[0]).await.2.as_deref(), Some("http://elsewhere"));
+    assert_eq!(second.node_urls().await.unwrap(), ["http://elsewhere"]);
     silence(&first).await;
+    assert_eq!(second.node_urls().await.unwrap(), ["http://elsewhere"], "a node that is slow may still serve");
     assert_eq!(found(of[0]).await, (Outcome::Queued, here, None));
     assert_eq!(second.whereabouts(&[gone]).await.unwrap(), []);
     assert_eq!(second.whereabouts(&[]).await.unwrap(), []);

@@ -1,0 +1,248 @@
+//! Doors: what a function may reach, who decides, and how the bytes get there.
+//!
+//! A container has no network. A program connects to a door, which is a listening socket in the container whose
+//! connections the service takes. The service then decides: a rule of the function and of the operator must allow the
+//! destination, and the address that a name leads to is checked before that very address is connected to.
+//!
+//! ```text
+//! program ── door ── serve ── gate: a host ──────────────── rules ─ names ─ addresses ─ connect ─┬─ carry
+//!                          └─ gate: the proxy ─ head of HTTP ─┘                                   └─ forward
+//! ```
+//! No task outlives [`Egress::serve`], and a drop of its future resets both connections.
+
+mod address;
+mod body;
+mod carry;
+mod connect;
+mod door;
+mod forbidden;
+mod head;
+mod names;
+mod proxy;
+mod traffic;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time;
+use tracing::Instrument;
+
+pub use door::{Door, Doors, Gate};
+pub use forbidden::{Forbidden, Server};
+pub use traffic::Traffic;
+
+use crate::config::{self, Destination, Hosts};
+use crate::domain::settings::network::Network;
+use crate::telemetry::metrics;
+use address::Reach;
+use carry::{End, carry};
+use connect::{ConnectError, connect};
+use forbidden::Guard;
+use names::{Lookup, Names};
+use traffic::{Logged, Meter};
+
+/// The most connections of the process at one time. More wait.
+const MAX_CONNECTIONS: usize = 1000;
+/// Both ends of all connections together take no more than this part of the descriptors that the process may have.
+const PART_OF_DESCRIPTORS: u64 = 4;
+/// The time that a client of the proxy has for the head of its request.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+
+/// The way out of all functions of this process. All clones are the same.
+#[derive(Clone, Debug)]
+pub struct Egress(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    config: config::Egress,
+    guard: Guard,
+    names: Names,
+    permits: Semaphore,
+    head_limit: Duration,
+}
+
+/// Why a connection does not come about.
+#[derive(Debug)]
+enum Denial {
+    /// The destination is not allowed, or the client's request is none.
+    Refused(String),
+    /// The destination does not take the connection.
+    Failed(String),
+    /// EGRESS_CONNECT_TIMEOUT is over.
+    Timeout(String),
+}
+
+/// What the connections of an invocation have in common.
+#[derive(Clone, Copy, Debug)]
+struct Context<'a> {
+    network: &'a Network,
+    traffic: &'a Traffic,
+}
+
+impl Egress {
+    /// The way out. Names are resolved as this machine resolves names, and a machine without name servers has none.
+    pub fn new(config: &config::Egress, forbidden: Forbidden) -> Self {
+        let names = Names::new(PathBuf::from(HOSTS), PathBuf::from(RESOLV_CONF), DNS_PORT, config.connect_timeout);
+        Self::with(config, forbidden, names, HEAD_LIMIT)
+    }
+
+    fn with(config: &config::Egress, forbidden: Forbidden, names: Names, head_limit: Duration) -> Self {
+        let (guard, permits) = (Guard::new(forbidden), Semaphore::new(most_connections()));
+        Self(Arc::new(Parts { config: config.clone(), guard, names, permits, head_limit }))
+    }
+
+    /// Serves one connection that a program has opened at a door: connects to the destination, and carries bytes until
+    /// both sides have ended their halves. What does not come about is reset, or answered where the gate speaks HTTP.
+    /// Dropping the future resets both connections.
+    pub async fn serve(&self, gate: &Gate, network: &Network, inner: TcpStream, traffic: &Traffic) {
+        let inner = End::new(inner);
+        // Bytes are passed on as they come.
+        let _ = inner.set_nodelay(true);
+        let Ok(_permit) = self.0.permits.acquire().await else { return };
+        let _open = metrics::egress_open();
+        let context = Context { network, traffic };
+        match gate {
+            Gate::Host { name, port } => {
+                let span = tracing::debug_span!("door", egress.to = %format_args!("{name}:{port}"));
+                self.serve_host(name, *port, inner, context).instrument(span).await;
+            }
+            Gate::Proxy => {
+                let span = tracing::debug_span!("door", egress.to = tracing::field::Empty);
+                self.serve_proxy(inner, context).instrument(span).await;
+            }
+        }
+    }
+
+    async fn serve_host(&self, name: &str, port: u16, inner: End, context: Context<'_>) {
+        let destination = Destination::Name(name.to_owned());
+        if let Ok((outer, meter)) = self.reach(&destination, port, context).await {
+            ended(carry(inner, outer, &[], &meter).await, &meter);
+        }
+    }
+
+    /// Connects to a destination, and notes what came of that.
+    async fn reach(&self, destination: &Destination, port: u16, context: Context<'_>) -> Result<(End, Meter), Denial> {
+        let to = format!("{destination}:{port}");
+        let limit = self.0.config.connect_timeout;
+        let connected = time::timeout(limit, self.connect(destination, port, context.network)).await;
+        let connected = connected.unwrap_or_else(|_| {
+            Err(Denial::Timeout(format!("{to}: no connection within {limit:?} (EGRESS_CONNECT_TIMEOUT)")))
+        });
+        match connected {
+            Ok(stream) => {
+                metrics::egress_connection("ok");
+                Ok((End::new(stream), context.traffic.connected(&to)))
+            }
+            Err(denial) => {
+                context.deny(&to, &denial);
+                Err(denial)
+            }
+        }
+    }
+
+    async fn connect(&self, destination: &Destination, port: u16, network: &Network) -> Result<TcpStream, Denial> {
+        let Parts { guard, names, .. } = &*self.0;
+        let to = format!("{destination}:{port}");
+        let refused = |reason: String| Denial::Refused(format!("{to}: {reason}"));
+        let failed = |reason: String| Denial::Failed(format!("{to}: {reason}"));
+        let reach = self.0.reach(destination, port, network).map_err(|reason| refused(reason.to_owned()))?;
+        let forbidden = guard.addresses(names, destination, port).await.map_err(|error| refused(error.to_string()))?;
+        let lookup = match destination {
+            Destination::Name(name) => names.look_up(name).await,
+            Destination::Address(address) => Lookup::of(vec![*address]),
+        };
+        let check = |address| {
+            address::judge(address, reach).map_err(|error| error.to_string())?;
+            forbidden.check(address).map_err(|error| error.to_string())
+        };
+        connect(lookup, port, check).await.map_err(|error| match error {
+            ConnectError::Refused(reason) => refused(reason),
+            ConnectError::Name(error) => failed(error.to_string()),
+            ConnectError::Failed(error) => failed(error.to_string()),
+        })
+    }
+}
+
+impl Parts {
+    /// What a connection to a destination may reach. Fails where the destination is not allowed.
+    fn reach(&self, destination: &Destination, port: u16, network: &Network) -> Result<Reach<'_>, &'static str> {
+        let mut is_allowed = false;
+        let mut is_exact = false;
+        for rule in network.allow.iter().filter(|rule| rule.allows(destination, port)) {
+            is_allowed = true;
+            is_exact |= matches!(rule.hosts, Hosts::Name(_) | Hosts::Range(_));
+        }
+        if !is_allowed {
+            return Err("no rule of the function's network allows this");
+        }
+        // The operator may have taken back what was allowed when the function was submitted.
+        if !self.config.allow.iter().any(|rule| rule.allows(destination, port)) {
+            return Err("EGRESS_ALLOW does not allow this");
+        }
+        Ok(Reach { private: &self.config.private, is_exact })
+    }
+}
+
+impl Context<'_> {
+    /// Notes a connection that does not come about.
+    fn deny(&self, to: &str, denial: &Denial) {
+        metrics::egress_connection(denial.result());
+        self.note(to, denial.reason());
+    }
+
+    /// Notes what was not done. The log has the reason, unless the invocation has filled the log.
+    fn note(&self, to: &str, reason: &str) {
+        match self.traffic.refused(to, reason) {
+            Logged::Each => tracing::info!(egress.to = to, reason, "no connection for a function"),
+            Logged::Last => {
+                tracing::info!(
+                    egress.to = to,
+                    reason,
+                    "no connection for a function; no more lines for the invocation"
+                );
+            }
+            Logged::No => {}
+        }
+    }
+}
+
+impl Denial {
+    fn reason(&self) -> &str {
+        let (Self::Refused(reason) | Self::Failed(reason) | Self::Timeout(reason)) = self;
+        reason
+    }
+
+    /// The result in the metrics.
+    fn result(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+            Self::Timeout(_) => "timeout",
+        }
+    }
+}
+
+fn most_connections() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / PART_OF_DESCRIPTORS / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+}
+
+/// Notes the end of a connection. That a side resets a connection is no fault.
+fn ended(carried: std::io::Result<()>, meter: &Meter) {
+    let (sent, received) = meter.totals();
+    match carried {
+        Ok(()) => tracing::debug!(sent, received, "a connection of a function has ended"),
+        Err(error) => tracing::debug!(sent, received, %error, "a connection of a function was cut off"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
