@@ -59,6 +59,8 @@ pub(crate) fn timed(mut command: Command) -> Result<Duration> {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let elapsed = started.elapsed();
-    ensure!(output.stdout == b"Hello, John!\n", "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let told = (output.status, text(&output.stdout), text(&output.stderr));
+    ensure!(output.stdout == b"Hello, John!\n", "{command:?}: {told:?}");
     Ok(elapsed)
 }

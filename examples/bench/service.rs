@@ -24,6 +24,16 @@ pub(crate) struct Function {
     pub(crate) image: String,
 }
 
+impl Drop for Service {
+    /// A measurement that fails leaves no service and no container behind.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 impl Service {
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let child = Command::new("target/release/youtube-serverless")

@@ -14,6 +14,8 @@ use crate::service::{CONTAINER_LIMIT, Function, Service};
 
 const TURNS: usize = 10;
 const SECOND: Duration = Duration::from_secs(1);
+/// The time in which slots start that calls have missed. Warm calls at that time would share the processors with them.
+const QUIET: Duration = Duration::from_secs(3);
 const BLOCKS: usize = 3;
 const WARM_REQUESTS: usize = 100;
 const DEPLOYED: usize = 1000;
@@ -69,6 +71,7 @@ async fn in_turn(report: &mut Report, dir: &Path, language: &str) -> Result<()> 
             for function in functions {
                 misses[index].add(service, function).await?;
             }
+            time::sleep(QUIET).await;
             for _ in 0..WARM_REQUESTS {
                 warm[index].push(service.execute(&functions[0]).await?);
             }

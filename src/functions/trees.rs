@@ -3,6 +3,7 @@
 //! An image stays the truth. A tree is taken out of a version's image, is a cache within SLOT_CACHE_SIZE, and is
 //! verified at each use. A tree that a crash leaves half made has a name that counts for nothing.
 
+mod budget;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
@@ -32,9 +33,6 @@ use tree::{MAX_SIZE, Room};
 const LIMIT: Duration = Duration::from_secs(60);
 /// What an archive may have beside the content, in bytes.
 const MAX_OVERHEAD: u64 = 4 << 20;
-/// A tree that was used within this time does not make room for a new tree. Otherwise, where more functions are called
-/// in turn than the cache has room for, each tree would go before its next use, and each call would make a tree.
-const IN_USE: Duration = Duration::from_secs(3600);
 
 /// The cache of trees, in a folder of its own below DATA_DIR.
 #[derive(Debug)]
@@ -109,7 +107,7 @@ impl Trees {
         let making = tokio::sync::Mutex::default();
         let this =
             Arc::new(Self { docker, platform, registry, scratch, room, folder, budget, known, making, tasks, stop });
-        this.remove_later(this.surplus());
+        this.remove_later(budget::surplus(&mut this.known.lock(), this.budget));
         Ok(this)
     }
 
@@ -133,7 +131,7 @@ impl Trees {
                 Some(Known::Ready(tree, _)) if tree.runtime() != runtime => {}
                 Some(Known::Unfit { runtime: tried }) if tried != runtime => {}
                 Some(Known::Ready(..) | Known::Making { .. } | Known::Unfit { .. }) => return,
-                None if !has_room(&known, self.budget, clock::now()) => return,
+                None if !budget::has_room(&known, self.budget, clock::now()) => return,
                 None => {}
             }
             if let Some(Known::Ready(old, _)) = known.insert(image.clone(), Known::Making { is_unneeded: false }) {
@@ -189,7 +187,7 @@ impl Trees {
         if matches!(before, Some(Known::Making { is_unneeded: true })) {
             self.retain();
         }
-        self.remove_later(self.surplus());
+        self.remove_later(budget::surplus(&mut self.known.lock(), self.budget));
     }
 
     /// Copies a tree to the folder `into`. A tree that is damaged is removed.
@@ -278,32 +276,6 @@ impl Trees {
         Ok(unpacked.await.map_err(io::Error::other)??)
     }
 
-    /// Forgets the trees that were not used for the longest time, while all trees are over the budget. Returns these
-    /// trees.
-    fn surplus(&self) -> Vec<Arc<Tree>> {
-        let mut known = self.known.lock();
-        let mut ready: Vec<(SystemTime, ImageId, u64)> = known
-            .iter()
-            .filter_map(|(image, known)| match known {
-                Known::Ready(tree, used) => Some((*used, image.clone(), tree.size())),
-                Known::Making { .. } | Known::Unfit { .. } => None,
-            })
-            .collect();
-        ready.sort_by_key(|&(used, ..)| used);
-        let mut total: u64 = ready.iter().map(|&(.., size)| size).sum();
-        let mut gone = Vec::new();
-        for (_, image, size) in ready {
-            if total <= self.budget {
-                break;
-            }
-            total -= size;
-            if let Some(Known::Ready(tree, _)) = known.remove(&image) {
-                gone.push(tree);
-            }
-        }
-        gone
-    }
-
     /// Removes trees, each when no copy of the tree is under way.
     fn remove_later(&self, trees: Vec<Arc<Tree>>) {
         if trees.is_empty() {
@@ -318,19 +290,6 @@ impl Trees {
             }
         });
     }
-}
-
-/// Whether one more tree of the usual size has room, or there is a tree that was not used for long.
-fn has_room(known: &HashMap<ImageId, Known>, budget: u64, now: SystemTime) -> bool {
-    let trees = known.values().filter_map(|known| match known {
-        Known::Ready(tree, used) => Some((tree.size(), *used)),
-        Known::Making { .. } | Known::Unfit { .. } => None,
-    });
-    let (mut count, mut total, mut oldest) = (0, 0, now);
-    for (size, used) in trees {
-        (count, total, oldest) = (count + 1, total + size, oldest.min(used));
-    }
-    count == 0 || total + total / count <= budget || oldest + IN_USE <= now
 }
 
 /// The trees in the folder of the cache, with the times of their last use. Removes all else.
@@ -384,29 +343,6 @@ fn unpack(archives: Vec<fs::File>, draft: &Path) -> Result<(), TreeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tree_makes_room_once_the_tree_was_not_used_for_long() {
-        let dir = tempfile::tempdir().unwrap();
-        let ready = |name: &str, used| {
-            let draft = dir.path().join("draft");
-            FOLDERS.iter().for_each(|name| fs::create_dir_all(draft.join(name)).unwrap());
-            let tree = Tree::complete(&draft, dir.path().join(name), "runtime", Vec::new()).unwrap();
-            Known::Ready(Arc::new(tree), used)
-        };
-        let (began, image) = (clock::at(1_000_000_000), |digit: &str| format!("sha256:{}", digit.repeat(64)));
-        let image = |digit| ImageId::parse(&image(digit)).unwrap();
-        let mut known = HashMap::new();
-        assert!(has_room(&known, 1, began), "the size of trees is not known yet");
-        known.insert(image("0"), ready("a", began));
-        known.insert(image("1"), ready("b", began + IN_USE));
-        known.insert(image("2"), Known::Unfit { runtime: "runtime".to_owned() });
-        let Known::Ready(tree, _) = &known[&image("0")] else { panic!("a tree") };
-        let size = tree.size();
-        assert!(has_room(&known, 3 * size, began));
-        assert!(!has_room(&known, 3 * size - 1, began + IN_USE / 2));
-        assert!(has_room(&known, 3 * size - 1, began + IN_USE));
-    }
 
     #[test]
     fn what_is_no_tree_is_removed_and_of_two_trees_the_one_used_last_stays() {

@@ -91,8 +91,9 @@ fn uses_are_forgotten_and_the_least_missed_slot_is_spare() {
     let now = Instant::now();
     assert!(!slots.supplies(now)[0].is_missed());
     slots.note_use(Language::Python, false, now);
+    assert!(!slots.supplies(now)[0].is_missed(), "there was room");
     slots.note_use(Language::Python, true, now);
-    assert!(!slots.supplies(now)[0].is_missed(), "one miss is no reason");
+    assert!(slots.supplies(now)[0].is_missed() && !slots.supplies(now + MEMORY / 4)[0].is_missed());
     slots.note_use(Language::Python, true, now);
     let supply = slots.supplies(now)[0];
     assert!(supply.is_missed() && (supply.uses - 3.0).abs() < 0.01 && (supply.misses - 2.0).abs() < 0.01);

@@ -9,7 +9,7 @@ use super::{Phase, State};
 use crate::domain::Language;
 use crate::functions::{Function, Revision};
 use crate::sandbox::pool::Key;
-use crate::sandbox::pool::refill::{self, Refill};
+use crate::sandbox::pool::refill::{self, Refill, Room};
 use crate::sandbox::pool::residents::Held;
 
 impl<I, S, G> State<I, S, G> {
@@ -84,9 +84,15 @@ impl<I, S, G> State<I, S, G> {
             return None;
         }
         let now = self.now();
-        let (room, supplies) = ((self.free_permits(), self.ending()), self.slots.supplies(now));
-        let idle = self.longest_idle().map(|(since, _)| now.saturating_duration_since(since));
-        refill::next(&supplies, room, self.comes_before_slots(now), idle)
+        let [slots, ..] = self.slots.phases();
+        let room = Room {
+            free: self.free_permits(),
+            ending: self.ending(),
+            starting: slots + self.permits.values().filter(|(_, phase)| matches!(phase, Phase::Starting)).count(),
+            callers: self.callers(now),
+            oldest_idle: self.longest_idle().map(|(since, _)| now.saturating_duration_since(since)),
+        };
+        refill::next(&self.slots.supplies(now), room)
     }
 
     /// Whether the next step for slots may change without an event.

@@ -9,6 +9,7 @@ use super::{Phase, Queue, State};
 use crate::domain::FunctionId;
 use crate::functions::{Function, Revision};
 use crate::sandbox::pool::Key;
+use crate::sandbox::pool::refill::Callers;
 
 /// The first and the longest pause after an instance to keep that did not start, or that died while the instance idled.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -92,10 +93,19 @@ impl<I, S, G> State<I, S, G> {
         self.waiting > 0 && self.queues.iter().any(|(&revision, queue)| self.may_serve(revision, queue))
     }
 
-    /// Whether a permit that is free, or that becomes free, is not for a slot.
-    pub(super) fn comes_before_slots(&self, now: Instant) -> bool {
+    /// The callers that come before slots. An instance to keep that has no room yet is like such a caller.
+    pub(super) fn callers(&self, now: Instant) -> Callers {
         let lacking: usize = self.lacks(now).map(|(_, lacking)| lacking).sum();
-        self.is_pressed() || (lacking > 0 && self.free_permits() <= lacking)
+        if lacking > 0 && self.free_permits() <= lacking {
+            return Callers::Uncovered;
+        }
+        if !self.is_pressed() {
+            return Callers::None;
+        }
+        let is_covered = |(&revision, queue): (&Revision, &Queue<I, G>)| {
+            !self.may_serve(revision, queue) || queue.waiters.len() <= self.count(revision).starting
+        };
+        if self.queues.iter().all(is_covered) { Callers::Covered } else { Callers::Uncovered }
     }
 
     /// Takes over the settings of a function's state. Returns true when fewer of the instances that functions ask for
