@@ -50,8 +50,8 @@ pub struct RuleError {
 }
 
 impl Rule {
-    /// Whether a program may reach a destination by this rule. A range holds addresses, and no name: otherwise each name
-    /// would have to be resolved, which tells the name to the outside.
+    /// Whether a program may reach a destination by this rule. A range holds addresses, and no name: otherwise each
+    /// name would have to be resolved, which tells the name to the outside.
     pub fn allows(&self, destination: &Destination, port: u16) -> bool {
         self.port == port
             && match (&self.hosts, destination) {
