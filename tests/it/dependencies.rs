@@ -20,9 +20,10 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// Crates of which other crates need different versions. This project chooses none of these versions.
-const TWICE: [&str; 11] = [
+const TWICE: [&str; 12] = [
     "base64",
     "block-buffer",
+    "constant_time_eq",
     "cpufeatures",
     "crypto-common",
     "digest",

@@ -81,7 +81,12 @@ impl Lease {
         let ran = instance.run(request, limit, output).await;
         let instance = self.instance.take().expect("a lease has its instance until it is used");
         let (end, after) = instance.finish(ran, output).await;
-        if matches!(end, End::OutOfMemory) {
+        let is_out_of_memory = match &end {
+            End::Exited(exit) => exit.oom == Some(true),
+            End::OutOfMemory => true,
+            End::Timeout(_) | End::Lost => false,
+        };
+        if is_out_of_memory {
             self.shared.lock().pause_slots(self.revision, OUT_OF_MEMORY_PAUSE);
         }
         self.go_on(after);
