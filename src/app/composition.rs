@@ -88,13 +88,14 @@ impl Service {
         .await?;
         let egress = Egress::new(&config.egress, forbidden(ports, &store, &config.builds, &nodes));
         let pool = Pool::new(PoolParts {
-            egress,
             docker: docker.clone(),
             platform: Arc::clone(&platform),
             transport: Arc::clone(&transport),
             trees: Arc::clone(&trees),
             scratch: scratch.clone(),
             sandbox: config.sandbox.clone(),
+            network: config.egress.clone(),
+            egress,
             limits: config.pool.clone(),
             uids: config.uids,
             preload,

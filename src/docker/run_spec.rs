@@ -1,5 +1,6 @@
 //! Translates a sandbox into the arguments of `docker run`. Pure.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::config::Sandbox;
@@ -44,6 +45,8 @@ pub struct RunSpec<'a> {
     pub program: Program<'a>,
     /// The folders of the host that the container sees, and can't write to.
     pub mounts: &'a [Mount],
+    /// The names that lead to loopback addresses in the container, beside `localhost`.
+    pub hosts: &'a [(String, Ipv4Addr)],
 }
 
 /// A folder of the host, and the folder of the container in which the host's folder appears.
@@ -77,6 +80,7 @@ impl RunSpec<'_> {
         args.push(format!("--name={}", self.name));
         args.extend(self.labels.iter().map(|(name, value)| format!("--label={name}={value}")));
         args.push("--network=none".to_owned());
+        args.extend(self.hosts.iter().map(|(name, address)| format!("--add-host={name}:{address}")));
         args.extend(HARDENING.map(str::to_owned));
         args.push(format!("--user={uid}:{uid}", uid = self.uid));
         args.push(format!("--memory={}", sandbox.memory));
@@ -119,6 +123,7 @@ mod tests {
             uid: 70_001,
             program: Program::Own,
             mounts: &[],
+            hosts: &[],
         };
         let expected = [
             "run",
@@ -147,6 +152,7 @@ mod tests {
         ];
         assert_eq!(spec.arguments(None), expected);
         let detached = spec.arguments(Some(Path::new("/tmp/one/s")));
+        assert!(!expected.iter().any(|argument| argument.contains("host")), "a name without a network");
         let mount = "--mount=type=bind,readonly,source=/tmp/one/s,target=/run/youtube-serverless";
         assert_eq!(detached[2..8], [&DETACHED[..], &[mount]].concat());
         assert_eq!(detached[8..], expected[5..]);
@@ -166,6 +172,7 @@ mod tests {
             uid: 70_001,
             program,
             mounts: &mounts,
+            hosts: &[],
         };
         assert!(spec.arguments(None).contains(&"--runtime=runsc".to_owned()));
         let mount = "--mount=type=bind,readonly,source=/tmp/code,target=/app";
@@ -173,11 +180,39 @@ mod tests {
     }
 
     #[test]
+    fn names_lead_to_loopback() {
+        let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
+        let hosts = [("a.example".to_owned(), Ipv4Addr::new(127, 1, 0, 2))];
+        let (program, labels, mounts) = (Program::Own, &[], &[]);
+        let spec = RunSpec {
+            name: "one",
+            image: "image",
+            labels,
+            sandbox: &sandbox,
+            uid: 70_001,
+            program,
+            mounts,
+            hosts: &hosts,
+        };
+        let arguments = spec.arguments(None);
+        let place = arguments.iter().position(|argument| argument == "--network=none").unwrap();
+        assert_eq!(arguments[place + 1], "--add-host=a.example:127.1.0.2");
+    }
+
+    #[test]
     fn another_program_stands_behind_the_image() {
         let sandbox = Sandbox { memory: 1, cpus: 1.0, pids: 1, tmpfs: 1, runtime: None, required: false };
         let program = Program::Shell("echo one");
-        let spec =
-            RunSpec { name: "one", image: "image", labels: &[], sandbox: &sandbox, uid: 70_001, program, mounts: &[] };
+        let spec = RunSpec {
+            name: "one",
+            image: "image",
+            labels: &[],
+            sandbox: &sandbox,
+            uid: 70_001,
+            program,
+            mounts: &[],
+            hosts: &[],
+        };
         let arguments = spec.arguments(None);
         assert_eq!(arguments[arguments.len() - 5..], ["--entrypoint=/bin/sh", "--", "image", "-c", "echo one"]);
     }

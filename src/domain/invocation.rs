@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{FunctionId, InvocationId, Outcome};
+use super::{Destined, FunctionId, InvocationId, Outcome};
 
 /// An invocation's receipt, input and output, as a row of the history has them. A function that failed has a receipt,
 /// too.
@@ -39,6 +39,8 @@ pub struct InvocationRecord {
     pub cpu: Option<Duration>,
     /// The largest resident set, in bytes; None where the container is gone.
     pub peak_memory: Option<u64>,
+    /// What the invocation's connections did, by destination. Empty where there was none.
+    pub network: Vec<Destined>,
     /// The input as JSON.
     pub input: Bytes,
     /// The output on stdout, up to MAX_OUTPUT_SIZE.
@@ -70,6 +72,7 @@ impl InvocationRecord {
             duration: None,
             cpu: None,
             peak_memory: None,
+            network: Vec::new(),
             input,
             stdout: Bytes::new(),
             stderr: Bytes::new(),

@@ -8,6 +8,7 @@ use crate::build::package::{DetectError, PackageError};
 use crate::build::runtime_image::RuntimeError;
 use crate::docker::{self, Cause, DockerError, Failure};
 use crate::functions::images::ImageError;
+use crate::sandbox::doors::DoorsError;
 use crate::sandbox::instance::StartError;
 use crate::sandbox::pool::AcquireError;
 use crate::store::StoreError;
@@ -37,6 +38,8 @@ impl From<&StartError> for Failure {
             StartError::Docker(error) => error.into(),
             // The temp folder is full, or the service has no more descriptors.
             StartError::Socket(_) => Self::Transient(Cause::Service),
+            StartError::Doors(DoorsError::Room(_) | DoorsError::Pipes) => Self::Transient(Cause::Service),
+            StartError::Doors(_) => Self::Suspect,
             StartError::NoImage(_) | StartError::Timeout | StartError::Protocol(_) | StartError::Preload(_) => {
                 Self::Suspect
             }

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use crate::config;
 use crate::docker::{Cause, Failure};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, UnknownFunction};
+use crate::egress::Traffic;
 use crate::functions::images::{ImageError, Images};
 use crate::functions::{Absence, Function, Registry};
 use crate::invocations::history::History;
@@ -232,6 +233,7 @@ impl Invoker {
             environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
         } else {
             environment = function.settings.complete(environment);
+            environment.extend(lease.variables_of_doors());
         }
         environment.extend([
             ("FUNCTION_ID".to_owned(), function.id.to_string()),
@@ -244,7 +246,9 @@ impl Invoker {
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
         let span = tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number,
             invocation.id = %record.id);
-        let end = lease.invoke(&request, limit, output).instrument(span).await;
+        let traffic = Traffic::default();
+        let end = lease.invoke(&request, limit, output, &traffic).instrument(span).await;
+        record.network = traffic.report();
         (record.stdout, record.stderr) = output.end();
         let full = |stream: &Bytes| stream.len() >= output_cap as usize;
         record.truncated = full(&record.stdout) || full(&record.stderr);
@@ -274,6 +278,7 @@ impl Invoker {
                     StartError::NoImage(image) => drop(function.version.mark_missing(image, Absence::Lost)),
                     StartError::Docker(_)
                     | StartError::Socket(_)
+                    | StartError::Doors(_)
                     | StartError::Timeout
                     | StartError::Protocol(_)
                     | StartError::Preload(_) => {

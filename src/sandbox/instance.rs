@@ -16,6 +16,7 @@ mod memory;
 mod slot;
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
@@ -24,6 +25,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::docker::{Docker, DockerError, RunSpec};
 use crate::domain::{Preload, Preloaded};
+use crate::egress::Traffic;
+use crate::sandbox::doors::{self, Doorkeeper, DoorsError};
 use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
 use crate::sandbox::transport::{Rendezvous, Wire};
@@ -50,6 +53,8 @@ pub struct Instance {
     wire: Wire,
     guard: Guard,
     preloaded: Preloaded,
+    /// None where the function has no network.
+    doors: Option<Doorkeeper>,
     invocations: u32,
     running: Option<Running>,
 }
@@ -79,6 +84,9 @@ pub enum StartError {
     /// The socket for the bootstrap could not be made.
     #[error("failed to make a socket")]
     Socket(#[from] io::Error),
+    /// The doors of the function's network can't be opened.
+    #[error("the doors of the function's network can't be opened")]
+    Doors(#[source] DoorsError),
     /// The container runs, but its bootstrap sent no hello in time.
     #[error("the container did not come up within {limit:?}", limit = launch::START_LIMIT)]
     Timeout,
@@ -92,21 +100,30 @@ pub enum StartError {
 }
 
 impl Instance {
-    /// Runs a container, and waits until its bootstrap has taken the setup. The bootstrap connects to `rendezvous`;
-    /// without that, a docker client stays attached.
+    /// Runs a container, and waits until its bootstrap has opened the doors and has taken the setup. The bootstrap
+    /// connects to `rendezvous`; without that, a docker client stays attached, and there can be no doors.
     ///
     /// # Errors
     /// On an error the container is removed in the background; the permit becomes free after the removal.
     pub async fn start(
         docker: &Docker,
         spec: &RunSpec<'_>,
-        setup: &Setup,
+        (setup, plan): (&Setup, Option<&Arc<doors::Plan>>),
         rendezvous: Option<Rendezvous>,
         permit: Permit,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let (wire, guard) = launch(docker, spec, rendezvous, Guard::new(permit, tasks)).await?;
-        Self::prepare(wire, guard, setup).await
+        let (mut wire, mut guard) = launch(docker, spec, rendezvous, Guard::new(permit, tasks)).await?;
+        let doors = match plan {
+            Some(plan) => match doors::open(&mut wire, plan, tasks).await {
+                Ok(doors) => Some(doors),
+                Err(DoorsError::Gone) => return Err(StartError::Docker(guard.container().stderr_tail().await)),
+                Err(error) => return Err(StartError::Doors(error)),
+            },
+            None => None,
+        };
+        let instance = Self::prepare(wire, guard, setup).await?;
+        Ok(Self { doors, ..instance })
     }
 
     /// Hands the setup to a bootstrap that has its function's code, and waits until the bootstrap has taken the setup.
@@ -115,7 +132,7 @@ impl Instance {
         match prepared.unwrap_or(Err(ProtocolError::Late(SETUP_LIMIT))) {
             Ok((preloaded, had_oom)) => {
                 guard.had_oom = had_oom;
-                Ok(Self { wire, guard, preloaded, invocations: 0, running: None })
+                Ok(Self { wire, guard, preloaded, doors: None, invocations: 0, running: None })
             }
             Err(ProtocolError::Io(_)) if setup.preload.preload == Preload::Off => {
                 Err(StartError::Docker(guard.container().stderr_tail().await))
@@ -136,6 +153,11 @@ impl Instance {
         self.preloaded.asked != Preload::Off.to_string()
     }
 
+    /// The variables by which a program finds the doors, beside the function's own variables.
+    pub fn variables_of_doors(&self) -> Vec<(String, String)> {
+        self.doors.as_ref().map(Doorkeeper::variables).unwrap_or_default()
+    }
+
     /// The number of invocations that the instance has begun.
     pub fn invocations(&self) -> u32 {
         self.invocations
@@ -151,17 +173,26 @@ impl Instance {
         self.wire.pid.map(Memory::of)
     }
 
-    /// Whether the bootstrap still holds its end of the socket, or the docker client that is attached to the container
-    /// still runs.
+    /// Whether the bootstrap still holds its end of the socket and the doors are open, or the docker client that is
+    /// attached to the container still runs.
     pub fn is_alive(&mut self) -> bool {
+        if self.doors.as_ref().is_some_and(|doors| !doors.is_open()) {
+            return false;
+        }
         self.wire.is_open().unwrap_or_else(|| self.guard.container().is_attached())
     }
 
     /// Runs the function once. The caller must call [`Instance::finish`] then. A call that is cancelled leaves the
-    /// invocation running: [`Instance::settle`] waits for the end of such an invocation.
-    pub async fn run(&mut self, request: &Request<'_>, limit: Duration, output: &Output) -> Ran {
+    /// invocation running: [`Instance::settle`] waits for the end of such an invocation. Connections at the doors count
+    /// in `traffic`.
+    pub async fn run(&mut self, request: &Request<'_>, limit: Duration, output: &Output, traffic: &Traffic) -> Ran {
         self.invocations += 1;
         self.running = Some(Running { nonce: request.nonce, began: SystemTime::now(), is_sent: false });
+        if let Some(doors) = &mut self.doors
+            && doors.open(traffic).await.is_err()
+        {
+            return Ran::Broken(ProtocolError::DoorsClosed);
+        }
         match time::timeout(limit, self.exchange(request, output)).await {
             Ok(Ok(exit)) => Ran::Exited(exit),
             Ok(Err(error)) => Ran::Broken(error),
@@ -175,12 +206,16 @@ impl Instance {
         self.wire.exit(request.nonce, |event| keep(output, event)).await
     }
 
-    /// Ends an invocation. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
+    /// Ends an invocation, with all its connections. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
     /// returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
     pub async fn finish(mut self, ran: Ran, output: &Output) -> (End, After) {
         let Some(Running { nonce, began, .. }) = self.running.take() else { return (End::Lost, After::Ended) };
         match ran {
             Ran::Exited(mut exit) => {
+                let closed = match &mut self.doors {
+                    Some(doors) => doors.close().await,
+                    None => Ok(()),
+                };
                 if exit.oom.is_none() {
                     exit.oom = Some(self.guard.was_oom_killed(began).await);
                     if exit.oom == Some(true) {
@@ -191,17 +226,23 @@ impl Instance {
                         return (End::Exited(exit), After::Ended);
                     }
                 }
+                if let Err(error) = closed {
+                    tracing::warn!(container.name = self.guard.name(), %error, "an instance is ended");
+                    return (End::Exited(exit), After::Ended);
+                }
                 self.guard.had_oom |= exit.oom == Some(true);
                 let unclean = |instance| After::Unclean(Unclean { instance, nonce });
                 (End::Exited(exit), if exit.clean { After::Clean(self) } else { unclean(self) })
             }
             Ran::Broken(error) => {
+                drop(self.doors);
                 // Docker does not end a container while the container's output has no reader: close the pipe first.
                 drop(self.wire);
                 let end = self.guard.explain(&error, began).await;
                 (if self.guard.remove().await { end } else { End::Lost }, After::Ended)
             }
             Ran::TimedOut(limit) => {
+                drop(self.doors);
                 // Read the output that the bootstrap had not yet passed on and the output that was in the pipes.
                 let (removal, drained) = (self.guard.remove(), drain(self.wire, nonce, output));
                 tokio::pin!(removal, drained);

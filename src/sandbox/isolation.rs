@@ -23,6 +23,7 @@ use crate::config::Sandbox;
 use crate::docker::platform::Platform;
 use crate::docker::{Container, Docker, DockerError, Program, RunSpec, label};
 use crate::domain::Language;
+use crate::egress::Traffic;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::instance::{Instance, Permit, Slot, StartError, TakeError};
 use crate::sandbox::output::Output;
@@ -219,12 +220,13 @@ impl Isolation {
             uid: self.uid,
             program,
             mounts: &[],
+            hosts: &[],
         };
         let setup = Setup { environment: Vec::new(), preload: Plan::none() };
         let rendezvous = self.transport.open().await?;
         let (freed, is_free) = oneshot::channel::<()>();
         let permit = Permit::new(move || drop(freed));
-        let started = Instance::start(&self.docker, &spec, &setup, Some(rendezvous), permit, &self.tasks).await;
+        let started = Instance::start(&self.docker, &spec, (&setup, None), Some(rendezvous), permit, &self.tasks).await;
         let reached = started.map(drop);
         // The next container may have the same user.
         let _ = is_free.await;
@@ -239,7 +241,7 @@ impl Isolation {
             (label::LANGUAGE, Language::Python.as_str().to_owned()),
         ];
         let (program, sandbox, uid) = (Program::Own, &self.sandbox, self.uid);
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox, uid, program, mounts: &[] };
+        let spec = RunSpec { name: &name, image, labels: &labels, sandbox, uid, program, mounts: &[], hosts: &[] };
         let (freed, is_free) = oneshot::channel::<()>();
         let permit = Permit::new(move || drop(freed));
         let ran = async {
@@ -249,7 +251,7 @@ impl Isolation {
             let mut instance = slot.take_file("main.py", evidence::program(), &setup).await?;
             let output = Output::new(MAX_EVIDENCE as usize);
             let request = Request { nonce: Nonce::random(), output_cap: MAX_EVIDENCE, environment: &[], stdin: b"" };
-            let ran = instance.run(&request, LIMIT, &output).await;
+            let ran = instance.run(&request, LIMIT, &output, &Traffic::default()).await;
             drop(instance.finish(ran, &output).await);
             Ok(String::from_utf8_lossy(&output.end().0).into_owned())
         }
@@ -275,6 +277,7 @@ impl Isolation {
             uid: self.uid,
             program,
             mounts: &[],
+            hosts: &[],
         };
         let (mut container, stdin, stdout) = Container::run(&self.docker, &spec).map_err(CheckError::Docker)?;
         drop(stdin);

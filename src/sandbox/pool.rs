@@ -70,6 +70,8 @@ struct Shared {
     trees: Arc<Trees>,
     scratch: Scratch,
     sandbox: config::Sandbox,
+    network: config::Egress,
+    egress: Egress,
     preload: config::PreloadLimit,
     limits: config::Pool,
     tasks: TaskTracker,
@@ -131,10 +133,11 @@ pub(crate) struct PoolParts {
     /// The files that slots take.
     pub(crate) trees: Arc<Trees>,
     pub(crate) scratch: Scratch,
-    /// The way out of functions that have a network.
-    #[expect(dead_code, reason = "instances have no doors yet")]
-    pub(crate) egress: Egress,
     pub(crate) sandbox: config::Sandbox,
+    /// The limits on the networks of functions.
+    pub(crate) network: config::Egress,
+    /// Serves the connections at the doors of instances.
+    pub(crate) egress: Egress,
     pub(crate) limits: config::Pool,
     pub(crate) uids: config::Uids,
     pub(crate) preload: config::PreloadLimit,
@@ -146,20 +149,8 @@ pub(crate) struct PoolParts {
 impl Pool {
     /// A pool without containers.
     pub(crate) fn new(parts: PoolParts) -> Self {
-        let PoolParts {
-            docker,
-            platform,
-            transport,
-            trees,
-            scratch,
-            egress: _,
-            sandbox,
-            limits,
-            uids,
-            preload,
-            tasks,
-            stop,
-        } = parts;
+        let PoolParts { docker, platform, transport, trees, scratch, sandbox, network, egress, .. } = parts;
+        let PoolParts { limits, uids, preload, tasks, stop, .. } = parts;
         let slots = Slots::new(limits.slots);
         let evictions = Evictions::new(limits.idle_timeout);
         let state = State::new(limits.container_limit as usize, uids.of_instances(), slots, evictions);
@@ -172,6 +163,8 @@ impl Pool {
             trees,
             scratch,
             sandbox,
+            network,
+            egress,
             preload,
             limits,
             tasks,

@@ -1,4 +1,4 @@
-//! Protocol v5 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
+//! Protocol v6 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
 //! processes.
 //!
 //! A frame is the length of its body as a `u32`, then the body: one byte for the kind and the rest. All integers are
@@ -6,14 +6,18 @@
 //! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
 //! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
-//! of version 5 may be a slot's, takes a setup, reports no instance as clean whose limits or priorities were changed,
-//! and buffers Python's output by line.
+//! of version 6 may be a slot's, opens doors, takes a setup, reports no instance as clean whose limits or priorities were
+//! changed, and buffers Python's output by line.
 //!
 //! The body after the kind, by kind:
 //!
 //! - `H`, hello, from the bootstrap: version `u8`.
 //! - `C`, code, from the platform, once after the hello of a slot's bootstrap, which began without a function: the main
 //!   file and the package's name with a NUL between, for Python; nothing for Go. The function's files are there.
+//! - `D`, doors, from the platform, once before the setup where the function has doors: for each door the IPv4 address
+//!   `u32` and the port `u16` to listen on.
+//! - `L`, listening, from the bootstrap, once after the doors: nothing. The frame is one message on the socket, with the
+//!   listening sockets as descriptors (SCM_RIGHTS) in the order of the doors. `doors/receipt.rs` receives the message.
 //! - `S`, setup, from the platform, once after the hello or the code: size of the environment `u32`, the function's
 //!   own environment, the text that asks for preloading (`preload.rs`).
 //! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). Then the
@@ -33,6 +37,7 @@ mod receiver;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -44,7 +49,7 @@ use super::preload;
 
 pub use receiver::Receiver;
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 const NONCE_SIZE: usize = 16;
 
 /// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
@@ -151,6 +156,9 @@ pub enum ProtocolError {
     /// No frame arrived in time.
     #[error("no frame within {0:?}")]
     Late(Duration),
+    /// A listening socket of the instance does not listen any more.
+    #[error("the doors of the instance are closed")]
+    DoorsClosed,
     /// A well-formed frame arrived where the protocol does not allow the frame.
     #[error("an unexpected frame: {0:?}")]
     Unexpected(Event),
@@ -179,6 +187,24 @@ pub(super) async fn send_code(pipe: &mut (impl AsyncWrite + Unpin), arguments: &
     frame.put_u32((1 + text.len()) as u32);
     frame.put_u8(b'C');
     frame.put_slice(text.as_bytes());
+    pipe.write_all(&frame).await?;
+    pipe.flush().await?;
+    Ok(())
+}
+
+/// Asks a bootstrap to listen on these addresses of its own network.
+pub(super) async fn send_doors(
+    pipe: &mut (impl AsyncWrite + Unpin),
+    addresses: &[SocketAddrV4],
+) -> Result<(), ProtocolError> {
+    let size = 1 + 6 * addresses.len();
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.put_u32(size as u32);
+    frame.put_u8(b'D');
+    for address in addresses {
+        frame.put_u32(address.ip().to_bits());
+        frame.put_u16(address.port());
+    }
     pipe.write_all(&frame).await?;
     pipe.flush().await?;
     Ok(())
@@ -232,5 +258,13 @@ mod tests {
         send(&mut sent, &request).await.unwrap();
         let expected = frame(b'I', &[&[7; 16], &[0, 0, 1, 2], &[0, 0, 0, 14], b"NAME=Jo=hn\0X=\0", b"{}"]);
         assert_eq!(sent, expected);
+    }
+
+    #[tokio::test]
+    async fn doors_have_the_documented_form() {
+        let mut sent = Vec::new();
+        let addresses = ["127.1.0.1:3128", "127.1.0.2:443"].map(|address| address.parse().unwrap());
+        send_doors(&mut sent, &addresses).await.unwrap();
+        assert_eq!(sent, frame(b'D', &[&[127, 1, 0, 1, 0x0c, 0x38], &[127, 1, 0, 2, 1, 0xbb]]));
     }
 }

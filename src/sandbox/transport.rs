@@ -5,6 +5,8 @@
 //! folder (0755) is mounted read-only and holds the socket (0666). The bootstrap connects before any code of the
 //! function runs. The service takes one peer, which must be the container's user, and removes the folder.
 
+mod socket;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -13,13 +15,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tokio::net::UnixListener;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio_util::either::Either;
 
 use crate::resources::scratch::{Scratch, Temporary};
 use crate::sandbox::protocol::{Event, Exit, Nonce, ProtocolError, Receiver};
+
+pub use socket::{Incoming, Outgoing};
 
 /// The name of the inner folder, which is short because a socket's path has at most 107 bytes.
 const INNER: &str = "s";
@@ -54,9 +57,9 @@ pub struct Rendezvous {
 #[derive(Debug)]
 pub struct Wire {
     /// To the bootstrap.
-    pub writer: Either<OwnedWriteHalf, ChildStdin>,
+    pub writer: Either<Outgoing, ChildStdin>,
     /// From the bootstrap.
-    pub reader: Receiver<Either<OwnedReadHalf, ChildStdout>>,
+    pub reader: Receiver<Either<Incoming, ChildStdout>>,
     /// The process of the bootstrap, where this process sees that process.
     pub pid: Option<u32>,
 }
@@ -145,7 +148,7 @@ impl Rendezvous {
             }
         };
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = socket::split(stream);
         Ok(Wire { writer: Either::Left(writer), reader: Receiver::new(Either::Left(reader)), pid })
     }
 }
@@ -154,6 +157,14 @@ impl Wire {
     /// The pipes of an attached docker client.
     pub fn of_pipes(stdin: ChildStdin, stdout: ChildStdout) -> Self {
         Self { writer: Either::Right(stdin), reader: Receiver::new(Either::Right(stdout)), pid: None }
+    }
+
+    /// The socket to the bootstrap, and whether bytes have arrived that no call has returned. None for pipes.
+    pub fn socket(&self) -> Option<(&Incoming, bool)> {
+        match self.reader.pipe() {
+            (Either::Left(socket), has_spoken) => Some((socket, has_spoken)),
+            (Either::Right(_), _) => None,
+        }
     }
 
     /// Receives events until the exit. `take` takes each event before, or gives the event back as unexpected.
@@ -174,8 +185,7 @@ impl Wire {
     /// Whether the bootstrap still holds its end of a socket, and says nothing unasked. None for pipes, which the
     /// docker client holds.
     pub fn is_open(&self) -> Option<bool> {
-        let (pipe, has_spoken) = self.reader.pipe();
-        let Either::Left(socket) = pipe else { return None };
+        let (socket, has_spoken) = self.socket()?;
         let read = socket.try_read(&mut [0]);
         Some(!has_spoken && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }

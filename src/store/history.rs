@@ -15,7 +15,7 @@ const ROWS: usize = 100;
 const BYTES: usize = 4 << 20;
 
 /// The number of values of a row.
-const VALUES: usize = 17;
+const VALUES: usize = 18;
 
 impl Store {
     /// Writes down invocations, and adds to the functions' counts of executions, together. Rows of deleted functions

@@ -9,7 +9,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::answer::ANSWER_LIMIT;
 use super::{Database, Store, StoreError};
-use crate::domain::{InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
+use crate::domain::{Destined, InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
 
 impl Store {
     /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
@@ -23,8 +23,8 @@ impl Store {
         let updated = sqlx::query(
             "UPDATE invocations SET outcome = $1, version = $2, executed_at = $3, exit_code = $4, error = $5, \
              start = $6, truncated = $7, queued_us = $8, duration_us = $9, cpu_us = $10, peak_memory = $11, \
-             stdout = $12, stderr = $13 WHERE id = $14 AND outcome = $15 \
-             AND ($16 < 0 OR (attempt = $16 AND node = $17))",
+             network = $12, stdout = $13, stderr = $14 WHERE id = $15 AND outcome = $16 \
+             AND ($17 < 0 OR (attempt = $17 AND node = $18))",
         );
         let updated = bind_result(updated, record)
             .bind(from.name())
@@ -61,7 +61,7 @@ impl Store {
         };
         let select = format!(
             "SELECT number, recorded_at, id, function_id, version, outcome, created_at, executed_at, exit_code, error, \
-             start, truncated, queued_us, duration_us, cpu_us, peak_memory FROM invocations \
+             start, truncated, queued_us, duration_us, cpu_us, peak_memory, network FROM invocations \
              WHERE function_id = $1 AND {place} AND outcome = coalesce($4, outcome) ORDER BY {order} LIMIT $5"
         );
         let select = sqlx::query(AssertSqlSafe(select))
@@ -233,8 +233,8 @@ impl Store {
     ) -> Result<u64, sqlx::Error> {
         let insert = format!(
             "INSERT INTO invocations ({RESULT}, id, created_at, input, function_id, recorded_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, id, {} \
-             FROM functions WHERE id = $17 ON CONFLICT (id) DO NOTHING",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, id, {} \
+             FROM functions WHERE id = $18 ON CONFLICT (id) DO NOTHING",
             self.now()
         );
         let inserted = bind_row(sqlx::query(AssertSqlSafe(insert)), record).execute(connection).await?;
@@ -251,7 +251,7 @@ const BAD_ROW: &str = "an invocation's row has values that can't be";
 
 /// The columns of what an invocation came to.
 pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
-                                 duration_us, cpu_us, peak_memory, stdout, stderr";
+                                 duration_us, cpu_us, peak_memory, network, stdout, stderr";
 
 /// Binds a new row: the values of [`bind_result`], and then what never changes.
 pub(super) fn bind_row<'q>(
@@ -264,7 +264,7 @@ pub(super) fn bind_row<'q>(
         .bind(record.function_id.to_string())
 }
 
-/// Binds 14 values: those of [`RESULT`], and the invocation's id.
+/// Binds 15 values: those of [`RESULT`], and the invocation's id.
 fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRecord) -> Query<'q, Any, AnyArguments> {
     query
         .bind(record.outcome.name())
@@ -278,6 +278,7 @@ fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRe
         .bind(micros(record.duration))
         .bind(micros(record.cpu))
         .bind(record.peak_memory.map(u64::cast_signed))
+        .bind(network(&record.network))
         .bind(&*record.stdout)
         .bind(&*record.stderr)
         .bind(record.id.to_string())
@@ -285,6 +286,12 @@ fn bind_result<'q>(query: Query<'q, Any, AnyArguments>, record: &'q InvocationRe
 
 fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Connections as JSON; None where there was none.
+fn network(destinations: &[Destined]) -> Option<String> {
+    let json = || serde_json::to_string(destinations).expect("texts and numbers can be written as JSON");
+    (!destinations.is_empty()).then(json)
 }
 
 /// None when a value has a form that this program does not write.
@@ -330,6 +337,10 @@ fn without_output(row: &AnyRow) -> Option<InvocationRecord> {
         duration: time("duration_us")?,
         cpu: time("cpu_us")?,
         peak_memory: number("peak_memory")?,
+        network: match row.try_get::<Option<String>, _>("network").ok()? {
+            Some(json) => serde_json::from_str(&json).ok()?,
+            None => Vec::new(),
+        },
         input: Bytes::new(),
         stdout: Bytes::new(),
         stderr: Bytes::new(),

@@ -14,10 +14,15 @@ use crate::config::{Secret, SecretKey};
 use crate::domain::settings::Settings;
 use crate::domain::settings::network::Network;
 use crate::domain::{
-    Changed, Deployed, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId, InvocationId,
-    InvocationRecord, Known, Language, Open, Outcome, Own, Package, Page, Preload, Preloaded, Queued, Record, Seen,
-    Update, VersionId, VersionRecord,
+    Changed, Deployed, Destined, Executions, FunctionId, Heartbeat, IdempotencyKey, Image, ImageDigest, ImageId,
+    InvocationId, InvocationRecord, Known, Language, Open, Outcome, Own, Package, Page, Preload, Preloaded, Queued,
+    Record, Seen, Update, VersionId, VersionRecord,
 };
+
+fn destined(refused: u64, reason: Option<&str>) -> Destined {
+    let (to, reason) = (format!("{refused}.example:443"), reason.map(str::to_owned));
+    Destined { to, connections: 1, sent_bytes: 120, received_bytes: 1 << 40, refused, reason }
+}
 
 fn record(name: &str) -> Record {
     Record {
@@ -309,7 +314,8 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     assert_eq!(store.claim_key(&key, 1).await.unwrap(), Known::New);
     store.insert(&mut one.clone(), PACKAGE, Some(&key)).await.unwrap();
     insert(&store, &two).await;
-    let queued = InvocationRecord::queued(one.id, 1, Bytes::from("{}"));
+    let network = vec![destined(3, Some("refused"))];
+    let queued = InvocationRecord { network, ..InvocationRecord::queued(one.id, 1, Bytes::from("{}")) };
     store.queue_invocation(&queued, Some(&key), true, true).await.unwrap();
     let result = store.claim_key(&key, 1).await.unwrap();
     store.close().await;

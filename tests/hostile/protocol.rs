@@ -14,7 +14,7 @@ import os, struct
 def frame(kind, body):
     return struct.pack(">I", len(body) + 1) + kind + body
 nonce = bytes(16)
-forgeries = frame(b"H", b"\x05") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
+forgeries = frame(b"H", b"\x06") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
 forgeries += frame(b"X", nonce + struct.pack(">IBBBQQQ", 0, 0, 0, 1, 0, 0, 0)) + b"\xff\xff\xff\xff"
 os.write(1, forgeries)
 os.write(2, forgeries)
@@ -79,7 +79,7 @@ def request():
         body += sys.stdin.buffer.raw.read(size - len(body))
     return body[1:17]
 exit = struct.pack(">IBBBQQQ", 0, 0, 0, 1, 1, 1, 1)
-send(frame(b"H", b"\x05"))
+send(frame(b"H", b"\x06"))
 request()
 send(frame(b"P", bytes(mode != "liar") + (b"no\0such" if mode == "liar" else b"\0\x000")))
 nonce = request()
@@ -91,6 +91,21 @@ if mode == "descriptors":
             platform.sendmsg([bytes([byte])], rights)
         else:
             send(bytes([byte]))
+if mode == "lingering" and platform:
+    # The close of such a connection waits for an hour.
+    listener = socket.create_server(("127.0.0.1", 0))
+    connection = socket.create_connection(listener.getsockname())
+    other, _ = listener.accept()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    connection.setblocking(False)
+    try:
+        while True:
+            connection.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    socket.send_fds(platform, [frame(b"X", nonce + exit)], [connection.fileno(), other.fileno()])
+    connection.close()
+    other.close()
 if mode == "garbage":
     while True:
         send(os.urandom(65536))
@@ -160,16 +175,18 @@ async fn take_over(transport: &str) {
         engine.docker(&["build", "--quiet", "--tag", runtime, path]).expect("the taken over runtime is built");
     }
 
-    let modes: [(&str, &[&str]); 10] = [
+    let modes: [(&str, &[&str]); 11] = [
         ("garbage", &["lost"]),
         ("gigantic", &["lost"]),
         ("endless", &["timeout"]),
         ("tiny", &["timeout"]),
         ("stale", &["lost"]),
-        ("twice", &["ok", "lost"]),
+        ("twice", &["ok", "timeout", "lost"]),
         ("half", &["timeout"]),
         ("unready", &["ok"]),
-        ("descriptors", &["ok", "timeout"]),
+        // Descriptors end the instance where there is a socket that can pass descriptors.
+        ("descriptors", &["ok", "lost"]),
+        ("lingering", &["lost", "timeout"]),
         // The instance does not start.
         ("liar", &[""]),
     ];

@@ -18,6 +18,7 @@ mod console;
 mod crash;
 mod dependencies;
 mod docs;
+mod doors;
 mod durability;
 mod engine;
 mod faults;

@@ -28,9 +28,14 @@ impl Service {
     }
 
     pub(crate) async fn start_on(port: u16, dir: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
+        Self::run(command(dir, settings), port, dir, log).await
+    }
+
+    /// Runs a command that is the service, or becomes the service.
+    pub(crate) async fn run(mut command: Command, port: u16, dir: &Path, log: Stdio) -> Self {
         // The client must not use a connection again that the service may be about to close.
         let client = Client::builder().pool_idle_timeout(Duration::from_millis(300)).build().unwrap();
-        let child = command(dir, settings).env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
+        let child = command.env("SERVER_PORT", port.to_string()).stderr(log).spawn().unwrap();
         let service = Self { child, url: format!("http://127.0.0.1:{port}"), dir: dir.to_owned(), client };
         let live = format!("{}/health/live", service.url);
         eventually("the service listens", async || service.client.get(&live).send().await.ok().map(drop)).await;

@@ -15,7 +15,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use crate::domain::{FunctionId, IdempotencyKey, InvocationRecord, Outcome, UnknownInvocation, UnknownName};
+use crate::domain::{Destined, FunctionId, IdempotencyKey, InvocationRecord, Outcome, UnknownInvocation, UnknownName};
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
@@ -104,6 +104,38 @@ pub(in crate::http) struct ExecutionBody {
     /// The processor time, in milliseconds.
     cpu_ms: Option<f64>,
     peak_memory_bytes: Option<u64>,
+    /// What the program's connections did, where the program has made any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network: Vec<DestinedBody>,
+}
+
+/// The connections of an invocation with one destination.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Destination)]
+pub(in crate::http) struct DestinedBody {
+    /// The host and port that the program asked for; `other` for all destinations beyond the first.
+    to: String,
+    /// The connections that came about.
+    connections: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    /// The connections that were refused or failed.
+    refused: u64,
+    /// The last reason for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<String>,
+}
+
+impl DestinedBody {
+    pub(in crate::http) fn all_of(record: &InvocationRecord) -> Vec<Self> {
+        let body = |destined: Destined| {
+            let Destined { to, connections, sent_bytes, received_bytes, refused, reason } = destined;
+            Self { to, connections, sent_bytes, received_bytes, refused, reason }
+        };
+        record.network.iter().cloned().map(body).collect()
+    }
 }
 
 /// The receipt of an execution, or a problem.
@@ -303,6 +335,7 @@ fn answer(record: &InvocationRecord) -> Result<Response, Problem> {
         duration_ms: record.duration.map_or(0.0, milliseconds),
         cpu_ms: record.cpu.map(milliseconds),
         peak_memory_bytes: record.peak_memory,
+        network: DestinedBody::all_of(record),
     };
     let status = StatusCode::from_u16(status_code).expect("an outcome has an HTTP status");
     let timing = format!("queue;dur={}, run;dur={}", executed.queued_ms, executed.duration_ms);

@@ -16,7 +16,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::executions::{milliseconds, text};
+use super::executions::{DestinedBody, milliseconds, text};
 use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place, UnknownInvocation};
 use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
@@ -64,6 +64,9 @@ pub(in crate::http) struct Summary {
     duration_ms: Option<f64>,
     cpu_ms: Option<f64>,
     peak_memory_bytes: Option<u64>,
+    /// What the program's connections did, where the program has made any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network: Vec<DestinedBody>,
 }
 
 /// An invocation.
@@ -248,5 +251,6 @@ pub(in crate::http) fn summary(record: &InvocationRecord) -> Summary {
         duration_ms: record.duration.map(milliseconds),
         cpu_ms: record.cpu.map(milliseconds),
         peak_memory_bytes: record.peak_memory,
+        network: DestinedBody::all_of(record),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::History;
-use crate::domain::{InvocationRecord, Page, Place};
+use crate::domain::{Destined, InvocationRecord, Page, Place};
 
 /// The size of a record without its input and output, in bytes.
 const RECORD: usize = 512;
@@ -63,7 +63,7 @@ impl Pending {
     /// Forgets the older half of the records. Returns the number of these records.
     pub(super) fn forget_half(&mut self) -> usize {
         let half = self.records.len() / 2;
-        let forgotten: usize = self.records.drain(..half).map(|record| size_of(&record)).sum();
+        let forgotten: usize = self.records.drain(..half).map(|record| bytes_of(&record)).sum();
         self.bytes = self.bytes.saturating_sub(forgotten);
         half
     }
@@ -76,11 +76,13 @@ impl Pending {
     }
 
     fn push(&mut self, record: InvocationRecord) {
-        self.bytes += size_of(&record);
+        self.bytes += bytes_of(&record);
         self.records.push(record);
     }
 }
 
-fn size_of(record: &InvocationRecord) -> usize {
-    RECORD + record.input.len() + record.stdout.len() + record.stderr.len()
+fn bytes_of(record: &InvocationRecord) -> usize {
+    let text = |destined: &Destined| destined.to.len() + destined.reason.as_ref().map_or(0, String::len);
+    let network: usize = record.network.iter().map(|destined| size_of::<Destined>() + text(destined)).sum();
+    RECORD + record.input.len() + record.stdout.len() + record.stderr.len() + network
 }

@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v5 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
+// The bootstrap speaks protocol v6 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
 // only Go 1.19 or later.
 package main
 
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	version       = 5
+	version       = 6
 	protocolIn    = 0
 	protocolOut   = 1
 	maxFrame      = 4 << 20

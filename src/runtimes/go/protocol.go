@@ -1,4 +1,4 @@
-// Frames to and from the platform on a socket or on stdin and stdout, protocol v5, see src/sandbox/protocol.rs.
+// Frames to and from the platform on a socket or on stdin and stdout, protocol v6, see src/sandbox/protocol.rs.
 
 package main
 
@@ -84,29 +84,52 @@ func readExactly(size int) ([]byte, error) {
 	return data, nil
 }
 
-// readFrame reads the body of the next frame, which must be of this kind and have as many bytes as its head.
-func readFrame(kind byte, headSize int) ([]byte, error) {
+// readBody reads the next frame's body with its kind.
+func readBody() ([]byte, error) {
 	size, err := readExactly(4)
 	if err != nil {
 		return nil, err
 	}
 	length := int(binary.BigEndian.Uint32(size))
-	if length < 1+headSize || length > maxFrame {
+	if length < 1 || length > maxFrame {
 		return nil, fmt.Errorf("a frame of %d bytes", length)
 	}
-	body, err := readExactly(length)
+	return readExactly(length)
+}
+
+// readFrame reads the body of the next frame, which must be of this kind and have as many bytes as its head.
+func readFrame(kind byte, headSize int) ([]byte, error) {
+	body, err := readBody()
 	if err != nil {
 		return nil, err
 	}
+	return bodyOf(body, kind, headSize)
+}
+
+// bodyOf returns a body without its kind.
+func bodyOf(body []byte, kind byte, headSize int) ([]byte, error) {
 	if body[0] != kind {
 		return nil, fmt.Errorf("a frame of kind %q", body[0])
+	}
+	if len(body) < 1+headSize {
+		return nil, fmt.Errorf("a frame of %d bytes", len(body))
 	}
 	return body[1:], nil
 }
 
-// readSetup reads the function's own environment. A program in Go has nothing to preload.
+// readSetup reads the function's own environment. Before the setup the platform may ask for doors. A program in Go has
+// nothing to preload.
 func readSetup() ([]string, error) {
-	body, err := readFrame('S', 4)
+	body, err := readBody()
+	if err == nil && body[0] == 'D' {
+		if err := openDoors(body[1:]); err != nil {
+			return nil, err
+		}
+		body, err = readBody()
+	}
+	if err == nil {
+		body, err = bodyOf(body, 'S', 4)
+	}
 	if err != nil {
 		return nil, err
 	}

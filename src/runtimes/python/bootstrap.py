@@ -1,6 +1,6 @@
 """PID 1 of a Python instance: runs the function's main file in a new process for each invocation.
 
-The bootstrap speaks protocol v5 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. A zygote, which is a
+The bootstrap speaks protocol v6 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. A zygote, which is a
 warm interpreter, forks a child *ahead* of each request, so that a request only wakes the child. The child must be
 indistinguishable from `python3 main.py`. For this reason the bootstrap imports few modules, forgets its imports, and
 ends the child in the interpreter's own order. The bootstrap needs Python 3.9 or later with ctypes and select (Debian:

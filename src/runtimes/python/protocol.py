@@ -1,9 +1,9 @@
-"""Protocol v5 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
+"""Protocol v6 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
 import ctypes
 import os
 import sys
 
-VERSION = 5
+VERSION = 6
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
 MAX_FRAME = 4 << 20
 READ_BYTES = 65536
@@ -59,8 +59,8 @@ class Memory:
         ctypes.memset(self.place, 0, size)
 
 
-def read_frame(memory, kind):
-    """Reads the next frame, of this kind. Returns the memory with the frame's body, and the body's size.
+def read_frame(memory, kinds):
+    """Reads the next frame, of one of these kinds. Returns the memory with the frame's body, and the body's size.
 
     Raises EOFError when the platform has closed the pipe.
     """
@@ -76,6 +76,6 @@ def read_frame(memory, kind):
         if not more:
             raise EOFError
         filled += more
-    if memory.view[0] != ord(kind):
+    if chr(memory.view[0]) not in kinds:
         raise ValueError("a frame of kind %d" % memory.view[0])
     return memory, size

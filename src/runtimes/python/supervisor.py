@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+from doors import DoorError, open_doors
 from inheritance import Inheritance
 from leftovers import clean, is_clean, open_tables
 from output import Frames, Output
@@ -58,7 +59,7 @@ class Supervisor:
                 child = self.zygote.fork_child()
         except EOFError:
             os._exit(0)
-        except Gone as error:
+        except (DoorError, Gone) as error:
             sys.stderr.write("%s\n" % error)
         os._exit(3)
 
@@ -73,8 +74,16 @@ class Supervisor:
         return [entry, package] if package else [entry]
 
     def set_up(self):
-        """Reads the setup and sets the function's own environment. Returns the plan for preloading."""
-        memory, size = read_frame(self.request, "S")
+        """Reads the setup and sets the function's own environment. Returns the plan for preloading.
+
+        Before the setup the platform may ask for doors.
+        """
+        memory, size = read_frame(self.request, "DS")
+        if memory.view[0] == ord("D"):
+            addresses = bytes(memory.view[1:size])
+            memory.forget(size)
+            open_doors(addresses)
+            memory, size = read_frame(self.request, "S")
         end = 5 + int.from_bytes(memory.view[1:5], "big")
         set_environment(bytes(memory.view[5:end]))
         text = bytes(memory.view[end:size]).decode()

@@ -22,6 +22,8 @@ const EARLY: [&str; 12] = [
 pub(super) enum Unfit {
     /// The function's container has limits of its own, and a slot has the operator's.
     Limits,
+    /// The function has a network, and a slot has neither doors nor names.
+    Network,
     /// Nothing is preloaded, so the function wants a fresh interpreter.
     NoPreload,
     /// No instance has found out yet what can be preloaded.
@@ -37,6 +39,9 @@ pub(super) fn check(function: &Function, sandbox: &Sandbox, limit: PreloadLimit)
     let own = sandbox.with(settings);
     if (own.memory, own.cpus) != (sandbox.memory, sandbox.cpus) {
         return Err(Unfit::Limits);
+    }
+    if settings.network.is_some() {
+        return Err(Unfit::Network);
     }
     if function.version.language == Language::Go {
         return Ok(());
@@ -57,6 +62,7 @@ pub(super) fn check(function: &Function, sandbox: &Sandbox, limit: PreloadLimit)
 mod tests {
     use super::*;
     use crate::config::Secret;
+    use crate::domain::settings::network::Network;
     use crate::domain::{Preloaded, Record};
     use crate::functions::example;
 
@@ -83,6 +89,8 @@ mod tests {
         for language in [Python, Go] {
             check(language, |record| record.settings.memory = Some(1), Err(Unfit::Limits));
             check(language, |record| record.settings.cpus = Some(0.5), Err(Unfit::Limits));
+            let network = |record: &mut Record| record.settings.network = Network::new(["a.example:443"]).ok();
+            check(language, network, Err(Unfit::Network));
         }
         check(Python, |record| record.settings.preload = Some(Preload::Off), Err(Unfit::NoPreload));
         check(Python, |record| record.preloaded = None, Err(Unfit::NotTried));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::state::Phase;
 use super::{Key, Shared};
+use crate::egress::Traffic;
 use crate::functions::Revision;
 use crate::sandbox::instance::{After, End, Instance};
 use crate::sandbox::output::Output;
@@ -68,6 +69,11 @@ impl Lease {
         self.instance.as_ref().is_some_and(Instance::has_environment)
     }
 
+    /// The variables by which a program finds the doors of the instance, beside the function's own variables.
+    pub fn variables_of_doors(&self) -> Vec<(String, String)> {
+        self.instance.as_ref().map(Instance::variables_of_doors).unwrap_or_default()
+    }
+
     /// Gives the instance back unused.
     pub fn release(mut self) {
         let instance = self.instance.take().expect("a lease has its instance until it is used");
@@ -75,10 +81,11 @@ impl Lease {
     }
 
     /// Runs the function once, and gives the instance back once the instance is clean. After [`End::Timeout`] and
-    /// [`End::OutOfMemory`] the container is gone when this function returns.
-    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output) -> End {
+    /// [`End::OutOfMemory`] the container is gone when this function returns. Connections at the instance's doors count
+    /// in `traffic`, and end before this function returns.
+    pub async fn invoke(mut self, request: &Request<'_>, limit: Duration, output: &Output, traffic: &Traffic) -> End {
         let instance = self.instance.as_mut().expect("a lease has its instance until it is used");
-        let ran = instance.run(request, limit, output).await;
+        let ran = instance.run(request, limit, output, traffic).await;
         let instance = self.instance.take().expect("a lease has its instance until it is used");
         let (end, after) = instance.finish(ran, output).await;
         let is_out_of_memory = match &end {

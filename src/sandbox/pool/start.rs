@@ -9,8 +9,10 @@ use super::state::Phase;
 use super::{Key, Shared, Start};
 use crate::docker::{Program, RunSpec, label};
 use crate::domain::Preload;
+use crate::egress::Doors;
 use crate::functions::{Function, Revision};
 use crate::resources::clock;
+use crate::sandbox::doors::{self, DoorsError};
 use crate::sandbox::instance::{Instance, Permit, StartError};
 use crate::sandbox::preload::Plan;
 use crate::sandbox::protocol::Setup;
@@ -28,16 +30,25 @@ impl Shared {
         uid: u32,
     ) -> Result<(), Arc<StartError>> {
         let permit = self.permit(key);
-        let rendezvous = match self.transport.rendezvous().await {
+        let doors = self.doors(function);
+        let rendezvous = match doors {
+            None => self.transport.rendezvous().await.map_err(StartError::from),
+            // Where it is not known yet whether sockets work, the start finds out.
+            Some(_) if self.transport.has_sockets() || self.transport.is_unknown() => {
+                self.transport.open().await.map(Some).map_err(StartError::from)
+            }
+            Some(_) => Err(StartError::Doors(DoorsError::Pipes)),
+        };
+        let rendezvous = match rendezvous {
             Ok(rendezvous) => rendezvous,
             Err(error) => {
-                let error = self.start_failed(function.revision, key, error.into());
+                let error = self.start_failed(function.revision, key, error);
                 // The end of the permit lets the next instance start, so the callers learn of the error before.
                 drop(permit);
                 return Err(error);
             }
         };
-        match self.run(function, uid, rendezvous, permit).await {
+        match self.run(function, uid, (rendezvous, doors), permit).await {
             Ok(instance) => self.offer(function.revision, key, instance, Start::Cold),
             Err(error) => return Err(self.start_failed(function.revision, key, error)),
         }
@@ -49,7 +60,7 @@ impl Shared {
         &self,
         function: &Function,
         uid: u32,
-        rendezvous: Option<Rendezvous>,
+        (rendezvous, doors): (Option<Rendezvous>, Option<Arc<doors::Plan>>),
         permit: Permit,
     ) -> Result<Instance, StartError> {
         let name = format!("youtube-serverless-{}", Uuid::new_v4());
@@ -65,6 +76,7 @@ impl Shared {
         ];
         let image = function.version.image().id;
         let sandbox = self.sandbox.with(&function.settings);
+        let hosts = doors.as_ref().map(|plan| plan.doors.hosts()).unwrap_or_default();
         let spec = RunSpec {
             name: &name,
             image: image.as_str(),
@@ -73,9 +85,14 @@ impl Shared {
             uid,
             program: Program::Own,
             mounts: &[],
+            hosts: &hosts,
         };
-        let (setup, was_known) = self.setup(function);
-        let started = Instance::start(&self.docker, &spec, &setup, rendezvous, permit, &self.tasks).await;
+        let (mut setup, was_known) = self.setup(function);
+        if let (Some(plan), true) = (&doors, setup.preload.preload != Preload::Off) {
+            setup.environment.extend(plan.doors.variables());
+        }
+        let ways = (&setup, doors.as_ref());
+        let started = Instance::start(&self.docker, &spec, ways, rendezvous, permit, &self.tasks).await;
         match &started {
             Ok(instance) => {
                 function.note_preloaded(instance.preloaded());
@@ -88,6 +105,14 @@ impl Shared {
             Err(_) => {}
         }
         started
+    }
+
+    /// The doors of the function's instances. None where the function has no network, or no rule of the network that the
+    /// operator allows.
+    fn doors(&self, function: &Function) -> Option<Arc<doors::Plan>> {
+        let network = function.settings.network.as_ref()?.within(&self.network.allow)?;
+        let (doors, egress, connections) = (Doors::of(&network), self.egress.clone(), self.network.connections);
+        Some(Arc::new(doors::Plan { function: function.id, network, doors, egress, connections }))
     }
 
     /// The permit with this key. The permit's end lets a caller that waits for room go on.
@@ -120,9 +145,11 @@ impl Shared {
             StartError::NoImage(_) => state.take_waiters(revision),
             // The next instance preloads less.
             StartError::Preload(_) => Vec::new(),
-            StartError::Docker(_) | StartError::Socket(_) | StartError::Timeout | StartError::Protocol(_) => {
-                state.waiters_without_hope(revision, PAUSE)
-            }
+            StartError::Docker(_)
+            | StartError::Socket(_)
+            | StartError::Doors(_)
+            | StartError::Timeout
+            | StartError::Protocol(_) => state.waiters_without_hope(revision, PAUSE),
         };
         if waiters.is_empty() {
             tracing::warn!(function.id = %revision.function, %error, "failed to start an instance");

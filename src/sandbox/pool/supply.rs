@@ -113,7 +113,7 @@ impl Shared {
             (label::CREATED, clock::unix_seconds().to_string()),
         ];
         let (program, sandbox) = (Program::Own, &self.sandbox);
-        let spec = RunSpec { name: &name, image, labels: &labels, sandbox, uid, program, mounts: &[] };
+        let spec = RunSpec { name: &name, image, labels: &labels, sandbox, uid, program, mounts: &[], hosts: &[] };
         let rendezvous = self.transport.open().await?;
         Slot::start(&self.docker, &spec, language, (rendezvous, &self.scratch), permit, &self.tasks).await
     }

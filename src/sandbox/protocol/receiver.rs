@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[5]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'H', &[&[6]])).await.unwrap(), Event::Hello);
         assert_eq!(received(&frame(b'P', &[b"\0"])).await.unwrap(), Event::Prepared(Bytes::from("\0")));
         assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
         assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));
@@ -155,6 +155,7 @@ mod tests {
         assert!(matches!(received(&frame(b'X', &[&[7; 16], b"short"])).await, Err(E::Size { kind: 'X', .. })));
         assert!(matches!(received(&frame(b'H', &[&[1]])).await, Err(E::Version(1))));
         assert!(matches!(received(&frame(b'Z', &[&[7; 16]])).await, Err(E::Kind('Z'))));
+        assert!(matches!(received(&frame(b'L', &[&[7; 16]])).await, Err(E::Kind('L'))));
         assert!(matches!(received(&[255; 64]).await, Err(E::Size { .. })));
         assert!(matches!(received(&[0; 64]).await, Err(E::Size { .. })));
         assert!(matches!(received(&frame(b'H', &[&[1]])[..5]).await, Err(E::Io(_))));

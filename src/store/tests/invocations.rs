@@ -27,6 +27,7 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
         duration: Some(Duration::from_micros(2)),
         cpu: Some(Duration::from_micros(3)),
         peak_memory: Some(4),
+        network: vec![destined(0, None), destined(2, Some("refused"))],
         stdout: Bytes::from(&b"out\xff"[..]),
         stderr: Bytes::from("err"),
         ..ended(&one, Outcome::Exit, 4)
@@ -42,7 +43,9 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
     assert_eq!(first.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [14, 13, 12, 11]);
     let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
-    assert_eq!(store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap().len(), 1);
+    let failed = store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap();
+    assert_eq!((failed.len(), &failed[0].1.network), (1, &whole.network));
+    assert!(rest[0].1.network.is_empty());
     assert!(store.delete(one.id).await.unwrap().is_some());
     assert_eq!(store.invocation(whole.id).await.unwrap(), None);
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
@@ -174,11 +177,11 @@ async fn a_key_stands_for_one_request(place: Place) {
     assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::New);
     store.prune_keys(u64::MAX / 2).await.unwrap();
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), true, true).await.unwrap(), Queued::OtherRequest);
-    let ended = InvocationRecord { outcome: Outcome::Ok, ..first };
+    let ended = InvocationRecord { outcome: Outcome::Ok, network: vec![destined(1, None)], ..first };
     assert!(store.update_invocation(&ended, Outcome::Queued, None).await.unwrap());
     // What a key stands for stays as long as the key.
     store.prune_invocations(u64::MAX / 2, 0).await.unwrap();
-    assert!(store.invocation(ended.id).await.unwrap().is_some());
+    assert_eq!(store.invocation(ended.id).await.unwrap().as_ref(), Some(&ended));
     store.prune_keys(u64::MAX / 2).await.unwrap();
     // Before all else it is looked whether there is room for a new one.
     assert_eq!(store.queue_invocation(&again, Some(&key("b")), false, true).await.unwrap(), Queued::NoRoom);

@@ -1,0 +1,112 @@
+//! The thread at the doors of an instance.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+
+use super::board::Board;
+use super::listener::{Accepted, Listener};
+use super::{DoorsError, receipt};
+
+/// How long the thread waits when the service has no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The sockets of all doors, in the order of the doors.
+pub(super) type Listeners = Arc<[Listener]>;
+
+/// Receives the sockets from the bootstrap, and serves the sockets until the end of the instance.
+pub(super) fn run(board: &Arc<Board>, socket: OwnedFd, received: oneshot::Sender<Result<Listeners, DoorsError>>) {
+    let listeners = receive(board, &socket);
+    // The instance's own end of the socket stays.
+    drop(socket);
+    match listeners {
+        Ok(listeners) => {
+            if received.send(Ok(Arc::clone(&listeners))).is_ok() {
+                serve(board, &listeners);
+            }
+        }
+        Err(error) => drop(received.send(Err(error))),
+    }
+}
+
+fn receive(board: &Board, socket: &OwnedFd) -> Result<Listeners, DoorsError> {
+    while board.rest().is_some() {
+        let ready = wait(board, std::slice::from_ref(socket), None);
+        if !ready.map_err(|error| DoorsError::Room(error.into()))?.is_empty()
+            && let Some(listeners) = receipt::take(socket, &board.plan.doors)?
+        {
+            return Ok(listeners.into());
+        }
+    }
+    Err(DoorsError::Gone)
+}
+
+fn serve(board: &Arc<Board>, listeners: &[Listener]) {
+    let mut is_lacking = false;
+    while let Some(rest) = board.rest() {
+        let watched = if rest.takes && !is_lacking { listeners } else { &[] };
+        let limit = match is_lacking {
+            true => Some(PAUSE),
+            false => rest.is_emptying.then_some(Duration::ZERO),
+        };
+        let Ok(ready) = wait(board, watched, limit) else { continue };
+        if ready.is_empty() && rest.is_emptying && watched.len() == listeners.len() {
+            board.emptied();
+        }
+        let visit = board.begin();
+        let lack = ready.into_iter().map(|door| accept(board, listeners, door, visit)).find(Option::is_some).flatten();
+        match lack {
+            Some(Trouble::Closed) => return board.note_closed(),
+            Some(Trouble::Lack(error)) => {
+                tracing::warn!(function.id = %board.plan.function, %error, "connections of a function wait");
+                is_lacking = true;
+            }
+            None => is_lacking = false,
+        }
+    }
+}
+
+enum Trouble {
+    Lack(Errno),
+    Closed,
+}
+
+/// Takes one connection at a door, for the invocation of this number. Without an invocation the connection is reset.
+fn accept(board: &Arc<Board>, listeners: &[Listener], door: usize, visit: Option<u64>) -> Option<Trouble> {
+    let place = match visit {
+        Some(number) => Some((number, board.place()?)),
+        None => None,
+    };
+    match (listeners[door].accept(), place) {
+        (Accepted::Connection(socket), Some((number, place))) => board.admit(number, door, socket, place),
+        (Accepted::Connection(socket), None) => drop(socket),
+        (Accepted::Nothing, _) => {}
+        (Accepted::Lack(error), _) => return Some(Trouble::Lack(error)),
+        (Accepted::Closed, _) => return Some(Trouble::Closed),
+    }
+    None
+}
+
+/// Waits until one of the sockets is ready or the bell rings, for as long as `limit`. Returns the ready sockets.
+fn wait(board: &Board, sockets: &[impl AsFd], limit: Option<Duration>) -> Result<Vec<usize>, Errno> {
+    let bell = board.bell();
+    let mut watched = vec![PollFd::new(&bell, PollFlags::IN)];
+    watched.extend(sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+    let limit = limit.map(|limit| Timespec::try_from(limit).expect("the limits are short"));
+    while let Err(error) = poll(&mut watched, limit.as_ref()) {
+        if error != Errno::INTR {
+            // Without memory for a wait, too, the thread must not run in circles.
+            std::thread::sleep(PAUSE);
+            return Err(error);
+        }
+    }
+    if !watched[0].revents().is_empty() {
+        board.hush();
+    }
+    let ready = watched[1..].iter().enumerate().filter(|(_, socket)| !socket.revents().is_empty());
+    Ok(ready.map(|(place, _)| place).collect())
+}
