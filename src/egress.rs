@@ -29,7 +29,8 @@ use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 pub use door::{Door, Doors, Gate};
 pub use forbidden::{Forbidden, Server};
@@ -109,16 +110,20 @@ impl Egress {
         let Ok(_permit) = self.0.permits.acquire().await else { return };
         let _open = metrics::egress_open();
         let context = Context { network, traffic };
-        match gate {
-            Gate::Host { name, port } => {
-                let span = tracing::debug_span!("door", egress.to = %format_args!("{name}:{port}"));
-                self.serve_host(name, *port, inner, context).instrument(span).await;
+        let span = tracing::debug_span!(
+            "door",
+            egress.to = Empty,
+            egress.sent_bytes = Empty,
+            egress.received_bytes = Empty,
+            egress.reason = Empty
+        );
+        let served = async {
+            match gate {
+                Gate::Host { name, port } => self.serve_host(name, *port, inner, context).await,
+                Gate::Proxy => self.serve_proxy(inner, context).await,
             }
-            Gate::Proxy => {
-                let span = tracing::debug_span!("door", egress.to = tracing::field::Empty);
-                self.serve_proxy(inner, context).instrument(span).await;
-            }
-        }
+        };
+        served.instrument(span).await;
     }
 
     async fn serve_host(&self, name: &str, port: u16, inner: End, context: Context<'_>) {
@@ -131,6 +136,7 @@ impl Egress {
     /// Connects to a destination, and notes what came of that.
     async fn reach(&self, destination: &Destination, port: u16, context: Context<'_>) -> Result<(End, Meter), Denial> {
         let to = format!("{destination}:{port}");
+        Span::current().record("egress.to", &to);
         let limit = self.0.config.connect_timeout;
         let connected = time::timeout(limit, self.connect(destination, port, context.network)).await;
         let connected = connected.unwrap_or_else(|_| {
@@ -200,6 +206,7 @@ impl Context<'_> {
 
     /// Notes what was not done. The log has the reason, unless the invocation has filled the log.
     fn note(&self, to: &str, reason: &str) {
+        Span::current().record("egress.reason", reason);
         match self.traffic.refused(to, reason) {
             Logged::Each => tracing::info!(egress.to = to, reason, "no connection for a function"),
             Logged::Last => {
@@ -238,6 +245,7 @@ fn most_connections() -> usize {
 /// Notes the end of a connection. That a side resets a connection is no fault.
 fn ended(carried: std::io::Result<()>, meter: &Meter) {
     let (sent, received) = meter.totals();
+    Span::current().record("egress.sent_bytes", sent).record("egress.received_bytes", received);
     match carried {
         Ok(()) => tracing::debug!(sent, received, "a connection of a function has ended"),
         Err(error) => tracing::debug!(sent, received, %error, "a connection of a function was cut off"),

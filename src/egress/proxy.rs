@@ -4,7 +4,6 @@ use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time;
-use tracing::Span;
 
 use super::body::{BodyEnd, client, pass_body};
 use super::carry::{End, carry, pass, throw_away, write};
@@ -45,7 +44,6 @@ impl Egress {
             }
         };
         let Request { host, port, ask } = request;
-        Span::current().record("egress.to", tracing::field::display(format_args!("{host}:{port}")));
         let (outer, meter) = match self.reach(&host, port, context).await {
             Ok(connected) => connected,
             Err(denial) => return refuse(inner, denial.status(), denial.reason()).await,

@@ -116,7 +116,7 @@ pub(super) async fn dead(ip: Ipv4Addr) -> (TcpListener, Vec<TcpStream>) {
     let listener = socket.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
-    while let Ok(stream) = time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+    while let Ok(stream) = time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
         waiting.push(stream.unwrap());
     }
     (listener, waiting)
@@ -161,6 +161,19 @@ async fn a_private_address_needs_a_range_of_the_operator() {
     assert_eq!(reason, format!("echo.example:{port}: {expected}"));
     let reason = Outside::new(hosts, &["127.0.0.2/32", "::/0"]).open(gate, &rules).await.reset().await;
     assert!(reason.ends_with(expected), "{reason}");
+}
+
+#[tokio::test]
+async fn only_those_addresses_of_a_name_are_reached_that_may_be() {
+    let port = echo("127.0.0.2").await;
+    let other = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let hosts = "127.0.0.1 mixed.example\n169.254.169.254 mixed.example\n127.0.0.2 mixed.example\n";
+    let outside = Outside::new(hosts, &["127.0.0.2/32", "169.254.0.0/16"]);
+    let (gate, rules) = host("mixed.example", port);
+    let mut opened = outside.open(gate, &rules).await;
+    opened.program.write_all(b"x").await.unwrap();
+    assert_eq!(opened.program.read_u8().await.unwrap(), b'x');
+    assert!(time::timeout(Duration::from_millis(100), other.accept()).await.is_err(), "something has come");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// What becomes of a client's bytes: the end or the reason, what the destination gets, and what is left of the client's.
+/// What becomes of a client's bytes: the end or the reason, what the destination gets, and what is left of the bytes.
 async fn passed(framing: Framing, early: &[u8], bytes: &[u8]) -> (Result<BodyEnd, String>, String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -13,21 +13,19 @@ async fn passed(framing: Framing, early: &[u8], bytes: &[u8]) -> (Result<BodyEnd
     let (mut destination, _) = listener.accept().await.unwrap();
     program.write_all(bytes).await.unwrap();
     drop(program);
-    let (mut rest, mut counted) = (String::new(), 0);
+    let (mut rest, counted) = (String::new(), std::cell::Cell::new(0));
     let passed = {
-        let counted = std::cell::Cell::new(0);
         let mut from = client(early, inner.split().0);
         let count = |bytes| counted.set(counted.get() + bytes);
         let passed = pass_body(&mut from, &mut outer.split().1, framing, count).await;
         from.read_to_string(&mut rest).await.unwrap();
-        (passed, counted.get())
+        passed
     };
-    counted += passed.1;
     drop(outer);
     let mut got = String::new();
     destination.read_to_string(&mut got).await.unwrap();
-    assert_eq!(got.len(), counted);
-    (passed.0.map_err(|error| error.to_string()), got, rest)
+    assert_eq!(got.len(), counted.get());
+    (passed.map_err(|error| error.to_string()), got, rest)
 }
 
 #[tokio::test]

@@ -151,6 +151,26 @@ async fn a_drop_and_a_reset_reset_both_ends() {
 }
 
 #[tokio::test]
+async fn a_socket_that_lingers_holds_no_thread_up() {
+    for in_order in [true, false] {
+        let (mut program, inner) = pair().await;
+        // As a listener that a hostile supervisor has made passes on.
+        set_socket_linger(&inner, Some(Duration::from_secs(30))).unwrap();
+        let mut inner = End::new(inner);
+        while time::timeout(Duration::from_millis(200), inner.write(&[1; 1 << 16])).await.is_ok() {}
+        let began = Instant::now();
+        if in_order {
+            inner.close()
+        } else {
+            drop(inner)
+        }
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let read = tokio::io::copy(&mut program, &mut tokio::io::sink()).await;
+        assert_eq!(read.is_ok(), in_order, "{read:?}");
+    }
+}
+
+#[tokio::test]
 async fn last_words_are_seen_by_a_client_that_still_writes() {
     let (mut client, server) = pair().await;
     client.write_all(&[0; 50_000]).await.unwrap();

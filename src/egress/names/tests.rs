@@ -189,7 +189,7 @@ async fn a_family_without_an_answer_holds_the_other_up_for_a_moment_only() {
     let began = Instant::now();
     let mut lookup = names.look_up("a.example").await;
     assert_eq!(lookup.next().await, Ok(Some(vec![Ipv4Addr::new(192, 0, 2, 1).into()])));
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
     assert_eq!(lookup.next().await, Ok(None));
 }
 
