@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::config;
+use crate::egress::Forbidden;
 
 const FRAME: [u8; 5] = [0, 0, 0, 1, b'L'];
 /// The longest time that anything here may take.
@@ -25,9 +26,9 @@ const SOON: Duration = Duration::from_secs(10);
 /// A plan with these rules.
 fn plan(rules: &[String], connections: u32) -> Arc<Plan> {
     let network = Network::new(rules).unwrap();
-    let config =
-        config::Egress { allow: Vec::new(), private: Vec::new(), connections, connect_timeout: Duration::from_secs(5) };
-    let (doors, egress) = (Doors::of(&network), Egress::new(&config));
+    let (allow, private) = (network.allow.clone(), Vec::new());
+    let config = config::Egress { allow, private, connections, connect_timeout: Duration::from_secs(5) };
+    let (doors, egress) = (Doors::of(&network), Egress::new(&config, Forbidden::default()));
     Arc::new(Plan { function: FunctionId::random(), network, doors, egress, connections })
 }
 

@@ -174,7 +174,7 @@ mod tests {
         };
         let mut received = Vec::new();
         let ((), written, read) = tokio::join!(echo, outgoing.write_all(&sent), incoming.read_to_end(&mut received));
-        (written.unwrap(), read.unwrap());
+        written.and(read).unwrap();
         assert!(received == sent);
     }
 

@@ -67,15 +67,12 @@ async fn connect() -> io::Result<TcpStream> {
 }
 
 /// Expects the reset of a connection, which may come before the client knows that the connection is there.
-#[track_caller]
-fn reset(client: io::Result<TcpStream>) -> impl Future<Output = ()> {
-    async {
-        let end = match client {
-            Ok(mut client) => timeout(SOON, client.read(&mut [0])).await.expect("an end").map(drop),
-            Err(error) => Err(error),
-        };
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    }
+async fn reset(client: io::Result<TcpStream>) {
+    let end = match client {
+        Ok(mut client) => timeout(SOON, client.read(&mut [0])).await.expect("an end").map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
