@@ -1,5 +1,5 @@
-//! Descriptors that a bootstrap passes over its socket, which are hostile: a close of a descriptor may wait for ever. Such
-//! a descriptor is a connection with a lingering time, whose other side takes nothing.
+//! Descriptors that a bootstrap passes over its socket. Such a descriptor is hostile: a close may wait for ever, as the
+//! close of a connection that lingers and whose other side takes nothing does.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;

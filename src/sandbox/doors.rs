@@ -1,9 +1,9 @@
-//! The doors of an instance: listening sockets of the container's own network, which the bootstrap makes and the service
-//! serves.
+//! The doors of an instance: listening sockets of the container's own network, which the bootstrap makes and the
+//! service serves.
 //!
-//! What a bootstrap passes is hostile: the other side may hold copies of a socket, may change the socket at any time, and
-//! may make a call on the socket block, even a close. So each instance with doors has a thread that serves nothing else.
-//! The thread receives the sockets, checks and closes the sockets, and is the only place that accepts:
+//! What a bootstrap passes is hostile: the other side may hold copies of a socket, may change the socket at any time,
+//! and may make a call on the socket block, even a close. So each instance with doors has a thread that serves nothing
+//! else. The thread receives and checks the sockets, and is the only place that accepts:
 //!
 //! ```text
 //! Doorkeeper (the instance) ── open, close, drop ──> Board <── connections, one task each (Visit)

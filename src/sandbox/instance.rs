@@ -206,8 +206,8 @@ impl Instance {
         self.wire.exit(request.nonce, |event| keep(output, event)).await
     }
 
-    /// Ends an invocation, with all its connections. After [`End::Timeout`] and [`End::OutOfMemory`] the container is gone when this function
-    /// returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
+    /// Ends an invocation, with all its connections. After [`End::Timeout`] and [`End::OutOfMemory`] the container is
+    /// gone when this function returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
     pub async fn finish(mut self, ran: Ran, output: &Output) -> (End, After) {
         let Some(Running { nonce, began, .. }) = self.running.take() else { return (End::Lost, After::Ended) };
         match ran {

@@ -6,8 +6,8 @@
 //! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
 //! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
-//! of version 6 may be a slot's, opens doors, takes a setup, reports no instance as clean whose limits or priorities were
-//! changed, and buffers Python's output by line.
+//! of version 6 may be a slot's, opens doors, takes a setup, reports no instance as clean whose limits or priorities
+//! were changed, and buffers Python's output by line.
 //!
 //! The body after the kind, by kind:
 //!
@@ -16,8 +16,9 @@
 //!   file and the package's name with a NUL between, for Python; nothing for Go. The function's files are there.
 //! - `D`, doors, from the platform, once before the setup where the function has doors: for each door the IPv4 address
 //!   `u32` and the port `u16` to listen on.
-//! - `L`, listening, from the bootstrap, once after the doors: nothing. The frame is one message on the socket, with the
-//!   listening sockets as descriptors (SCM_RIGHTS) in the order of the doors. `doors/receipt.rs` receives the message.
+//! - `L`, listening, from the bootstrap, once after the doors: nothing. The frame is one message on the socket, with
+//!   the listening sockets as descriptors (SCM_RIGHTS) in the order of the doors. `doors/receipt.rs` receives the
+//!   message.
 //! - `S`, setup, from the platform, once after the hello or the code: size of the environment `u32`, the function's
 //!   own environment, the text that asks for preloading (`preload.rs`).
 //! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). Then the

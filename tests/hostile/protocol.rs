@@ -185,7 +185,7 @@ async fn take_over(transport: &str) {
         ("half", &["timeout"]),
         ("unready", &["ok"]),
         // Descriptors end the instance where there is a socket that can pass descriptors.
-        ("descriptors", &["ok", "lost"]),
+        ("descriptors", &["ok", "timeout", "lost"]),
         ("lingering", &["lost", "timeout"]),
         // The instance does not start.
         ("liar", &[""]),

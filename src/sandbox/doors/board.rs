@@ -35,7 +35,7 @@ struct State {
     number: u64,
     /// Whether the thread may hold a connection that is not in a visit yet.
     is_busy: bool,
-    /// A socket listens no more, so the thread has ended.
+    /// The thread has ended, as when a socket listens no more.
     is_closed: bool,
     /// The instance has ended.
     has_ended: bool,
@@ -172,7 +172,7 @@ impl Board {
             note_failure(ended);
         }
         let (plan, traffic) = (Arc::clone(&self.plan), visit.traffic.clone());
-        let span = tracing::info_span!(parent: &visit.span, "door", function.id = %plan.function);
+        let span = tracing::info_span!(parent: &visit.span, "connection", function.id = %plan.function);
         let served = async move {
             let _place = place;
             let door = plan.doors.iter().nth(door).expect("a socket was checked for each door");
@@ -192,7 +192,7 @@ impl Board {
         }
     }
 
-    /// Notes that a socket listens no more.
+    /// Notes that the thread has ended.
     pub(super) fn note_closed(&self) {
         let mut state = self.lock();
         state.is_closed = true;

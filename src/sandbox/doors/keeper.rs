@@ -76,8 +76,8 @@ impl Doorkeeper {
         Ok(())
     }
 
-    /// Ends an invocation, all of whose processes have ended. No connection of the invocation is left when this function
-    /// returns.
+    /// Ends an invocation, all of whose processes have ended. No connection of the invocation is left when this
+    /// function returns.
     ///
     /// # Errors
     /// The doors are of no more use, and the instance must end.

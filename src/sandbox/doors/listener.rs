@@ -22,7 +22,7 @@ pub(super) enum Accepted {
     Connection(OwnedFd),
     /// No connection waits any more.
     Nothing,
-    /// The service has no room for a connection now.
+    /// The service can take no connection now.
     Lack(Errno),
     /// The socket listens no more.
     Closed,
@@ -47,10 +47,10 @@ impl Listener {
             accepted.and_then(|socket| sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).map(|()| socket));
         match accepted {
             Ok(socket) => Accepted::Connection(socket),
-            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Accepted::Lack(error),
-            Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP) => Accepted::Closed,
-            // accept(2) tells of network errors of connections, too.
-            Err(_) => Accepted::Nothing,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Accepted::Nothing,
+            Err(Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP) => Accepted::Closed,
+            // Too many descriptors, mostly. The connection still waits, so a further try at once would fail again.
+            Err(error) => Accepted::Lack(error),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::sandbox::descriptors;
 /// The only message: a frame of kind `L` without more.
 const FRAME: [u8; 5] = [0, 0, 0, 1, b'L'];
 
-/// Receives the message, if the message has come. All descriptors are closed when the message or any descriptor is not as
-/// the protocol wants.
+/// Receives the message, if the message has come. All descriptors are closed when the message or any descriptor is not
+/// as the protocol wants.
 pub(super) fn take(socket: impl AsFd, doors: &Doors) -> Result<Option<Vec<Listener>>, DoorsError> {
     let mut bytes = [0; FRAME.len()];
     let received = match descriptors::receive(socket, &mut bytes) {

@@ -12,8 +12,10 @@ use super::board::Board;
 use super::listener::{Accepted, Listener};
 use super::{DoorsError, receipt};
 
-/// How long the thread waits when the service has no room for a connection.
+/// How long the thread waits when the service can take no connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The number of such waits in a row that one line of the log tells of.
+const PAUSES_TOLD: u32 = 600;
 
 /// The sockets of all doors, in the order of the doors.
 pub(super) type Listeners = Arc<[Listener]>;
@@ -45,8 +47,18 @@ fn receive(board: &Board, socket: &OwnedFd) -> Result<Listeners, DoorsError> {
     Err(DoorsError::Gone)
 }
 
+/// Tells the board of the thread's end, whatever the end.
+struct End<'a>(&'a Board);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.note_closed();
+    }
+}
+
 fn serve(board: &Arc<Board>, listeners: &[Listener]) {
-    let mut is_lacking = false;
+    let _end = End(board);
+    let (mut is_lacking, mut lacks) = (false, 0_u32);
     while let Some(rest) = board.rest() {
         let watched = if rest.takes && !is_lacking { listeners } else { &[] };
         let limit = match is_lacking {
@@ -60,12 +72,15 @@ fn serve(board: &Arc<Board>, listeners: &[Listener]) {
         let visit = board.begin();
         let lack = ready.into_iter().map(|door| accept(board, listeners, door, visit)).find(Option::is_some).flatten();
         match lack {
-            Some(Trouble::Closed) => return board.note_closed(),
+            Some(Trouble::Closed) => return,
             Some(Trouble::Lack(error)) => {
-                tracing::warn!(function.id = %board.plan.function, %error, "connections of a function wait");
-                is_lacking = true;
+                if lacks.is_multiple_of(PAUSES_TOLD) {
+                    tracing::warn!(function.id = %board.plan.function, %error, "a function's connections wait");
+                }
+                (is_lacking, lacks) = (true, lacks.wrapping_add(1));
             }
-            None => is_lacking = false,
+            None if is_lacking => is_lacking = false,
+            None => lacks = 0,
         }
     }
 }

@@ -107,8 +107,8 @@ impl Shared {
         started
     }
 
-    /// The doors of the function's instances. None where the function has no network, or no rule of the network that the
-    /// operator allows.
+    /// The doors of the function's instances. None where the function has no network, or where the operator allows no
+    /// rule of the network any more.
     fn doors(&self, function: &Function) -> Option<Arc<doors::Plan>> {
         let network = function.settings.network.as_ref()?.within(&self.network.allow)?;
         let (doors, egress, connections) = (Doors::of(&network), self.egress.clone(), self.network.connections);
