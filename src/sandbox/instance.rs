@@ -207,7 +207,8 @@ impl Instance {
     }
 
     /// Ends an invocation, with all its connections. After [`End::Timeout`] and [`End::OutOfMemory`] the container is
-    /// gone when this function returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as lost.
+    /// gone when this function returns. When the removal takes longer than `REMOVAL_LIMIT`, the invocation counts as
+    /// lost.
     pub async fn finish(mut self, ran: Ran, output: &Output) -> (End, After) {
         let Some(Running { nonce, began, .. }) = self.running.take() else { return (End::Lost, After::Ended) };
         match ran {
