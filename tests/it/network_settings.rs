@@ -1,5 +1,5 @@
-//! The setting `network` of a function: its forms, what is refused, and what becomes of the setting. What programs reach
-//! is no matter here.
+//! The setting `network` of a function: its forms, what is refused, and what becomes of the setting. What programs
+//! reach is no matter here.
 
 use std::process::Command;
 
