@@ -4,16 +4,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::Rule;
 use crate::domain::settings::network::Network;
+use crate::domain::settings::variable::PROXIES;
 
 /// The address of the proxy's door.
 const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 1, 0, 1), 3128);
 /// The address of the first name; the next names have the next addresses.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 2);
 
-/// The variables that name a proxy, and the variables that name what is reached without the proxy.
-const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
-const DIRECT_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
-/// Loopback, as clients write it in these variables.
+/// What is reached without the proxy: loopback, as clients write the addresses in NO_PROXY.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1";
 
 /// What a connection at a door wants.
@@ -100,9 +98,11 @@ impl Doors {
     /// The environment variables by which programs find the proxy. There are none without a proxy.
     pub fn variables(&self) -> Vec<(String, String)> {
         let Some(proxy) = self.proxy() else { return Vec::new() };
-        let proxy = PROXY_VARIABLES.map(|name| (name.to_owned(), format!("http://{proxy}")));
-        let direct = DIRECT_VARIABLES.map(|name| (name.to_owned(), DIRECT.to_owned()));
-        proxy.into_iter().chain(direct).collect()
+        let value = |name: &str| match name {
+            "NO_PROXY" | "no_proxy" => DIRECT.to_owned(),
+            _ => format!("http://{proxy}"),
+        };
+        PROXIES.iter().map(|&name| (name.to_owned(), value(name))).collect()
     }
 }
 
