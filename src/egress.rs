@@ -25,9 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -38,6 +36,7 @@ pub use traffic::Traffic;
 
 use crate::config::{self, Destination, Hosts};
 use crate::domain::settings::network::Network;
+use crate::resources::descriptors;
 use crate::telemetry::metrics;
 use address::Reach;
 use carry::{End, carry};
@@ -46,10 +45,10 @@ use forbidden::Guard;
 use names::{Lookup, Names};
 use traffic::{Logged, Meter};
 
-/// The most connections of the process at one time. More wait.
-const MAX_CONNECTIONS: usize = 1000;
-/// Both ends of all connections together take no more than this part of the descriptors that the process may have.
+/// The connections of all functions together take no more than this part of the descriptors that the process may have.
 const PART_OF_DESCRIPTORS: u64 = 4;
+/// The descriptors of a connection: both ends, or the program's end and the attempts to reach the host.
+const DESCRIPTORS: u64 = 1 + connect::MAX_ATTEMPTS as u64;
 /// The time that a client of the proxy has for the head of its request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
@@ -66,7 +65,6 @@ struct Parts {
     config: config::Egress,
     guard: Guard,
     names: Names,
-    permits: Semaphore,
     head_limit: Duration,
 }
 
@@ -96,8 +94,7 @@ impl Egress {
     }
 
     fn with(config: &config::Egress, forbidden: Forbidden, names: Names, head_limit: Duration) -> Self {
-        let (guard, permits) = (Guard::new(forbidden), Semaphore::new(most_connections()));
-        Self(Arc::new(Parts { config: config.clone(), guard, names, permits, head_limit }))
+        Self(Arc::new(Parts { config: config.clone(), guard: Guard::new(forbidden), names, head_limit }))
     }
 
     /// Serves one connection that a program has opened at a door: connects to the destination, and carries bytes until
@@ -107,16 +104,18 @@ impl Egress {
         let inner = End::new(inner);
         // Bytes are passed on as they come.
         let _ = inner.set_nodelay(true);
-        let Ok(_permit) = self.0.permits.acquire().await else { return };
         let _open = metrics::egress_open();
         let context = Context { network, traffic };
-        let span = tracing::debug_span!(
-            "door",
-            egress.to = Empty,
-            egress.sent_bytes = Empty,
-            egress.received_bytes = Empty,
-            egress.reason = Empty
-        );
+        let span = match traffic.has_span() {
+            true => tracing::debug_span!(
+                "door",
+                egress.to = Empty,
+                egress.sent_bytes = Empty,
+                egress.received_bytes = Empty,
+                egress.reason = Empty
+            ),
+            false => Span::none(),
+        };
         let served = async {
             match gate {
                 Gate::Host { name, port } => self.serve_host(name, *port, inner, context).await,
@@ -166,7 +165,7 @@ impl Egress {
             Destination::Address(address) => Lookup::of(vec![*address]),
         };
         let check = |address| {
-            address::judge(address, reach).map_err(|error| error.to_string())?;
+            address::judge(address, reach, forbidden::is_of_this_machine).map_err(|error| error.to_string())?;
             forbidden.check(address).map_err(|error| error.to_string())
         };
         connect(lookup, port, check).await.map_err(|error| match error {
@@ -237,9 +236,25 @@ impl Denial {
     }
 }
 
-fn most_connections() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    usize::try_from(descriptors / PART_OF_DESCRIPTORS / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+/// The most connections of an instance at one time, where there are so many instances: EGRESS_CONNECTIONS, or less where
+/// the process may not have the descriptors for that. So no function takes the connections of another.
+pub fn connections_of_each(config: &config::Egress, instances: u32) -> u32 {
+    let descriptors = descriptors::most();
+    let share = share_of_each(descriptors, instances);
+    if share < config.connections && !config.allow.is_empty() {
+        tracing::warn!(
+            descriptors,
+            "an instance has at most {share} connections at one time, not {} (EGRESS_CONNECTIONS): the limit of open \
+             files (ulimit -Hn) is too low for {instances} containers (DOCKER_CONTAINER_LIMIT)",
+            config.connections
+        );
+    }
+    share.min(config.connections)
+}
+
+fn share_of_each(descriptors: u64, instances: u32) -> u32 {
+    let all = descriptors / PART_OF_DESCRIPTORS / DESCRIPTORS;
+    u32::try_from(all / u64::from(instances.max(1))).unwrap_or(u32::MAX).max(1)
 }
 
 /// Notes the end of a connection. That a side resets a connection is no fault.

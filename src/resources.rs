@@ -2,5 +2,6 @@
 
 pub mod budget;
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 pub mod scratch;

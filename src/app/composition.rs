@@ -14,7 +14,7 @@ use crate::deployments::{Deployer, DeployerParts, Networks};
 use crate::docker::Docker;
 use crate::docker::health::Health;
 use crate::docker::platform::Platform;
-use crate::egress::{Egress, Forbidden, Server};
+use crate::egress::{self, Egress, Forbidden, Server};
 use crate::functions::images::{Images, ImagesParts};
 use crate::functions::trees::{Trees, TreesParts};
 use crate::functions::{Function, Registry};
@@ -87,6 +87,8 @@ impl Service {
         })
         .await?;
         let egress = Egress::new(&config.egress, forbidden(ports, &store, &config.builds, &nodes));
+        let connections = egress::connections_of_each(&config.egress, config.pool.container_limit);
+        let network = config::Egress { connections, ..config.egress.clone() };
         let pool = Pool::new(PoolParts {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
@@ -94,7 +96,7 @@ impl Service {
             trees: Arc::clone(&trees),
             scratch: scratch.clone(),
             sandbox: config.sandbox.clone(),
-            network: config.egress.clone(),
+            network,
             egress,
             limits: config.pool.clone(),
             uids: config.uids,

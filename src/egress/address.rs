@@ -36,6 +36,7 @@ const PRIVATE: &str = "private";
 const LINK_LOCAL: &str = "link-local";
 const DOCUMENTATION: &str = "for documentation";
 const RESERVED: &str = "reserved";
+const OWN: &str = "of this machine";
 const MULTICAST: &str = "multicast";
 const METADATA: &str = "metadata of a cloud";
 
@@ -99,7 +100,8 @@ const METADATA_V4: [Ipv4Addr; 8] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-const METADATA_V6: [Ipv6Addr; 4] = [
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
@@ -114,14 +116,15 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// Whether a connection may go to an address. An address that stands for another is judged like both.
-pub(super) fn judge(address: IpAddr, reach: Reach<'_>) -> Result<(), Refusal> {
+/// Whether a connection may go to an address. An address that stands for another is judged like both. `is_own` tells
+/// the addresses of this machine, which are special like loopback: firewalls keep no connection from there.
+pub(super) fn judge(address: IpAddr, reach: Reach<'_>, is_own: impl Fn(IpAddr) -> bool) -> Result<(), Refusal> {
     let meanings = meanings(address);
     if let Some(kind) = meanings.iter().copied().find_map(never) {
         return Err(Refusal::Never(kind));
     }
     for address in meanings {
-        match special(address) {
+        match special(address).or_else(|| is_own(address).then_some(OWN)) {
             Some(kind) if !reach.is_exact => return Err(Refusal::Inexact(kind)),
             Some(kind) if !reach.private.iter().any(|range| range.contains(&address)) => {
                 return Err(Refusal::Unlisted(kind));

@@ -16,8 +16,11 @@ use super::traffic::Meter;
 /// speed, and twice as much wins little.
 pub(super) const BUFFER: usize = 64 << 10;
 
+/// The most tries in a row to write to a socket that has no room in truth.
+const MAX_VAIN: u32 = 1000;
+
 /// The time and the bytes that a client has to see an answer, before its connection is ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 const MAX_THROWN_AWAY: usize = 64 << 10;
 
 /// One end of what is carried. An end that is dropped before [`End::close`] is reset, so that no half of a transfer
@@ -98,12 +101,21 @@ pub(super) async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, count:
     }
 }
 
-/// Writes all bytes, and counts what has gone also when not all does.
+/// Writes all bytes, and counts what has gone also when not all does. Fails where the socket says again and again that
+/// there is room, and has none: what a bootstrap may set on a door's socket has this effect.
 pub(super) async fn write(to: &mut WriteHalf<'_>, mut bytes: &[u8], count: impl Fn(usize)) -> io::Result<()> {
+    let mut vain = 0;
     while !bytes.is_empty() {
-        let written = to.write(bytes).await?;
-        count(written);
-        bytes = &bytes[written..];
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(written) => {
+                count(written);
+                bytes = &bytes[written..];
+                vain = 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && vain < MAX_VAIN => vain += 1,
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Aborted, abortable};
 use futures_util::stream::FuturesUnordered;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 
@@ -15,6 +17,12 @@ use super::names::{Lookup, NameError};
 
 /// The time after which the next address is tried beside the addresses that have not answered.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// The most attempts at one time. The oldest makes room for the next.
+pub(super) const MAX_ATTEMPTS: usize = 4;
+/// When a silent host is asked whether the host is there, how often, and how many times in vain.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_EACH: Duration = Duration::from_secs(5);
+const PROBES: u32 = 4;
 /// The most addresses of a family that are tried.
 const MAX_ADDRESSES: usize = 16;
 
@@ -41,7 +49,7 @@ struct Queue {
 enum Event {
     Addresses(Result<Option<Vec<IpAddr>>, NameError>),
     Attempt(io::Result<TcpStream>),
-    /// The attempts under way have had their time alone.
+    /// The attempts under way have had their time alone, or an attempt has made room.
     Due,
 }
 
@@ -52,14 +60,22 @@ pub(super) async fn connect(
     port: u16,
     check: impl Fn(IpAddr) -> Result<(), String>,
 ) -> Result<TcpStream, ConnectError> {
-    let (mut queue, mut attempts) = (Queue::default(), FuturesUnordered::new());
+    let (mut queue, mut attempts, mut handles) =
+        (Queue::default(), FuturesUnordered::new(), VecDeque::<(IpAddr, AbortHandle)>::new());
     let (mut is_resolving, mut due) = (true, Instant::now());
     let mut error = ConnectError::Name(NameError::Unknown);
     loop {
         if (attempts.is_empty() || due <= Instant::now())
             && let Some(address) = queue.next()
         {
-            attempts.push(attempt(SocketAddr::new(address, port)));
+            if attempts.len() >= MAX_ATTEMPTS
+                && let Some((_, oldest)) = handles.pop_front()
+            {
+                oldest.abort();
+            }
+            let (attempt, handle) = abortable(attempt(SocketAddr::new(address, port)));
+            attempts.push(async move { (address, attempt.await) });
+            handles.push_back((address, handle));
             due = Instant::now() + ATTEMPT_DELAY;
         }
         if attempts.is_empty() && !is_resolving {
@@ -67,7 +83,13 @@ pub(super) async fn connect(
         }
         let event = tokio::select! {
             addresses = lookup.next(), if is_resolving => Event::Addresses(addresses),
-            Some(ended) = attempts.next(), if !attempts.is_empty() => Event::Attempt(ended),
+            Some((address, ended)) = attempts.next(), if !attempts.is_empty() => {
+                handles.retain(|(other, _)| *other != address);
+                match ended {
+                    Ok(ended) => Event::Attempt(ended),
+                    Err(Aborted) => Event::Due,
+                }
+            }
             () = time::sleep_until(due), if !queue.is_empty() => Event::Due,
         };
         match event {
@@ -105,6 +127,11 @@ async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
     }
     // Bytes are passed on as they come.
     stream.set_nodelay(true)?;
+    // The program's own probes end at the door, so a host that is gone must be noticed here.
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(&stream, PROBE_EACH)?;
+    sockopt::set_tcp_keepcnt(&stream, PROBES)?;
     Ok(stream)
 }
 

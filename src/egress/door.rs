@@ -11,8 +11,8 @@ const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 1, 0, 1), 3128)
 /// The address of the first name; the next names have the next addresses.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 2);
 
-/// What is reached without the proxy: loopback, as clients write the addresses in NO_PROXY.
-const DIRECT: &str = "localhost,127.0.0.0/8,::1";
+/// What is reached without the proxy: loopback, as clients write the addresses in NO_PROXY. Python knows no ranges.
+const DIRECT: &str = "localhost,127.0.0.1,127.0.0.0/8,::1";
 
 /// What a connection at a door wants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -157,7 +157,7 @@ mod tests {
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
             assert_eq!(value(name), Some("http://127.1.0.1:3128"), "{name}");
         }
-        assert_eq!(value("NO_PROXY"), Some("localhost,127.0.0.0/8,::1"));
+        assert_eq!(value("NO_PROXY"), Some("localhost,127.0.0.1,127.0.0.0/8,::1"));
         assert_eq!((value("no_proxy"), variables.len()), (value("NO_PROXY"), 8));
     }
 

@@ -2,8 +2,7 @@
 //! and the other nodes.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,6 +53,9 @@ pub(super) enum Prohibition {
     #[error("this may be {0}, whose name does not resolve just now; no function reaches that server")]
     Unknown(&'static str),
 }
+
+/// The port for datagrams that nobody reads.
+const DISCARD: u16 = 9;
 
 const OWN: &str = "the service itself";
 const NODE: &str = "a node of the service";
@@ -183,10 +185,16 @@ impl Addresses {
     }
 }
 
-/// Whether an address is one of this machine's. A socket can be bound to such an address only.
-fn is_of_this_machine(address: IpAddr) -> bool {
-    let is_plain = address.is_loopback() || address.is_unspecified();
-    is_plain || !matches!(UdpSocket::bind((address, 0)), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
+/// Whether an address is one of this machine's. The kernel sends to such an address from that address itself. Nothing
+/// is sent here. A try to bind a socket would not tell where `ip_nonlocal_bind` is set.
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    let sender = || {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, DISCARD))?;
+        socket.local_addr()
+    };
+    address.is_loopback() || address.is_unspecified() || matches!(sender(), Ok(own) if own.ip() == address)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time;
 
 use super::body::{BodyEnd, client, pass_body};
-use super::carry::{End, carry, pass, throw_away, write};
+use super::carry::{End, LAST_WORDS, carry, pass, throw_away, write};
 use super::head::{self, Ask, Framing, HeadError, MAX_HEAD, Request};
 use super::traffic::Meter;
 use super::{Context, Denial, Egress, ended};
@@ -111,10 +111,14 @@ async fn forward(
         tokio::select! {
             // The answer may end before the request has gone.
             ended = &mut answer => ended?,
-            sent = &mut request => {
-                sent?;
-                answer.await?;
-            }
+            sent = &mut request => match sent {
+                Ok(()) => answer.await?,
+                // A host may answer before it has the whole request, and then take no more.
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    time::timeout(LAST_WORDS, answer).await.unwrap_or(Err(error))?;
+                }
+                Err(error) => return Err(error),
+            },
         }
     }
     outer.close();

@@ -17,6 +17,8 @@ const OTHER: &str = "other";
 const MAX_REASON: usize = 300;
 /// The number of refusals of an invocation that stand in the log. The log is no function's to fill.
 const MAX_LOGGED: u64 = 100;
+/// The number of connections of an invocation that have a span.
+const MAX_SPANS: u64 = 100;
 
 /// What the connections of one invocation did. All clones are the same.
 #[derive(Clone, Default)]
@@ -28,6 +30,7 @@ struct Entries {
     known: Vec<Entry>,
     other: Entry,
     refusals: u64,
+    spans: u64,
 }
 
 #[derive(Default)]
@@ -73,6 +76,13 @@ impl Traffic {
             report.push(Destined { to: OTHER.to_owned(), ..entries.other.report() });
         }
         report
+    }
+
+    /// Whether one more connection has a span. A collector is no function's to fill.
+    pub(super) fn has_span(&self) -> bool {
+        let mut entries = self.0.lock();
+        entries.spans += 1;
+        entries.spans <= MAX_SPANS
     }
 
     /// Notes a connection that has come about, whose bytes the meter counts.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -17,11 +16,10 @@ use tower::Layer;
 use super::connection;
 use super::rate::Client;
 use crate::config;
+use crate::resources::descriptors;
 
 /// The largest number of connections. Each connection takes some ten kilobytes.
 const MAX_CONNECTIONS: usize = 10_000;
-/// The number of descriptors that the service can use.
-const DESCRIPTORS: u64 = 32_768;
 
 /// Some connections were open at the end of the grace.
 #[derive(Debug, Error)]
@@ -72,14 +70,9 @@ pub async fn serve(
 }
 
 /// The number of connections that may be open; more wait in the kernel. Each connection takes a descriptor, and the
-/// docker clients' pipes take some, too. Raises this process's soft limit on descriptors.
+/// docker clients' pipes and the connections of functions take some, too.
 fn most_connections() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
-    let had = limit.current.unwrap_or(DESCRIPTORS);
-    let raised = wanted > had && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok();
-    let descriptors = if raised { wanted } else { had };
-    usize::try_from(descriptors / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+    usize::try_from(descriptors::most() / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

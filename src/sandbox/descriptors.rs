@@ -2,7 +2,7 @@
 //! close of a connection that lingers and whose other side takes nothing does.
 
 use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::cmsg_space;
@@ -38,10 +38,12 @@ pub(super) fn receive(socket: impl AsFd, bytes: &mut [u8]) -> Result<Received, E
     Ok(Received { size: received.bytes, descriptors, is_cut: received.flags.contains(ReturnFlags::CTRUNC) })
 }
 
-/// Closes what came from a bootstrap, in a thread of its own. Where a close waits for ever, nothing else does.
+/// Closes what came from a bootstrap, in a thread of its own. Where a close waits for ever, nothing else does. What no
+/// thread can be had for stays open for ever.
 pub(super) fn close(hostile: impl Send + 'static) {
+    let hostile = ManuallyDrop::new(hostile);
     let closing = std::thread::Builder::new().name("close".to_owned()).stack_size(64 << 10);
-    if let Err(error) = closing.spawn(move || drop(hostile)) {
-        tracing::warn!(%error, "no thread for the close of descriptors");
+    if let Err(error) = closing.spawn(move || drop(ManuallyDrop::into_inner(hostile))) {
+        tracing::error!(%error, "no thread for the close of descriptors, which stay open");
     }
 }

@@ -116,7 +116,9 @@ impl Store {
 fn server_of(url: &Secret) -> Option<(String, u16)> {
     let options: PgConnectOptions = url.0.parse().ok()?;
     let is_file = options.get_socket().is_some() || options.get_host().starts_with('/');
-    (!is_file).then(|| (options.get_host().to_owned(), options.get_port()))
+    // A server with a socket in a folder is on this machine, and mostly listens on the port as well.
+    let host = if is_file { "127.0.0.1" } else { options.get_host() };
+    Some((host.to_owned(), options.get_port()))
 }
 
 /// A pool that connects when it is used.
@@ -163,6 +165,6 @@ mod tests {
         assert_eq!(server("postgres://u@db.internal/name?host=other&port=1"), place("other", 1));
         assert_eq!(server("postgres://u@db.internal/name?hostaddr=10.0.0.5"), place("10.0.0.5", 5432));
         assert_eq!(server("postgres://u@[::1]:7/name"), place("[::1]", 7));
-        assert_eq!(server("postgres://u@db.internal/name?host=/run/postgresql"), None);
+        assert_eq!(server("postgres://u@db.internal/name?host=/run/postgresql"), place("127.0.0.1", 5432));
     }
 }

@@ -10,12 +10,12 @@ fn ranges(texts: &[&str]) -> Vec<IpNet> {
 
 /// The judgement on an address without EGRESS_PRIVATE.
 fn plain(text: &str) -> Result<(), Refusal> {
-    judge(address(text), Reach { private: &[], is_exact: true })
+    judge(address(text), Reach { private: &[], is_exact: true }, |_| false)
 }
 
 /// The judgement on an address with a list in EGRESS_PRIVATE and an exact rule.
 fn with(text: &str, private: &[&str]) -> Result<(), Refusal> {
-    judge(address(text), Reach { private: &ranges(private), is_exact: true })
+    judge(address(text), Reach { private: &ranges(private), is_exact: true }, |_| false)
 }
 
 const EVERYTHING: [&str; 2] = ["0.0.0.0/0", "::/0"];
@@ -69,7 +69,7 @@ fn each_special_range_has_its_bounds() {
 fn addresses_of_the_internet_are_reached() {
     for text in ["1.1.1.1", "8.8.8.8", "93.184.216.34", "223.255.255.255", "2606:4700::1111", "2a00::1", "2400::1"] {
         assert_eq!(plain(text), Ok(()), "{text}");
-        assert_eq!(judge(address(text), Reach { private: &[], is_exact: false }), Ok(()), "{text}");
+        assert_eq!(judge(address(text), Reach { private: &[], is_exact: false }, |_| false), Ok(()), "{text}");
     }
 }
 
@@ -129,8 +129,8 @@ fn a_special_address_needs_a_range_and_an_exact_rule() {
     assert_eq!(with("127.0.0.1", &["::1/128"]), Err(Refusal::Unlisted("loopback")));
     assert_eq!(with("169.254.169.253", &["169.254.0.0/16"]), Ok(()));
     let inexact = Reach { private: &ranges(&EVERYTHING), is_exact: false };
-    assert_eq!(judge(address("10.1.2.3"), inexact), Err(Refusal::Inexact("private")));
-    assert_eq!(judge(address("fd00::1"), inexact), Err(Refusal::Inexact("private")));
+    assert_eq!(judge(address("10.1.2.3"), inexact, |_| false), Err(Refusal::Inexact("private")));
+    assert_eq!(judge(address("fd00::1"), inexact, |_| false), Err(Refusal::Inexact("private")));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_refusal_says_why() {
     assert_eq!(text(plain("10.1.2.3")), "the address is private, and no range of EGRESS_PRIVATE holds the address");
     assert_eq!(text(with("::", &EVERYTHING)), "the address is unspecified, which no function reaches");
     assert_eq!(
-        text(judge(address("127.0.0.1"), Reach { private: &[], is_exact: false })),
+        text(judge(address("127.0.0.1"), Reach { private: &[], is_exact: false }, |_| false)),
         "the address is loopback, which only a rule with an exact name or a range reaches"
     );
 }

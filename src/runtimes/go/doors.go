@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	backlog = 128
+	backlog = 4096
 	// The bytes of a door's address: the host and the port.
 	addressBytes = 6
 )

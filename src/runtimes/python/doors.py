@@ -12,7 +12,7 @@ from control import SCM_RIGHTS, SOCK_CLOEXEC, SOL_SOCKET, Head, Vector
 from protocol import PROTOCOL_OUT, SOCK_STREAM, frame, libc
 
 AF_INET, SOCK_NONBLOCK = 2, 0o4000
-BACKLOG = 128
+BACKLOG = 4096
 # The bytes of a door's address: the host and the port.
 ADDRESS_BYTES = 6
 

@@ -24,6 +24,8 @@ pub(super) struct Board {
     wake: OwnedFd,
     /// The number of connections that are served. Only the thread adds a connection.
     pub(super) connections: AtomicU32,
+    /// The number of connections that the thread has accepted since the doors were last settled.
+    accepted: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -56,6 +58,8 @@ pub(super) struct Visit {
 pub(super) struct Rest {
     /// Whether the thread waits for connections, too.
     pub(super) takes: bool,
+    /// Whether an invocation is under way.
+    pub(super) is_visited: bool,
     /// Whether someone waits until no connection waits at the doors.
     pub(super) is_emptying: bool,
 }
@@ -87,8 +91,8 @@ impl Board {
     pub(super) fn new(plan: Arc<Plan>) -> Result<Arc<Self>, DoorsError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = wake.map_err(|error| DoorsError::Room(error.into()))?;
-        let (connections, state) = (AtomicU32::new(0), Mutex::default());
-        Ok(Arc::new(Self { plan, runtime: Handle::current(), wake, connections, state }))
+        let (connections, accepted, state) = (AtomicU32::new(0), AtomicU32::new(0), Mutex::default());
+        Ok(Arc::new(Self { plan, runtime: Handle::current(), wake, connections, accepted, state }))
     }
 
     /// Begins an invocation, whose connections are served from now on.
@@ -107,6 +111,16 @@ impl Board {
     /// Whether the thread may hold a connection that is in no visit.
     pub(super) fn is_busy(&self) -> bool {
         self.lock().is_busy
+    }
+
+    /// Notes that the thread has accepted a connection, whatever comes of the connection.
+    pub(super) fn count(&self) {
+        self.accepted.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of connections that the thread has accepted since the last such call.
+    pub(super) fn take_count(&self) -> u32 {
+        self.accepted.swap(0, Ordering::SeqCst)
     }
 
     /// Whether the doors are closed for ever.
@@ -143,7 +157,8 @@ impl Board {
         let mut state = self.lock();
         state.is_busy = false;
         let has_room = self.connections.load(Ordering::SeqCst) < self.plan.connections;
-        let rest = Rest { takes: state.visit.is_none() || has_room, is_emptying: state.emptied.is_some() };
+        let is_visited = state.visit.is_some();
+        let rest = Rest { takes: !is_visited || has_room, is_visited, is_emptying: state.emptied.is_some() };
         (!state.has_ended).then_some(rest)
     }
 

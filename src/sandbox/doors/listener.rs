@@ -29,12 +29,9 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    /// Takes a descriptor for a door. A descriptor that is anything but the door's listening socket is closed.
-    pub(super) fn check(socket: OwnedFd, door: &Door) -> Result<Self, DoorsError> {
-        match fault(&socket, door.address) {
-            None => Ok(Self(socket)),
-            Some(reason) => Err(DoorsError::Descriptor { door: door.address, reason }),
-        }
+    /// Takes a descriptor without a [`fault`].
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 
     /// Takes the next connection. The call may block where the other side has taken the connection, and has made the
@@ -69,8 +66,12 @@ impl AsFd for Listener {
     }
 }
 
-/// What keeps a descriptor from being the listening socket of this address; None when nothing does.
-fn fault(socket: &OwnedFd, address: SocketAddrV4) -> Option<&'static str> {
+/// What keeps a descriptor from being the listening socket of a door; None when nothing does.
+pub(super) fn fault(socket: &OwnedFd, door: &Door) -> Option<DoorsError> {
+    fault_at(socket, door.address).map(|reason| DoorsError::Descriptor { door: door.address, reason })
+}
+
+fn fault_at(socket: &OwnedFd, address: SocketAddrV4) -> Option<&'static str> {
     let Ok(domain) = sockopt::socket_domain(socket) else { return Some("is no socket") };
     if domain != AddressFamily::INET {
         return Some("is a socket of another family than IPv4");

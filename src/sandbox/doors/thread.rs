@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::board::Board;
 use super::listener::{Accepted, Listener};
@@ -17,8 +18,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The number of such waits in a row that one line of the log tells of.
 const PAUSES_TOLD: u32 = 600;
 
+/// The connections of an instance's programs that are served at once, and then each second. More wait. A program that
+/// connects in circles would use up this machine's ports for a host, which all functions share, and would flood the name
+/// servers.
+pub(super) const BURST: u32 = 400;
+const PER_SECOND: u32 = 100;
+
 /// The sockets of all doors, in the order of the doors.
 pub(super) type Listeners = Arc<[Listener]>;
+
+/// The least number of connections that fill the queue of a door. The bootstraps ask for a queue of 4096. Before Linux
+/// 5.4 a network of a container has no longer queues than 128.
+pub(super) fn least_backlog() -> u32 {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (5, 4) { 4096 } else { 128 }
+}
 
 /// Receives the sockets from the bootstrap, and serves the sockets until the end of the instance.
 pub(super) fn run(board: &Arc<Board>, socket: OwnedFd, received: oneshot::Sender<Result<Listeners, DoorsError>>) {
@@ -58,19 +74,24 @@ impl Drop for End<'_> {
 
 fn serve(board: &Arc<Board>, listeners: &[Listener]) {
     let _end = End(board);
-    let (mut is_lacking, mut lacks) = (false, 0_u32);
+    let (mut is_lacking, mut lacks, mut pace) = (false, 0_u32, Pace::new());
     while let Some(rest) = board.rest() {
-        let watched = if rest.takes && !is_lacking { listeners } else { &[] };
-        let limit = match is_lacking {
+        let pause = match is_lacking {
             true => Some(PAUSE),
-            false => rest.is_emptying.then_some(Duration::ZERO),
+            false => rest.is_visited.then(|| pace.pause()).flatten(),
         };
+        let watched = if rest.takes && pause.is_none() { listeners } else { &[] };
+        let limit = pause.or(rest.is_emptying.then_some(Duration::ZERO));
         let Ok(ready) = wait(board, watched, limit) else { continue };
         if ready.is_empty() && rest.is_emptying && watched.len() == listeners.len() {
             board.emptied();
         }
         let visit = board.begin();
-        let lack = ready.into_iter().map(|door| accept(board, listeners, door, visit)).find(Option::is_some).flatten();
+        let mut accept = |door| {
+            pace.note(visit);
+            accept(board, listeners, door, visit)
+        };
+        let lack = ready.into_iter().map(&mut accept).find(Option::is_some).flatten();
         match lack {
             Some(Trouble::Closed) => return,
             Some(Trouble::Lack(error)) => {
@@ -81,6 +102,31 @@ fn serve(board: &Arc<Board>, listeners: &[Listener]) {
             }
             None if is_lacking => is_lacking = false,
             None => lacks = 0,
+        }
+    }
+}
+
+/// How fast connections are served.
+struct Pace {
+    /// When all connections so far would have been served at the steady rate.
+    due: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { due: Instant::now() }
+    }
+
+    /// The time until the next connection may be served. None where that is now.
+    fn pause(&self) -> Option<Duration> {
+        let ahead = self.due.saturating_duration_since(Instant::now());
+        ahead.checked_sub(Duration::from_secs(1) * BURST / PER_SECOND).filter(|pause| !pause.is_zero())
+    }
+
+    /// Notes a connection of an invocation.
+    fn note(&mut self, visit: Option<u64>) {
+        if visit.is_some() {
+            self.due = self.due.max(Instant::now()) + Duration::from_secs(1) / PER_SECOND;
         }
     }
 }
@@ -96,7 +142,11 @@ fn accept(board: &Arc<Board>, listeners: &[Listener], door: usize, visit: Option
         Some(number) => Some((number, board.place()?)),
         None => None,
     };
-    match (listeners[door].accept(), place) {
+    let accepted = listeners[door].accept();
+    if let Accepted::Connection(_) = accepted {
+        board.count();
+    }
+    match (accepted, place) {
         (Accepted::Connection(socket), Some((number, place))) => board.admit(number, door, socket, place),
         (Accepted::Connection(socket), None) => drop(socket),
         (Accepted::Nothing, _) => {}

@@ -11,8 +11,11 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::*;
 use crate::egress::Traffic;
-use crate::sandbox::doors::listener::{Accepted, Listener};
+use crate::sandbox::doors::listener::{Accepted, Listener, fault};
+use crate::sandbox::doors::thread::{BURST, least_backlog};
 
+/// The longest time in which the doors are emptied here.
+const EMPTY_LIMIT_OF_HONEST: Duration = Duration::from_millis(900);
 /// The only door, where a connection is held until the program says something.
 const PROXY: &str = "127.1.0.1:3128";
 
@@ -174,6 +177,36 @@ async fn nothing_stays_of_many_connections() {
 }
 
 #[tokio::test]
+async fn an_instance_whose_queue_may_have_been_full_ends() {
+    // The kernel holds back what comes when a queue is full, and may deliver that in a later invocation.
+    let mut instance = Instance::start(64).await;
+    instance.open().await;
+    instance.keeper.close().await.unwrap();
+    for _ in 0..least_backlog() {
+        drop(connect().await);
+    }
+    assert!(instance.keeper.open(&Traffic::default()).await.is_err());
+    instance.end().await;
+}
+
+#[tokio::test]
+async fn a_program_that_connects_in_circles_waits() {
+    let mut instance = Instance::start(u32::MAX).await;
+    instance.open().await;
+    let (mut clients, began) = (Vec::new(), Instant::now());
+    for _ in 0..BURST + 200 {
+        clients.push(connect().await.unwrap());
+    }
+    instance.serves(BURST + 200).await;
+    assert!(began.elapsed() > Duration::from_millis(1900), "{:?}", began.elapsed());
+    // The wait keeps no invocation from its end.
+    let began = Instant::now();
+    instance.keeper.close().await.unwrap();
+    assert!(began.elapsed() < EMPTY_LIMIT_OF_HONEST, "{:?}", began.elapsed());
+    instance.end().await;
+}
+
+#[tokio::test]
 async fn an_accept_that_blocks_ends_with_the_instance() {
     let (began, mut stuck, mut tries) = (Instant::now(), 0, 0);
     // A busy machine needs many tries.
@@ -245,7 +278,9 @@ async fn a_connection_does_not_linger_as_the_listening_socket_says() {
     let plan = plan(&[format!("a.example:{}", address.port())], 1);
     sockopt::set_socket_linger(&listener, Some(Duration::from_secs(3600))).unwrap();
     let door = plan.doors.iter().next().unwrap();
-    let listener = Listener::check(listener.into(), door).unwrap();
+    let listener = OwnedFd::from(listener);
+    assert!(fault(&listener, door).is_none());
+    let listener = Listener::new(listener);
     let _client = std::net::TcpStream::connect(address).unwrap();
     let Accepted::Connection(socket) = listener.accept() else { panic!("no connection") };
     assert_eq!(sockopt::socket_linger(&socket), Ok(Some(Duration::ZERO)));
