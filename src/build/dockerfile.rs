@@ -12,14 +12,14 @@ const OWN_PACKAGE: &str = "/opt/youtube-serverless/packages";
 pub(super) type Labels = [(&'static str, String)];
 
 /// Renders the Dockerfile. `base` is a runtime image, or an image with packages, which are in the folder `place`. The
-/// platform's label is the first step, so that the leftovers of a cancelled or failed build bear the label. All other
-/// labels are one step, because the classic builder makes a container and a layer for each step.
+/// labels are the first step of each stage, so that the leftovers of a cancelled or failed build bear the platform's
+/// label. The labels are one step, because the classic builder makes a container and a layer for each step.
 pub(super) fn render(program: &Program, base: &str, place: Option<&str>, platform: &str, labels: &Labels) -> String {
     let platform = format!("LABEL {}={platform}", label::PLATFORM);
     let labels: String = labels.iter().map(|(name, value)| format!(" {name}={}", quoted(value))).collect();
-    let labels = format!("LABEL{labels}");
+    let labels = format!("{platform}{labels}");
     match program {
-        Program::Python { entry, package, .. } => python(base, place, (platform, labels), (entry, package.as_deref())),
+        Program::Python { entry, package, .. } => python(base, place, labels, (entry, package.as_deref())),
         Program::Go { module, .. } => go(base, place, (platform, labels), *module),
     }
 }
@@ -31,24 +31,16 @@ fn quoted(value: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-type Steps = (String, String);
-
-fn python(
-    base: &str,
-    place: Option<&str>,
-    (platform, labels): Steps,
-    (entry, package): (&str, Option<&str>),
-) -> String {
-    let mut lines = vec![format!("FROM {base}"), platform];
+fn python(base: &str, place: Option<&str>, labels: String, (entry, package): (&str, Option<&str>)) -> String {
+    let mut lines = vec![format!("FROM {base}"), labels];
     // The commands of installed packages come last in PATH: no command of a package may run in place of a system
     // command.
     lines.extend(place.map(|place| format!("ENV PATH=$PATH:{place}/bin")));
     lines.push(format!("COPY {CODE_FOLDER}/ /app/"));
     // The root filesystem is read-only at run time, so modules are compiled now. A file that does not compile may stay
     // unused: the step succeeds, and the build's log names the file. A step from the builder's cache would print
-    // nothing, so the step comes after the version's labels, and runs for each version. The options `-I` and `-S` keep
+    // nothing, but the version's labels come before, so the step runs for each version. The options `-I` and `-S` keep
     // the working directory and installed packages from running code here.
-    lines.push(labels);
     lines.push("RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true".to_owned());
     if package.is_some() {
         lines.push(format!("COPY {PACKAGE_FOLDER}/ {OWN_PACKAGE}/"));
@@ -64,7 +56,7 @@ pub(super) const NOT_MAIN: i32 = 43;
 
 /// The package's name comes from the toolchain, which knows build constraints. `timetzdata` embeds the time zones,
 /// because the final image has no time zone files.
-fn go(base: &str, place: Option<&str>, (platform, labels): Steps, module: bool) -> String {
+fn go(base: &str, place: Option<&str>, (platform, labels): (String, String), module: bool) -> String {
     let cache = place.map(|place| format!(" GOMODCACHE={place}")).unwrap_or_default();
     let init = if module { "" } else { "go mod init function && " };
     let check = format!(
@@ -73,7 +65,7 @@ fn go(base: &str, place: Option<&str>, (platform, labels): Steps, module: bool) 
     );
     [
         format!("FROM {base} AS build"),
-        platform.clone(),
+        platform,
         "WORKDIR /app".to_owned(),
         format!("COPY {CODE_FOLDER}/ /app/"),
         // All modules are downloaded by now: `GOPROXY=off` forbids further downloads.
@@ -82,12 +74,11 @@ fn go(base: &str, place: Option<&str>, (platform, labels): Steps, module: bool) 
              within-memory go build -ldflags=-s -tags=timetzdata -o /out/function ."
         ),
         "FROM scratch".to_owned(),
-        platform,
+        labels,
         format!("COPY {CODE_FOLDER}/ /app/"),
         "COPY --from=build /out/ /".to_owned(),
         "ENV HOME=/tmp TMPDIR=/tmp".to_owned(),
         "WORKDIR /app".to_owned(),
-        labels,
         "ENTRYPOINT [\"/bootstrap\", \"/function\"]\n".to_owned(),
     ]
     .join("\n")
@@ -109,9 +100,8 @@ mod tests {
     fn python_alone() {
         let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
-LABEL youtube-serverless.platform=platform
+LABEL youtube-serverless.platform=platform youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
 COPY app/ /app/
-LABEL youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["main.py"]
 "#;
@@ -122,9 +112,8 @@ CMD ["main.py"]
     fn python_with_all() {
         let program = Program::Python { entry: "my \"app\".py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
-LABEL youtube-serverless.platform=platform
+LABEL youtube-serverless.platform=platform youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
 COPY app/ /app/
-LABEL youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]
 "#;
@@ -163,13 +152,12 @@ CMD ["my \"app\".py"]
             if [ \"$name\" != main ]; then echo \"package $name\"; exit 43; fi && \
             within-memory go build -ldflags=-s -tags=timetzdata -o /out/function .\n\
             FROM scratch\n\
-            LABEL youtube-serverless.platform=platform\n\
+            LABEL youtube-serverless.platform=platform youtube-serverless.function.version=\"7\" \
+            youtube-serverless.function.name=\"a \\\"\\$b\\\" \\\\c\"\n\
             COPY app/ /app/\n\
             COPY --from=build /out/ /\n\
             ENV HOME=/tmp TMPDIR=/tmp\n\
             WORKDIR /app\n\
-            LABEL youtube-serverless.function.version=\"7\" youtube-serverless.function.name=\"a \\\"\\$b\\\" \
-            \\\\c\"\n\
             ENTRYPOINT [\"/bootstrap\", \"/function\"]\n";
         assert_eq!(rendered(&Program::Go { module: false, modules: Vec::new() }), expected);
         let with_module = rendered(&Program::Go { module: true, modules: Vec::new() });
