@@ -4,7 +4,9 @@
 //! A function's output is line-buffered, which no option of the interpreter gives. So the other run has `-u`. The two
 //! runs differ in half a line only, and no program here leaves half a line behind.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::support::{Deployed, TestApp, eventually, go, zip};
@@ -240,7 +242,7 @@ async fn compare(
         let mut differences = Vec::new();
         for (name, program) in programs {
             let function = app.deploy(zipped(program)).await;
-            let by_hand = by_hand(&function, entrypoint, command);
+            let by_hand = by_hand(name, &function, entrypoint, command);
             // Each program runs twice, as the second process in a container must be as fresh as the first.
             for run in 0..2 {
                 let body = match run {
@@ -274,7 +276,15 @@ async fn in_a_slot(app: &TestApp, function: &Deployed) -> serde_json::Value {
     .await
 }
 
-fn by_hand(function: &Deployed, entrypoint: &[&str], command: &[&str]) -> Run {
+/// The result of a program without the service. The tests share the results, as each run takes a container.
+fn by_hand(name: &str, function: &Deployed, entrypoint: &[&str], command: &[&str]) -> Run {
+    static KNOWN: Mutex<BTreeMap<String, Arc<OnceLock<Run>>>> = Mutex::new(BTreeMap::new());
+    let key = format!("{name} {entrypoint:?}");
+    let known = Arc::clone(KNOWN.lock().unwrap().entry(key).or_default());
+    known.get_or_init(|| run_by_hand(function, entrypoint, command)).clone()
+}
+
+fn run_by_hand(function: &Deployed, entrypoint: &[&str], command: &[&str]) -> Run {
     let sandbox = ["run", "--rm", "-i", "--network=none", "--read-only", "--user=70000:70000", "--tmpfs=/tmp"];
     let mut docker = Command::new("docker");
     docker.args(sandbox).args(entrypoint).arg(&function.image).args(command);
