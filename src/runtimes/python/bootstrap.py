@@ -20,41 +20,42 @@ from preload import preload
 from protocol import PROTOCOL_OUT, VERSION, connect, frame, write_all
 from seeds import seeds
 from supervisor import HELD_BACK, Supervisor
-from zygote import serve
+from stash import FIRST, filled
+from zygote import serve, take_function
 
-HELLO = frame(b"H", bytes([VERSION]))
 connect()
 _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
 supervisor = Supervisor()
-STASH, IS_SLOT = None, len(sys.argv) < 2
+STASH, control, IS_SLOT = None, None, len(sys.argv) < 2
 if IS_SLOT:
     # A slot: the function comes later.
-    from stash import filled
-
     if os.statvfs(os.getcwd()).f_flag & os.ST_NOEXEC:
         sys.exit("%s is on a file system that is mounted with noexec" % os.getcwd())
+    control = supervisor.fork_ahead() if sys.version_info >= FIRST else None
+if control:
+    # The zygote of a slot.
     forget(BASELINE)
     sys.path[0] = os.getcwd()
     STASH = filled()
-    write_all(PROTOCOL_OUT, HELLO)
-    sys.argv += supervisor.take_code()
-ENTRY = os.path.abspath(sys.argv[1])
+    arguments, plan = take_function(control)
+else:
+    write_all(PROTOCOL_OUT, frame(b"H", bytes([VERSION])))
+    arguments = supervisor.take_code() if IS_SLOT else sys.argv[1:]
+    # Only a zygote gets behind this.
+    plan, control = supervisor.run(arguments)
+ENTRY = os.path.abspath(arguments[0])
 # The name of the package that the program's own folder is. The program may import the package by this name.
-PACKAGE = sys.argv[2] if len(sys.argv) > 2 else None
+PACKAGE = arguments[1] if len(arguments) > 1 else None
 CODE = compile_ahead(ENTRY)
 forget(BASELINE)
 prepare_interpreter(ENTRY, PACKAGE)
-if not IS_SLOT:
-    write_all(PROTOCOL_OUT, HELLO)
-# Only a zygote gets here.
-plan, control = supervisor.run()
 REPORT = b"0 \0" if plan.mode == "off" else preload(plan, ENTRY, PACKAGE, control, STASH)
 # A module that the program imports comes after this one.
 LAST_MODULE = next(reversed(sys.modules))
 SEEDS = seeds()
 if STASH and "random" in sys.modules:
     SEEDS += STASH.seeds
-del supervisor, plan
+del supervisor, plan, arguments
 gc.collect()
 gc.freeze()
 serve(control, HELD_BACK, REPORT)

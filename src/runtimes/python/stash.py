@@ -1,7 +1,7 @@
 """The common part of the standard library, imported before there is a function.
 
-PID 1 of a slot imports the modules, notes what the code of each module does beyond its own module, and takes all of
-them out of `sys.modules`. A zygote gets a stashed module in place of an import, and then what the module's code has
+The zygote of a slot imports the modules, notes what the code of each module does beyond its own module, and takes all
+of them out of `sys.modules`. When the function has come, the zygote gets a stashed module in place of an import, and then what the module's code has
 done, in the order of a real import. No module of the list reads variables of the environment when the module is
 imported, but for those that `fitness.rs` lists, and no module leaves a trace in the process.
 
@@ -237,12 +237,7 @@ def package_of(globals):
 
 
 def filled():
-    """A stash with all modules, whose objects the collector leaves alone. None where the interpreter is too old.
-
-    Ends a process that is not fit.
-    """
-    if sys.version_info < FIRST:
-        return None
+    """A stash with all modules, whose objects the collector leaves alone. Ends a process that is not fit."""
     stash = Stash()
     reason = stash.fill()
     if reason:

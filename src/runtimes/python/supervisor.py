@@ -2,6 +2,7 @@
 import _signal
 import _struct
 import os
+import select
 import sys
 import time
 
@@ -10,7 +11,7 @@ from inheritance import Inheritance
 from leftovers import clean, is_clean, open_tables
 from output import Frames, Output
 from plan import Plan
-from protocol import PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_all
+from protocol import PROTOCOL_IN, PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_all
 from program import set_environment
 from relay import Events, reap, relay
 from trial import Trial
@@ -22,6 +23,9 @@ CHILDREN = "/proc/self/task/%d/children"
 CHILD_ENDED = (_signal.SIGCHLD,)
 HELD_BACK = (_signal.SIGCHLD, _signal.SIGINT)
 REAP_SECONDS = 0.01
+# A zygote that was forked ahead of its function is replaced when no request comes for a moment, and then at the latest.
+# An instance that is used once needs no other.
+LEAST_USES, MOST_USES, IDLE_SECONDS = 2, 10, 0.02
 # The size of the rest, kind, nonce, wait status, OOM, truncated, clean, duration, processor time and peak memory.
 EXIT = _struct.Struct(">Ic16sIBBBQQQ")
 
@@ -37,26 +41,46 @@ class Supervisor:
         self.request = Memory(READ_BYTES)
         self.frames = Frames()
         self.inheritance = Inheritance()
+        self.zygote = None
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
-    def run(self):
-        """Runs invocations until the platform leaves. Only a zygote returns from here, with its way to this process."""
+    def fork_ahead(self):
+        """Forks the zygote of a slot, and waits until the zygote knows all that needs no function.
+
+        Returns None, and in the zygote its way to this process.
+        """
+        self.zygote, control = fork_zygote()
+        if control is None and os.read(self.zygote.control, 1) != b"\0":
+            # The zygote has said why.
+            os._exit(4)
+        return control
+
+    def run(self, arguments):
+        """Runs invocations until the platform leaves. Only a zygote returns from here, with the plan for preloading and
+        its way to this process."""
         try:
-            plan = self.set_up()
-            trial = Trial(plan)
+            plan, environment, text = self.set_up()
+            trial, is_ahead, is_told = Trial(plan), self.zygote is not None, False
+            if is_ahead:
+                self.zygote.give_function(arguments, environment, text)
             while True:
-                self.zygote, control = fork_zygote()
-                if control:
-                    return plan, control
-                if trial.passes(self.zygote):
-                    break
-            self.inherited = Inheritance(self.zygote.pid)
-            # The kills so far are those of the setup.
-            self.kills = oom_kills(self.counter)
-            child = self.zygote.fork_child()
-            write_all(PROTOCOL_OUT, frame(b"P", b"\0" if plan.mode == "off" else trial.result.encoded()))
-            while self.serve(child):
+                while not self.zygote or not trial.passes(self.zygote):
+                    is_ahead = False
+                    self.zygote, control = fork_zygote()
+                    if control:
+                        return plan, control
+                self.inherited = Inheritance(self.zygote.pid)
+                # The kills so far are those of the setup.
+                self.kills = oom_kills(self.counter)
                 child = self.zygote.fork_child()
+                if not is_told:
+                    write_all(PROTOCOL_OUT, frame(b"P", b"\0" if plan.mode == "off" else trial.result.encoded()))
+                    is_told = True
+                if not self.serve_all(child, is_ahead):
+                    break
+                self.inherited.close()
+                self.zygote.end_all()
+                self.zygote, trial = None, Trial(plan)
         except EOFError:
             os._exit(0)
         except (DoorError, Gone) as error:
@@ -74,7 +98,8 @@ class Supervisor:
         return [entry, package] if package else [entry]
 
     def set_up(self):
-        """Reads the setup and sets the function's own environment. Returns the plan for preloading.
+        """Reads the setup and sets the function's own environment. Returns the plan for preloading, the environment,
+        and the text of the plan.
 
         Before the setup the platform may ask for doors.
         """
@@ -85,10 +110,25 @@ class Supervisor:
             open_doors(addresses)
             memory, size = read_frame(self.request, "S")
         end = 5 + int.from_bytes(memory.view[1:5], "big")
-        set_environment(bytes(memory.view[5:end]))
-        text = bytes(memory.view[end:size]).decode()
+        environment, text = bytes(memory.view[5:end]), bytes(memory.view[end:size]).decode()
         memory.forget(size)
-        return Plan(text)
+        set_environment(environment)
+        return Plan(text), environment, text
+
+    def serve_all(self, child, is_ahead):
+        """Runs invocations on children of the zygote, each of which is forked before its request.
+
+        Returns whether the instance needs another zygote, in place of one that was forked ahead of the function. That
+        zygote has many modules that the function does not import, and each fork copies the tables of their pages.
+        """
+        uses = 0
+        while self.serve(child):
+            child = self.zygote.fork_child()
+            uses += 1
+            if is_ahead and uses >= LEAST_USES and (uses >= MOST_USES or not has_request()):
+                child.close()
+                return True
+        return False
 
     def serve(self, child):
         """Runs one invocation on the child, and cleans up afterwards.
@@ -164,6 +204,11 @@ class Supervisor:
     def is_alone(self):
         """Whether PID 1 has no child but the zygote. A process whose parent ends becomes a child of PID 1."""
         return self.children is not None and os.pread(self.children, 4096, 0).split() == [b"%d" % self.zygote.pid]
+
+
+def has_request():
+    """Whether the next request comes at once."""
+    return bool(select.select((PROTOCOL_IN,), (), (), IDLE_SECONDS)[0])
 
 
 def open_first(paths):

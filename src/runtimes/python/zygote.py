@@ -11,7 +11,9 @@ import time
 
 from clone import Clone
 from control import Message, socket_pair
-from protocol import libc, write_all
+from plan import Plan
+from program import set_environment
+from protocol import libc, read_exactly, write_all
 
 # The commands of the supervisor.
 FORK, KILL = 1, 2
@@ -34,6 +36,11 @@ class Child:
         self.pid, self.request, self.stdout, self.stderr = None, request, stdout, stderr
         self.status = self.usage = None
 
+    def close(self):
+        """Closes the supervisor's ends."""
+        for fd in (self.request, self.stdout, self.stderr):
+            os.close(fd)
+
 
 class Gone(Exception):
     """The zygote has ended or does not answer."""
@@ -45,6 +52,14 @@ class Zygote:
     def __init__(self, pid, control):
         self.pid, self.control, self.message = pid, control, Message()
         self.stat = os.open("/proc/%d/stat" % pid, os.O_RDONLY | os.O_CLOEXEC)
+
+    def give_function(self, arguments, environment, plan):
+        """Tells a slot's zygote its function: the arguments of the bootstrap, the environment and the text of a plan."""
+        parts = ("\0".join(arguments).encode(), environment, plan.encode())
+        try:
+            write_all(self.control, b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+        except OSError:
+            raise Gone("the zygote of the slot has ended") from None
 
     def fork_child(self):
         """Has a child forked. Does not wait for the fork."""
@@ -149,6 +164,18 @@ def fork_zygote():
     os.closerange(4, max(null, theirs) + 64)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     return None, 3
+
+
+def take_function(control):
+    """Says that this slot's zygote is ready, and waits for the function. Returns the arguments and the plan."""
+    write_all(control, b"\0")
+    try:
+        parts = [read_exactly(control, int.from_bytes(read_exactly(control, 4), "big")) for _ in range(3)]
+    except EOFError:
+        os._exit(0)
+    arguments, environment, plan = parts
+    set_environment(environment)
+    return arguments.decode().split("\0"), Plan(plan.decode())
 
 
 def serve(control, held_back, report):
