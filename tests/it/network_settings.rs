@@ -270,12 +270,21 @@ async fn the_command_line_gives_a_network() {
     service.delete_all(dir.path()).await;
 }
 
+/// Connects to a host that is not there.
+const ASKS: &str = "
+import socket
+try:
+    socket.create_connection(('a.example', 443)).recv(1)
+except OSError as error:
+    print(error)
+";
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_person_sees_and_changes_a_network() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[SOCKETS, ALLOW]).await.healthy().await;
-    let (one, two) = (service.deploy(python(PROGRAM)).await, service.deploy(python(PROGRAM)).await);
+    let (one, two) = (service.deploy(python(ASKS)).await, service.deploy(python(PROGRAM)).await);
     let network = async |id: &str| service.get(&format!("/api/functions/{id}/settings")).await.body["network"].clone();
     let browser = Browser::open(1280, 1200, false).await;
     browser.goto(&service.url).await;
@@ -295,6 +304,10 @@ async fn a_person_sees_and_changes_a_network() {
     rules("a.example:443\n10.1.2.3:5432").await;
     browser.shoot("9-network").await;
     assert_eq!(network(&one).await, json!({"allow": ["a.example:443", "10.1.2.3:5432"]}));
+    browser.click("execute").await;
+    browser.says("outcome", "ok").await;
+    browser.says("destinations", "a.example:443 · 0 connections").await;
+    browser.says("destinations", "1 refused: a.example:443: ").await;
     browser.type_into("network-rules", "*:443").await;
     browser.click("network-save").await;
     browser.says("problem-text", "EGRESS_ALLOW").await;

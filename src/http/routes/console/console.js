@@ -2,7 +2,7 @@
 // as HTML.
 
 import { Problem, ask, follow, headers, isSigningIn, upload } from "/console-api.js";
-import { readNetwork, saveNetwork } from "/console-network.js";
+import { drawDestinations, readNetwork, saveNetwork } from "/console-network.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { functions: [], instances: {}, current: null, shown: null, watching: null, cursor: null, history: [] };
@@ -138,6 +138,7 @@ function showInvocation(one) {
     bytes(one.peakMemoryBytes), one.truncated ? "cut at MAX_OUTPUT_SIZE" : null,
   ];
   $("receipt").textContent = [one.error, ...receipt].filter(Boolean).join(" · ");
+  drawDestinations(one.network ?? []);
   $("output").textContent = one.output;
   $("stderr").textContent = one.stderr;
   $("result").hidden = false;

@@ -1,4 +1,4 @@
-// A function's network in the console: shown, and changed.
+// A function's network in the console: shown, changed, and what an invocation did with the network.
 
 import { ask } from "/console-api.js";
 
@@ -22,6 +22,17 @@ export async function readNetwork(id) {
   if (current !== id) return;
   read = id;
   draw(settings.network);
+}
+
+/** Shows what the connections of an invocation did, and why there are no others. */
+export function drawDestinations(destinations) {
+  $("destinations").replaceChildren(...destinations.map((one) => {
+    const item = document.createElement("li");
+    const counts = [`${one.connections} connections`, `${one.sentBytes} B sent`, `${one.receivedBytes} B received`];
+    if (one.refused) counts.push(`${one.refused} refused: ${one.reason ?? "no reason"}`);
+    item.textContent = [one.to, ...counts].join(" · ");
+    return item;
+  }));
 }
 
 /** Gives the function the network of the form. */
