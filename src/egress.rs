@@ -19,6 +19,7 @@ mod forbidden;
 mod head;
 mod names;
 mod proxy;
+mod splice;
 mod traffic;
 
 use std::path::PathBuf;
@@ -47,8 +48,9 @@ use traffic::{Logged, Meter};
 
 /// The connections of all functions together take no more than this part of the descriptors that the process may have.
 const PART_OF_DESCRIPTORS: u64 = 4;
-/// The descriptors of a connection: both ends, or the program's end and the attempts to reach the host.
-const DESCRIPTORS: u64 = 1 + connect::MAX_ATTEMPTS as u64;
+/// The descriptors of a connection, which has both ends, and a pipe for a stream. Attempts to reach hosts take more, and
+/// for a moment.
+const DESCRIPTORS: u64 = 4;
 /// The time that a client of the proxy has for the head of its request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time;
 
+use super::splice::{Rest, splice};
 use super::traffic::Meter;
 
 /// The bytes that are read at a time, and the most that wait here for a reader. Half of this costs a quarter of the
@@ -17,7 +18,7 @@ use super::traffic::Meter;
 pub(super) const BUFFER: usize = 64 << 10;
 
 /// The most tries in a row to write to a socket that has no room in truth.
-const MAX_VAIN: u32 = 1000;
+pub(super) const MAX_VAIN: u32 = 1000;
 
 /// The time and the bytes that a client has to see an answer, before its connection is ended.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -90,13 +91,22 @@ pub(super) async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, count:
         from.readable().await?;
         // A connection on which nothing comes has no buffer.
         let mut buffer = vec![0; BUFFER];
-        loop {
+        let is_full = loop {
             match from.try_read(&mut buffer) {
                 Ok(0) => return to.shutdown().await,
-                Ok(length) => write(to, &buffer[..length], &count).await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(length) => {
+                    write(to, &buffer[..length], &count).await?;
+                    if length == BUFFER {
+                        break true;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
                 Err(error) => return Err(error),
             }
+        };
+        drop(buffer);
+        if is_full && splice(from, to, &count).await? == Rest::End {
+            return to.shutdown().await;
         }
     }
 }

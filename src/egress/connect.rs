@@ -18,7 +18,7 @@ use super::names::{Lookup, NameError};
 /// The time after which the next address is tried beside the addresses that have not answered.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The most attempts at one time. The oldest makes room for the next.
-pub(super) const MAX_ATTEMPTS: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 /// When a silent host is asked whether the host is there, how often, and how many times in vain.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_EACH: Duration = Duration::from_secs(5);

@@ -245,8 +245,8 @@ async fn a_drop_resets_both_sides() {
 
 #[test]
 fn all_instances_together_have_no_more_descriptors_than_there_are() {
-    assert_eq!(share_of_each(32_768, 10), 163);
-    assert_eq!(share_of_each(4096, 10), 20);
+    assert_eq!(share_of_each(32_768, 10), 204);
+    assert_eq!(share_of_each(4096, 10), 25);
     // However many there are, each has a connection.
     assert_eq!((share_of_each(1024, 100_000), share_of_each(0, 0)), (1, 1));
     assert_eq!(share_of_each(u64::MAX, 1), u32::MAX);

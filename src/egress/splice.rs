@@ -1,0 +1,74 @@
+//! Bytes that go from one socket to the other without a copy, by splice(2): for streams that come faster than a buffer at
+//! a time. The kernel holds them in a pipe.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time;
+
+use super::carry::{BUFFER, MAX_VAIN};
+
+/// The time for which a stream that has nothing more keeps its pipe.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Why no more bytes are spliced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing more comes just now, or the kernel splices no such sockets.
+    Later,
+    /// The stream has ended.
+    End,
+}
+
+/// Passes on what comes, until nothing more comes for a moment. `count` gets the number of bytes that were passed on,
+/// each time. All that was taken from `from` is in `to` when this function returns without an error.
+pub(super) async fn splice(from: &ReadHalf<'_>, to: &WriteHalf<'_>, count: impl Fn(usize)) -> io::Result<Rest> {
+    // Without descriptors for a pipe, the bytes are copied.
+    let Ok((out, into)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else { return Ok(Rest::Later) };
+    loop {
+        match take(from.as_ref(), &into) {
+            Ok(0) => return Ok(Rest::End),
+            Ok(length) => give(&out, to, length, &count).await?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let Ok(ready) = time::timeout(PATIENCE, from.readable()).await else { return Ok(Rest::Later) };
+                ready?;
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => return Ok(Rest::Later),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn take(from: &TcpStream, into: &OwnedFd) -> io::Result<usize> {
+    from.try_io(Interest::READABLE, || Ok(rustix::pipe::splice(from, None, into, None, MOST, FLAGS)?))
+}
+
+async fn give(out: &OwnedFd, to: &WriteHalf<'_>, mut length: usize, count: &impl Fn(usize)) -> io::Result<()> {
+    let stream: &TcpStream = to.as_ref();
+    let mut vain = 0;
+    while length > 0 {
+        to.writable().await?;
+        let written =
+            stream.try_io(Interest::WRITABLE, || Ok(rustix::pipe::splice(out, None, stream, None, length, FLAGS)?));
+        match written {
+            Ok(written) => {
+                count(written);
+                length -= written;
+                vain = 0;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && vain < MAX_VAIN => vain += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The most bytes of a call. A pipe has room for fewer, or for more where a page of the kernel's is large.
+const MOST: usize = 16 * BUFFER;
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
