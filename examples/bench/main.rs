@@ -13,6 +13,7 @@
 )]
 
 mod by_hand;
+mod doors;
 mod many;
 mod programs;
 mod report;
@@ -28,7 +29,7 @@ use by_hand::{ByHand, timed as timed_by_hand};
 use report::{Report, median, percentile};
 use service::{Function, Service};
 
-const PARTS: [&str; 5] = ["languages", "programs", "many", "slots", "stores"];
+const PARTS: [&str; 6] = ["languages", "programs", "many", "slots", "doors", "stores"];
 const ROUNDS: usize = 30;
 const WARM_REQUESTS: usize = 1000;
 const LOAD: Duration = Duration::from_secs(6);
@@ -63,6 +64,9 @@ async fn main() -> Result<()> {
     }
     if has("slots") {
         slots::measure(&mut report).await?;
+    }
+    if has("doors") {
+        doors::measure(&mut report, dir.path()).await?;
     }
     if has("stores") {
         stores::measure(&mut report).await?;

@@ -11,6 +11,7 @@ use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
 pub(crate) const CONTAINER_LIMIT: usize = 10;
+const PROGRAM: &str = "target/release/youtube-serverless";
 const PORT: (&str, &str) = ("SERVER_PORT", "8089");
 
 pub(crate) struct Service {
@@ -36,14 +37,25 @@ impl Drop for Service {
 
 impl Service {
     pub(crate) async fn start(dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
-        let child = Command::new("target/release/youtube-serverless")
+        Self::start_by(Command::new(PROGRAM), dir, settings).await
+    }
+
+    /// Starts the service where this file stands in for /etc/hosts. Needs root.
+    pub(crate) async fn start_with_hosts(dir: &Path, settings: &[(&str, &str)], hosts: &Path) -> Result<Self> {
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$1\""]).arg(hosts).arg(PROGRAM);
+        Self::start_by(outer, dir, settings).await
+    }
+
+    async fn start_by(mut command: Command, dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        let child = command
             .envs([PORT, ("LOG_LEVEL", "error"), ("QUEUE_TIMEOUT", "60s")])
             .env("DATA_DIR", dir.join("data"))
             .env("TEMP_DIR_BASE", dir)
             .env("DOCKER_CONTAINER_LIMIT", CONTAINER_LIMIT.to_string())
             .envs(settings.iter().copied())
             .spawn()
-            .context("failed to start target/release/youtube-serverless; `make bench` first builds the program")?;
+            .with_context(|| format!("failed to start {PROGRAM}; `make bench` first builds the program"))?;
         // The client closes an idle connection before the service does, so that no request meets a closing connection.
         let client = Client::builder().pool_idle_timeout(Duration::from_secs(5)).build()?;
         let (_, port) = settings.iter().find(|(name, _)| *name == PORT.0).unwrap_or(&PORT);
@@ -70,19 +82,35 @@ impl Service {
 
     /// Submits a program that greets, and returns the time of the submit with a first execution, too.
     pub(crate) async fn submit_files(&self, files: &[(&str, &str)]) -> Result<(Function, Duration)> {
+        let started = Instant::now();
+        let function = self.deploy(files, &[]).await?;
+        self.execute(&function).await?;
+        Ok((function, started.elapsed()))
+    }
+
+    /// Submits a program with form fields.
+    pub(crate) async fn deploy(&self, files: &[(&str, &str)], fields: &[(&'static str, String)]) -> Result<Function> {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for (name, content) in files {
             zip.start_file(*name, zip::write::SimpleFileOptions::default())?;
             std::io::Write::write_all(&mut zip, content.as_bytes())?;
         }
         let part = Part::bytes(zip.finish()?.into_inner()).file_name("bench.zip");
-        let started = Instant::now();
-        let request = self.client.post(self.url.join("/api/submit")?).multipart(Form::new().part("code", part));
+        let form = Form::new().part("code", part);
+        let form = fields.iter().fold(form, |form, (name, value)| form.text(*name, value.clone()));
+        let request = self.client.post(self.url.join("/api/submit")?).multipart(form);
         let answer: Value = request.send().await?.error_for_status()?.json().await?;
         let text = |key: &str| answer[key].as_str().map(str::to_owned).context("an answer to a submit");
-        let function = Function { id: text("functionId")?, image: text("imageId")? };
-        self.execute(&function).await?;
-        Ok((function, started.elapsed()))
+        Ok(Function { id: text("functionId")?, image: text("imageId")? })
+    }
+
+    /// Executes a function, and returns what the function has printed.
+    pub(crate) async fn output(&self, function: &Function, input: Value) -> Result<String> {
+        let body = json!({"functionId": function.id, "input": input});
+        let answer = self.client.post(self.url.join("/api/execute")?).json(&body).send().await?;
+        let answer: Value = answer.json().await?;
+        ensure!(answer["outcome"] == "ok", "an execution failed: {answer}");
+        Ok(answer["output"].as_str().context("an output")?.to_owned())
     }
 
     pub(crate) async fn execute(&self, function: &Function) -> Result<Duration> {

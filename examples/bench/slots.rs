@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time;
 
 use crate::by_hand::ByHand;
@@ -21,6 +22,8 @@ const WARM_REQUESTS: usize = 100;
 const DEPLOYED: usize = 1000;
 const CALLED: usize = 200;
 const CALLS_A_SECOND: u32 = 4;
+/// The submits under way at one time.
+const SUBMITS: usize = 3;
 
 /// What a list of calls took, and how their instances started.
 #[derive(Default)]
@@ -136,10 +139,9 @@ fn is_hidden(path: &Path) -> bool {
 async fn once_each(report: &mut Report, dir: &Path) -> Result<()> {
     many::fill(&dir.join("data"), DEPLOYED - CALLED).await?;
     let service = Service::start(dir, &[]).await?;
-    let mut functions = Vec::new();
-    for number in 0..CALLED {
-        functions.push(service.submit(["python", "go"][number % 2]).await?.0);
-    }
+    let submit = |number: usize| service.submit(["python", "go"][number % 2]);
+    let submits = stream::iter(0..CALLED).map(submit).buffered(SUBMITS);
+    let functions: Vec<Function> = submits.map_ok(|(function, _)| function).try_collect().await?;
     wait_for_trees(dir, CALLED, &[]).await?;
     let by_hand = [ByHand::new("python", &functions[0], dir)?, ByHand::new("go", &functions[1], dir)?];
     let mut control = Vec::new();
