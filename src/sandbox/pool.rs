@@ -310,6 +310,7 @@ impl Shared {
             match step {
                 Step::Take(function) => self.begin_take(state, function),
                 Step::Start(function) => self.begin_start(state, function),
+                Step::StartSlot(language) => self.begin_slot(state, language),
                 Step::EndSlot => drop(state.slots.end_least(Instant::now())),
                 Step::Evict(function) => drop(state.evict_for_room(function)),
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::Language;
+
 /// The approximate cost of a start. When an instance becomes free in less than this time, no further instance starts.
 pub(super) const START_COST: Duration = Duration::from_millis(250);
 /// A queue that has not been empty for this long is no burst, so a further instance starts.
@@ -34,6 +36,8 @@ pub(super) struct Demand<K> {
     pub(super) service_time: Duration,
     /// The slots that are ready and that the function can take.
     pub(super) slots: usize,
+    /// Where functions miss slots, and this function can take a slot: the language, and how many slots start.
+    pub(super) coming: Option<(Language, usize)>,
     /// A start has just failed, so no further instance starts for a moment.
     pub(super) is_paused: bool,
     /// The function's own limit on invocations at one time.
@@ -92,6 +96,23 @@ impl<K> Demand<K> {
     }
 }
 
+impl<K> Demand<K> {
+    /// The slots that the function's first caller waits for, in place of a container of the function's own. Where functions
+    /// miss slots, such containers would take the processors from slots: calls that come as fast as containers start
+    /// would never find a slot again.
+    fn missed_slot(&self) -> Option<(Language, usize)> {
+        self.coming.filter(|_| self.is_urgent && self.live() == 0)
+    }
+
+    /// Whether a slot starts for the function's first caller. Each slot is promised once.
+    fn awaits_slot(&self, promised: &mut [usize; Language::ALL.len()]) -> bool {
+        let Some((language, coming)) = self.missed_slot() else { return false };
+        let promised = &mut promised[language as usize];
+        *promised += 1;
+        *promised <= coming
+    }
+}
+
 /// The next action of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step<K> {
@@ -99,6 +120,8 @@ pub(super) enum Step<K> {
     Take(K),
     /// Start an instance of this function, as there is room.
     Start(K),
+    /// Start a slot of this language for a caller that waits, as there is room.
+    StartSlot(Language),
     /// End the slot that is missed least, to make room.
     EndSlot,
     /// End this function's longest idle instance, to make room.
@@ -129,11 +152,18 @@ pub(super) fn next<K: Copy>(demands: &[Demand<K>], room: Room) -> Option<Step<K>
     if let Some(first) = wanting.clone().filter(|demand| demand.takes_slot(free)).min_by_key(order) {
         return Some(Step::Take(first.function));
     }
-    let first = wanting.min_by_key(order)?;
+    let mut wanting: Vec<_> = wanting.collect();
+    wanting.sort_by_key(order);
+    let all = wanting.len();
+    let mut promised = [0; Language::ALL.len()];
+    wanting.retain(|demand| !demand.awaits_slot(&mut promised));
+    let first = *wanting.first()?;
     if free > 0 {
-        return Some(Step::Start(first.function));
+        return Some(
+            first.missed_slot().map_or(Step::Start(first.function), |(language, _)| Step::StartSlot(language)),
+        );
     }
-    let wanted: usize = demands.iter().map(Demand::wanted).sum();
+    let wanted = demands.iter().map(Demand::wanted).sum::<usize>().saturating_sub(all - wanting.len());
     if wanted <= ending {
         return None;
     }

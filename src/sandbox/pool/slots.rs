@@ -155,6 +155,14 @@ impl<S> Slots<S> {
         self.shelves.iter().filter(|shelf| shelf.language == language).map(|shelf| shelf.ready.len()).sum()
     }
 
+    /// The number of slots of a language that start, where functions miss the slots and further slots can start. Callers
+    /// wait for these slots.
+    pub(super) fn coming(&self, language: Language, now: Instant) -> Option<usize> {
+        let supply = self.supplies(now).into_iter().find(|supply| supply.language == language)?;
+        let can_start = supply.has_image && !supply.is_paused && supply.limit > 0;
+        (can_start && supply.is_missed()).then_some(supply.starting)
+    }
+
     /// What the decision about a refill needs to know.
     pub(super) fn supplies(&self, now: Instant) -> [Supply; 2] {
         self.shelves.each_ref().map(|shelf| {

@@ -65,6 +65,8 @@ struct Queue<I, G> {
     pressed_since: Option<Instant>,
     service_time: Duration,
     wants_spare: bool,
+    /// Whether the callers could take a slot at the last look.
+    takes_slots: bool,
     /// When the next instance may start after a start that has failed.
     starts_again: Option<Instant>,
     warmth: Warmth,
@@ -130,6 +132,7 @@ impl<I, S, G> State<I, S, G> {
             pressed_since: None,
             service_time: Duration::ZERO,
             wants_spare: false,
+            takes_slots: false,
             starts_again: None,
             warmth: Warmth::default(),
         });
@@ -179,8 +182,10 @@ impl<I, S, G> State<I, S, G> {
             .queues
             .get(&revision)
             .and_then(|queue| queue.waiters.iter().position(|waiter| waiter.number == number));
-        // A waiter that is no longer in the queue has its lease on the way.
-        position.is_none_or(|position| position < self.count(revision).starting)
+        // A waiter that is no longer in the queue has its lease on the way. A slot that starts is for the first waiter.
+        position.is_none_or(|position| {
+            position < self.count(revision).starting || (position == 0 && self.awaits_slot(revision))
+        })
     }
 
     /// Takes all waiters of a revision when no instance is left that could serve these waiters. Otherwise the next
@@ -347,9 +352,10 @@ impl<I, S, G> State<I, S, G> {
     /// The policy's next step.
     pub(super) fn next_step(&mut self, may_take: &dyn Fn(&Function) -> bool) -> Option<Step<Revision>> {
         if self.waiting > 0 {
+            self.note_takers(may_take);
             let ([_, slots, _], spare_slots) = (self.slots.phases(), self.slots.spare(self.now()));
             let room = Room { free: self.free_permits(), ending: self.ending(), slots, spare_slots };
-            let step = policy::next(&self.demands(may_take), room);
+            let step = policy::next(&self.demands(), room);
             if step.is_some() {
                 return step;
             }
@@ -370,7 +376,7 @@ impl<I, S, G> State<I, S, G> {
         if self.waiting == own {
             return false;
         }
-        let demands = self.demands(&|_| false);
+        let demands = self.demands();
         policy::should_yield(&demands, revision, self.limit, self.free_permits(), self.ending())
     }
 

@@ -77,7 +77,7 @@ impl Shared {
         }
     }
 
-    fn begin_slot(self: &Arc<Self>, state: &mut Bookkeeping, language: Language) {
+    pub(super) fn begin_slot(self: &Arc<Self>, state: &mut Bookkeeping, language: Language) {
         let image = state.slots.image(language).cloned().expect("slots start only where there is an image");
         let (key, uid) = state.begin_slot(language);
         let shared = Arc::clone(self);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Phase, Queue, State};
 use crate::domain::FunctionId;
-use crate::functions::{Function, Revision};
+use crate::functions::Revision;
 use crate::sandbox::pool::policy::Demand;
 
 /// The number of a revision's permits by phase.
@@ -90,12 +90,15 @@ impl<I, S, G> State<I, S, G> {
         count
     }
 
-    /// The instances and callers of all functions. `may_take` says whether a function can take a slot.
-    pub(in crate::sandbox::pool) fn demands(&self, may_take: &dyn Fn(&Function) -> bool) -> Vec<Demand<Revision>> {
+    /// The instances and callers of all functions.
+    pub(in crate::sandbox::pool) fn demands(&self) -> Vec<Demand<Revision>> {
         let now = self.now();
         let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            let slots = if queue.waiters.is_empty() { 0 } else { self.slots_for(&queue.function, may_take) };
-            Demand { slots, ..self.demand(revision, queue, now) }
+            let language = queue.function.version.language;
+            let slots = if queue.takes_slots { self.slots.ready(language) } else { 0 };
+            let coming = self.slots.coming(language, now).filter(|_| queue.takes_slots);
+            let coming = coming.map(|coming| (language, coming));
+            Demand { slots, coming, ..self.demand(revision, queue, now) }
         };
         self.queues.iter().map(demand).collect()
     }
@@ -117,6 +120,7 @@ impl<I, S, G> State<I, S, G> {
             oldest_idle: queue.idle.front().map_or(Duration::ZERO, |&(_, _, instant)| since(instant)),
             service_time: queue.service_time.max(count.longest),
             slots: 0,
+            coming: None,
             is_paused: queue.starts_again.is_some_and(|again| now < again),
             limit,
             running: if limit.is_some() { self.running(revision.function) } else { count.busy },

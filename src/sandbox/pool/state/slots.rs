@@ -42,11 +42,21 @@ impl<I, S, G> State<I, S, G> {
         }
     }
 
-    /// The number of ready slots that a function can take, as far as `may_take` says.
-    pub(super) fn slots_for(&self, function: &Function, may_take: &dyn Fn(&Function) -> bool) -> usize {
-        let ready = self.slots.ready(function.version.language);
-        let is_paused = self.slots_again.get(&function.revision).is_some_and(|&again| self.now() < again);
-        if ready == 0 || is_paused || !may_take(function) { 0 } else { ready }
+    /// Notes which callers can take a slot that is ready or starts, as far as `may_take` says.
+    pub(super) fn note_takers(&mut self, may_take: &dyn Fn(&Function) -> bool) {
+        let now = self.now();
+        for (revision, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.waiters.is_empty()) {
+            let is_paused = self.slots_again.get(revision).is_some_and(|&again| now < again);
+            let language = queue.function.version.language;
+            let has_slot = self.slots.ready(language) > 0 || self.slots.coming(language, now).is_some();
+            queue.takes_slots = has_slot && !is_paused && may_take(&queue.function);
+        }
+    }
+
+    /// Whether a slot starts that the revision's first caller can take.
+    pub(super) fn awaits_slot(&self, revision: Revision) -> bool {
+        let Some(queue) = self.queues.get(&revision).filter(|queue| queue.takes_slots) else { return false };
+        self.count(revision).live() == 0 && self.slots.coming(queue.function.version.language, self.now()) > Some(0)
     }
 
     /// Notes that an instance starts. A start for which nobody waits says nothing about slots.

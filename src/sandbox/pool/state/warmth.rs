@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Phase, Queue, State};
-use crate::domain::FunctionId;
+use crate::domain::{FunctionId, Language};
 use crate::functions::{Function, Revision};
 use crate::sandbox::pool::Key;
 use crate::sandbox::pool::refill::Callers;
@@ -105,7 +105,16 @@ impl<I, S, G> State<I, S, G> {
         let is_covered = |(&revision, queue): (&Revision, &Queue<I, G>)| {
             !self.may_serve(revision, queue) || queue.waiters.len() <= self.count(revision).starting
         };
-        if self.queues.iter().all(is_covered) { Callers::Covered } else { Callers::Uncovered }
+        // A slot that starts is for the first caller that can take the slot.
+        let mut coming = Language::ALL.map(|language| self.slots.coming(language, now).unwrap_or(0));
+        let is_promised = |(_, queue): (&Revision, &Queue<I, G>)| {
+            let coming = &mut coming[queue.function.version.language as usize];
+            let is_promised = queue.takes_slots && *coming > 0;
+            *coming -= usize::from(is_promised);
+            is_promised
+        };
+        let mut others = self.queues.iter().filter(|queue| !is_covered((queue.0, queue.1)));
+        if others.all(is_promised) { Callers::Covered } else { Callers::Uncovered }
     }
 
     /// Takes over the settings of a function's state. Returns true when fewer of the instances that functions ask for
