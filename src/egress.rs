@@ -46,10 +46,10 @@ use forbidden::Guard;
 use names::{Lookup, Names};
 use traffic::{Logged, Meter};
 
-/// The connections of all functions together take no more than this part of the descriptors that the process may have.
+/// The connections of all functions together take no more than this part of the descriptors that the process has.
 const PART_OF_DESCRIPTORS: u64 = 4;
-/// The descriptors of a connection, which has both ends, and a pipe for a stream. Attempts to reach hosts take more, and
-/// for a moment.
+/// The descriptors of a connection, which has both ends, and a pipe for a stream. Attempts to reach hosts take more,
+/// and for a moment.
 const DESCRIPTORS: u64 = 4;
 /// The time that a client of the proxy has for the head of its request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -238,8 +238,8 @@ impl Denial {
     }
 }
 
-/// The most connections of an instance at one time, where there are so many instances: EGRESS_CONNECTIONS, or less where
-/// the process may not have the descriptors for that. So no function takes the connections of another.
+/// The most connections of an instance at one time, where there are so many instances: EGRESS_CONNECTIONS, or less
+/// where the process may not have the descriptors for that. So no function takes the connections of another.
 pub fn connections_of_each(config: &config::Egress, instances: u32) -> u32 {
     let descriptors = descriptors::most();
     let share = share_of_each(descriptors, instances);

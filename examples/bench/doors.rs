@@ -1,5 +1,5 @@
-//! A host that a program reaches through a door, against the same program on this machine; and what doors cost functions
-//! that do not use the doors.
+//! A host that a program reaches through a door, against the same program on this machine; and what doors cost
+//! functions that do not use the doors.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -165,8 +165,8 @@ async fn through_a_door(
     let [ours, theirs] = [ours, theirs].map(|mut times| (median(&mut times.request), median(&mut times.download)));
     report.note(format!(
         "{language}: a request with a connection through a door {:.2?}, on this machine {:.2?}; 100 MB through a door \
-         {:.0?}, on this machine {:.0?}: {:.2} of the speed; while {ROUNDS} downloads went through, the service took up \
-         to {:.1} MB more",
+         {:.0?}, on this machine {:.0?}: {:.2} of the speed; while {ROUNDS} downloads went through, \
+         the service took up to {:.1} MB more",
         ours.0,
         theirs.0,
         ours.1,

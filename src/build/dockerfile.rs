@@ -92,15 +92,15 @@ mod tests {
         render(program, "runtime:tag", None, "platform", &labels())
     }
 
-    fn labels() -> [(&'static str, String); 2] {
-        [(label::VERSION, "7".to_owned()), (label::FUNCTION_NAME, "a \"$b\" \\c".to_owned())]
+    fn labels() -> [(&'static str, String); 1] {
+        [(label::FUNCTION_NAME, "a \"$b\" \\c".to_owned())]
     }
 
     #[test]
     fn python_alone() {
         let program = Program::Python { entry: "main.py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
-LABEL youtube-serverless.platform=platform youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
+LABEL youtube-serverless.platform=platform youtube-serverless.function.name="a \"\$b\" \\c"
 COPY app/ /app/
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["main.py"]
@@ -112,7 +112,7 @@ CMD ["main.py"]
     fn python_with_all() {
         let program = Program::Python { entry: "my \"app\".py".to_owned(), dependencies: None, package: None };
         let expected = r#"FROM runtime:tag
-LABEL youtube-serverless.platform=platform youtube-serverless.function.version="7" youtube-serverless.function.name="a \"\$b\" \\c"
+LABEL youtube-serverless.platform=platform youtube-serverless.function.name="a \"\$b\" \\c"
 COPY app/ /app/
 RUN python3 -I -S -m compileall -q --invalidation-mode unchecked-hash /app || true
 CMD ["my \"app\".py"]
@@ -152,7 +152,7 @@ CMD ["my \"app\".py"]
             if [ \"$name\" != main ]; then echo \"package $name\"; exit 43; fi && \
             within-memory go build -ldflags=-s -tags=timetzdata -o /out/function .\n\
             FROM scratch\n\
-            LABEL youtube-serverless.platform=platform youtube-serverless.function.version=\"7\" \
+            LABEL youtube-serverless.platform=platform \
             youtube-serverless.function.name=\"a \\\"\\$b\\\" \\\\c\"\n\
             COPY app/ /app/\n\
             COPY --from=build /out/ /\n\

@@ -10,15 +10,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time;
 
-use super::splice::{Rest, splice};
+use super::splice::{MAX_VAIN, Rest, splice};
 use super::traffic::Meter;
 
 /// The bytes that are read at a time, and the most that wait here for a reader. Half of this costs a quarter of the
 /// speed, and twice as much wins little.
 pub(super) const BUFFER: usize = 64 << 10;
-
-/// The most tries in a row to write to a socket that has no room in truth.
-pub(super) const MAX_VAIN: u32 = 1000;
 
 /// The time and the bytes that a client has to see an answer, before its connection is ended.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! Bytes that go from one socket to the other without a copy, by splice(2): for streams that come faster than a buffer at
-//! a time. The kernel holds them in a pipe.
+//! Bytes that go from one socket to the other without a copy, by splice(2): for streams that come faster than a buffer
+//! at a time. The kernel holds them in a pipe.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time;
 
-use super::carry::{BUFFER, MAX_VAIN};
-
+/// The most tries in a row to write to a socket that has no room in truth.
+pub(super) const MAX_VAIN: u32 = 1000;
 /// The time for which a stream that has nothing more keeps its pipe.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -70,5 +70,5 @@ async fn give(out: &OwnedFd, to: &WriteHalf<'_>, mut length: usize, count: &impl
 }
 
 /// The most bytes of a call. A pipe has room for fewer, or for more where a page of the kernel's is large.
-const MOST: usize = 16 * BUFFER;
+const MOST: usize = 1 << 20;
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

@@ -1,9 +1,9 @@
 """The common part of the standard library, imported before there is a function.
 
 The zygote of a slot imports the modules, notes what the code of each module does beyond its own module, and takes all
-of them out of `sys.modules`. When the function has come, the zygote gets a stashed module in place of an import, and then what the module's code has
-done, in the order of a real import. No module of the list reads variables of the environment when the module is
-imported, but for those that `fitness.rs` lists, and no module leaves a trace in the process.
+of them out of `sys.modules`. When the function has come, the zygote gets a stashed module for an import, and then what
+the module's code has done, in the order of a real import. No module of the list reads variables of the environment when
+the module is imported, but for those that `fitness.rs` lists, and no module leaves a trace in the process.
 
 A program may import a module of the list where no stash is any more: in a function. Then the program gets another copy
 of the module, beside the stashed copy that nothing refers to. Both have the state of their own that such modules have

@@ -54,7 +54,7 @@ class Zygote:
         self.stat = os.open("/proc/%d/stat" % pid, os.O_RDONLY | os.O_CLOEXEC)
 
     def give_function(self, arguments, environment, plan):
-        """Tells a slot's zygote its function: the arguments of the bootstrap, the environment and the text of a plan."""
+        """Tells a slot's zygote its function: the bootstrap's arguments, the environment and the text of a plan."""
         parts = ("\0".join(arguments).encode(), environment, plan.encode())
         try:
             write_all(self.control, b"".join(len(part).to_bytes(4, "big") + part for part in parts))

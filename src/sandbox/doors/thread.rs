@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSES_TOLD: u32 = 600;
 
 /// The connections of an instance's programs that are served at once, and then each second. More wait. A program that
-/// connects in circles would use up this machine's ports for a host, which all functions share, and would flood the name
-/// servers.
+/// connects in circles would use up this machine's ports for a host, which all functions share, and would flood the
+/// name servers.
 pub(super) const BURST: u32 = 400;
 const PER_SECOND: u32 = 100;
 

@@ -97,9 +97,9 @@ impl<K> Demand<K> {
 }
 
 impl<K> Demand<K> {
-    /// The slots that the function's first caller waits for, in place of a container of the function's own. Where functions
-    /// miss slots, such containers would take the processors from slots: calls that come as fast as containers start
-    /// would never find a slot again.
+    /// The slots that the function's first caller waits for, in place of a container of the function's own. Where
+    /// functions miss slots, such containers would take the processors from slots: calls that come as fast as
+    /// containers start would never find a slot again.
     fn missed_slot(&self) -> Option<(Language, usize)> {
         self.coming.filter(|_| self.is_urgent && self.live() == 0)
     }

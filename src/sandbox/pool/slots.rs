@@ -155,8 +155,8 @@ impl<S> Slots<S> {
         self.shelves.iter().filter(|shelf| shelf.language == language).map(|shelf| shelf.ready.len()).sum()
     }
 
-    /// The number of slots of a language that start, where functions miss the slots and further slots can start. Callers
-    /// wait for these slots.
+    /// The number of slots of a language that start, where functions miss the slots and further slots can start.
+    /// Callers wait for these slots.
     pub(super) fn coming(&self, language: Language, now: Instant) -> Option<usize> {
         let supply = self.supplies(now).into_iter().find(|supply| supply.language == language)?;
         let can_start = supply.has_image && !supply.is_paused && supply.limit > 0;

@@ -218,3 +218,29 @@ fn kept_instances_are_nobodys_share() {
         assert!(!should_yield(&demands, 'g', 10, 0, 0), "what is kept stays");
     }
 }
+
+#[test]
+fn a_caller_that_misses_a_slot_has_a_slot_start() {
+    let caller = |function, coming| Demand {
+        waiting: 1,
+        is_urgent: true,
+        coming: Some((Language::Python, coming)),
+        ..demand(function)
+    };
+    let start = Some(Step::StartSlot(Language::Python));
+    assert_eq!(next(&[caller('a', 0)], room(1, 0)), start);
+    assert_eq!(next(&[caller('a', 1)], room(1, 0)), None, "the slot that starts is for this caller");
+    assert_eq!(next(&[caller('a', 1), caller('b', 1)], room(1, 0)), start, "that slot is promised once");
+    assert_eq!(next(&[caller('a', 2), caller('b', 2)], room(1, 0)), None);
+    let go = Demand { coming: Some((Language::Go, 0)), ..caller('b', 0) };
+    assert_eq!(next(&[caller('a', 1), go], room(1, 0)), Some(Step::StartSlot(Language::Go)));
+    // Room is made for a slot as for an instance, and none for a slot that starts already.
+    let idle = Demand { idle: 1, oldest_idle: IN_USE, ..demand('c') };
+    assert_eq!(next(&[caller('a', 0), idle.clone()], room(0, 0)), Some(Step::Evict('c')));
+    assert_eq!(next(&[caller('a', 1), idle], room(0, 0)), None);
+    // An asynchronous execution, and a function with an instance, need no slot.
+    let background = Demand { is_urgent: false, ..caller('a', 1) };
+    assert_eq!(next(&[background], room(1, 0)), Some(Step::Start('a')));
+    let busy = Demand { busy: 1, service_time: Duration::from_secs(1), ..caller('a', 1) };
+    assert_eq!(next(&[busy], room(1, 0)), Some(Step::Start('a')));
+}
