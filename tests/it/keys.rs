@@ -71,7 +71,8 @@ async fn settled(request: impl Fn() -> RequestBuilder) -> Answer {
 async fn a_request_with_a_key_is_carried_out_though_its_client_left() {
     TestApp::run(&[], async |app| {
         // The build takes some seconds.
-        let program = "import (\n\t\"fmt\"\n\t\"net/http\"\n)\n\nfunc main() { fmt.Println(http.StatusOK) }\n";
+        let program =
+            "import (\n\t\"encoding/json\"\n\t\"os\"\n)\n\nfunc main() { json.NewEncoder(os.Stdout).Encode(200) }\n";
         let first = || submission(app, "one", form(go(program)));
         let left = tokio::time::timeout(Duration::from_millis(700), first().send()).await;
         assert!(left.is_err(), "the function is being built");
@@ -81,7 +82,7 @@ async fn a_request_with_a_key_is_carried_out_though_its_client_left() {
         let id = submitted["functionId"].as_str().unwrap().to_owned();
 
         // The client of the update wants events.
-        let changed = program.replace("StatusOK", "StatusTeapot");
+        let changed = program.replace("200", "418");
         let second = || update(app, &id, "two", form(go(&changed)));
         let events = second().header("accept", "text/event-stream").send().await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
