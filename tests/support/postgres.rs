@@ -2,14 +2,16 @@
 //! own.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// A server. The server ends when its stdin does, which is at the end of this process at the latest.
-struct Server {
+/// A server. The server ends when its stdin does, which is at the end of this process at the latest. A drop ends the
+/// server.
+pub(crate) struct Server {
     url: String,
     /// Holds the server's stdin.
-    _process: Child,
+    process: Child,
 }
 
 /// The URL of the database of this name, which is made where there is none.
@@ -24,10 +26,34 @@ pub(crate) fn database(name: &str) -> String {
 }
 
 fn start() -> Server {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres");
-    let mut process = Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut url = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    assert!(url.starts_with("postgres://"), "no PostgreSQL: {url:?}");
-    Server { url: url.trim().to_owned(), _process: process }
+    Server::run(&mut script())
+}
+
+fn script() -> Command {
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
+}
+
+impl Server {
+    /// Starts a server with its data in a folder, which listens on port 5432 of an address. Only connections from
+    /// loopback are let in.
+    pub(crate) fn listen(address: &str, folder: &Path, options: &[String]) -> Self {
+        let mut script = script();
+        script.env("POSTGRES_DIR", folder).arg("-c").arg(format!("listen_addresses={address}"));
+        Self::run(script.args(options.iter().flat_map(|option| ["-c", option.as_str()])))
+    }
+
+    fn run(script: &mut Command) -> Self {
+        let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("postgres://"), "no PostgreSQL: {url:?}");
+        Self { url: url.trim().to_owned(), process }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The wait closes the server's stdin first.
+        let _ = self.process.wait();
+    }
 }
