@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::alone;
 use crate::support::process::free_port;
-use crate::support::{Program, Service, bridge, docker, postgres, python};
+use crate::support::{Program, Service, bridge, docker, postgres_at, python};
 
 /// Sends bytes to the proxy or runs code, and prints what comes of that.
 const PROGRAM: &str = r#"
@@ -242,7 +242,7 @@ async fn no_door_leads_to_what_was_not_given() {
     let (got, canaries) = (serve(allowed), Canaries::start(&places));
     // PostgreSQL runs as a user of its own.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let _store = postgres::Server::listen(STORE, &dir.path().join("postgres"), &[]);
+    let _store = postgres_at(STORE, &dir.path().join("postgres"), &[]);
     let _registry = start_registry(dir.path(), registry).await;
     let settings = [
         ("SERVER_PORT", api.to_string()),

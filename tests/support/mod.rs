@@ -23,7 +23,7 @@ use youtube_serverless::{app, telemetry};
 pub(crate) use engine::Engine;
 pub(crate) use index::{Index, bridge, wheel};
 pub(crate) use process::Service;
-pub(crate) use program::Program;
+pub(crate) use program::{Program, postgres_at};
 pub(crate) use zips::{go, python, zip};
 
 /// The longest time that a condition may take to come true on a busy machine.

@@ -2,7 +2,6 @@
 //! own.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -29,20 +28,14 @@ fn start() -> Server {
     Server::run(&mut script())
 }
 
-fn script() -> Command {
+/// The script that runs a server.
+pub(crate) fn script() -> Command {
     Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
 }
 
 impl Server {
-    /// Starts a server with its data in a folder, which listens on port 5432 of an address. Only connections from
-    /// loopback are let in.
-    pub(crate) fn listen(address: &str, folder: &Path, options: &[String]) -> Self {
-        let mut script = script();
-        script.env("POSTGRES_DIR", folder).arg("-c").arg(format!("listen_addresses={address}"));
-        Self::run(script.args(options.iter().flat_map(|option| ["-c", option.as_str()])))
-    }
-
-    fn run(script: &mut Command) -> Self {
+    /// Runs this script, which may have more options.
+    pub(crate) fn run(script: &mut Command) -> Self {
         let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();

@@ -1,10 +1,11 @@
 //! Servers of this machine for one test: programs of others, each a child process.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tokio::net::TcpStream;
 
-use super::eventually;
+use super::{eventually, postgres};
 
 /// A program that serves. A drop kills the program.
 pub(crate) struct Program(pub(crate) Child);
@@ -18,6 +19,14 @@ impl Program {
         eventually("a program takes connections", async || TcpStream::connect((host, port)).await.ok()).await;
         program
     }
+}
+
+/// Starts a PostgreSQL with its data in a folder, which listens on port 5432 of an address. Only connections from loopback
+/// are let in.
+pub(crate) fn postgres_at(address: &str, folder: &Path, options: &[String]) -> postgres::Server {
+    let mut script = postgres::script();
+    script.env("POSTGRES_DIR", folder).arg("-c").arg(format!("listen_addresses={address}"));
+    postgres::Server::run(script.args(options.iter().flat_map(|option| ["-c", option.as_str()])))
 }
 
 impl Drop for Program {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::authority::Authority;
 use crate::support::process::free_port;
-use crate::support::{Answer, Program, Service, postgres, zip};
+use crate::support::{Answer, Program, Service, postgres_at, zip};
 
 /// An address of this machine that no other test's PostgreSQL has.
 const ADDRESS: &str = "127.0.0.79";
@@ -135,7 +135,7 @@ async fn postgres_is_used_with_tls_by_psycopg_and_database_sql() {
     let file = |name: &str, path: &Path| format!("{name}={}", path.display());
     let options =
         ["ssl=on".to_owned(), file("ssl_cert_file", &authority.certificate), file("ssl_key_file", &authority.key)];
-    let _server = postgres::Server::listen(ADDRESS, &dir.path().join("postgres"), &options);
+    let _server = postgres_at(ADDRESS, &dir.path().join("postgres"), &options);
     let rule = "db.example:5432".to_owned();
     let settings = [("EGRESS_ALLOW", rule.as_str()), ("EGRESS_PRIVATE", "127.0.0.0/8")];
     let hosts = format!("127.0.0.1 localhost\n{ADDRESS} db.example\n");
