@@ -31,8 +31,8 @@ impl Service {
         Self::run(command(dir, settings), port, dir, log).await
     }
 
-    /// Starts the service where names mean what `hosts` says in place of /etc/hosts. The service listens on SERVER_PORT,
-    /// or on a free port. Needs root.
+    /// Starts the service where names mean what `hosts` says in place of /etc/hosts. The service listens on
+    /// SERVER_PORT, or on a free port. Needs root.
     pub(crate) async fn start_with_hosts(dir: &Path, settings: &[(&str, &str)], hosts: &str) -> Self {
         let file = dir.join("hosts");
         std::fs::write(&file, hosts).unwrap();

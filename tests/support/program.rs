@@ -21,8 +21,8 @@ impl Program {
     }
 }
 
-/// Starts a PostgreSQL with its data in a folder, which listens on port 5432 of an address. Only connections from loopback
-/// are let in.
+/// Starts a PostgreSQL with its data in a folder, which listens on port 5432 of an address. Only connections from
+/// loopback are let in.
 pub(crate) fn postgres_at(address: &str, folder: &Path, options: &[String]) -> postgres::Server {
     let mut script = postgres::script();
     script.env("POSTGRES_DIR", folder).arg("-c").arg(format!("listen_addresses={address}"));
