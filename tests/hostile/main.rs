@@ -12,6 +12,7 @@
 mod archives;
 mod builds;
 mod clients;
+mod doors;
 mod early;
 mod escapes;
 mod functions;

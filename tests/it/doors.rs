@@ -1,20 +1,24 @@
 //! Functions with a network: what they reach, and what becomes of their connections. Hosts are servers of this machine,
 //! whose names only the service under test knows.
 
+mod authority;
+mod databases;
 mod ends;
+mod failures;
+mod mail;
+mod transfers;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::process::{command, free_port};
-use crate::support::{Answer, Engine, Service, TestApp, answer, docker, go, python};
+use crate::support::{Answer, Engine, Program, Service, TestApp, answer, docker, go, python};
 
 /// The names of this machine's servers.
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 one.example two.example\n";
@@ -77,29 +81,22 @@ fn allow(servers: &[&Server]) -> String {
     servers.iter().map(|server| format!("*.example:{}", server.port)).collect::<Vec<_>>().join(",")
 }
 
-impl Service {
-    /// Starts the service where names mean what `hosts` says in place of /etc/hosts. Needs root.
-    async fn start_with_hosts(dir: &Path, settings: &[(&str, &str)], hosts: &str) -> Self {
-        let file = dir.join("hosts");
-        std::fs::write(&file, hosts).unwrap();
-        let service = command(dir, settings);
-        let mut outer = Command::new("unshare");
-        outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$1\""]);
-        outer.arg(file).arg(service.get_program()).current_dir(dir);
-        outer.envs(service.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Self::run(outer, free_port(), dir, Stdio::inherit()).await
+impl Program {
+    /// Starts a program that prints its port when the program serves.
+    fn announced(command: &mut Command) -> (Self, String) {
+        let silent = command.stdin(Stdio::null()).stderr(Stdio::null());
+        let mut process = silent.stdout(Stdio::piped()).spawn().unwrap();
+        let mut port = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut port).unwrap();
+        (Self(process), port.trim().to_owned())
     }
+}
 
-    /// Deploys a function that may reach these hosts, and returns the function's id.
-    async fn deploy_with(&self, zip: Vec<u8>, rules: &[String], settings: &[(&'static str, &str)]) -> String {
-        let part = Part::bytes(zip).file_name("function.zip");
-        let network = json!({"allow": rules}).to_string();
-        let mut form = Form::new().part("code", part).text("network", network);
-        for (name, value) in settings {
-            form = form.text(*name, (*value).to_owned());
-        }
-        let answer = answer(self.client.post(format!("{}/api/submit", self.url)).multipart(form)).await;
-        answer.assert_status(200).body["functionId"].as_str().unwrap().to_owned()
+impl Service {
+    /// Changes what a function may reach.
+    async fn configure(&self, function: &str, network: Value) {
+        let url = format!("{}/api/functions/{function}", self.url);
+        answer(self.client.patch(url).json(&json!({"network": network}))).await.assert_status(200);
     }
 
     /// The names and counts of this process's threads.
@@ -237,14 +234,10 @@ async fn another_network_takes_effect_with_the_answer() {
     let both = [("one.example", server.port), ("two.example", server.port)];
     let hello = format!("hello {}\n", server.port);
     assert_eq!(reach(&service, &function, &both).await.output(), format!("{hello}unknown name\n"));
-    let configure = async |network: Value| {
-        let url = format!("{}/api/functions/{function}", service.url);
-        answer(service.client.patch(url).json(&json!({"network": network}))).await.assert_status(200);
-    };
-    configure(json!({"allow": [format!("two.example:{}", server.port)]})).await;
+    service.configure(&function, json!({"allow": [format!("two.example:{}", server.port)]})).await;
     let answer = reach(&service, &function, &both).await;
     assert_eq!((answer.output(), &answer.body["start"]), (&*format!("unknown name\n{hello}"), &json!("warm")));
-    configure(Value::Null).await;
+    service.configure(&function, Value::Null).await;
     let answer = reach(&service, &function, &both).await;
     assert_eq!(answer.output(), "unknown name\nunknown name\n");
     assert!(answer.body.get("network").is_none());

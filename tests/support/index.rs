@@ -19,11 +19,7 @@ impl Index {
     /// Serves files by their paths. With credentials, which are in Base64, only requests with these credentials get
     /// files.
     pub(crate) fn start(files: Vec<(String, Vec<u8>)>, credentials: Option<&'static str>) -> Self {
-        // Some engines tell only the subnet, and take the subnet's first address for themselves.
-        let subnet =
-            docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
-        let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::from(u32::from(network) + 1), 0)).unwrap();
+        let listener = TcpListener::bind((bridge(), 0)).unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (files, seen) = (Arc::new(HashMap::from_iter(files)), Arc::clone(&requests));
@@ -52,6 +48,14 @@ impl Index {
     pub(crate) fn count(&self, end: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|path| path.ends_with(end)).count()
     }
+}
+
+/// The address of this machine on Docker's bridge.
+pub(crate) fn bridge() -> Ipv4Addr {
+    // Some engines tell only the subnet, and take the subnet's first address for themselves.
+    let subnet = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]).remove(0);
+    let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
+    Ipv4Addr::from(u32::from(network) + 1)
 }
 
 /// The file name and the content of a wheel that holds these files and its metadata.

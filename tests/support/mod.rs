@@ -4,6 +4,7 @@ mod engine;
 mod index;
 pub(crate) mod postgres;
 pub(crate) mod process;
+mod program;
 mod zips;
 
 use std::path::Path;
@@ -20,8 +21,9 @@ use youtube_serverless::config::Config;
 use youtube_serverless::{app, telemetry};
 
 pub(crate) use engine::Engine;
-pub(crate) use index::{Index, wheel};
+pub(crate) use index::{Index, bridge, wheel};
 pub(crate) use process::Service;
+pub(crate) use program::{Program, postgres_at};
 pub(crate) use zips::{go, python, zip};
 
 /// The longest time that a condition may take to come true on a busy machine.

@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// A server. The server ends when its stdin does, which is at the end of this process at the latest.
-struct Server {
+/// A server. The server ends when its stdin does, which is at the end of this process at the latest. A drop ends the
+/// server.
+pub(crate) struct Server {
     url: String,
     /// Holds the server's stdin.
-    _process: Child,
+    process: Child,
 }
 
 /// The URL of the database of this name, which is made where there is none.
@@ -24,10 +25,28 @@ pub(crate) fn database(name: &str) -> String {
 }
 
 fn start() -> Server {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres");
-    let mut process = Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut url = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    assert!(url.starts_with("postgres://"), "no PostgreSQL: {url:?}");
-    Server { url: url.trim().to_owned(), _process: process }
+    Server::run(&mut script())
+}
+
+/// The script that runs a server.
+pub(crate) fn script() -> Command {
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
+}
+
+impl Server {
+    /// Runs this script, which may have more options.
+    pub(crate) fn run(script: &mut Command) -> Self {
+        let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("postgres://"), "no PostgreSQL: {url:?}");
+        Self { url: url.trim().to_owned(), process }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The wait closes the server's stdin first.
+        let _ = self.process.wait();
+    }
 }

@@ -31,6 +31,21 @@ impl Service {
         Self::run(command(dir, settings), port, dir, log).await
     }
 
+    /// Starts the service where names mean what `hosts` says in place of /etc/hosts. The service listens on
+    /// SERVER_PORT, or on a free port. Needs root.
+    pub(crate) async fn start_with_hosts(dir: &Path, settings: &[(&str, &str)], hosts: &str) -> Self {
+        let file = dir.join("hosts");
+        std::fs::write(&file, hosts).unwrap();
+        let service = command(dir, settings);
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$1\""]);
+        outer.arg(file).arg(service.get_program()).current_dir(dir);
+        outer.envs(service.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let port = settings.iter().find(|(name, _)| *name == "SERVER_PORT");
+        let port = port.map_or_else(free_port, |(_, port)| port.parse().unwrap());
+        Self::run(outer, port, dir, Stdio::inherit()).await
+    }
+
     /// Runs a command that is the service, or becomes the service.
     pub(crate) async fn run(mut command: Command, port: u16, dir: &Path, log: Stdio) -> Self {
         // The client must not use a connection again that the service may be about to close.
@@ -94,6 +109,23 @@ impl Service {
     /// Deploys a function from a zip, expects success, and returns the function's id.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> String {
         self.submit(zip).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned()
+    }
+
+    /// Deploys a function that may reach these hosts, and returns the function's id.
+    pub(crate) async fn deploy_with(
+        &self,
+        zip: Vec<u8>,
+        rules: &[String],
+        settings: &[(&'static str, &str)],
+    ) -> String {
+        let part = Part::bytes(zip).file_name("function.zip");
+        let network = serde_json::json!({"allow": rules}).to_string();
+        let mut form = Form::new().part("code", part).text("network", network);
+        for (name, value) in settings {
+            form = form.text(*name, (*value).to_owned());
+        }
+        let answer = answer(self.client.post(format!("{}/api/submit", self.url)).multipart(form)).await;
+        answer.assert_status(200).body["functionId"].as_str().unwrap().to_owned()
     }
 
     /// Stops the service by a signal, and expects exit status 0.
