@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -31,6 +31,8 @@ pub(super) enum Rest {
 pub(super) async fn splice(from: &ReadHalf<'_>, to: &WriteHalf<'_>, count: impl Fn(usize)) -> io::Result<Rest> {
     // Without descriptors for a pipe, the bytes are copied.
     let Ok((out, into)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else { return Ok(Rest::Later) };
+    // A user who has many pipes gets small ones, which do as well.
+    let _ = fcntl_setpipe_size(&into, PIPE);
     loop {
         match take(from.as_ref(), &into) {
             Ok(0) => return Ok(Rest::End),
@@ -69,6 +71,8 @@ async fn give(out: &OwnedFd, to: &WriteHalf<'_>, mut length: usize, count: &impl
     Ok(())
 }
 
-/// The most bytes of a call. A pipe has room for fewer, or for more where a page of the kernel's is large.
+/// The size of a pipe in bytes, where each page of the pipe has a page of memory. A page may have more.
+const PIPE: usize = 256 << 10;
+/// The most bytes of a call.
 const MOST: usize = 1 << 20;
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
