@@ -133,13 +133,14 @@ async fn nothing_is_left(cluster: &Cluster) {
         loop {
             let format = "{{.Names}} {{.Status}} {{.Command}}";
             let listed = cluster.docker(number, &["ps", "--all", "--no-trunc", "--format", format]);
-            let is_build = |line: &&str| line.contains(" Up ") && line.contains("go build std");
+            // The last image that a new node builds.
+            let built = cluster.docker(number, &["images", "--quiet", "youtube-serverless-runtime/golang-slot"]);
+            let is_step = |line: &&str| line.contains(" Up ") || (line.contains(" Created ") && built.is_empty());
+            let is_build = |line: &&str| is_step(line) && line.contains("go build");
             let is_slot = |line: &&str| line.starts_with("youtube-serverless-slot-") && line.contains(" Up ");
             let (slots, others): (Vec<&str>, Vec<&str>) = listed.lines().partition(is_slot);
             let left: Vec<&str> = others.into_iter().filter(|line| !is_build(line)).collect();
             let [trees, folders] = cluster.files(number);
-            // The last image that a new node builds.
-            let built = cluster.docker(number, &["images", "--quiet", "youtube-serverless-runtime/golang-slot"]);
             let most = slots.len() + usize::from(built.is_empty());
             if left.is_empty() && slots.len() <= 2 && trees.is_empty() && folders.len() <= most {
                 break;
