@@ -23,11 +23,10 @@ check:
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --quiet
 
-# All tests, with Docker. The conformance tests also run on the older base images. `make test T=pool::` runs the tests
-# whose name contains `pool::`. The tests of `it` wait more than they work, so there is one more at a time than there
-# are processors.
-# An engine starts a copy of itself for each layer and each container, which mostly collects garbage. With GOGC the
-# tests take a tenth less time.
+# All tests, with Docker. The comparison with programs by hand also runs on the older base images. `make test
+# T=pool::` runs the tests whose name contains `pool::`. The tests of `it` wait, too, so there is one more at a time
+# than there are processors. An engine starts a copy of itself for each layer and each container, and a part of that
+# copy's work is the collection of garbage: with GOGC a build takes a fifth less processor time.
 test test-crashes: export GOGC = 800
 ifdef T
 test:
@@ -89,8 +88,7 @@ load: build
 	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker \
 		cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
-# About twenty minutes. `make bench PART=stores` runs one part: languages, programs, many, slots, doors or
-# stores.
+# About half an hour. `make bench PART=stores` runs one part: languages, programs, many, slots, doors or stores.
 bench: build
 	cargo build --release --locked --example bench
 	scripts/with-docker target/release/examples/bench $(PART)

@@ -20,18 +20,10 @@ impl ByHand {
     pub(crate) fn new(language: &str, function: &Function, dir: &Path) -> Result<Self> {
         let image = function.image.clone();
         if language == "python" {
-            // A shim of a version manager would take longer than the interpreter.
-            let python =
-                ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
-            let host = vec![python.unwrap_or("python3").into(), "examples/python-hello/main.py".into()];
+            let host = vec![python().into(), "examples/python-hello/main.py".into()];
             return Ok(Self { image, entrypoint: &["--entrypoint=python3"], arguments: &["main.py"], host });
         }
-        let binary = dir.join("function");
-        let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \
-                      \"$id:/function\" \"$2\"; docker rm \"$id\"";
-        let copied =
-            Command::new("sh").args(["-c", script, "sh", &image]).arg(&binary).stdout(Stdio::null()).status()?;
-        ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
+        let binary = binary(function, dir)?;
         Ok(Self { image, entrypoint: &["--entrypoint=/function"], arguments: &[], host: vec![binary] })
     }
 
@@ -52,6 +44,23 @@ impl ByHand {
         command.args(sandbox.split_whitespace()).args(self.entrypoint).arg(&self.image).args(self.arguments);
         timed(command)
     }
+}
+
+/// The interpreter of this machine. A shim of a version manager would take longer than the interpreter.
+pub(crate) fn python() -> &'static str {
+    let known = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists());
+    known.unwrap_or("python3")
+}
+
+/// Copies the binary of a function in Go into a folder.
+pub(crate) fn binary(function: &Function, dir: &Path) -> Result<PathBuf> {
+    let binary = dir.join("function");
+    let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \
+                  \"$id:/function\" \"$2\"; docker rm \"$id\"";
+    let copied =
+        Command::new("sh").args(["-c", script, "sh", &function.image]).arg(&binary).stdout(Stdio::null()).status()?;
+    ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
+    Ok(binary)
 }
 
 /// Runs a program that greets John, and returns the time.

@@ -8,9 +8,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::by_hand;
 use crate::report::{Report, median};
 use crate::service::{Function, Service};
 
@@ -182,15 +183,11 @@ fn on_this_machine(language: &str, name: &str, program: &str, function: &Functio
     if language == "python" {
         let file = dir.join(name);
         std::fs::write(&file, program)?;
-        let mut command = Command::new("/usr/bin/python3");
+        let mut command = Command::new(by_hand::python());
         command.arg(file);
         return Ok(command);
     }
-    let binary = dir.join("function");
-    let script = "id=$(docker create \"$1\") && docker cp \"$id:/function\" \"$2\" && docker rm \"$id\"";
-    let copied = Command::new("sh").args(["-c", script, "sh", &function.image]).arg(&binary).output()?;
-    ensure!(copied.status.success(), "failed to copy the Go binary out of its image: {copied:?}");
-    Ok(Command::new(binary))
+    Ok(Command::new(by_hand::binary(function, dir)?))
 }
 
 /// Warm calls of two functions by turns: the function of one has three doors, and connects to none.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time;
 
-use super::splice::{MAX_VAIN, Rest, splice};
+use super::splice::{Rest, splice, write_all};
 use super::traffic::Meter;
 
 /// The bytes that are read at a time, and the most that wait here for a reader. Half of this costs a quarter of the
@@ -108,23 +108,9 @@ pub(super) async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, count:
     }
 }
 
-/// Writes all bytes, and counts what has gone also when not all does. Fails where the socket says again and again that
-/// there is room, and has none: what a bootstrap may set on a door's socket has this effect.
-pub(super) async fn write(to: &mut WriteHalf<'_>, mut bytes: &[u8], count: impl Fn(usize)) -> io::Result<()> {
-    let mut vain = 0;
-    while !bytes.is_empty() {
-        to.writable().await?;
-        match to.try_write(bytes) {
-            Ok(written) => {
-                count(written);
-                bytes = &bytes[written..];
-                vain = 0;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && vain < MAX_VAIN => vain += 1,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Writes all bytes, and counts what has gone also when not all does.
+pub(super) async fn write(to: &mut WriteHalf<'_>, bytes: &[u8], count: impl Fn(usize)) -> io::Result<()> {
+    write_all(to, bytes.len(), count, |gone| to.try_write(&bytes[gone..])).await
 }
 
 /// Reads what still comes, up to the end or to a limit.

@@ -13,7 +13,12 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time;
 
 /// The most tries in a row to write to a socket that has no room in truth.
-pub(super) const MAX_VAIN: u32 = 1000;
+const MAX_VAIN: u32 = 1000;
+/// The size of a pipe in bytes, where each page of the pipe has a page of memory. A page may have more.
+const PIPE: usize = 256 << 10;
+/// The most bytes of a call.
+const MOST: usize = 1 << 20;
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 /// The time for which a stream that has nothing more keeps its pipe.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -36,7 +41,15 @@ pub(super) async fn splice(from: &ReadHalf<'_>, to: &WriteHalf<'_>, count: impl 
     loop {
         match take(from.as_ref(), &into) {
             Ok(0) => return Ok(Rest::End),
-            Ok(length) => give(&out, to, length, &count).await?,
+            Ok(length) => {
+                let stream: &TcpStream = to.as_ref();
+                let give = |given| {
+                    stream.try_io(Interest::WRITABLE, || {
+                        Ok(rustix::pipe::splice(&out, None, stream, None, length - given, FLAGS)?)
+                    })
+                };
+                write_all(to, length, &count, give).await?;
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let Ok(ready) = time::timeout(PATIENCE, from.readable()).await else { return Ok(Rest::Later) };
                 ready?;
@@ -51,18 +64,22 @@ fn take(from: &TcpStream, into: &OwnedFd) -> io::Result<usize> {
     from.try_io(Interest::READABLE, || Ok(rustix::pipe::splice(from, None, into, None, MOST, FLAGS)?))
 }
 
-async fn give(out: &OwnedFd, to: &WriteHalf<'_>, mut length: usize, count: &impl Fn(usize)) -> io::Result<()> {
-    let stream: &TcpStream = to.as_ref();
-    let mut vain = 0;
-    while length > 0 {
+/// Writes so many bytes, and counts what has gone also when not all does. `write` makes a try, and gets the number of
+/// bytes that have gone. Fails where the socket says again and again that there is room, and has none: what a bootstrap
+/// may set on a door's socket has this effect.
+pub(super) async fn write_all(
+    to: &WriteHalf<'_>,
+    length: usize,
+    count: impl Fn(usize),
+    write: impl Fn(usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    let (mut gone, mut vain) = (0, 0);
+    while gone < length {
         to.writable().await?;
-        let written =
-            stream.try_io(Interest::WRITABLE, || Ok(rustix::pipe::splice(out, None, stream, None, length, FLAGS)?));
-        match written {
+        match write(gone) {
             Ok(written) => {
                 count(written);
-                length -= written;
-                vain = 0;
+                (gone, vain) = (gone + written, 0);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock && vain < MAX_VAIN => vain += 1,
             Err(error) => return Err(error),
@@ -70,9 +87,3 @@ async fn give(out: &OwnedFd, to: &WriteHalf<'_>, mut length: usize, count: &impl
     }
     Ok(())
 }
-
-/// The size of a pipe in bytes, where each page of the pipe has a page of memory. A page may have more.
-const PIPE: usize = 256 << 10;
-/// The most bytes of a call.
-const MOST: usize = 1 << 20;
-const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

@@ -170,3 +170,16 @@ fn a_refusal_says_why() {
         "the address is loopback, which only a rule with an exact name or a range reaches"
     );
 }
+
+#[test]
+fn an_address_of_this_machine_is_special() {
+    let is_own = |own: IpAddr| own == address("8.8.8.8");
+    let exact =
+        |text, private: &[&str]| judge(address(text), Reach { private: &ranges(private), is_exact: true }, is_own);
+    assert_eq!(exact("8.8.8.8", &[]), Err(Refusal::Unlisted("of this machine")));
+    assert_eq!(exact("::ffff:8.8.8.8", &["::/0"]), Err(Refusal::Unlisted("of this machine")));
+    assert_eq!(exact("8.8.8.8", &["8.8.8.8/32"]), Ok(()));
+    assert_eq!(exact("8.8.4.4", &[]), Ok(()));
+    let inexact = Reach { private: &ranges(&EVERYTHING), is_exact: false };
+    assert_eq!(judge(address("8.8.8.8"), inexact, is_own), Err(Refusal::Inexact("of this machine")));
+}

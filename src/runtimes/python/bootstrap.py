@@ -19,8 +19,8 @@ from program import compile_ahead, forget, make_main, prepare_interpreter
 from preload import preload
 from protocol import PROTOCOL_OUT, VERSION, connect, frame, write_all
 from seeds import seeds
-from supervisor import HELD_BACK, Supervisor
 from stash import FIRST, filled
+from supervisor import HELD_BACK, Supervisor
 from zygote import serve, take_function
 
 connect()

@@ -56,8 +56,10 @@ class Supervisor:
         return control
 
     def run(self, arguments):
-        """Runs invocations until the platform leaves. Only a zygote returns from here, with the plan for preloading and
-        its way to this process."""
+        """Runs invocations until the platform leaves.
+
+        Only a zygote returns from here, with the plan for preloading and its way to this process.
+        """
         try:
             plan, environment, text = self.set_up()
             trial, is_ahead, is_told = Trial(plan), self.zygote is not None, False
@@ -98,10 +100,10 @@ class Supervisor:
         return [entry, package] if package else [entry]
 
     def set_up(self):
-        """Reads the setup and sets the function's own environment. Returns the plan for preloading, the environment,
-        and the text of the plan.
+        """Reads the setup and sets the function's own environment.
 
-        Before the setup the platform may ask for doors.
+        Returns the plan for preloading, the environment, and the text of the plan. Before the setup the platform may
+        ask for doors.
         """
         memory, size = read_frame(self.request, "DS")
         if memory.view[0] == ord("D"):

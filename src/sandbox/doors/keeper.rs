@@ -97,7 +97,7 @@ impl Doorkeeper {
             matches!(time::timeout(EMPTY_LIMIT, self.board.empty()).await, Ok(Ok(())))
         };
         // Where a queue was full, the kernel may hold back a connection that nothing shows, and that comes later.
-        if is_settled && self.board.take_count() < thread::least_backlog() { Ok(()) } else { Err(DoorsClosed) }
+        if is_settled && self.board.take_count() < *thread::LEAST_BACKLOG { Ok(()) } else { Err(DoorsClosed) }
     }
 
     /// Whether no connection waits at the doors, nor is held by the thread. The look at the doors comes first: what the

@@ -1,7 +1,7 @@
 //! The thread at the doors of an instance.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,12 +29,12 @@ pub(super) type Listeners = Arc<[Listener]>;
 
 /// The least number of connections that fill the queue of a door. The bootstraps ask for a queue of 4096. Before Linux
 /// 5.4 a network of a container has no longer queues than 128.
-pub(super) fn least_backlog() -> u32 {
+pub(super) static LEAST_BACKLOG: LazyLock<u32> = LazyLock::new(|| {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 4) { 4096 } else { 128 }
-}
+});
 
 /// Receives the sockets from the bootstrap, and serves the sockets until the end of the instance.
 pub(super) fn run(board: &Arc<Board>, socket: OwnedFd, received: oneshot::Sender<Result<Listeners, DoorsError>>) {
@@ -87,11 +87,8 @@ fn serve(board: &Arc<Board>, listeners: &[Listener]) {
             board.emptied();
         }
         let visit = board.begin();
-        let mut accept = |door| {
-            pace.note(visit);
-            accept(board, listeners, door, visit)
-        };
-        let lack = ready.into_iter().map(&mut accept).find(Option::is_some).flatten();
+        let mut take = |door| accept(board, &listeners[door], door, visit, &mut pace);
+        let lack = ready.into_iter().map(&mut take).find(Option::is_some).flatten();
         match lack {
             Some(Trouble::Closed) => return,
             Some(Trouble::Lack(error)) => {
@@ -124,10 +121,8 @@ impl Pace {
     }
 
     /// Notes a connection of an invocation.
-    fn note(&mut self, visit: Option<u64>) {
-        if visit.is_some() {
-            self.due = self.due.max(Instant::now()) + Duration::from_secs(1) / PER_SECOND;
-        }
+    fn note(&mut self) {
+        self.due = self.due.max(Instant::now()) + Duration::from_secs(1) / PER_SECOND;
     }
 }
 
@@ -137,21 +132,27 @@ enum Trouble {
 }
 
 /// Takes one connection at a door, for the invocation of this number. Without an invocation the connection is reset.
-fn accept(board: &Arc<Board>, listeners: &[Listener], door: usize, visit: Option<u64>) -> Option<Trouble> {
+fn accept(
+    board: &Arc<Board>,
+    listener: &Listener,
+    door: usize,
+    visit: Option<u64>,
+    pace: &mut Pace,
+) -> Option<Trouble> {
     let place = match visit {
         Some(number) => Some((number, board.place()?)),
         None => None,
     };
-    let accepted = listeners[door].accept();
-    if let Accepted::Connection(_) = accepted {
-        board.count();
-    }
-    match (accepted, place) {
-        (Accepted::Connection(socket), Some((number, place))) => board.admit(number, door, socket, place),
-        (Accepted::Connection(socket), None) => drop(socket),
-        (Accepted::Nothing, _) => {}
-        (Accepted::Lack(error), _) => return Some(Trouble::Lack(error)),
-        (Accepted::Closed, _) => return Some(Trouble::Closed),
+    let socket = match listener.accept() {
+        Accepted::Connection(socket) => socket,
+        Accepted::Nothing => return None,
+        Accepted::Lack(error) => return Some(Trouble::Lack(error)),
+        Accepted::Closed => return Some(Trouble::Closed),
+    };
+    board.count();
+    if let Some((number, place)) = place {
+        pace.note();
+        board.admit(number, door, socket, place);
     }
     None
 }

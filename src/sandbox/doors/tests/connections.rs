@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::*;
 use crate::egress::Traffic;
 use crate::sandbox::doors::listener::{Accepted, Listener, fault};
-use crate::sandbox::doors::thread::{BURST, least_backlog};
+use crate::sandbox::doors::thread::{BURST, LEAST_BACKLOG};
 
 /// The longest time in which the doors are emptied here.
 const EMPTY_LIMIT_OF_HONEST: Duration = Duration::from_millis(900);
@@ -182,7 +182,7 @@ async fn an_instance_whose_queue_may_have_been_full_ends() {
     let mut instance = Instance::start(64).await;
     instance.open().await;
     instance.keeper.close().await.unwrap();
-    for _ in 0..least_backlog() {
+    for _ in 0..*LEAST_BACKLOG {
         drop(connect().await);
     }
     assert!(instance.keeper.open(&Traffic::default()).await.is_err());

@@ -94,11 +94,13 @@ impl<I, S, G> State<I, S, G> {
     pub(in crate::sandbox::pool) fn demands(&self) -> Vec<Demand<Revision>> {
         let now = self.now();
         let demand = |(&revision, queue): (&Revision, &Queue<I, G>)| {
+            let demand = self.demand(revision, queue, now);
+            if !queue.takes_slots {
+                return demand;
+            }
             let language = queue.function.version.language;
-            let slots = if queue.takes_slots { self.slots.ready(language) } else { 0 };
-            let coming = self.slots.coming(language, now).filter(|_| queue.takes_slots);
-            let coming = coming.map(|coming| (language, coming));
-            Demand { slots, coming, ..self.demand(revision, queue, now) }
+            let coming = self.slots.coming(language, now).map(|coming| (language, coming));
+            Demand { slots: self.slots.ready(language), coming, ..demand }
         };
         self.queues.iter().map(demand).collect()
     }

@@ -45,11 +45,14 @@ impl<I, S, G> State<I, S, G> {
     /// Notes which callers can take a slot that is ready or starts, as far as `may_take` says.
     pub(super) fn note_takers(&mut self, may_take: &dyn Fn(&Function) -> bool) {
         let now = self.now();
-        for (revision, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.waiters.is_empty()) {
-            let is_paused = self.slots_again.get(revision).is_some_and(|&again| now < again);
-            let language = queue.function.version.language;
-            let has_slot = self.slots.ready(language) > 0 || self.slots.coming(language, now).is_some();
-            queue.takes_slots = has_slot && !is_paused && may_take(&queue.function);
+        let has_slot =
+            Language::ALL.map(|language| self.slots.ready(language) > 0 || self.slots.coming(language, now).is_some());
+        for (revision, queue) in &mut self.queues {
+            let is_paused = || self.slots_again.get(revision).is_some_and(|&again| now < again);
+            queue.takes_slots = !queue.waiters.is_empty()
+                && has_slot[queue.function.version.language as usize]
+                && !is_paused()
+                && may_take(&queue.function);
         }
     }
 
