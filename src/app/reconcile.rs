@@ -43,7 +43,8 @@ pub(super) async fn run(
         remove_containers(docker, &[&ours], Some(&this_run)).await?;
         // While no build goes on, this run has no containers of builds, but for those of an engine that was killed.
         let ended = docker.ended_containers(&[&ours, &this_run]).await?;
-        remove(docker, ended.into_iter().filter(|name| builder.may_have_made(name))).await?;
+        let is_left = |name: &String| builder.may_have_made(name) && !images.is_reading(name);
+        remove(docker, ended.into_iter().filter(is_left)).await?;
     }
     // In this order: of a submit that comes meanwhile, what is in a later list only is of this run.
     // So do the versions' images as they are before the lists: a list says nothing about an image that is made again

@@ -97,6 +97,11 @@ impl Images {
         self.pins.hold(id) || self.rebuilds.is_under_way(id)
     }
 
+    /// Whether a version's files are taken out of this container just now.
+    pub fn is_reading(&self, container: &str) -> bool {
+        self.trees.is_reading(container)
+    }
+
     /// Whether the version is a function's current or previous version, or a pin holds the version.
     fn is_needed(&self, id: VersionId) -> bool {
         // The order matters: a version enters the registry before its pin is dropped.

@@ -47,6 +47,8 @@ pub struct Trees {
     known: Mutex<HashMap<ImageId, Known>>,
     /// Held while a tree is made: one at a time.
     making: tokio::sync::Mutex<()>,
+    /// The container that files are taken out of just now.
+    container: Mutex<Option<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,9 +106,20 @@ impl Trees {
         let found = tokio::task::spawn_blocking(move || look(&place)).await.map_err(io::Error::other)??;
         let ready = |(image, tree, used)| (image, Known::Ready(Arc::new(tree), used));
         let known = Mutex::new(found.into_iter().map(ready).collect());
-        let making = tokio::sync::Mutex::default();
-        let this =
-            Arc::new(Self { docker, platform, registry, scratch, room, folder, budget, known, making, tasks, stop });
+        let this = Arc::new(Self {
+            docker,
+            platform,
+            registry,
+            scratch,
+            room,
+            folder,
+            budget,
+            known,
+            making: tokio::sync::Mutex::default(),
+            container: Mutex::default(),
+            tasks,
+            stop,
+        });
         this.remove_later(budget::surplus(&mut this.known.lock(), this.budget));
         Ok(this)
     }
@@ -190,6 +203,11 @@ impl Trees {
         self.remove_later(budget::surplus(&mut self.known.lock(), self.budget));
     }
 
+    /// Whether files are taken out of this container just now. The container never runs.
+    pub fn is_reading(&self, container: &str) -> bool {
+        self.container.lock().as_deref() == Some(container)
+    }
+
     /// Copies a tree to the folder `into`. A tree that is damaged is removed.
     pub async fn copy(self: &Arc<Self>, image: &ImageId, tree: &Arc<Tree>, into: PathBuf) -> Result<(), TreeError> {
         if let Some(Known::Ready(_, used)) = self.known.lock().get_mut(image) {
@@ -259,7 +277,10 @@ impl Trees {
         ];
         let max_size = MAX_SIZE + MAX_OVERHEAD;
         let spec = ExtractSpec { image: image.as_str(), name: &name, labels: &labels, paths, max_size, limit: LIMIT };
-        if !self.docker.extract(&spec, files, &self.stop).await? {
+        *self.container.lock() = Some(name.clone());
+        let extracted = self.docker.extract(&spec, files, &self.stop).await;
+        *self.container.lock() = None;
+        if !extracted? {
             return Err(TreeError::TooLarge.into());
         }
         let files = archives.iter().map(|file| file.share()).collect::<io::Result<Vec<_>>>()?;

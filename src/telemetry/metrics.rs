@@ -49,6 +49,8 @@ const EXECUTION_BUCKETS: [f64; 14] =
 const DOCKER_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
 static RECORDER: OnceLock<Option<(PrometheusHandle, Collector)>> = OnceLock::new();
+/// Held from the setting of the gauges to the end of the text, so that the text has the gauges of one caller.
+static RENDERING: Mutex<()> = Mutex::new(());
 static SEEN: Mutex<Option<HashSet<FunctionId>>> = Mutex::new(None);
 
 /// The gauges, read at a scrape.
@@ -115,6 +117,7 @@ pub async fn run(stop: CancellationToken) {
 
 /// All metrics in Prometheus' text format.
 pub fn render(gauges: Gauges) -> String {
+    let _one = RENDERING.lock();
     for (state, count) in gauges.instances {
         gauge!(INSTANCES, "state" => state).set(count as f64);
     }
