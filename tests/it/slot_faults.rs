@@ -27,8 +27,8 @@ async fn saved(app: &TestApp, id: &str) -> Value {
 async fn a_slot_that_hangs_costs_a_caller_little_more_than_a_start() {
     TestApp::run(&ONE_EACH, async |app| {
         let function = app.deploy(python("import decimal\nprint('ok')")).await;
-        let found = saved(app, &function.id).await;
         app.fit(1, 2).await;
+        let found = saved(app, &function.id).await;
         assert_eq!(start_of(&app.execute(&function).await.assert_outcome(200, "ok")), "slot");
         assert_eq!(saved(app, &function.id).await, found, "a slot imports nothing, and tells no time of imports");
         app.fit(1, 2).await;
