@@ -89,10 +89,8 @@ impl Deployer {
         // The wait for a container must not take a place from builds.
         drop(place);
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let notify_secret = settings.notify_key();
         let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key: key.cloned() };
-        let (function, warnings) = self.change(id, plan, stop).await?;
-        Ok(deployed(&function, warnings, notify_secret))
+        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
     }
 
     /// Has the function run another of its versions from then on: `number`, or by default the version that ran before.
@@ -130,7 +128,7 @@ impl Deployer {
             () = stop.cancelled() => return Err(cancelled()),
         }
         let plan = ChangePlan { version: Some(version), ..ChangePlan::default() };
-        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings, None))
+        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
     }
 
     /// Gives a function another name or other settings.
@@ -315,7 +313,6 @@ impl Deployer {
                 Ok(None)
             }
             Changed::Claimed => Err(DeployError::InProgress),
-            Changed::NameTaken => Err(DeployError::NameTaken(next.name.clone())),
             Changed::Gone => {
                 self.function(next.id)?;
                 Err(UnknownVersion(next.version.id).into())

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use tokio_util::either::Either;
 
 use crate::resources::scratch::{Scratch, Temporary};
-use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{Event, Exit, Nonce, ProtocolError, Receiver};
 
 pub use socket::{Incoming, Outgoing};
@@ -168,16 +167,17 @@ impl Wire {
         }
     }
 
-    /// Receives output until the exit. The output is capped here as well as in the bootstrap, because the platform does
-    /// not trust the bootstrap. While `output` has no room, nothing is received, so that the function waits.
-    pub async fn exit(&mut self, nonce: Nonce, output: &Output) -> Result<Exit, ProtocolError> {
+    /// Receives events until the exit. `take` takes each event before, or gives the event back as unexpected.
+    pub async fn exit(
+        &mut self,
+        nonce: Nonce,
+        take: impl Fn(Event) -> Result<(), Event>,
+    ) -> Result<Exit, ProtocolError> {
         loop {
-            output.room().await;
-            match self.reader.receive(nonce).await? {
-                Event::Stdout(bytes) => output.keep(Stream::Stdout, &bytes),
-                Event::Stderr(bytes) => output.keep(Stream::Stderr, &bytes),
-                Event::Exit(exit) => return Ok(exit),
-                other => return Err(ProtocolError::Unexpected(other)),
+            match take(self.reader.receive(nonce).await?) {
+                Ok(()) => {}
+                Err(Event::Exit(exit)) => return Ok(exit),
+                Err(other) => return Err(ProtocolError::Unexpected(other)),
             }
         }
     }

@@ -24,7 +24,6 @@ mod protocol;
 mod schema;
 mod service;
 mod stalls;
-mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod users;

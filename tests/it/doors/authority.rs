@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An authority with a server's certificate. `certificate` and `key` are files.
-pub(crate) struct Authority {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub(super) struct Authority {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
     /// The authority's own certificate, for the zip of a function.
-    pub(crate) root: String,
+    pub(super) root: String,
 }
 
 impl Authority {
     /// Makes an authority and a certificate for names such as `DNS:web.example` and `IP:10.0.0.1`, with commas between.
-    pub(crate) fn new(dir: &Path, names: &str) -> Self {
+    pub(super) fn new(dir: &Path, names: &str) -> Self {
         let at = |name: &str| dir.join(name);
         let (root, root_key) = (at("root.pem"), at("root.key"));
         let of_root = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
