@@ -123,10 +123,10 @@ async fn crashes_of_any_member_lose_nothing() {
 }
 
 /// No engine has a container any more, but for the build of the image for Go: a new node builds that image ahead of
-/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either. A node
-/// holds one slot of each language where nothing runs: a slot of an earlier process would be one more. Of files, each
-/// slot has one folder for its code, the image that is being built has one, and nothing else is left, as no function
-/// is.
+/// need, for minutes on a busy machine. A build that ended with its engine must leave no container, either, once no
+/// build goes on: before that, its container can't be told from one of the build. A node holds one slot of each
+/// language where nothing runs: a slot of an earlier process would be one more. Of files, each slot has one folder for
+/// its code, the image that is being built has one, and nothing else is left, as no function is.
 async fn nothing_is_left(cluster: &Cluster) {
     let deadline = Instant::now() + Duration::from_secs(60);
     for number in 1..=3 {
@@ -135,7 +135,8 @@ async fn nothing_is_left(cluster: &Cluster) {
             let listed = cluster.docker(number, &["ps", "--all", "--no-trunc", "--format", format]);
             // The last image that a new node builds.
             let built = cluster.docker(number, &["images", "--quiet", "youtube-serverless-runtime/golang-slot"]);
-            let is_step = |line: &&str| line.contains(" Up ") || (line.contains(" Created ") && built.is_empty());
+            let may_end = |line: &&str| [" Created ", " Exited "].iter().any(|status| line.contains(status));
+            let is_step = |line: &&str| line.contains(" Up ") || (may_end(line) && built.is_empty());
             let is_build = |line: &&str| is_step(line) && line.contains("go build");
             let is_slot = |line: &&str| line.starts_with("youtube-serverless-slot-") && line.contains(" Up ");
             let (slots, others): (Vec<&str>, Vec<&str>) = listed.lines().partition(is_slot);
