@@ -88,7 +88,7 @@ async fn functions_of_both_languages_take_slots() {
 async fn an_instance_from_a_slot_is_as_isolated_as_any_other() {
     let mut seen = Vec::new();
     for slots in ["0", "1"] {
-        let settings = [ONE_EACH[0], ("SLOTS_PYTHON", slots), ("SLOTS_GO", "0"), ONE_EACH[3]];
+        let settings = [ONE_EACH[0], ("SLOTS_PYTHON", slots), ONE_EACH[3]];
         TestApp::run(&settings, async |app| {
             let writer = "for name in ('/app/x', '/app/main.py', '/opt/youtube-serverless/packages/x', '/x'):\n    try:\n        open(name, 'a')\n        print('written', name)\n    except OSError:\n        pass\n";
             let function = app.deploy(python(&format!("{EVIDENCE}{writer}"))).await;
@@ -176,7 +176,7 @@ async fn an_update_takes_the_new_code_and_a_delete_the_files() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn functions_that_take_no_slot_start_as_before() {
-    TestApp::run(&[ONE_EACH[0], ONE_EACH[1], ("SLOTS_GO", "0"), ONE_EACH[3]], async |app| {
+    TestApp::run(&[ONE_EACH[0], ONE_EACH[1], ONE_EACH[3]], async |app| {
         let fit = app.deploy(python("print('ok')")).await;
         let unfit = app.deploy(python("print('ok')")).await;
         app.fit(2, 1).await;
@@ -241,8 +241,7 @@ async fn a_function_that_goes_out_of_memory_takes_no_slot_afterwards() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn slots_make_room_for_functions_that_take_none() {
-    let settings =
-        [("DOCKER_CONTAINER_LIMIT", "2"), ("SLOTS_PYTHON", "1"), ("SLOTS_GO", "0"), ("QUEUE_TIMEOUT", "60s")];
+    let settings = [("DOCKER_CONTAINER_LIMIT", "2"), ("SLOTS_PYTHON", "1"), ("QUEUE_TIMEOUT", "60s")];
     TestApp::run(&settings, async |app| {
         app.slots_are_ready(1).await;
         let functions = [app.deploy(python("print('a')")).await, app.deploy(python("print('b')")).await];
