@@ -88,7 +88,7 @@ load: build
 	LOAD_SECONDS=$${LOAD_SECONDS:-600} scripts/with-docker \
 		cargo test --locked --release --test hostile -- --include-ignored --nocapture load::
 
-# About half an hour. `make bench PART=stores` runs one part: languages, programs, many, slots, doors or stores.
+# About half an hour. `make bench PART=stores` runs one part: languages, programs, many, slots, doors, http or stores.
 bench: build
 	cargo build --release --locked --example bench
 	scripts/with-docker target/release/examples/bench $(PART)

@@ -1,6 +1,7 @@
 //! Builds every part once, and stops all parts in order. No other module sees the whole configuration.
 
 mod composition;
+mod listeners;
 mod preparation;
 mod reconcile;
 mod requirement;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{self, error::Elapsed};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,10 @@ use crate::functions::images::Images;
 use crate::http;
 use crate::invocations::keeper::Keeper;
 use crate::invocations::lookout::Lookout;
+use crate::schedules::Scheduler;
 use crate::store::Store;
 use crate::telemetry::metrics;
+pub use listeners::Listeners;
 use preparation::Preparation;
 
 /// The time limit for the removal of containers and files, after the grace for requests.
@@ -40,17 +42,16 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// The time limit for the removal of deleted functions' images, at the end.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Serves on `listener` until the cancellation of `stop` and for SERVER_DRAIN_TIME after that. Then removes all
+/// Serves on the listeners until the cancellation of `stop` and for SERVER_DRAIN_TIME after that. Then removes all
 /// containers of this run.
 ///
 /// # Errors
 /// DATA_DIR can't be used, or the end takes too long.
-pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::start();
     let (monitor, health) = health::channel();
     let (leaving, drain_time) = (stop, config.http.drain_time);
-    let ports = vec![listener.local_addr()?.port()];
-    let service = Service::compose(config, health, leaving.clone(), ports).await?;
+    let service = Service::compose(config, health, leaving.clone(), listeners.ports()?).await?;
     service.start(monitor);
     let stop = service.stop.clone();
     service.tasks.spawn(async move {
@@ -72,7 +73,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let keeper = service.keep_history();
     risks::warn_about_address(&service.state.config);
     if refusal.is_none() {
-        service.serve(listener).await?;
+        service.serve(listeners).await?;
     }
     service.stop(keeper, refusal).await
 }
@@ -84,8 +85,10 @@ struct Service {
     store: Store,
     images: Arc<Images>,
     preparation: Preparation,
+    scheduler: Arc<Scheduler>,
     /// REQUIRE_ISOLATION.
     requires_isolation: bool,
+    gateway: http::Gateway,
     state: http::State,
     /// All tasks but the keeping of the history.
     tasks: TaskTracker,
@@ -105,10 +108,11 @@ impl Service {
         self.tasks.spawn(async move { docker.watch(monitor, end).await });
         self.tasks.spawn(self.preparation.clone().run());
         self.tasks.spawn(metrics::run(self.end.clone()));
-        let http::State { deferred, deployer, nodes, health, live, .. } = &self.state;
+        let http::State { deferred, deployer, nodes, tokens, health, live, .. } = &self.state;
         self.tasks.spawn(Lookout::new(self.store.clone(), Arc::clone(live)).run(self.end.clone()));
         let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
-        let follower = Follower::new(deployer, queue, nodes, health.clone());
+        self.tasks.spawn(Arc::clone(tokens).run(self.end.clone()));
+        let follower = Follower::new(deployer, queue, nodes, Arc::clone(tokens), health.clone());
         self.tasks.spawn(follower.run(self.end.clone()));
     }
 
@@ -124,21 +128,29 @@ impl Service {
     }
 
     /// Serves until the cancellation of the token `stop`, and then for the grace.
-    async fn serve(&self, listener: TcpListener) -> anyhow::Result<()> {
-        let http::State { deferred, config, pool, registry, nodes, .. } = &self.state;
+    async fn serve(&self, Listeners { api, functions }: Listeners) -> anyhow::Result<()> {
+        let http::State { deferred, config, pool, registry, nodes, notifications, leaving, .. } = &self.state;
         self.tasks.spawn(Arc::clone(deferred).run());
+        self.tasks.spawn(Arc::clone(notifications).run(self.stop.clone(), self.end.clone()));
+        // No slot begins on a node that is about to leave: the next process here, or another node, has the slot.
+        self.tasks.spawn(Arc::clone(&self.scheduler).run(leaving.clone()));
         let images = Arc::clone(&self.images);
         let keeper = Keeper::new(pool.clone(), images, Arc::clone(registry), Arc::clone(nodes));
         self.tasks.spawn(keeper.run(self.stop.clone()));
-        tracing::info!(address = %listener.local_addr()?, platform.id = %self.platform.id(), "serving");
-        let served = http::serve(listener, http::router(self.state.clone()), config, &self.stop);
+        tracing::info!(address = %api.local_addr()?, platform.id = %self.platform.id(), "serving");
+        let served = http::serve(api, http::router(self.state.clone()), config, &self.stop);
+        let functions = async {
+            let Some(listener) = functions else { return Ok(()) };
+            tracing::info!(address = ?listener.local_addr(), "serving functions over HTTP");
+            http::serve(listener, http::functions(self.gateway.clone()), config, &self.stop).await
+        };
         // Background invocations have the same grace as invocations that a client waits for.
         let idle = async {
             self.stop.cancelled().await;
             time::timeout(config.shutdown_timeout, deferred.idle()).await
         };
-        let (served, idle) = tokio::join!(served, idle);
-        if let Err(error) = served {
+        let (served, functions, idle) = tokio::join!(served, functions, idle);
+        for error in [served, functions].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "shutdown");
         }
         if idle.is_err() {

@@ -7,6 +7,8 @@ mod functions;
 mod invoke;
 mod logs;
 mod output;
+mod schedules;
+mod tokens;
 mod transport;
 
 use std::path::PathBuf;
@@ -41,7 +43,11 @@ Examples:
                                                   the output of an invocation, without delay
   youtube-serverless deploy ./hello --update hello && youtube-serverless rollback hello
   youtube-serverless deploy ./fetch --allow api.example.com:443 --allow db.internal:5432
+  youtube-serverless deploy ./shop --http public && curl http://127.0.0.1:8081/f/shop/
+  youtube-serverless deploy ./job --notify https://hooks.example.com/failed
+  youtube-serverless schedule add hello '0 3 * * *' --zone Europe/Berlin
   youtube-serverless ls --json | jq -r '.[].name'
+  TOKEN=$(youtube-serverless token create ci --scope deploy --function hello --expires 90d)
   source <(youtube-serverless completions bash)
 
 The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own; 124 after a timeout, 137 when
@@ -54,7 +60,7 @@ struct Remote {
     /// The platform's address.
     #[arg(long, global = true, env = "YOUTUBE_SERVERLESS_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The platform's API_TOKEN.
+    /// The platform's API_TOKEN, or another token of the platform.
     #[arg(long, global = true, env = "API_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Print the API's JSON, and nothing else.
@@ -89,6 +95,17 @@ enum Command {
         /// this leaves the function's network as it is.
         #[arg(long, value_name = "HOST:PORT")]
         allow: Vec<String>,
+        /// Whose requests the function answers over HTTP: off, token or public.
+        #[arg(long, value_name = "MODE")]
+        http: Option<String>,
+        /// A URL that is told, by Standard Webhooks, when an asynchronous execution has failed. The key of the
+        /// signatures is shown once, on stderr. An empty text ends that. An update without this leaves the receiver as
+        /// the receiver is.
+        #[arg(long, value_name = "URL")]
+        notify: Option<String>,
+        /// The ends that the URL is told of: failure, success, or both.
+        #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "failure", requires = "notify")]
+        notify_on: Vec<String>,
         /// Update this function instead: an id, or a name that only one function has.
         #[arg(long, value_name = "FUNCTION")]
         update: Option<String>,
@@ -124,6 +141,9 @@ enum Command {
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: u32,
     },
+    /// Have a function run by itself at times.
+    #[command(subcommand)]
+    Schedule(schedules::Schedule),
     /// List the functions.
     Ls,
     /// Delete functions with their versions and history.
@@ -131,6 +151,11 @@ enum Command {
         /// The functions' ids, or names that only one function has.
         #[arg(required = true)]
         functions: Vec<String>,
+    },
+    /// Make, list and delete tokens for clients that may do less than the holder of API_TOKEN.
+    Token {
+        #[command(subcommand)]
+        command: tokens::TokenCommand,
     },
     /// Print a script by which a shell completes this command's arguments.
     Completions {
@@ -175,14 +200,17 @@ impl Arguments {
 impl Command {
     fn ask(self, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Deploy { path, name, language, allow, update } => {
-                deploy::run(client, &path, Texts { name, language, allow }, update.as_deref(), json)
+            Self::Deploy { path, name, language, allow, http, notify, notify_on, update } => {
+                let notify = notify.map(|url| (url, notify_on));
+                deploy::run(client, &path, Texts { name, language, allow, http, notify }, update.as_deref(), json)
             }
             Self::Rollback { function, version } => functions::roll_back(client, &function, version, json),
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),
             Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),
+            Self::Schedule(command) => schedules::run(client, command, json),
             Self::Ls => functions::list(client, json),
             Self::Rm { functions } => functions::remove(client, &functions, json),
+            Self::Token { command } => command.ask(client, json),
             Self::Serve | Self::Backup { .. } | Self::MigrateStore | Self::Completions { .. } => {
                 unreachable!("done before")
             }

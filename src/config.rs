@@ -10,6 +10,7 @@ mod files;
 mod functions;
 mod history;
 mod http;
+mod http_functions;
 mod node;
 mod parse;
 mod pool;
@@ -36,6 +37,7 @@ pub use egress::Egress;
 pub use functions::{Functions, PreloadLimit};
 pub use history::History;
 pub use http::{Http, MAX_FILE, RateLimit};
+pub use http_functions::{HttpFunctions, HttpMode};
 pub use node::Node;
 pub use parse::{MIN_MEMORY, parse_duration, parse_size, whole_millis};
 pub use pool::{Pool, Slots};
@@ -58,6 +60,8 @@ pub enum LogFormat {
 pub struct Config {
     /// For the HTTP server.
     pub http: Http,
+    /// For requests that functions answer.
+    pub http_functions: HttpFunctions,
     /// For what is built.
     pub builds: Builds,
     /// For each container.
@@ -116,11 +120,14 @@ impl Config {
         let variables = &Variables::from_vars(&vars)?;
         let sandbox = Sandbox::read(variables)?;
         let pool = Pool::read(variables)?;
+        let http = Http::read(variables)?;
+        let http_functions = HttpFunctions::read(variables, http.host)?;
         Ok(Self {
-            http: Http::read(variables)?,
             builds: Builds::read(variables, var!(variables.build_env).build_environment(&vars)?, &sandbox)?,
             uids: var!(variables.instance_uids).uids(Uids::DEFAULT, pool.container_limit)?,
-            functions: Functions::read(variables, &sandbox, &pool)?,
+            functions: Functions::read(variables, &sandbox, &pool, &http_functions)?,
+            http,
+            http_functions,
             sandbox,
             pool,
             egress: Egress::read(variables)?,

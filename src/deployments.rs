@@ -216,6 +216,7 @@ impl Deployer {
         key: Option<&IdempotencyKey>,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
+        let notify_secret = settings.notify_key();
         let settings = self.settings(None, settings, stop).await?;
         let place = self.images.enter()?;
         let id = FunctionId::random();
@@ -243,6 +244,7 @@ impl Deployer {
             built.warn_of_imports(&function);
             match self.store.insert(&mut record, built.package(&built.zip().await?), key).await? {
                 Changed::Now(change) => Ok((record.number, change)),
+                Changed::NameTaken => Err(DeployError::NameTaken(record.name)),
                 Changed::Claimed | Changed::Since | Changed::Gone => Err(DeployError::InProgress),
             }
         };
@@ -254,7 +256,7 @@ impl Deployer {
         // Start an instance, so that the first execution is warm.
         self.pool.warm(&function);
         self.images.trim_later();
-        Ok(deployed(&function, built.warnings))
+        Ok(deployed(&function, built.warnings, notify_secret))
     }
 
     /// Puts a new function of this node into the registry. Other nodes may have changed or deleted the function before.
@@ -358,14 +360,15 @@ impl Deployer {
     }
 }
 
-/// The answer to the client about a function.
-fn deployed(function: &Function, warnings: Vec<String>) -> Deployed {
+/// The answer to the client about a function. `brought` is the key of notifications that the request has brought.
+fn deployed(function: &Function, warnings: Vec<String>, brought: Option<config::Secret>) -> Deployed {
     Deployed {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),
         version: function.version.id.number,
         name: function.name.to_string(),
         warnings,
+        notify_secret: function.settings.new_key(brought),
     }
 }
 

@@ -8,22 +8,33 @@ mod invocation;
 mod language;
 mod name;
 mod node;
+mod notification;
 mod outcome;
 mod preload;
+mod schedule;
 pub mod settings;
+mod token;
+mod trigger;
 mod version;
 
 pub use destined::Destined;
 pub use function::{Changed, Changes, Executions, Package, Record, Update};
 pub use id::{
-    FunctionId, ImageDigest, ImageId, InvocationId, NotAFunctionId, NotAnInvocationId, UnknownFunction,
-    UnknownInvocation, UnknownVersion, VersionId,
+    FunctionId, ImageDigest, ImageId, InvocationId, NotAFunctionId, NotATokenId, NotAnInvocationId, TokenId,
+    UnknownFunction, UnknownInvocation, UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Own, Page, Place};
 pub use language::{Language, UnknownLanguage};
 pub use name::{FunctionName, InvalidName, UnknownName};
 pub use node::{Heartbeat, Node, Seen, Whereabouts};
+pub use notification::{Claimed, Delivery, DeliveryState, Due, Notification, Tried, WebhookId};
 pub use outcome::{Outcome, signal_name};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
+pub use schedule::{
+    Definition, DueSlot, InvalidScheduleName, Missed, Overlap, Schedule, ScheduleName, SkipReason, Skipped, Step,
+    Taken, UnknownSchedule,
+};
+pub use token::{Added, InvalidTokenName, Scope, TokenHash, TokenName, TokenRecord, UnknownToken};
+pub use trigger::Trigger;
 pub use version::{Image, VersionRecord};

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time;
 use tracing::field::Empty;
@@ -35,7 +36,7 @@ pub use door::{Door, Doors, Gate};
 pub use forbidden::{Forbidden, Server};
 pub use traffic::Traffic;
 
-use crate::config::{self, Destination, Hosts};
+use crate::config::{self, Destination, Hosts, Rule};
 use crate::domain::settings::network::Network;
 use crate::resources::descriptors;
 use crate::telemetry::metrics;
@@ -80,6 +81,11 @@ enum Denial {
     /// EGRESS_CONNECT_TIMEOUT is over.
     Timeout(String),
 }
+
+/// Why the service itself does not get a connection for a function, in words.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct NotReached(String);
 
 /// What the connections of an invocation have in common.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +133,22 @@ impl Egress {
         served.instrument(span).await;
     }
 
+    /// Connects to the one host of a rule, for a function whose settings name the host: by the same checks as a
+    /// connection at a door of that rule, EGRESS_ALLOW included.
+    pub async fn dial(&self, rule: &Rule) -> Result<TcpStream, NotReached> {
+        let destination = match &rule.hosts {
+            Hosts::Name(name) => Destination::Name(name.clone()),
+            Hosts::Range(range) if range.prefix_len() == range.max_prefix_len() => Destination::Address(range.addr()),
+            Hosts::Range(_) | Hosts::Under(_) | Hosts::All => {
+                return Err(NotReached(format!("{rule}: this is no single host")));
+            }
+        };
+        let (network, limit) = (Network { allow: vec![rule.clone()] }, self.0.config.connect_timeout);
+        let connected = time::timeout(limit, self.connect(&destination, rule.port, &network)).await;
+        let connected = connected.unwrap_or_else(|_| Err(timed_out(&rule.to_string(), limit)));
+        connected.map_err(|denial| NotReached(denial.reason().to_owned()))
+    }
+
     async fn serve_host(&self, name: &str, port: u16, inner: End, context: Context<'_>) {
         let destination = Destination::Name(name.to_owned());
         if let Ok((outer, meter)) = self.reach(&destination, port, context).await {
@@ -140,9 +162,7 @@ impl Egress {
         Span::current().record("egress.to", &to);
         let limit = self.0.config.connect_timeout;
         let connected = time::timeout(limit, self.connect(destination, port, context.network)).await;
-        let connected = connected.unwrap_or_else(|_| {
-            Err(Denial::Timeout(format!("{to}: no connection within {limit:?} (EGRESS_CONNECT_TIMEOUT)")))
-        });
+        let connected = connected.unwrap_or_else(|_| Err(timed_out(&to, limit)));
         match connected {
             Ok(stream) => {
                 metrics::egress_connection("ok");
@@ -257,6 +277,10 @@ pub fn connections_of_each(config: &config::Egress, instances: u32) -> u32 {
 fn share_of_each(descriptors: u64, instances: u32) -> u32 {
     let all = descriptors / PART_OF_DESCRIPTORS / DESCRIPTORS;
     u32::try_from(all / u64::from(instances.max(1))).unwrap_or(u32::MAX).max(1)
+}
+
+fn timed_out(to: &str, limit: Duration) -> Denial {
+    Denial::Timeout(format!("{to}: no connection within {limit:?} (EGRESS_CONNECT_TIMEOUT)"))
 }
 
 /// Notes the end of a connection. That a side resets a connection is no fault.

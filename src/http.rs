@@ -1,6 +1,8 @@
 //! The HTTP API. No other folder names axum. A handler extracts, calls one use case and converts.
 
+mod access;
 mod body;
+mod cgi;
 mod connection;
 mod cross_site;
 mod exchange;
@@ -10,6 +12,7 @@ mod problem;
 mod rate;
 mod request;
 mod routes;
+mod scopes;
 mod server;
 mod sse;
 mod stream;
@@ -22,15 +25,17 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::ComponentsBuilder;
+use utoipa::openapi::{ComponentsBuilder, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use problem::Problem;
 use routes::{
-    console, deployments, executions, follow, functions, health, invocations, metrics, nodes, settings, versions,
+    console, deployments, executions, follow, functions, health, invocations, metrics, nodes, notifications, schedules,
+    settings, tokens, versions,
 };
 
+pub use cgi::{Gateway, router as functions};
 pub use server::{ServeError, serve};
 
 use crate::config;
@@ -43,11 +48,14 @@ use crate::invocations::invoke::Invoker;
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::InvocationQueue;
 use crate::nodes::{Membership, Peers};
+use crate::notifications::Notifier;
 use crate::resources::budget::Budget;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
 use crate::sandbox::pool::Pool;
 use crate::sandbox::transport::Transport;
+use crate::schedules::Schedules;
+use crate::tokens::Tokens;
 
 /// The parts of the service that handlers call.
 #[derive(Clone, Debug)]
@@ -62,10 +70,16 @@ pub struct State {
     pub live: Arc<RunningInvocations>,
     /// Submits, changes and deletes functions.
     pub deployer: Arc<Deployer>,
+    /// Has the schedules of functions.
+    pub schedules: Arc<Schedules>,
     /// Knows the other nodes.
     pub nodes: Arc<Membership>,
+    /// Knows the tokens of clients.
+    pub tokens: Arc<Tokens>,
     /// Asks the other nodes for the output of invocations that they run.
     pub peers: Arc<Peers>,
+    /// Lists notifications.
+    pub notifications: Arc<Notifier>,
     /// Lists functions.
     pub registry: Arc<Registry>,
     /// Counts instances.
@@ -106,13 +120,11 @@ const MAX_EXECUTE_BODY: usize = 1 << 20;
 /// The largest part of a multipart body beside the zip, in bytes.
 const MULTIPART_OVERHEAD: u64 = 1 << 20;
 
-/// All routes.
-pub fn router(state: State) -> Router {
-    let max_upload = usize::try_from(state.config.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
-    let limiter = rate::Limiter::new(state.config.rate_limit);
+/// The routes of the API, and their description, with the largest upload in bytes.
+fn described(max_upload: usize) -> (Router<State>, OpenApi) {
     // An execution's answer, which the routes' own collection does not see.
     let components = ComponentsBuilder::new().schema_from::<executions::ExecutionBody>();
-    let (routes, document) = OpenApiRouter::with_openapi(openapi::head(components))
+    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::head(components))
         .routes(routes!(deployments::submit).layer(DefaultBodyLimit::max(max_upload)))
         .routes(
             routes!(executions::by_query, executions::by_body)
@@ -125,18 +137,35 @@ pub fn router(state: State) -> Router {
         .routes(routes!(deployments::update).layer(DefaultBodyLimit::max(max_upload)))
         .routes(routes!(settings::configure).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(settings::settings))
+        .routes(routes!(notifications::list))
         .routes(routes!(versions::list))
         .routes(routes!(deployments::roll_back))
+        .routes(routes!(schedules::list))
+        .routes(
+            routes!(schedules::put, schedules::show, schedules::delete).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)),
+        )
+        .routes(routes!(schedules::run))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show, invocations::cancel))
         .routes(routes!(follow::events))
         .routes(routes!(functions::instances))
         .routes(routes!(nodes::list))
+        .routes(routes!(tokens::list, tokens::create).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
+        .routes(routes!(tokens::delete))
         .routes(routes!(openapi::document))
         .routes(routes!(metrics::show))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .split_for_parts();
+    scopes::describe(&mut document);
+    (routes, document)
+}
+
+/// All routes.
+pub fn router(state: State) -> Router {
+    let max_upload = usize::try_from(state.config.max_file_size + MULTIPART_OVERHEAD).unwrap_or(usize::MAX);
+    let limiter = rate::Limiter::new(state.config.rate_limit);
+    let (routes, document) = described(max_upload);
     let document = openapi::Document::from(document);
     // Layers stand from the innermost to the outermost.
     routes
@@ -152,6 +181,8 @@ pub fn router(state: State) -> Router {
         // A client that never ends its request must not hold a handler for ever.
         .layer(from_fn_with_state(request::BodyBudget::new(&state), request::with_deadline))
         .layer(from_fn_with_state(state.clone(), cross_site::with_own_site))
+        .layer(from_fn(access::with_scope))
+        .layer(from_fn_with_state(limiter.clone(), rate::with_token_rate))
         // The rate counts before the body is read, and before a client can try a token.
         .layer(from_fn_with_state(state.clone(), request::with_token))
         .layer(from_fn_with_state(limiter, rate::with_rate))

@@ -7,11 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use youtube_serverless::app;
+use youtube_serverless::app::{self, Listeners};
 use youtube_serverless::cli::{Arguments, Local};
 use youtube_serverless::config::{self, Config};
 use youtube_serverless::docker::platform::Platform;
@@ -81,14 +80,11 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let address = (config.http.host, config.http.port);
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("failed to listen on {}:{}; set SERVER_HOST and SERVER_PORT to what is free", address.0, address.1)
-    })?;
+    let listeners = Listeners::bind(&config).await?;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let run = app::run(config, listener, stop.clone());
+    let run = app::run(config, listeners, stop.clone());
     tokio::pin!(run);
     let mut is_stopping = false;
     loop {

@@ -212,6 +212,19 @@ impl Membership {
         }
     }
 
+    /// Returns when this node has taken over the change with this number.
+    pub async fn followed(&self, change: u64) -> Result<(), Unacknowledged> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut applied = self.applied.subscribe();
+        self.wake();
+        match time::timeout(ACKNOWLEDGE_LIMIT, applied.wait_for(|&applied| change <= applied)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unacknowledged::Slow),
+        }
+    }
+
     /// Returns when no live node runs anything from before a change.
     pub async fn acknowledged(&self, change: u64) -> Result<(), Unacknowledged> {
         if !self.is_shared() {

@@ -1,4 +1,4 @@
-//! Functions, zips, build logs and invocations in a database: one SQLite file in DATA_DIR, or the PostgreSQL of
+//! Functions, zips, build logs, invocations and tokens in a database: one SQLite file in DATA_DIR, or the PostgreSQL of
 //! STORE_URL. No other folder has SQL.
 //!
 //! A call that returns has written to disk: every commit is synced. The queries are the same for both databases:
@@ -7,6 +7,7 @@
 
 mod answer;
 mod copy;
+mod ends;
 mod error;
 mod functions;
 mod history;
@@ -14,10 +15,14 @@ mod idempotency;
 mod invocations;
 mod leases;
 mod nodes;
+mod notifications;
+mod notify;
 mod postgres;
 mod runtime_images;
+mod schedules;
 mod sealing;
 mod sqlite;
+mod tokens;
 mod versions;
 
 use std::path::{Path, PathBuf};
@@ -27,11 +32,13 @@ use parking_lot::RwLock;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use error::StoreError;
 pub use functions::DELETION_RETENTION;
 pub use nodes::LEASE;
+pub use schedules::Put;
 pub use sqlite::FILE_NAME;
 
 use crate::config::{self, Secret, SecretKey};
@@ -50,6 +57,8 @@ pub struct Store {
     run: Arc<str>,
     /// None where secrets are kept as they are.
     sealer: Option<Arc<Sealer>>,
+    /// A notification was written down.
+    told: Arc<Notify>,
 }
 
 /// The kind of the database, and what its errors name.
@@ -100,7 +109,7 @@ impl Store {
 
     fn new(pool: AnyPool, control: AnyPool, database: Database) -> Self {
         let (pool, control) = (Arc::new(RwLock::new(pool)), Arc::new(RwLock::new(control)));
-        Self { pool, control, database, run: Uuid::new_v4().to_string().into(), sealer: None }
+        Self { pool, control, database, run: Uuid::new_v4().to_string().into(), sealer: None, told: Arc::default() }
     }
 
     fn pool(&self) -> AnyPool {
@@ -180,4 +189,4 @@ fn begin_with(pool: AnyPoolOptions, session: &'static str) -> AnyPoolOptions {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,7 @@
 
 mod by_hand;
 mod doors;
+mod http;
 mod many;
 mod programs;
 mod report;
@@ -29,7 +30,7 @@ use by_hand::{ByHand, timed as timed_by_hand};
 use report::{Report, median, percentile};
 use service::{Function, Service};
 
-const PARTS: [&str; 6] = ["languages", "programs", "many", "slots", "doors", "stores"];
+const PARTS: [&str; 7] = ["languages", "programs", "many", "slots", "doors", "http", "stores"];
 const ROUNDS: usize = 30;
 const WARM_REQUESTS: usize = 1000;
 const LOAD: Duration = Duration::from_secs(6);
@@ -67,6 +68,9 @@ async fn main() -> Result<()> {
     }
     if has("doors") {
         doors::measure(&mut report, dir.path()).await?;
+    }
+    if has("http") {
+        http::measure(&mut report, dir.path()).await?;
     }
     if has("stores") {
         stores::measure(&mut report).await?;

@@ -24,6 +24,7 @@ use crate::invocations::invoke::{Invoker, InvokerParts};
 use crate::invocations::live::RunningInvocations;
 use crate::invocations::queue::{InvocationQueue, QueueParts};
 use crate::nodes::{Membership, Peers};
+use crate::notifications::Notifier;
 use crate::resources::budget::Budget;
 use crate::resources::clock::Moment;
 use crate::resources::disk::DiskSpace;
@@ -31,7 +32,9 @@ use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::{Isolation, IsolationParts};
 use crate::sandbox::pool::{Pool, PoolParts};
 use crate::sandbox::transport::Transport;
+use crate::schedules::{Scheduler, Schedules};
 use crate::store::Store;
+use crate::tokens::Tokens;
 
 /// The memory for all request bodies and waiting inputs together, in bytes.
 const MAX_REQUESTS: u64 = 256 << 20;
@@ -68,6 +71,10 @@ impl Service {
         nodes.renew(began, all.last, 0, false).await?;
         let docker = Docker::new(health.clone());
         let tasks = TaskTracker::new();
+        let api_token = config.http.api_token.clone();
+        let of_clients = all.tokens.unwrap_or_default();
+        let tokens = Tokens::new(store.clone(), Arc::clone(&nodes), api_token, of_clients, tasks.clone());
+        risks::warn_about_tokens(&tokens);
         let scratch = Scratch::new(platform.temp_dir().to_owned(), tasks.clone());
         let runtimes =
             Runtimes::new(docker.clone(), config.builds.clone(), config.uids, scratch.clone(), store.clone());
@@ -87,6 +94,7 @@ impl Service {
         })
         .await?;
         let egress = Egress::new(&config.egress, forbidden(ports, &store, &config.builds, &nodes));
+        let notifications = Notifier::new(store.clone(), egress.clone(), Arc::clone(&nodes));
         let connections = egress::connections_of_each(&config.egress, config.pool.container_limit);
         let network = config::Egress { connections, ..config.egress.clone() };
         let pool = Pool::new(PoolParts {
@@ -175,6 +183,10 @@ impl Service {
             stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
+        let disk = Arc::clone(&room);
+        let scheduler = Scheduler::new(store.clone(), Arc::clone(&deferred), Arc::clone(&nodes), health.clone());
+        let (known, queue) = (Arc::clone(&registry), Arc::clone(&deferred));
+        let schedules = Schedules::new(store.clone(), known, queue, Arc::clone(&scheduler));
         let preparation = Preparation {
             docker: docker.clone(),
             platform: Arc::clone(&platform),
@@ -197,8 +209,11 @@ impl Service {
             history,
             live,
             deployer,
+            schedules: Arc::new(schedules),
             nodes,
+            tokens,
             peers,
+            notifications,
             registry,
             health,
             isolation,
@@ -210,12 +225,20 @@ impl Service {
             leaving,
             stop: stop.clone(),
         };
+        let gateway = http::Gateway {
+            state: state.clone(),
+            config: Arc::new(config.http_functions),
+            room: disk,
+            tasks: tasks.clone(),
+        };
         Ok(Self {
+            gateway,
             docker,
             platform,
             store,
             images,
             preparation,
+            scheduler,
             requires_isolation: config.sandbox.required,
             state,
             tasks,

@@ -4,6 +4,7 @@ use url::{Host, Url};
 
 use crate::config::{self, Config};
 use crate::sandbox::isolation::Isolation;
+use crate::tokens::Tokens;
 
 /// Notes the gaps that the settings of builds leave in the isolation, and warns about secrets that builds may see.
 pub(super) fn note_builds(config: &config::Builds, isolation: &Isolation) {
@@ -30,6 +31,16 @@ pub(super) fn warn_about_address(config: &config::Http) {
             address = %config.host,
             "ANYONE WHO REACHES THIS ADDRESS CAN RUN CODE HERE AND DELETE FUNCTIONS: set API_TOKEN, or SERVER_HOST to \
              127.0.0.1"
+        );
+    }
+}
+
+/// Warns about tokens that protect nothing.
+pub(super) fn warn_about_tokens(tokens: &Tokens) {
+    if !tokens.are_asked_for() && !tokens.is_empty() {
+        tracing::warn!(
+            tokens = tokens.len(),
+            "API_TOKEN is not set, so requests need no token, and each request may do everything"
         );
     }
 }

@@ -64,6 +64,11 @@ impl Client {
         self.answer(request.send(body))
     }
 
+    pub(super) fn put_json(&self, path: &str, body: &str) -> anyhow::Result<Answer> {
+        let request = self.with_token(self.agent.put(self.at(path))).header("content-type", "application/json");
+        self.answer(request.send(body))
+    }
+
     /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's
     /// data.
     pub(super) fn send_for_events(

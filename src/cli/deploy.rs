@@ -23,12 +23,16 @@ pub(super) struct Texts {
     pub(super) language: Option<String>,
     /// The rules of the function's network. Without any the form has no network.
     pub(super) allow: Vec<String>,
+    /// Whose requests the function answers over HTTP. None leaves that as it is.
+    pub(super) http: Option<String>,
+    /// The URL of the receiver of notifications, and the events. An empty URL is no receiver.
+    pub(super) notify: Option<(String, Vec<String>)>,
 }
 
 pub(super) fn run(
     client: &Client,
     path: &Path,
-    Texts { name, language, allow }: Texts,
+    Texts { name, language, allow, http, notify }: Texts,
     update: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
@@ -45,7 +49,13 @@ pub(super) fn run(
     let boundary = Uuid::new_v4().simple().to_string();
     let mut head = String::new();
     let network = (!allow.is_empty()).then(|| serde_json::json!({"allow": allow}).to_string());
-    for (field, value) in [("name", name), ("language", language), ("network", network)] {
+    let notify = notify.map(|(url, on)| match url.as_str() {
+        "" => String::new(),
+        url => serde_json::json!({"url": url, "on": on}).to_string(),
+    });
+    for (field, value) in
+        [("name", name), ("language", language), ("network", network), ("http", http), ("notify", notify)]
+    {
         if let Some(value) = value {
             ensure!(!value.contains(['\r', '\n']), "--{field} can't hold the end of a line");
             head += &format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n");
@@ -75,6 +85,9 @@ pub(super) fn run(
         eprintln!("{}", deployed["message"].as_str().unwrap_or_default());
         for warning in deployed["warnings"].as_array().into_iter().flatten() {
             eprintln!("warning: {}", warning.as_str().unwrap_or_default());
+        }
+        if let Some(key) = deployed["notifySecret"].as_str() {
+            eprintln!("the key of the notifications' signatures, which is not shown again: {key}");
         }
         output::line(deployed["functionId"].as_str().unwrap_or_default());
     }

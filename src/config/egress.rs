@@ -36,12 +36,13 @@ impl Egress {
     }
 }
 
-fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+/// The parts of a list with commas.
+pub(super) fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     text.split(',').map(|part| parse(part.trim())).collect()
 }
 
 /// A range, or an address as a range of one.
-fn range(text: &str) -> Option<IpNet> {
+pub(super) fn range(text: &str) -> Option<IpNet> {
     let range = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into())).ok()?;
     (IpNet::trunc(&range) == range).then_some(range)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::parse::{parse_cpus, parse_memory};
 use super::value::{CPUS, MEMORY, var};
 use super::variables::Variables;
-use super::{ConfigError, Pool, Sandbox};
+use super::{ConfigError, HttpFunctions, HttpMode, Pool, Sandbox};
 
 /// The most that instances of Python functions import before their first invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,20 @@ pub struct Functions {
     pub max_kept: u32,
     /// PRELOAD: the most that functions get preloaded.
     pub preload: PreloadLimit,
+    /// HTTP_FUNCTIONS: whose requests may reach functions over HTTP. None where FUNCTIONS_PORT has no value.
+    pub http: Option<HttpMode>,
+    /// DOCKER_CONTAINER_LIMIT. A public function gets half of the containers where its own settings say nothing.
+    pub containers: u32,
 }
 
 impl Functions {
     /// No limit is below what functions have by default, which is in `sandbox` and `pool`.
-    pub(super) fn read(variables: &Variables, sandbox: &Sandbox, pool: &Pool) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        variables: &Variables,
+        sandbox: &Sandbox,
+        pool: &Pool,
+        http: &HttpFunctions,
+    ) -> Result<Self, ConfigError> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
         let max_memory = var!(variables.max_function_memory).read(1_000_000_000, MEMORY, parse_memory)?;
         let max_cpus = var!(variables.max_function_cpus).read(processors, CPUS, parse_cpus)?;
@@ -49,6 +58,8 @@ impl Functions {
             max_kept: pool.container_limit - 1,
             max_versions: var!(variables.max_function_versions).count(10, 2, 1000)?,
             preload: var!(variables.preload).read(PreloadLimit::Auto, "auto, stdlib or off", parse_preload)?,
+            http: http.port.map(|_| http.most),
+            containers: pool.container_limit,
         })
     }
 }

@@ -89,8 +89,10 @@ impl Deployer {
         // The wait for a container must not take a place from builds.
         drop(place);
         let made = Arc::new(Version::new(id, built.version.clone()));
+        let notify_secret = settings.notify_key();
         let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key: key.cloned() };
-        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
+        let (function, warnings) = self.change(id, plan, stop).await?;
+        Ok(deployed(&function, warnings, notify_secret))
     }
 
     /// Has the function run another of its versions from then on: `number`, or by default the version that ran before.
@@ -128,7 +130,7 @@ impl Deployer {
             () = stop.cancelled() => return Err(cancelled()),
         }
         let plan = ChangePlan { version: Some(version), ..ChangePlan::default() };
-        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings))
+        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings, None))
     }
 
     /// Gives a function another name or other settings.
@@ -313,6 +315,7 @@ impl Deployer {
                 Ok(None)
             }
             Changed::Claimed => Err(DeployError::InProgress),
+            Changed::NameTaken => Err(DeployError::NameTaken(next.name.clone())),
             Changed::Gone => {
                 self.function(next.id)?;
                 Err(UnknownVersion(next.version.id).into())

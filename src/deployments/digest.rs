@@ -25,9 +25,11 @@ pub(super) async fn of_zip(zip: &mut Temporary<File>) -> Result<String, DeployEr
 /// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest
 /// does not reveal a secret.
 pub(super) fn of_settings(settings: &Change) -> String {
-    let Change { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets } = settings;
+    let Change { memory, cpus, timeout, concurrency, keep_warm, preload, network, http, notify, environment, secrets } =
+        settings;
     let is_empty = (memory, cpus, timeout, preload) == (&None, &None, &None, &None)
-        && (concurrency, keep_warm, network) == (&None, &None, &None);
+        && (concurrency, keep_warm, network, http) == (&None, &None, &None, &None)
+        && notify.is_none();
     if is_empty && environment.is_empty() && secrets.is_empty() {
         return String::new();
     }
@@ -46,6 +48,14 @@ pub(super) fn of_settings(settings: &Change) -> String {
     if let Some(network) = network {
         hash.update(format!("network {:?}", network.as_ref().map(Network::rules)));
     }
+    if let Some(http) = http {
+        hash.update(format!("http {http:?}"));
+    }
+    if let Some(notify) = notify {
+        // A request that is sent again brings another key.
+        let target = notify.as_ref().map(|notify| (notify.target.url().as_str(), notify.target.events()));
+        hash.update(format!("notify {target:?}"));
+    }
     format!(" {}", hexadecimal(hash))
 }
 
@@ -56,6 +66,18 @@ fn hexadecimal(hash: Sha256) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::settings::notify::{Notify, Target};
+
+    #[test]
+    fn requests_with_other_receivers_have_other_digests_and_keys_are_no_matter() {
+        let with = |notify: Option<(&str, &str)>| {
+            let notify = notify.map(|(url, on)| Notify::new(Target::new(url, &[on]).unwrap()));
+            of_settings(&Change { notify: Some(notify), ..Change::default() })
+        };
+        let digests = [None, Some(("https://a.example", "failure")), Some(("https://a.example", "success"))].map(with);
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+        assert_eq!(with(Some(("https://A.example/", "failure"))), digests[1]);
+    }
 
     #[test]
     fn requests_with_other_networks_have_other_digests() {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::network::NetworkRefusal;
 use crate::build::BuildError;
 use crate::domain::settings::SettingsError;
-use crate::domain::{FunctionId, UnknownFunction, UnknownVersion};
+use crate::domain::{FunctionId, FunctionName, UnknownFunction, UnknownVersion};
 use crate::functions::images::ImageError;
 use crate::invocations::invoke::InvokeError;
 use crate::nodes::{CutOff, Unacknowledged};
@@ -49,6 +49,12 @@ pub enum DeployError {
     /// A request with this idempotency key is being carried out.
     #[error("a request with this Idempotency-Key is being carried out; try again later")]
     InProgress,
+    /// Another function of this name answers requests over HTTP.
+    #[error(
+        "another function named {0} answers HTTP, so its name is taken in URLs; rename one, or turn off the other's \
+         `http`"
+    )]
+    NameTaken(FunctionName),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

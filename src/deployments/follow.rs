@@ -15,6 +15,7 @@ use crate::invocations::queue::InvocationQueue;
 use crate::nodes::Membership;
 use crate::resources::clock::Moment;
 use crate::store::{DELETION_RETENTION, LEASE, StoreError};
+use crate::tokens::Tokens;
 
 /// The time between two looks for work of nodes that are gone, and for other nodes' counts of executions.
 const LOOK: Duration = Duration::from_secs(2);
@@ -31,6 +32,7 @@ pub struct Follower {
     deployer: Arc<Deployer>,
     queue: Arc<InvocationQueue>,
     nodes: Arc<Membership>,
+    tokens: Arc<Tokens>,
     health: Health,
 }
 
@@ -40,9 +42,10 @@ impl Follower {
         deployer: Arc<Deployer>,
         queue: Arc<InvocationQueue>,
         nodes: Arc<Membership>,
+        tokens: Arc<Tokens>,
         health: Health,
     ) -> Self {
-        Self { deployer, queue, nodes, health }
+        Self { deployer, queue, nodes, tokens, health }
     }
 
     /// Follows until the cancellation of `stop`, where other nodes may use the store.
@@ -111,6 +114,9 @@ impl Follower {
             changes = self.deployer.store.changes(None).await?;
         }
         let last = changes.last;
+        if let Some(tokens) = changes.tokens.take() {
+            self.tokens.take_over(tokens);
+        }
         self.deployer.take_over(changes, is_all);
         let instances = u32::try_from(self.deployer.pool.instances()).unwrap_or(u32::MAX);
         self.nodes.renew(began, last, instances, self.health.trouble().is_none()).await

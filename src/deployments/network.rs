@@ -34,6 +34,12 @@ pub enum NetworkRefusal {
     /// EGRESS_ALLOW has no rules.
     #[error("`network` asks for {0}, and no function may have a network, as EGRESS_ALLOW has no value here")]
     NoneAllowed(Rule),
+    /// No rule of EGRESS_ALLOW covers the receiver of notifications.
+    #[error(
+        "the receiver of `notify` is {0}, which no rule of EGRESS_ALLOW covers; name another, or have the operator add \
+         a rule to EGRESS_ALLOW"
+    )]
+    NotifyNotAllowed(Rule),
     /// Instances can't have doors, for this reason.
     #[error(
         "a function can't have a `network` here, as the service reaches the containers by pipes, not by sockets: {0}"
@@ -51,7 +57,15 @@ impl Networks {
     /// Fails when a change gives a network that EGRESS_ALLOW does not cover, or where instances can't have doors. Waits
     /// for up to `LOOK_LIMIT` until the latter is known. A network that a function has already is no matter here: rules
     /// that EGRESS_ALLOW does not cover any more do not count when the function runs.
+    ///
+    /// A receiver of notifications must be covered, too, and needs no doors.
     pub(super) async fn check(&self, change: &Change) -> Result<(), NetworkRefusal> {
+        if let Some(notify) = change.notify.as_ref().and_then(Option::as_ref) {
+            let to = notify.target.rule();
+            if !self.allow.iter().any(|rule| rule.covers(to)) {
+                return Err(NetworkRefusal::NotifyNotAllowed(to.clone()));
+            }
+        }
         let Some(network) = change.network.as_ref().and_then(Option::as_ref) else { return Ok(()) };
         match network.uncovered(&self.allow) {
             Some(rule) if self.allow.is_empty() => return Err(NetworkRefusal::NoneAllowed(rule.clone())),

@@ -1,7 +1,7 @@
 //! A function as the store keeps it.
 
 use super::settings::Settings;
-use super::{FunctionId, FunctionName, Preloaded, VersionRecord};
+use super::{FunctionId, FunctionName, Preloaded, TokenRecord, VersionRecord};
 
 /// A function's row: all that the store keeps of the function except zips and build logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,9 +67,11 @@ pub enum Changed {
     Gone,
     /// Another node carries out the request with this key.
     Claimed,
+    /// Another function of this name answers requests over HTTP.
+    NameTaken,
 }
 
-/// Changes of functions since an earlier moment.
+/// Changes of functions and tokens since an earlier moment.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// The number of the last change.
@@ -78,6 +80,8 @@ pub struct Changes {
     pub changed: Vec<Record>,
     /// Functions that are gone.
     pub deleted: Vec<FunctionId>,
+    /// All tokens, where any token is new or gone.
+    pub tokens: Option<Vec<TokenRecord>>,
 }
 
 /// The next state of a function, as an update, a rollback or a change of settings makes it.

@@ -1,4 +1,4 @@
-//! The ids of functions, versions, invocations and images, and what is said where there is none.
+//! The ids of functions, versions, invocations, tokens and images, and what is said where there is none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,6 +57,13 @@ id!(
     /// The text is not the id of an invocation.
     NotAnInvocationId,
     "an invocation id"
+);
+id!(
+    /// Identifies a token of a client.
+    TokenId,
+    /// The text is not the id of a token.
+    NotATokenId,
+    "a token id"
 );
 
 /// Identifies a version of a function: what was built of one zip.

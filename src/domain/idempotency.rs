@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::InvocationId;
+use crate::config::Secret;
 
 /// A client's name for a request. The service carries out a request with a known key only once.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct Deployed {
     /// Warnings for the author: parts of the zip that probably do not do what the author means.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The key of the function's notifications, where the request has made the key. The store does not keep the key
+    /// with the answer, so a repetition of the request does not show the key again.
+    #[serde(skip)]
+    pub notify_secret: Option<Secret>,
 }
 
 /// The store's knowledge of a key.

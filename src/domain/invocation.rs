@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Destined, FunctionId, InvocationId, Outcome};
+use super::{Destined, FunctionId, InvocationId, Outcome, Trigger};
 
 /// An invocation's receipt, input and output, as a row of the history has them. A function that failed has a receipt,
 /// too.
@@ -15,6 +15,8 @@ pub struct InvocationRecord {
     pub id: InvocationId,
     /// The id of the function.
     pub function_id: FunctionId,
+    /// What the invocation was begun by.
+    pub trigger: Trigger,
     /// The number of the version that ran; None before the beginning.
     pub version: Option<u32>,
     /// How the invocation ended, or how far the invocation is.
@@ -60,6 +62,7 @@ impl InvocationRecord {
         Self {
             id: InvocationId::random(),
             function_id,
+            trigger: Trigger::Api,
             version: None,
             outcome: Outcome::Queued,
             created_at,

@@ -1,16 +1,18 @@
 //! A function's own settings: limits, network, environment, secrets. Pure.
 
+mod error;
 pub mod network;
+pub mod notify;
 pub mod variable;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use thiserror::Error;
-
 use super::{Language, Preload};
-use crate::config::{self, Functions, MIN_MEMORY, Sandbox, Secret};
+use crate::config::{self, Functions, HttpMode, MIN_MEMORY, Sandbox, Secret};
+pub use error::SettingsError;
 use network::Network;
+use notify::Notify;
 
 /// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
 /// all variables.
@@ -39,6 +41,10 @@ pub struct Settings {
     pub preload: Option<Preload>,
     /// What programs may reach, as far as the operator still allows that. None means nothing.
     pub network: Option<Network>,
+    /// Whose requests reach the function over HTTP, as far as the operator still allows that.
+    pub http: HttpMode,
+    /// Whom the ends of asynchronous invocations are told to. None means nobody.
+    pub notify: Option<Notify>,
     /// Variables for every invocation. An input's variable of the same name goes first.
     pub environment: BTreeMap<String, String>,
     /// Variables that no answer shows and no input replaces.
@@ -62,63 +68,14 @@ pub struct Change {
     pub preload: Option<Option<Preload>>,
     /// What programs may reach. Whether the operator allows that is for the caller to check.
     pub network: Option<Option<Network>>,
+    /// Whose requests reach the function over HTTP.
+    pub http: Option<Option<HttpMode>>,
+    /// Whom the ends of asynchronous invocations are told to. The key is for a function that has no key yet.
+    pub notify: Option<Option<Notify>>,
     /// Variables by name.
     pub environment: BTreeMap<String, Option<String>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Option<Secret>>,
-}
-
-/// The reason to refuse settings.
-#[derive(Debug, Error, PartialEq)]
-pub enum SettingsError {
-    /// The memory limit is out of range.
-    #[error("`memory` is {0} bytes; it can be {MIN_MEMORY} to {1} (MAX_FUNCTION_MEMORY)")]
-    Memory(u64, u64),
-    /// The share of processors is out of range.
-    #[error("`cpus` is {0}; it can be 0.01 to {1} (MAX_FUNCTION_CPUS)")]
-    Cpus(f64, f64),
-    /// The time limit is out of range.
-    #[error("`timeout` is {0:?}; it can be up to {1:?} (MAX_FUNCTION_TIMEOUT)")]
-    Timeout(Duration, Duration),
-    /// The number of invocations at one time is out of range.
-    #[error("`concurrency` is {0}; it can be 1 to {MAX_CONCURRENCY}")]
-    Concurrency(u32),
-    /// The number of kept instances is out of range.
-    #[error("`keepWarm` is {0}; it can be 0 to {MAX_KEEP_WARM}")]
-    KeepWarm(u32),
-    /// All functions together would have too many kept instances.
-    #[error(
-        "`keepWarm` of all functions would be {0} together; it can be {1}, as DOCKER_CONTAINER_LIMIT leaves one \
-         container for the others"
-    )]
-    KeptTogether(u32, u32),
-    /// No variable can have this name.
-    #[error("{0:?} can't be the name of an environment variable; use letters, digits and `_`, not a digit first")]
-    Name(String),
-    /// The variable belongs to the platform or to the language's runtime.
-    #[error("the environment variable {0} is reserved; use another name")]
-    Reserved(String),
-    /// The variable names a proxy, and the function has a network.
-    #[error(
-        "the environment variable {0} is reserved where `network` is set, as programs find the way to their network by \
-         the variable; take {0} away by null, or use another name"
-    )]
-    ReservedByNetwork(String),
-    /// The value can't stand in an environment.
-    #[error("the value of {0} holds a NUL character")]
-    Nul(String),
-    /// A value is over the limit.
-    #[error("the value of {0} has {1} bytes; the limit is {max}", max = variable::MAX_VALUE)]
-    TooLarge(String, usize),
-    /// All variables and secrets together are over the limit.
-    #[error("environment and secrets have {0} bytes together; the limit is {MAX_VARIABLES}")]
-    TooMuch(usize),
-    /// There are too many variables and secrets.
-    #[error("environment and secrets have {0} variables together; the limit is {MAX_COUNT}")]
-    TooMany(usize),
-    /// One name is both a variable and a secret.
-    #[error("{0} stands in `environment` and in `secrets`; take it out of one of them, by null")]
-    Both(String),
 }
 
 impl Settings {
@@ -146,6 +103,10 @@ impl Settings {
         if let Some(kept) = change.keep_warm.flatten().filter(|&kept| kept > MAX_KEEP_WARM) {
             return Err(SettingsError::KeepWarm(kept));
         }
+        if let Some(mode) = change.http.flatten() {
+            check_http(mode, limits.http)?;
+        }
+        let http = change.http.map_or(self.http, Option::unwrap_or_default);
         let environment = merged(&self.environment, change.environment, String::as_str)?;
         let secrets = merged(&self.secrets, change.secrets, |secret| &secret.0)?;
         if let Some(name) = environment.keys().find(|name| secrets.contains_key(*name)) {
@@ -166,7 +127,14 @@ impl Settings {
             return Err(SettingsError::TooMuch(size));
         }
         let preload = change.preload.unwrap_or_else(|| self.preload.clone());
-        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets })
+        let notify = notify::changed(self.notify.as_ref(), change.notify);
+        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, network, http, notify, environment, secrets })
+    }
+
+    /// How many invocations run at one time on a node with this many containers. None for no limit but the node's.
+    pub fn concurrency(&self, containers: u32) -> Option<u32> {
+        let half = || (self.http == HttpMode::Public).then_some((containers / 2).max(1));
+        self.concurrency.or_else(half)
     }
 
     /// How many instances a node keeps: no more than can run at one time.
@@ -182,11 +150,11 @@ impl Settings {
 
     /// The function's own variables and secrets in an input's environment. The input's values go first, except over
     /// secrets.
-    pub fn complete(&self, mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+    pub fn complete(&self, mut environment: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
         environment.retain(|(name, _)| !self.secrets.contains_key(name));
         let given: HashSet<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
         let own = self.variables().into_iter().filter(|(name, _)| !given.contains(name.as_str()));
-        let own: Vec<_> = own.collect();
+        let own: Vec<_> = own.map(|(name, value)| (name, value.into_bytes())).collect();
         environment.extend(own);
         environment
     }
@@ -210,6 +178,17 @@ impl Sandbox {
             cpus: settings.cpus.unwrap_or(self.cpus),
             ..self.clone()
         }
+    }
+}
+
+/// Fails when the operator allows functions less than `mode`. `most` is None where there is no listener for functions.
+fn check_http(mode: HttpMode, most: Option<HttpMode>) -> Result<(), SettingsError> {
+    match most {
+        _ if mode == HttpMode::Off => Ok(()),
+        None => Err(SettingsError::HttpOff { mode, variable: "FUNCTIONS_PORT", value: "has no value" }),
+        Some(HttpMode::Off) => Err(SettingsError::HttpOff { mode, variable: "HTTP_FUNCTIONS", value: "is `off`" }),
+        Some(most) if mode > most => Err(SettingsError::HttpNotAllowed(mode, most)),
+        Some(_) => Ok(()),
     }
 }
 
@@ -253,6 +232,8 @@ mod tests {
         max_versions: 3,
         max_kept: 9,
         preload: config::PreloadLimit::Auto,
+        http: Some(HttpMode::Token),
+        containers: 10,
     };
 
     fn variables<T>(pairs: &[(&str, Option<T>)]) -> BTreeMap<String, Option<T>>
@@ -331,6 +312,24 @@ mod tests {
         let many = (0..5).map(|n| (format!("A{n}"), Some("x".repeat(60 << 10)))).collect();
         let many = with(Change { environment: many, ..Change::default() });
         assert_eq!(many, Err(SettingsError::TooMuch(5 * ((60 << 10) + 2))));
+    }
+
+    #[test]
+    fn http_is_what_the_operator_allows() {
+        let with = |http, most| {
+            let change = Change { http: Some(http), ..Change::default() };
+            Settings::default().with(change, &Functions { http: most, ..LIMITS.clone() }).map(|settings| settings.http)
+        };
+        use HttpMode::{Off, Public, Token};
+        assert_eq!(with(Some(Token), Some(Token)), Ok(Token));
+        assert_eq!(with(Some(Public), Some(Token)), Err(SettingsError::HttpNotAllowed(Public, Token)));
+        assert_eq!((with(Some(Off), None), with(None, None)), (Ok(Off), Ok(Off)));
+        for (most, variable) in [(None, "FUNCTIONS_PORT"), (Some(Off), "HTTP_FUNCTIONS")] {
+            assert!(with(Some(Token), most).unwrap_err().to_string().contains(variable));
+        }
+        let limit = |http, concurrency| Settings { http, concurrency, ..Settings::default() }.concurrency(9);
+        assert_eq!((limit(Public, None), limit(Public, Some(7)), limit(Token, None)), (Some(4), Some(7), None));
+        assert_eq!(Settings { http: Public, ..Settings::default() }.concurrency(1), Some(1));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::Function;
+use crate::config::HttpMode;
 use crate::domain::{Executions, FunctionId};
 
 /// All functions, as the store had them when this node last looked.
@@ -57,10 +58,10 @@ impl Registry {
         functions.get(&id).map(Arc::clone)
     }
 
-    /// The last submitted function of this name.
-    pub fn by_name(&self, name: &str) -> Option<Arc<Function>> {
+    /// The last submitted function of this name, of those that the caller sees.
+    pub fn by_name(&self, name: &str, sees: impl Fn(FunctionId) -> bool) -> Option<Arc<Function>> {
         let functions = self.functions.read();
-        let named = functions.values().filter(|function| function.name.as_str() == name);
+        let named = functions.values().filter(|function| function.name.as_str() == name && sees(function.id));
         named.max_by_key(|function| function.number).map(Arc::clone)
     }
 
@@ -68,6 +69,16 @@ impl Registry {
     pub fn remove(&self, id: FunctionId) -> Option<Arc<Function>> {
         let mut functions = self.functions.write();
         functions.remove(&id)
+    }
+
+    /// The function that answers requests over HTTP under this name. Without regard to the case of letters, as in the
+    /// name of a host, the earliest of several.
+    pub fn by_http_name(&self, name: &str, is_host: bool) -> Option<Arc<Function>> {
+        let is_meant = |own: &str| if is_host { own.eq_ignore_ascii_case(name) } else { own == name };
+        let functions = self.functions.read();
+        let answers = |function: &&Arc<Function>| function.settings.http != HttpMode::Off;
+        let named = functions.values().filter(|function| is_meant(function.name.as_str())).filter(answers);
+        named.min_by_key(|function| function.number).map(Arc::clone)
     }
 
     /// The number of functions.
@@ -141,7 +152,7 @@ mod tests {
         assert!(registry.replace(Arc::clone(&renamed)).is_some());
         assert_eq!(registry.get(first.id).unwrap().executions().last, Some(7), "executions are the function's");
         assert_eq!(registry.list().iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-        assert_eq!(registry.by_name("a").unwrap().id, last.id);
+        assert_eq!(registry.by_name("a", |_| true).unwrap().id, last.id);
         registry.remove(first.id);
         assert!(registry.replace(renamed).is_none(), "what is gone does not come back");
     }
@@ -156,8 +167,10 @@ mod tests {
         let listed: Vec<String> = registry.list().iter().map(|function| function.name.to_string()).collect();
         assert_eq!(listed, names);
         let last = registry.insert(function("f7"));
-        assert_eq!(registry.by_name("f7").unwrap().id, last.id);
-        assert!(registry.by_name("g").is_none());
+        assert_eq!(registry.by_name("f7", |_| true).unwrap().id, last.id);
+        let before = registry.by_name("f7", |id| id != last.id).unwrap();
+        assert_eq!(before.id, registry.list()[7].id, "the last that the caller sees");
+        assert!(registry.by_name("g", |_| true).is_none());
     }
 
     #[test]

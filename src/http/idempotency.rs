@@ -5,19 +5,20 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
+use crate::tokens::Access;
 
 const HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 
-/// The request's key. An error for a key in a wrong form.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The request's key, which belongs to the request's token. An error for a key in a wrong form.
+pub(super) fn key(headers: &HeaderMap, access: &Access) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
     let is_key = |key: &&str| (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     let key = value.to_str().ok().filter(is_key);
     let key = key.ok_or_else(|| {
         Problem::invalid_request("the header `Idempotency-Key` is not 1 to 255 visible ASCII characters")
     })?;
-    Ok(Some(key.to_owned()))
+    Ok(Some(access.own_key(key.to_owned())))
 }
 
 /// The SHA-256 of a request's parts, in hexadecimal digits. Other parts never give the same bytes.

@@ -12,7 +12,8 @@ use utoipa::openapi::{
 
 use super::problem::ProblemBody;
 
-const TOKEN: &str = "token";
+/// The name of the security scheme.
+pub(in crate::http) const TOKEN: &str = "token";
 
 /// The document, written once.
 #[derive(Clone, Debug)]
@@ -52,19 +53,22 @@ pub(in crate::http) enum AnyRoute {
     /// The request is not valid: `invalid_request`.
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody<'static>),
-    /// API_TOKEN is set, and the request lacks the token: `unauthorized`.
+    /// API_TOKEN is set, and the request shows neither API_TOKEN nor a token of the service: `unauthorized`; or the
+    /// token's time is over: `token_expired`.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(ProblemBody<'static>),
-    /// A browser sent the request for a page of another site: `cross_site`.
+    /// The token lacks the scope that the operation's `security` names, or is for some functions only: `forbidden`; or
+    /// a browser sent the request for a page of another site: `cross_site`.
     #[response(status = 403, content_type = "application/problem+json")]
-    CrossSite(ProblemBody<'static>),
+    Forbidden(ProblemBody<'static>),
     /// The path does not take the method: `method_not_allowed`.
     #[response(status = 405, content_type = "application/problem+json")]
     Method(ProblemBody<'static>),
     /// The request did not arrive whole within SERVER_READ_TIMEOUT: `request_timeout`.
     #[response(status = 408, content_type = "application/problem+json")]
     BodyTimeout(ProblemBody<'static>),
-    /// Too many requests of one client (`rate_limited`), or too many executions (`overloaded`); see `retry-after`.
+    /// Too many requests of one address or token (`rate_limited`), or too many executions (`overloaded`); see
+    /// `retry-after`.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody<'static>),
     /// A fault of the service, which its log explains: `internal`; or a container that does not start: `start_failed`.
@@ -114,8 +118,8 @@ pub(in crate::http) enum WithBody {
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(in crate::http) enum SettingsResponses {
     /// The request is not valid: `invalid_request`, or `invalid_archive`; or a setting is out of its range, or a
-    /// variable can't be one: `invalid_settings`; or EGRESS_ALLOW does not cover the network (`network_not_allowed`),
-    /// or there can be no network here (`network_not_available`).
+    /// variable can't be one: `invalid_settings`; or EGRESS_ALLOW does not cover the network or the receiver of
+    /// notifications (`network_not_allowed`), or there can be no network here (`network_not_available`).
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody<'static>),
 }

@@ -2,9 +2,12 @@
 
 mod errors;
 mod network;
+mod schedules;
+mod settings;
+mod tokens;
 
 use std::any::Any;
-use std::net::IpAddr;
+use std::fmt::Display;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -14,7 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::MAX_HEAD;
-use crate::domain::InvocationId;
+use crate::domain::{InvocationId, InvocationRecord, Outcome};
 
 /// The time after which a refused client should try again, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -23,6 +26,10 @@ const NOT_HTTP: &str = "the request is not valid HTTP/1.1: check its method, its
                         backticks are sent as \
                         %22, %20, %3C, %3E and %60), its header fields and its length";
 
+/// The mark of a response that is a function's own, whatever its status.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfFunction;
+
 /// An error on its way to the client. [`finish`] gives the error its form.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
@@ -30,11 +37,13 @@ pub(super) struct Problem {
     code: &'static str,
     detail: String,
     build_log: Option<String>,
+    /// The invocation that failed, and its outcome.
+    invocation: Option<(InvocationId, &'static str)>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
-        Self { status, code, detail: detail.to_string(), build_log: None }
+        Self { status, code, detail: detail.to_string(), build_log: None, invocation: None }
     }
 
     pub(super) fn invalid_request(detail: impl ToString) -> Self {
@@ -82,6 +91,11 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
+    /// The problem of what a field of the request's body names.
+    pub(super) fn of_field(self, field: &str) -> Self {
+        Self { detail: format!("`{field}`: {}", self.detail), ..self }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
@@ -91,13 +105,36 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {path}"))
     }
 
-    pub(super) fn rate_limited(client: IpAddr) -> Self {
+    pub(super) fn rate_limited(client: impl Display) -> Self {
         let detail = format!("too many requests from {client} (RATE_LIMIT); try again after the time in `retry-after`");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
     }
 
     pub(super) fn overloaded(detail: impl ToString) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", detail)
+    }
+
+    /// A function that answers requests over HTTP has failed before its header was whole. What the function has
+    /// written is for its owner, not for a client.
+    pub(super) fn function_failed(record: &InvocationRecord) -> Self {
+        let outcome = record.outcome.name();
+        let detail = format!("the function failed before it had written a response ({outcome}); its history has more");
+        let invocation = Some((record.id, outcome));
+        Self { invocation, ..Self::new(StatusCode::BAD_GATEWAY, "function_failed", detail) }
+    }
+
+    /// A function has written a header that can't be one.
+    pub(super) fn invalid_response(id: InvocationId, reason: &str) -> Self {
+        let detail = format!("the function's response can't be sent on: {reason}");
+        let invocation = Some((id, Outcome::Cancelled.name()));
+        Self { invocation, ..Self::new(StatusCode::BAD_GATEWAY, "invalid_response", detail) }
+    }
+
+    /// A function takes requests with a token only, and there is none.
+    pub(super) fn no_tokens() -> Self {
+        let detail = "this function needs a token, and there is none while the platform has no API_TOKEN; have the \
+                      operator set API_TOKEN, or make the function's `http` `public`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
     fn key_reused(error: impl ToString) -> Self {
@@ -178,6 +215,14 @@ pub(super) struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) build_log: Option<&'a str>,
+    /// How the invocation of a function that answers over HTTP ended. No answer of the API has this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub(super) outcome: Option<&'a str>,
+    /// The id of that invocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub(super) invocation_id: Option<String>,
 }
 
 impl Problem {
@@ -190,6 +235,8 @@ impl Problem {
             detail: &self.detail,
             request_id,
             build_log: self.build_log.as_deref(),
+            outcome: self.invocation.map(|(_, outcome)| outcome),
+            invocation_id: self.invocation.map(|(id, _)| id.to_string()),
         };
         serde_json::to_string(&body).expect("strings and numbers can be written as JSON")
     }
@@ -205,6 +252,9 @@ impl IntoResponse for Problem {
 
 /// Gives every error its form, also the errors of the framework.
 pub(super) fn finish(mut response: Response, request_id: &str) -> Response {
+    if response.extensions().get::<OfFunction>().is_some() {
+        return response;
+    }
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let has_form = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");

@@ -22,8 +22,10 @@ use uuid::Uuid;
 use super::State;
 use super::problem::{self, Problem};
 use super::routes::console::is_console;
+use crate::domain::Scope;
 use crate::resources::budget::{Budget, BudgetShare};
 use crate::telemetry::{self, metrics};
+use crate::tokens::Access;
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_ID: usize = 128;
@@ -42,7 +44,8 @@ pub(super) async fn with_id(mut request: Request, next: Next) -> Response {
     let is_probe = is_probe(&request);
     let empty = tracing::field::Empty;
     let traced = telemetry::request(method.as_str(), &path, request.headers());
-    let span = tracing::info_span!("request", request.id = id, function.id = empty, invocation.id = empty);
+    let span =
+        tracing::info_span!("request", request.id = id, token.name = empty, function.id = empty, invocation.id = empty);
     async {
         let mut response = problem::finish(next.run(request).await, &id);
         let status = response.status().as_u16();
@@ -94,20 +97,35 @@ pub(super) fn is_of_node(request: &Request) -> bool {
     request.extensions().get::<FromNode>().is_some() && request.method() == Method::GET && OF_NODES.contains(&path)
 }
 
-/// Refuses a request without the token, where API_TOKEN is set. Health probes need no token. The requests of other
-/// nodes have a token of their own.
-pub(super) async fn with_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let is_open = is_probe(&request) || is_console(request.uri()) || is_of_node(&request);
-    if is_open || is_authorized(&state, request.headers()) {
-        next.run(request).await
-    } else {
-        Problem::unauthorized().into_response()
+/// Refuses a request without a token, where API_TOKEN is set, and notes what other requests may do. Health probes need
+/// no token. The requests of other nodes have a token of their own.
+pub(super) async fn with_token(Extract(state): Extract<State>, mut request: Request, next: Next) -> Response {
+    if is_probe(&request) || is_console(request.uri()) {
+        return next.run(request).await;
+    }
+    let access = if is_of_node(&request) { Ok(Access::all()) } else { state.access(request.headers()) };
+    match access {
+        Ok(access) => {
+            if let Some(token) = access.token() {
+                tracing::Span::current().record("token.name", tracing::field::display(&token.name));
+            }
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
+        Err(refusal) => Problem::from(refusal).into_response(),
     }
 }
 
-/// Whether a request has the token, or needs no token.
+/// Whether a request may see what concerns the service as a whole.
 pub(super) fn is_authorized(state: &State, headers: &HeaderMap) -> bool {
-    state.config.api_token.as_ref().is_none_or(|token| bears(headers, &token.0))
+    let may_see = |access: Access| access.check_scope(Scope::Read).is_ok() && access.check_unlimited().is_ok();
+    state.access(headers).is_ok_and(may_see)
+}
+
+/// The bearer token that a request shows.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Health probes get an answer without a token, as the answer tells little and changes nothing.
@@ -116,10 +134,7 @@ pub(super) fn is_probe(request: &Request) -> bool {
 }
 
 fn bears(headers: &HeaderMap, token: &str) -> bool {
-    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
-    sent.is_some_and(|(scheme, sent)| {
-        scheme.eq_ignore_ascii_case("bearer") && bool::from(sent.trim().as_bytes().ct_eq(token.as_bytes()))
-    })
+    bearer(headers).is_some_and(|sent| bool::from(sent.as_bytes().ct_eq(token.as_bytes())))
 }
 
 /// The body did not arrive in time.

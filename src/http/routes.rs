@@ -9,5 +9,8 @@ pub(super) mod health;
 pub(super) mod invocations;
 pub(super) mod metrics;
 pub(super) mod nodes;
+pub(super) mod notifications;
+pub(super) mod schedules;
 pub(super) mod settings;
+pub(super) mod tokens;
 pub(super) mod versions;

@@ -47,7 +47,7 @@ pub async fn serve(
         };
         match stream {
             Ok((stream, client)) => {
-                let service = Extension(Client(client.ip())).layer(router.clone());
+                let service = Extension(Client(client)).layer(router.clone());
                 let served = connection::serve(stream, service, config.into(), stop.clone());
                 connections.spawn(async move {
                     served.await;

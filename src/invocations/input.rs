@@ -1,4 +1,4 @@
-//! The input of an invocation: from JSON to environment variables and stdin.
+//! The input of an invocation: environment variables and stdin, from JSON or from a request over HTTP.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,12 +10,13 @@ use thiserror::Error;
 use crate::domain::settings::Settings;
 use crate::domain::settings::variable::{MAX_VALUE, PROXIES, is_name, is_reserved};
 use crate::resources::budget::{BudgetExceeded, BudgetShare};
+use crate::sandbox::protocol::Stdin;
 
 /// A checked input.
 #[derive(Debug)]
 pub struct Input {
-    environment: Vec<(String, String)>,
-    stdin: Vec<u8>,
+    environment: Vec<(String, Vec<u8>)>,
+    stdin: Stdin,
     share: Option<BudgetShare>,
 }
 
@@ -53,7 +54,7 @@ pub enum InputError {
 impl Input {
     /// Checks an input's keys and values.
     pub fn parse(object: Object) -> Result<Self, InputError> {
-        let mut environment: Vec<(String, String)> = Vec::with_capacity(object.0.len());
+        let mut environment: Vec<(String, Vec<u8>)> = Vec::with_capacity(object.0.len());
         let mut keys: HashMap<String, &str> = HashMap::with_capacity(object.0.len());
         for (key, value) in &object.0 {
             let name = variable(key).ok_or_else(|| InputError::Key(shortened(key)))?;
@@ -70,15 +71,20 @@ impl Input {
             if text.len() > MAX_VALUE {
                 return Err(InputError::TooLarge(shortened(key), text.len()));
             }
-            environment.push((name, text));
+            environment.push((name, text.into_bytes()));
         }
-        Ok(Self { environment, stdin: object.into_json().into_bytes(), share: None })
+        Ok(Self { environment, stdin: Stdin::Memory(object.into_json().into_bytes()), share: None })
+    }
+
+    /// The input of a request over HTTP. The names are those of variables, and no value holds a NUL.
+    pub fn of_request(environment: Vec<(String, Vec<u8>)>, stdin: Stdin) -> Self {
+        Self { environment, stdin, share: None }
     }
 
     /// Counts the input in a request's share of memory, until an invocation takes the input.
     pub fn within(self, mut share: BudgetShare) -> Result<Self, BudgetExceeded> {
         let variables = self.environment.iter().map(|(name, value)| name.len() + value.len());
-        share.take((self.stdin.len() + variables.sum::<usize>()) as u64)?;
+        share.take((self.stdin.size() + variables.sum::<usize>()) as u64)?;
         Ok(Self { share: Some(share), ..self })
     }
 
@@ -96,18 +102,21 @@ impl Input {
         Ok(())
     }
 
-    /// The whole input as JSON.
+    /// The whole input as JSON. Empty for a request over HTTP whose body is on disk.
     pub fn json(&self) -> &[u8] {
-        &self.stdin
+        match &self.stdin {
+            Stdin::Memory(bytes) => bytes,
+            Stdin::File(_) => &[],
+        }
     }
 
     /// The whole input as JSON, and the share that the JSON counts in.
     pub fn into_json(self) -> (Vec<u8>, Option<BudgetShare>) {
-        (self.stdin, self.share)
+        (self.json().to_vec(), self.share)
     }
 
     /// The environment variables, and the content of stdin.
-    pub fn into_parts(self) -> (Vec<(String, String)>, Vec<u8>) {
+    pub fn into_parts(self) -> (Vec<(String, Vec<u8>)>, Stdin) {
         (self.environment, self.stdin)
     }
 }
@@ -197,7 +206,7 @@ mod tests {
     #[track_caller]
     fn check_value(json: &str, expected: &str) {
         let (environment, _) = parsed(&format!(r#"{{"key":{json}}}"#)).unwrap().into_parts();
-        assert_eq!(environment, [("KEY".to_owned(), expected.to_owned())]);
+        assert_eq!(environment, [("KEY".to_owned(), expected.as_bytes().to_vec())]);
     }
 
     #[test]
@@ -215,10 +224,11 @@ mod tests {
 
     #[test]
     fn keys_become_variables() {
-        let (environment, stdin) = parsed(r#"{"my-key.x": "1", "_a1": "2"}"#).unwrap().into_parts();
+        let input = parsed(r#"{"my-key.x": "1", "_a1": "2"}"#).unwrap();
+        assert_eq!(input.json(), br#"{"my-key.x":"1","_a1":"2"}"#);
+        let (environment, _) = input.into_parts();
         assert_eq!(environment.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["MY_KEY_X", "_A1"]);
-        assert_eq!(stdin, br#"{"my-key.x":"1","_a1":"2"}"#);
-        assert_eq!(Input::parse(Object::default()).unwrap().into_parts().1, b"{}");
+        assert_eq!(Input::parse(Object::default()).unwrap().json(), b"{}");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Invoker {
         let ready = self.prepare(id, Some(&input), false).await?;
         // Only now: a request that waits for an instance holds no copy of the input.
         let record = InvocationRecord::queued(id, created_at, self.history.keep_input(input.json()));
-        let running = self.begin(record.id);
+        let running = self.begin(record.id, id);
         let mut note = self.history.begin(ready.begin(record));
         self.run(ready, note.record(), input, running.output()).await;
         let record = note.record().clone();
@@ -147,6 +147,29 @@ impl Invoker {
         drop(running);
         self.history.apply_backpressure().await;
         Ok(record)
+    }
+
+    /// Runs a function for a request over HTTP, on an instance that waits. What the function writes to stdout flows
+    /// through `output`, and neither that nor the input is kept. A drop ends the invocation at any point.
+    pub async fn serve(
+        &self,
+        ready: Ready,
+        record: InvocationRecord,
+        input: Input,
+        output: &Output,
+    ) -> InvocationRecord {
+        let mut note = self.history.begin(ready.begin(record));
+        self.run(ready, note.record(), input, output).await;
+        let record = note.record().clone();
+        drop(note);
+        output.close();
+        self.history.apply_backpressure().await;
+        record
+    }
+
+    /// An output for [`Invoker::serve`].
+    pub fn flow(&self) -> Arc<Output> {
+        Output::flow(self.limits.max_output_size as usize)
     }
 
     /// Fails on a node whose lease has run out. This comes before the look-up of a function: such a node may have an
@@ -198,10 +221,10 @@ impl Invoker {
         self.lease(next, wait).await.map(Lease::release)
     }
 
-    /// Begins to show a running invocation to readers of its output. The caller drops the result when the outcome is
-    /// written down.
-    pub fn begin(&self, id: InvocationId) -> Running<'_> {
-        self.live.begin(id, self.limits.max_output_size)
+    /// Begins to show a running invocation of a function to readers of its output. The caller drops the result when the
+    /// outcome is written down.
+    pub fn begin(&self, id: InvocationId, function: FunctionId) -> Running<'_> {
+        self.live.begin(id, function, self.limits.max_output_size)
     }
 
     /// Tells the waiting readers that an invocation has ended without a run, or all readers that invocations may be
@@ -233,15 +256,23 @@ impl Invoker {
             environment.retain(|(name, _)| !function.settings.secrets.contains_key(name));
         } else {
             environment = function.settings.complete(environment);
-            environment.extend(lease.variables_of_doors());
+            let doors = lease.variables_of_doors().into_iter();
+            environment.extend(doors.map(|(name, value)| (name, value.into_bytes())));
         }
-        environment.extend([
-            ("FUNCTION_ID".to_owned(), function.id.to_string()),
-            ("FUNCTION_NAME".to_owned(), function.name.to_string()),
-            ("INVOCATION_ID".to_owned(), record.id.to_string()),
-        ]);
+        let own = [
+            ("FUNCTION_ID", function.id.to_string()),
+            ("FUNCTION_NAME", function.name.to_string()),
+            ("INVOCATION_ID", record.id.to_string()),
+        ];
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value.into_bytes())));
         let output_cap = self.limits.max_output_size;
-        let request = Request { nonce: Nonce::random(), output_cap, environment: &environment, stdin: &stdin };
+        let request = Request {
+            nonce: Nonce::random(),
+            stdout_cap: (!output.flows()).then_some(output_cap),
+            stderr_cap: output_cap,
+            environment: &environment,
+            stdin: &stdin,
+        };
         let started = Instant::now();
         let limit = function.settings.timeout.unwrap_or(self.limits.run_timeout);
         let span = tracing::debug_span!("run", function.id = %function.id, version = function.version.id.number,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::domain::InvocationId;
+use crate::domain::{FunctionId, InvocationId};
 use crate::sandbox::output::{Output, OutputReader};
 
 /// The outputs of the invocations that run.
 #[derive(Debug, Default)]
 pub struct RunningInvocations {
-    running: Mutex<HashMap<InvocationId, Arc<Output>>>,
+    running: Mutex<HashMap<InvocationId, (FunctionId, Arc<Output>)>>,
     /// The invocations that a reader waits for.
     awaited: Mutex<HashMap<InvocationId, watch::Sender<()>>>,
 }
@@ -69,22 +69,27 @@ impl Drop for Running<'_> {
 }
 
 impl RunningInvocations {
-    /// Begins to show an invocation, with the limit on each stream in bytes.
-    pub fn begin(&self, id: InvocationId, output_cap: u32) -> Running<'_> {
+    /// Begins to show an invocation of a function, with the limit on each stream in bytes.
+    pub fn begin(&self, id: InvocationId, function: FunctionId, output_cap: u32) -> Running<'_> {
         let output = Output::new(output_cap as usize);
-        self.lock().insert(id, Arc::clone(&output));
+        self.lock().insert(id, (function, Arc::clone(&output)));
         self.tell(id);
         Running { live: self, id, output }
     }
 
     /// The stdout and stderr of a running invocation so far; None when the invocation does not run.
     pub fn snapshot(&self, id: InvocationId) -> Option<(Vec<u8>, Vec<u8>)> {
-        self.lock().get(&id).map(|output| output.snapshot())
+        self.lock().get(&id).map(|(_, output)| output.snapshot())
+    }
+
+    /// The function of a running invocation; None when the invocation does not run.
+    pub fn function(&self, id: InvocationId) -> Option<FunctionId> {
+        self.lock().get(&id).map(|(function, _)| *function)
     }
 
     /// A reader of a running invocation's output; None when the invocation does not run.
     pub fn subscribe(&self, id: InvocationId) -> Option<OutputReader> {
-        self.lock().get(&id).map(|output| OutputReader::new(Arc::clone(output)))
+        self.lock().get(&id).map(|(_, output)| OutputReader::new(Arc::clone(output)))
     }
 
     /// A wait for the beginning or the end of an invocation. No news after this call is missed.
@@ -114,7 +119,7 @@ impl RunningInvocations {
         self.awaited.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<InvocationId, Arc<Output>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InvocationId, (FunctionId, Arc<Output>)>> {
         self.running.lock()
     }
 }
@@ -128,7 +133,9 @@ mod tests {
         let live = Arc::new(RunningInvocations::default());
         let (one, other) = (InvocationId::random(), InvocationId::random());
         let (mut first, mut second) = (live.wait_for(one), live.wait_for(one));
-        let running = live.begin(one, 10);
+        let function = FunctionId::random();
+        let running = live.begin(one, function, 10);
+        assert_eq!((live.function(one), live.function(other)), (Some(function), None));
         first.changed().await;
         second.changed().await;
         drop(running);

@@ -15,6 +15,7 @@ mod error;
 mod order;
 mod retry;
 mod run;
+mod slot;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct InvocationQueue {
     limit: usize,
     /// For invocations in the background: as many as there can be containers.
     permits: Arc<Semaphore>,
+    /// DOCKER_CONTAINER_LIMIT.
+    containers: u32,
     /// An invocation has come, or may go on.
     wake: Notify,
     room: Arc<DiskSpace>,
@@ -127,6 +130,7 @@ impl InvocationQueue {
             settling: tokio::sync::Mutex::default(),
             limit: max_waiting as usize,
             permits: Arc::new(Semaphore::new(max_running as usize)),
+            containers: max_running,
             wake: Notify::new(),
             room,
             ended: watch::Sender::new(()),

@@ -22,15 +22,13 @@ use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::either::Either;
 use url::{Host, Position, Url};
 
 use crate::config::Secret;
+use crate::resources::tls::{NoRoots, Tls};
 
 /// The time limit of a connection: for the name, TCP and TLS.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
@@ -62,8 +60,8 @@ pub enum PeerError {
     #[error("no TLS connection: {0}")]
     Tls(io::Error),
     /// This machine has no usable certificates.
-    #[error("the certificates of this machine can't be used: {0}")]
-    Roots(String),
+    #[error(transparent)]
+    Roots(#[from] NoRoots),
     /// No connection, or no head of an answer, in time.
     #[error("no answer in time")]
     Slow,
@@ -95,15 +93,6 @@ pub(super) struct Dialer {
     /// Turns for looks for a name.
     looks: Arc<Semaphore>,
     open: Arc<Semaphore>,
-}
-
-#[derive(Clone)]
-struct Tls(TlsConnector);
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tls")
-    }
 }
 
 /// The answer of another node, whose body comes piece by piece. A drop ends the connection.
@@ -188,7 +177,7 @@ impl Dialer {
         if url.scheme() == "http" {
             return Ok(Either::Left(stream));
         }
-        let Tls(tls) = self.tls.get_or_try_init(tls).await?;
+        let tls = self.tls.get_or_try_init(Tls::new).await?;
         Ok(Either::Right(tls.connect(name, stream).await.map_err(PeerError::Tls)?))
     }
 }
@@ -242,21 +231,4 @@ async fn drive<T>(connection: &mut Option<Driven>, wanted: impl Future<Output = 
         wanted.as_mut().poll(cx)
     })
     .await
-}
-
-/// TLS that trusts the certificates that this machine trusts.
-async fn tls() -> Result<Tls, PeerError> {
-    let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let loaded = loaded.map_err(|error| PeerError::Roots(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(loaded.certs);
-    if usable == 0 {
-        let why = loaded.errors.first().map_or("there is none".to_owned(), ToString::to_string);
-        return Err(PeerError::Roots(why));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3");
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    Ok(Tls(TlsConnector::from(Arc::new(config))))
 }

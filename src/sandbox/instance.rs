@@ -27,7 +27,7 @@ use crate::docker::{Docker, DockerError, RunSpec};
 use crate::domain::{Preload, Preloaded};
 use crate::egress::Traffic;
 use crate::sandbox::doors::{self, Doorkeeper, DoorsError};
-use crate::sandbox::output::{Output, Stream};
+use crate::sandbox::output::Output;
 use crate::sandbox::protocol::{self, Event, Exit, Nonce, ProtocolError, Request, Setup};
 use crate::sandbox::transport::{Rendezvous, Wire};
 
@@ -203,7 +203,7 @@ impl Instance {
     async fn exchange(&mut self, request: &Request<'_>, output: &Output) -> Result<Exit, ProtocolError> {
         protocol::send(&mut self.wire.writer, request).await?;
         self.running.iter_mut().for_each(|running| running.is_sent = true);
-        self.wire.exit(request.nonce, |event| keep(output, event)).await
+        self.wire.exit(request.nonce, output).await
     }
 
     /// Ends an invocation, with all its connections. After [`End::Timeout`] and [`End::OutOfMemory`] the container is
@@ -270,11 +270,7 @@ impl Instance {
         let Some(nonce) = self.running.as_ref().filter(|running| running.is_sent).map(|running| running.nonce) else {
             return After::Ended;
         };
-        let ignore = |event| match event {
-            Event::Stdout(_) | Event::Stderr(_) => Ok(()),
-            other => Err(other),
-        };
-        match time::timeout(grace, self.wire.exit(nonce, ignore)).await {
+        match time::timeout(grace, self.wire.exit(nonce, &Output::new(0))).await {
             Ok(Ok(exit)) => self.finish(Ran::Exited(exit), &Output::new(0)).await.1,
             Ok(Err(_)) | Err(_) => After::Ended,
         }
@@ -337,17 +333,6 @@ impl Unclean {
     }
 }
 
-/// Keeps an event that carries output, and returns any other event. The output is capped here as well as in the
-/// bootstrap, because the platform does not trust the bootstrap.
-fn keep(output: &Output, event: Event) -> Result<(), Event> {
-    match event {
-        Event::Stdout(bytes) => output.keep(Stream::Stdout, &bytes),
-        Event::Stderr(bytes) => output.keep(Stream::Stderr, &bytes),
-        other => return Err(other),
-    }
-    Ok(())
-}
-
 /// Sends the setup, and waits for the bootstrap. Returns what was preloaded, and whether memory ran out meanwhile.
 async fn set_up(wire: &mut Wire, setup: &Setup) -> Result<(Preloaded, bool), ProtocolError> {
     protocol::set_up(&mut wire.writer, setup).await?;
@@ -361,6 +346,6 @@ async fn set_up(wire: &mut Wire, setup: &Setup) -> Result<(Preloaded, bool), Pro
 /// the container's client has no reader.
 async fn drain(mut wire: Wire, nonce: Nonce, output: &Output) {
     // Nothing but output comes before the end, as the bootstrap was killed.
-    let _ = wire.exit(nonce, |event| keep(output, event)).await;
+    let _ = wire.exit(nonce, output).await;
     wire.reader.drain().await;
 }

@@ -28,7 +28,7 @@ use crate::resources::scratch::Scratch;
 use crate::sandbox::instance::{Instance, Permit, Slot, StartError, TakeError};
 use crate::sandbox::output::Output;
 use crate::sandbox::preload::Plan;
-use crate::sandbox::protocol::{Nonce, Request, Setup};
+use crate::sandbox::protocol::{Nonce, Request, Setup, Stdin};
 use crate::sandbox::transport::Transport;
 
 /// The longest time that a check may take. Docker takes seconds to start a container under full load.
@@ -250,7 +250,14 @@ impl Isolation {
             let setup = Setup { environment: Vec::new(), preload: Plan::none() };
             let mut instance = slot.take_file("main.py", evidence::program(), &setup).await?;
             let output = Output::new(MAX_EVIDENCE as usize);
-            let request = Request { nonce: Nonce::random(), output_cap: MAX_EVIDENCE, environment: &[], stdin: b"" };
+            let stdin = Stdin::Memory(Vec::new());
+            let request = Request {
+                nonce: Nonce::random(),
+                stdout_cap: Some(MAX_EVIDENCE),
+                stderr_cap: MAX_EVIDENCE,
+                environment: &[],
+                stdin: &stdin,
+            };
             let ran = instance.run(&request, LIMIT, &output, &Traffic::default()).await;
             drop(instance.finish(ran, &output).await);
             Ok(String::from_utf8_lossy(&output.end().0).into_owned())

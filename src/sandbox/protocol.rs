@@ -1,4 +1,4 @@
-//! Protocol v6 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
+//! Protocol v7 between the platform and a bootstrap, over the stdin and stdout of a container. This module starts no
 //! processes.
 //!
 //! A frame is the length of its body as a `u32`, then the body: one byte for the kind and the rest. All integers are
@@ -6,8 +6,8 @@
 //! invocation bears the nonce, so that the platform refuses stale and forged frames.
 //!
 //! The version also rises when a bootstrap promises more; images with an earlier version are built again. A bootstrap
-//! of version 6 may be a slot's, opens doors, takes a setup, reports no instance as clean whose limits or priorities
-//! were changed, and buffers Python's output by line.
+//! of version 7 passes on output without a cap, takes a large input, may be a slot's, opens doors, takes a setup,
+//! reports no instance as clean whose limits or priorities were changed, and buffers Python's output by line.
 //!
 //! The body after the kind, by kind:
 //!
@@ -23,9 +23,9 @@
 //!   own environment, the text that asks for preloading (`preload.rs`).
 //! - `P`, prepared, from the bootstrap, once after the setup: OOM `u8`, what was preloaded (`preload.rs`). Then the
 //!   bootstrap is ready for its first request.
-//! - `I`, invoke, from the platform: nonce, output cap `u32`, size of the environment `u32`, the environment as
-//!   `NAME=VALUE` with a NUL after each variable, stdin.
-//! - `O` and `E`, output, from the bootstrap: nonce, bytes of stdout or of stderr, within the cap.
+//! - `I`, invoke, from the platform: nonce, cap of stdout `u32` (0xffffffff for none), cap of stderr `u32`, size of the
+//!   environment `u32`, the environment as `NAME=VALUE` with a NUL after each variable, stdin.
+//! - `O` and `E`, output, from the bootstrap: nonce, bytes of stdout or of stderr, within the stream's cap.
 //! - `X`, exit, from the bootstrap: nonce, wait status `u32`, OOM `u8` (0, 1, 255 for unknown), truncated `u8`, clean
 //!   `u8`, duration in µs `u64`, CPU time in µs `u64`, peak memory in bytes `u64`.
 //! - `R`, ready, from the bootstrap: nonce of the invocation that was cleaned up. A ready follows only an exit that is
@@ -35,6 +35,7 @@
 //! request.
 
 mod receiver;
+mod stdin;
 
 use std::fmt;
 use std::io;
@@ -49,8 +50,11 @@ use uuid::Uuid;
 use super::preload;
 
 pub use receiver::Receiver;
+pub use stdin::{Spooled, Stdin};
 
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
+/// The cap of a stream without a limit.
+const NO_CAP: u32 = u32::MAX;
 const NONCE_SIZE: usize = 16;
 
 /// A random number that only the platform and the bootstrap know. Each invocation has a new nonce.
@@ -85,13 +89,15 @@ pub struct Setup {
 pub struct Request<'a> {
     /// The nonce of this invocation.
     pub nonce: Nonce,
-    /// How many bytes of stdout, and of stderr, the bootstrap passes on.
-    pub output_cap: u32,
+    /// How many bytes of stdout the bootstrap passes on. None for all.
+    pub stdout_cap: Option<u32>,
+    /// How many bytes of stderr the bootstrap passes on.
+    pub stderr_cap: u32,
     /// The names and values of environment variables, beside those of the setup. No name contains `=` or NUL, and no
     /// value contains NUL.
-    pub environment: &'a [(String, String)],
-    /// The bytes that the function reads from stdin.
-    pub stdin: &'a [u8],
+    pub environment: &'a [(String, Vec<u8>)],
+    /// What the function reads from stdin.
+    pub stdin: &'a Stdin,
 }
 
 /// How an invocation ended, as the bootstrap reports.
@@ -212,12 +218,12 @@ pub(super) async fn send_doors(
 }
 
 /// An environment as the protocol has it.
-fn block(variables: &[(String, String)]) -> Vec<u8> {
+fn block(variables: &[(String, impl AsRef<[u8]>)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in variables {
         block.extend_from_slice(name.as_bytes());
         block.push(b'=');
-        block.extend_from_slice(value.as_bytes());
+        block.extend_from_slice(value.as_ref());
         block.push(0);
     }
     block
@@ -226,16 +232,25 @@ fn block(variables: &[(String, String)]) -> Vec<u8> {
 /// Sends a request as one frame.
 pub async fn send(pipe: &mut (impl AsyncWrite + Unpin), request: &Request<'_>) -> Result<(), ProtocolError> {
     let environment = block(request.environment);
-    let size = 1 + NONCE_SIZE + 4 + 4 + environment.len() + request.stdin.len();
-    let mut frame = BytesMut::with_capacity(4 + size);
+    let size = 1 + NONCE_SIZE + 4 + 4 + 4 + environment.len() + request.stdin.size();
+    let in_memory = match request.stdin {
+        Stdin::Memory(bytes) => bytes.as_slice(),
+        Stdin::File(..) => &[],
+    };
+    let mut frame = BytesMut::with_capacity(4 + size - request.stdin.size() + in_memory.len());
     frame.put_u32(size as u32);
     frame.put_u8(b'I');
     frame.put_slice(&request.nonce.0);
-    frame.put_u32(request.output_cap);
+    frame.put_u32(request.stdout_cap.unwrap_or(NO_CAP));
+    frame.put_u32(request.stderr_cap);
     frame.put_u32(environment.len() as u32);
     frame.put_slice(&environment);
-    frame.put_slice(request.stdin);
+    // One write for what a pipe may take at once.
+    frame.put_slice(in_memory);
     pipe.write_all(&frame).await?;
+    if let Stdin::File(file) = request.stdin {
+        file.write_to(pipe).await?;
+    }
     pipe.flush().await?;
     Ok(())
 }
@@ -253,12 +268,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_has_the_documented_form() {
-        let environment = [("NAME".to_owned(), "Jo=hn".to_owned()), ("X".to_owned(), String::new())];
-        let request = Request { nonce: NONCE, output_cap: 258, environment: &environment, stdin: b"{}" };
+        let environment = [("NAME".to_owned(), b"Jo=hn".to_vec()), ("X".to_owned(), Vec::new())];
+        let stdin = Stdin::Memory(b"{}".to_vec());
+        let mut request =
+            Request { nonce: NONCE, stdout_cap: Some(258), stderr_cap: 1, environment: &environment, stdin: &stdin };
         let mut sent = Vec::new();
         send(&mut sent, &request).await.unwrap();
-        let expected = frame(b'I', &[&[7; 16], &[0, 0, 1, 2], &[0, 0, 0, 14], b"NAME=Jo=hn\0X=\0", b"{}"]);
-        assert_eq!(sent, expected);
+        let rest = [&[0, 0, 0, 1], &[0, 0, 0, 14], &b"NAME=Jo=hn\0X=\0"[..], b"{}"].concat();
+        assert_eq!(sent, frame(b'I', &[&[7; 16], &[0, 0, 1, 2], &rest]));
+        request.stdout_cap = None;
+        sent.clear();
+        send(&mut sent, &request).await.unwrap();
+        assert_eq!(sent, frame(b'I', &[&[7; 16], &[0xff; 4], &rest]));
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::either::Either;
 
 use crate::resources::scratch::{Scratch, Temporary};
+use crate::sandbox::output::{Output, Stream};
 use crate::sandbox::protocol::{Event, Exit, Nonce, ProtocolError, Receiver};
 
 pub use socket::{Incoming, Outgoing};
@@ -167,17 +168,16 @@ impl Wire {
         }
     }
 
-    /// Receives events until the exit. `take` takes each event before, or gives the event back as unexpected.
-    pub async fn exit(
-        &mut self,
-        nonce: Nonce,
-        take: impl Fn(Event) -> Result<(), Event>,
-    ) -> Result<Exit, ProtocolError> {
+    /// Receives output until the exit. The output is capped here as well as in the bootstrap, because the platform does
+    /// not trust the bootstrap. While `output` has no room, nothing is received, so that the function waits.
+    pub async fn exit(&mut self, nonce: Nonce, output: &Output) -> Result<Exit, ProtocolError> {
         loop {
-            match take(self.reader.receive(nonce).await?) {
-                Ok(()) => {}
-                Err(Event::Exit(exit)) => return Ok(exit),
-                Err(other) => return Err(ProtocolError::Unexpected(other)),
+            output.room().await;
+            match self.reader.receive(nonce).await? {
+                Event::Stdout(bytes) => output.keep(Stream::Stdout, &bytes),
+                Event::Stderr(bytes) => output.keep(Stream::Stderr, &bytes),
+                Event::Exit(exit) => return Ok(exit),
+                other => return Err(ProtocolError::Unexpected(other)),
             }
         }
     }

@@ -12,8 +12,18 @@ use super::{Store, StoreError};
 use crate::config::{Secret, SecretKey};
 
 /// All tables, each behind the tables that its rows refer to.
-const TABLES: [&str; 7] =
-    ["functions", "versions", "zips", "version_logs", "variables", "invocations", "idempotency_keys"];
+const TABLES: [&str; 10] = [
+    "functions",
+    "versions",
+    "zips",
+    "version_logs",
+    "variables",
+    "invocations",
+    "idempotency_keys",
+    "notifications",
+    "tokens",
+    "schedules",
+];
 
 /// The tables whose rows are numbered by the database.
 const NUMBERED: [&str; 2] = ["functions", "invocations"];

@@ -7,8 +7,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::postgres::CHANNEL;
-use super::{Store, StoreError, versions};
-use crate::config::Secret;
+use super::{Store, StoreError, notify, tokens, versions};
+use crate::config::{HttpMode, Secret};
 use crate::domain::settings::Settings;
 use crate::domain::{
     Changed, Changes, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Preload, Preloaded,
@@ -16,18 +16,22 @@ use crate::domain::{
 };
 
 impl Store {
-    /// The changes of functions since the change with this number; with None, all functions as changed.
+    /// The changes of functions and tokens since the change with this number; with None, all functions and tokens as
+    /// changed.
     pub async fn changes(&self, since: Option<u64>) -> Result<Changes, StoreError> {
         let since = since.map_or(-1, u64::cast_signed);
         let read = async {
             let mut snapshot = self.snapshot().await?;
-            let last: i64 = sqlx::query_scalar("SELECT value FROM changes").fetch_one(&mut *snapshot).await?;
-            let functions = sqlx::query(
+            let last = sqlx::query("SELECT value, tokens FROM changes").fetch_one(&mut *snapshot).await?;
+            let (last, of_tokens): (i64, i64) = (last.try_get("value")?, last.try_get("tokens")?);
+            let tokens = if since < of_tokens { Some(tokens::rows(&mut snapshot).await?) } else { None };
+            let functions = format!(
                 "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
-                 concurrency, keep_warm, network, version, former, preload, preloaded, generation FROM functions \
-                 WHERE changed > $1 ORDER BY number",
+                 concurrency, keep_warm, network, http, version, former, preload, preloaded, generation, {} \
+                 FROM functions WHERE changed > $1 ORDER BY number",
+                notify::COLUMNS
             );
-            let functions = functions.bind(since);
+            let functions = sqlx::query(AssertSqlSafe(functions)).bind(since);
             let functions = functions.fetch_all(&mut *snapshot).await?;
             let versions = format!(
                 "SELECT {} FROM versions JOIN functions ON function_id = id \
@@ -42,12 +46,13 @@ impl Store {
             let variables = variables.bind(since).fetch_all(&mut *snapshot).await?;
             let deleted = sqlx::query_scalar("SELECT function_id FROM deletions WHERE changed > $1").bind(since);
             let deleted: Vec<String> = deleted.fetch_all(&mut *snapshot).await?;
-            Ok::<_, sqlx::Error>((last, functions, by_function(versions)?, by_function(variables)?, deleted))
+            Ok::<_, sqlx::Error>((last, functions, by_function(versions)?, by_function(variables)?, deleted, tokens))
         };
-        let (last, functions, versions, variables, deleted) = self.ask(read).await?;
+        let (last, functions, versions, variables, deleted, tokens) = self.ask(read).await?;
         let damaged = || self.damaged("a function's row has values that can't be");
         let changed = functions.iter().map(|row| {
             let mut record = record(row, &versions).ok_or_else(damaged)?;
+            record.settings.notify = self.read_notify(record.id, row)?;
             for row in variables.get(&record.id.to_string()).into_iter().flatten() {
                 let (name, value, is_secret, is_sealed) = read_variable(row).ok_or_else(damaged)?;
                 if is_secret {
@@ -64,6 +69,7 @@ impl Store {
             last: last.cast_unsigned(),
             changed: changed.collect::<Result<_, _>>()?,
             deleted: deleted.collect::<Result<_, _>>()?,
+            tokens: tokens.map(|rows| self.read_tokens(&rows)).transpose()?,
         })
     }
 
@@ -101,6 +107,7 @@ impl Store {
             transaction.commit().await?;
             Ok((Changed::Now(change.cast_unsigned()), number))
         };
+        let inserted = async { or_taken(inserted.await, (Changed::NameTaken, 0)) };
         let (changed, number) = self.ask(inserted).await?;
         record.number = number.cast_unsigned();
         Ok(changed)
@@ -155,7 +162,7 @@ impl Store {
             transaction.commit().await?;
             Ok(Changed::Now(change.cast_unsigned()))
         };
-        self.ask(updated).await
+        self.ask(async { or_taken(updated.await, Changed::NameTaken) }).await
     }
 
     /// The number of a function's next version, which no other version gets, even when the build fails. None when
@@ -200,7 +207,7 @@ impl Store {
 
     /// Takes the number of a change, for the function with this id where the function is not gone. Other changes wait
     /// until this one is committed, so this comes last. Then other processes learn that there is a change.
-    async fn next_change(&self, connection: &mut AnyConnection, id: &str) -> Result<i64, sqlx::Error> {
+    pub(super) async fn next_change(&self, connection: &mut AnyConnection, id: &str) -> Result<i64, sqlx::Error> {
         if self.is_shared() {
             let hint = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
             hint.execute(&mut *connection).await?;
@@ -235,7 +242,7 @@ impl Store {
         // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
         let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
                    run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5, \
-                   concurrency = $6, keep_warm = $7, network = $8 WHERE id = $9";
+                   concurrency = $6, keep_warm = $7, network = $8, http = $9 WHERE id = $10";
         sqlx::query(set)
             .bind(settings.memory.map(u64::cast_signed))
             .bind(settings.cpus.map(|cpus| cpus.to_string()))
@@ -252,9 +259,11 @@ impl Store {
                     .as_ref()
                     .map(|network| serde_json::to_string(network).expect("a list of texts can be written as JSON")),
             )
+            .bind(Some(settings.http.name()).filter(|_| settings.http != HttpMode::Off))
             .bind(id)
             .execute(&mut *connection)
             .await?;
+        self.set_notify(connection, id, settings.notify.as_ref()).await?;
         sqlx::query("DELETE FROM variables WHERE function_id = $1").bind(id).execute(&mut *connection).await?;
         for (name, value) in &settings.environment {
             variable(connection, (id, name, value), false, false).await?;
@@ -270,9 +279,31 @@ impl Store {
 /// The time for which a deletion is known as such.
 pub const DELETION_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
+/// `taken` in place of the error that another function of the name answers requests over HTTP.
+fn or_taken<T>(result: Result<T, sqlx::Error>, taken: T) -> Result<T, sqlx::Error> {
+    let is_taken = |error: &sqlx::Error| {
+        let error = error.as_database_error().filter(|error| error.is_unique_violation());
+        // PostgreSQL names the index, and SQLite the column.
+        error.is_some_and(|error| {
+            ["functions_http_name", "functions.name"].iter().any(|name| error.message().contains(name))
+        })
+    };
+    match result {
+        Err(error) if is_taken(&error) => Ok(taken),
+        other => other,
+    }
+}
+
 fn deployed(function_id: String, version: &VersionRecord, name: &FunctionName, package: Package<'_>) -> Deployed {
     let (image_id, version) = (version.image.id.as_str().to_owned(), version.number);
-    Deployed { function_id, image_id, version, name: name.to_string(), warnings: package.warnings.to_vec() }
+    Deployed {
+        function_id,
+        image_id,
+        version,
+        name: name.to_string(),
+        warnings: package.warnings.to_vec(),
+        notify_secret: None,
+    }
 }
 
 async fn variable(
@@ -338,6 +369,10 @@ fn record(row: &AnyRow, versions: &HashMap<String, Vec<AnyRow>>) -> Option<Recor
         network: match row.try_get::<Option<String>, _>("network").ok()? {
             Some(json) => Some(serde_json::from_str(&json).ok()?),
             None => None,
+        },
+        http: match row.try_get::<Option<String>, _>("http").ok()? {
+            Some(name) => HttpMode::from_name(&name)?,
+            None => HttpMode::Off,
         },
         ..Settings::default()
     };

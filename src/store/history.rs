@@ -15,7 +15,7 @@ const ROWS: usize = 100;
 const BYTES: usize = 4 << 20;
 
 /// The number of values of a row.
-const VALUES: usize = 18;
+const VALUES: usize = 19;
 
 impl Store {
     /// Writes down invocations, and adds to the functions' counts of executions, together. Rows of deleted functions
@@ -73,7 +73,7 @@ impl Store {
         let rows: Vec<String> =
             (0..records.len()).map(|row| format!("({}, {})", places(row * VALUES, VALUES), self.now())).collect();
         let insert = format!(
-            "INSERT INTO invocations ({RESULT}, id, created_at, input, function_id, recorded_at) VALUES {} \
+            "INSERT INTO invocations ({RESULT}, id, created_at, input, begun_by, function_id, recorded_at) VALUES {} \
              ON CONFLICT (id) DO NOTHING",
             rows.join(", ")
         );

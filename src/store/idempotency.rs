@@ -98,12 +98,10 @@ impl Store {
             if !has_room {
                 return Ok((Queued::NoRoom, None));
             }
-            if self.insert_invocation(&mut transaction, record).await? == 0 {
+            if !self.insert_queued(&mut transaction, record, promised).await? {
                 return Ok((Queued::NoFunction, None));
             }
             let id = record.id.to_string();
-            let claim = sqlx::query("UPDATE invocations SET promised = $1, node = $2, attempt = 1 WHERE id = $3");
-            claim.bind(i64::from(promised)).bind(self.run()).bind(&id).execute(&mut *transaction).await?;
             if let Some(key) = key {
                 // Another node may take a request with the key in this moment.
                 if !remember(&mut transaction, key, record.created_at, &id).await? {

@@ -9,11 +9,12 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::answer::ANSWER_LIMIT;
 use super::{Database, Store, StoreError};
-use crate::domain::{Destined, InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place};
+use crate::domain::{Destined, InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place, Trigger};
 
 impl Store {
-    /// Writes down the next state of an invocation whose state is `from`. With `attempt` this node must have that claim
-    /// on the invocation. False when the invocation has another state, or another claim.
+    /// Writes down the next state of an invocation whose state is `from`, and what is to be told of an end. With
+    /// `attempt` this node must have that claim on the invocation. False when the invocation has another state, or
+    /// another claim.
     pub async fn update_invocation(
         &self,
         record: &InvocationRecord,
@@ -31,13 +32,19 @@ impl Store {
             // A file has one process, whose rows nobody else takes over.
             .bind(attempt.filter(|_| self.is_shared()).map_or(-1, i64::from))
             .bind(self.run());
-        let updated = self.ask(updated.execute(&self.pool())).await?;
-        Ok(updated.rows_affected() > 0)
+        let update = async {
+            if self.is_told(record).await? {
+                return self.end_told(updated, record).await;
+            }
+            Ok(updated.execute(&self.pool()).await?.rows_affected() > 0)
+        };
+        self.ask(update).await
     }
 
     /// An invocation. None when there is no invocation of this id.
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, StoreError> {
-        let select = format!("SELECT id, function_id, created_at, input, {RESULT} FROM invocations WHERE id = $1");
+        let select =
+            format!("SELECT id, function_id, created_at, input, begun_by, {RESULT} FROM invocations WHERE id = $1");
         let select = sqlx::query(AssertSqlSafe(select)).bind(id.to_string());
         let row = self.ask(select.fetch_optional(&self.pool())).await?;
         row.map(|row| record(&row).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
@@ -61,7 +68,7 @@ impl Store {
         };
         let select = format!(
             "SELECT number, recorded_at, id, function_id, version, outcome, created_at, executed_at, exit_code, error, \
-             start, truncated, queued_us, duration_us, cpu_us, peak_memory, network FROM invocations \
+             start, truncated, queued_us, duration_us, cpu_us, peak_memory, network, begun_by FROM invocations \
              WHERE function_id = $1 AND {place} AND outcome = coalesce($4, outcome) ORDER BY {order} LIMIT $5"
         );
         let select = sqlx::query(AssertSqlSafe(select))
@@ -91,10 +98,7 @@ impl Store {
         let adopted = async {
             let mut rows = Vec::new();
             for run in self.gone_runs(lapsed).await? {
-                let lost =
-                    format!("UPDATE invocations SET outcome = $1, error = $2 WHERE {OF_A_RUN} = $3 AND outcome = $4");
-                let lost = sqlx::query(AssertSqlSafe(lost)).bind(Outcome::Lost.name()).bind(LOST);
-                lost.bind(&run).bind(Outcome::Running.name()).execute(&self.pool()).await?;
+                self.lose_invocations(OF_A_RUN, &run).await?;
                 let left = most.saturating_sub(u32::try_from(rows.len()).unwrap_or(most));
                 if self.is_shared() && left > 0 {
                     // Two nodes that look at the same time take different rows.
@@ -203,10 +207,12 @@ impl Store {
     }
 
     /// Removes some of the invocations that ended before `before`, in Unix milliseconds, or came before the last
-    /// `most`. False when no such invocation is left. An invocation with a key stays as long as the key.
+    /// `most`. False when no such invocation is left. An invocation with a key stays as long as the key, and the last
+    /// run of a schedule until the next one.
     pub async fn prune_invocations(&self, before: u64, most: u64) -> Result<bool, StoreError> {
         const MAY_GO: &str = "outcome NOT IN ('queued', 'running') AND NOT EXISTS \
-                              (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id)";
+                              (SELECT 1 FROM idempotency_keys WHERE invocation_id = invocations.id) AND NOT EXISTS \
+                              (SELECT 1 FROM schedules WHERE last_invocation = invocations.id)";
         let prune = async {
             let last: Option<i64> =
                 sqlx::query_scalar("SELECT max(number) FROM invocations").fetch_one(&self.pool()).await?;
@@ -225,16 +231,32 @@ impl Store {
         self.ask(prune).await
     }
 
+    /// Writes down an invocation that this node has accepted. False when there is no such function.
+    pub(super) async fn insert_queued(
+        &self,
+        connection: &mut AnyConnection,
+        record: &InvocationRecord,
+        promised: bool,
+    ) -> Result<bool, sqlx::Error> {
+        if self.insert_invocation(connection, record).await? == 0 {
+            return Ok(false);
+        }
+        let claim = sqlx::query("UPDATE invocations SET promised = $1, node = $2, attempt = 1 WHERE id = $3");
+        let claim = claim.bind(i64::from(promised)).bind(self.run()).bind(record.id.to_string());
+        claim.execute(connection).await?;
+        Ok(true)
+    }
+
     /// Returns the number of written rows: 0 when there is no such function.
-    pub(super) async fn insert_invocation(
+    async fn insert_invocation(
         &self,
         connection: &mut AnyConnection,
         record: &InvocationRecord,
     ) -> Result<u64, sqlx::Error> {
         let insert = format!(
-            "INSERT INTO invocations ({RESULT}, id, created_at, input, function_id, recorded_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, id, {} \
-             FROM functions WHERE id = $18 ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO invocations ({RESULT}, id, created_at, input, begun_by, function_id, recorded_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, id, {} \
+             FROM functions WHERE id = $19 ON CONFLICT (id) DO NOTHING",
             self.now()
         );
         let inserted = bind_row(sqlx::query(AssertSqlSafe(insert)), record).execute(connection).await?;
@@ -244,7 +266,6 @@ impl Store {
 
 /// An open invocation's run, to be compared: the index has only the open ones.
 const OF_A_RUN: &str = "outcome IN ('queued', 'running') AND coalesce(node, '')";
-const LOST: &str = "the service went away while it ran";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
 const BAD_ROW: &str = "an invocation's row has values that can't be";
@@ -261,6 +282,7 @@ pub(super) fn bind_row<'q>(
     bind_result(insert, record)
         .bind(record.created_at.cast_signed())
         .bind(&*record.input)
+        .bind(Some(record.trigger.to_string()).filter(|_| record.trigger != Trigger::Api))
         .bind(record.function_id.to_string())
 }
 
@@ -322,6 +344,10 @@ fn without_output(row: &AnyRow) -> Option<InvocationRecord> {
         version: match row.try_get::<Option<i64>, _>("version").ok()? {
             Some(number) => Some(u32::try_from(number).ok()?),
             None => None,
+        },
+        trigger: match row.try_get::<Option<String>, _>("begun_by").ok()? {
+            Some(name) => Trigger::from_name(&name)?,
+            None => Trigger::Api,
         },
         outcome: Outcome::from_name(&row.try_get::<String, _>("outcome").ok()?)?,
         created_at: number("created_at")??,

@@ -8,7 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, notify};
 use crate::config::SecretKey;
 
 /// The keys of SECRETS_KEY_FILE. The first key seals, and all keys open.
@@ -71,8 +71,12 @@ impl Store {
     /// Seals all secrets by the first key that are not, as after a change of the keys. Returns their number.
     pub(super) async fn seal_all(&self) -> Result<u64, StoreError> {
         let Some(sealer) = &self.sealer else { return Ok(0) };
-        let rows = sqlx::query("SELECT function_id, name, value, sealed FROM variables WHERE is_secret = 1");
-        let rows = self.ask(rows.fetch_all(&self.pool())).await?;
+        let rows = sqlx::query(
+            "SELECT function_id, name, value, sealed FROM variables WHERE is_secret = 1 \
+             UNION ALL SELECT id, CAST($1 AS TEXT), notify_key, notify_sealed FROM functions \
+             WHERE notify_key IS NOT NULL",
+        );
+        let rows = self.ask(rows.bind(notify::KEY).fetch_all(&self.pool())).await?;
         let mut count = 0;
         for row in rows {
             let text = |column: &str| row.try_get::<String, _>(column).map_err(|error| self.failed(error));
@@ -83,11 +87,18 @@ impl Store {
             }
             let secret = self.opened(&function, &name, value.clone(), is_sealed)?;
             // A value that another node has changed meanwhile is sealed already.
-            let update = sqlx::query(
-                "UPDATE variables SET value = $1, sealed = 1 WHERE function_id = $2 AND name = $3 AND value = $4",
-            );
-            let update = update.bind(sealer.seal(&place(&function, &name), &secret)).bind(function).bind(name);
-            let updated = self.ask(update.bind(value).execute(&self.pool())).await?;
+            let sealed = sealer.seal(&place(&function, &name), &secret);
+            let update = if name == notify::KEY {
+                sqlx::query("UPDATE functions SET notify_key = $1, notify_sealed = 1 WHERE notify_key = $2 AND id = $3")
+                    .bind(sealed)
+                    .bind(value)
+                    .bind(function)
+            } else {
+                let update =
+                    "UPDATE variables SET value = $1, sealed = 1 WHERE value = $2 AND function_id = $3 AND name = $4";
+                sqlx::query(update).bind(sealed).bind(value).bind(function).bind(name)
+            };
+            let updated = self.ask(update.execute(&self.pool())).await?;
             count += updated.rows_affected();
         }
         Ok(count)

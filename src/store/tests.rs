@@ -1,9 +1,12 @@
 mod invocations;
 mod nodes;
+mod notifications;
 #[expect(clippy::disallowed_methods, reason = "a test runs a real server")]
 #[path = "../../tests/support/postgres.rs"]
-mod postgres_server;
+pub(crate) mod postgres_server;
+mod schedules;
 mod sqlite_file;
+mod tokens;
 
 use bytes::Bytes;
 
@@ -318,6 +321,8 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     let queued = InvocationRecord { network, ..InvocationRecord::queued(one.id, 1, Bytes::from("{}")) };
     store.queue_invocation(&queued, Some(&key), true, true).await.unwrap();
     let result = store.claim_key(&key, 1).await.unwrap();
+    let token = tokens::token("ci");
+    store.insert_token(&token, 1).await.unwrap();
     store.close().await;
     assert_eq!(Store::migrate_to_postgres(dir.path(), url, &keys).await.unwrap(), 2);
     let again = Store::migrate_to_postgres(dir.path(), url, &keys).await.unwrap_err();
@@ -328,6 +333,7 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     assert_eq!(functions(&store).await, [one.clone(), two]);
     assert_eq!(store.zip(first(&one)).await.unwrap().as_deref(), Some(&b"zip"[..]));
     assert_eq!(store.claim_key(&key, 1).await.unwrap(), result);
+    assert_eq!(store.tokens().await.unwrap(), [token]);
     assert_eq!(store.invocation(queued.id).await.unwrap(), Some(queued));
     let three = record("three");
     insert(&store, &three).await;

@@ -33,14 +33,18 @@ const SLOT_REFILL: &str = "youtube_serverless_slot_refill_duration_seconds";
 const INSTANCES: &str = "youtube_serverless_instances";
 const QUEUE_DEPTH: &str = "youtube_serverless_queue_depth";
 const FUNCTIONS: &str = "youtube_serverless_functions";
+const SCHEDULE_SLOTS: &str = "youtube_serverless_schedule_slots_total";
+const SCHEDULE_DELAY: &str = "youtube_serverless_schedule_delay_seconds";
 const BUILDS: &str = "youtube_serverless_builds_total";
 const BUILD_DURATION: &str = "youtube_serverless_build_duration_seconds";
 const DOCKER_DURATION: &str = "youtube_serverless_docker_command_duration_seconds";
 const DOCKER_ERRORS: &str = "youtube_serverless_docker_command_errors_total";
 const REQUESTS: &str = "youtube_serverless_http_requests_total";
+const TOKEN_REFUSALS: &str = "youtube_serverless_token_refusals_total";
 const EGRESS_CONNECTIONS: &str = "youtube_serverless_egress_connections_total";
 const EGRESS_BYTES: &str = "youtube_serverless_egress_bytes_total";
 const EGRESS_OPEN: &str = "youtube_serverless_egress_open_connections";
+const NOTIFICATION_TRIES: &str = "youtube_serverless_notification_tries_total";
 
 /// Buckets from half a millisecond, the time of a fresh process, to the time limit.
 const EXECUTION_BUCKETS: [f64; 14] =
@@ -159,6 +163,17 @@ pub fn slot_refill(language: &'static str, duration: Duration) {
     histogram!(SLOT_REFILL, "language" => language).record(duration);
 }
 
+/// Notes what became of a slot of a schedule: `run`, `made_up` (a run for slots that were missed), `overlap` or
+/// `missed`.
+pub fn schedule_slot(result: &'static str) {
+    counter!(SCHEDULE_SLOTS, "result" => result).increment(1);
+}
+
+/// Notes how long after its slot a run of a schedule was accepted.
+pub fn schedule_delay(delay: Duration) {
+    histogram!(SCHEDULE_DELAY).record(delay);
+}
+
 /// Notes a build with its result: `built`, `failed`, `timeout`, `cancelled` or `error`.
 pub fn build(result: &'static str, duration: Duration) {
     counter!(BUILDS, "result" => result).increment(1);
@@ -187,6 +202,12 @@ pub fn request(method: &str, route: &str, status: u16) {
     counter!(REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string()).increment(1);
 }
 
+/// Notes a request that its token does not let in: the token is `unknown` or missing, `expired` or not known on a node
+/// that is `cut_off`, or lacks the `scope` or the `functions` of the request.
+pub fn token_refusal(reason: &'static str) {
+    counter!(TOKEN_REFUSALS, "reason" => reason).increment(1);
+}
+
 /// Counts a connection at a door of a function as open, until the value is dropped.
 pub fn egress_open() -> OpenConnection {
     gauge!(EGRESS_OPEN).increment(1.0);
@@ -202,6 +223,11 @@ pub fn egress_connection(result: &'static str) {
 pub fn egress_bytes(sent: u64, received: u64) {
     counter!(EGRESS_BYTES, "direction" => "sent").increment(sent);
     counter!(EGRESS_BYTES, "direction" => "received").increment(received);
+}
+
+/// Notes what a try of a notification came to: `delivered`, `failed`, or `given_up` where no further try comes.
+pub fn notification_try(result: &'static str) {
+    counter!(NOTIFICATION_TRIES, "result" => result).increment(1);
 }
 
 fn series(function: FunctionId) -> String {
@@ -225,14 +251,18 @@ fn describe() {
     describe_gauge!(INSTANCES, "Instances, by what they are at");
     describe_gauge!(QUEUE_DEPTH, "Executions that wait");
     describe_gauge!(FUNCTIONS, "Functions there are");
+    describe_counter!(SCHEDULE_SLOTS, "Slots of schedules, by what became of them");
+    describe_histogram!(SCHEDULE_DELAY, Unit::Seconds, "How long after their slots runs of schedules were accepted");
     describe_counter!(BUILDS, "Builds of functions' images, by what they came to");
     describe_histogram!(BUILD_DURATION, Unit::Seconds, "How long builds took");
     describe_histogram!(DOCKER_DURATION, Unit::Seconds, "How long docker commands took");
     describe_counter!(DOCKER_ERRORS, "Docker commands that failed");
     describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
+    describe_counter!(TOKEN_REFUSALS, "Requests that their tokens did not let in, by the reason");
     describe_counter!(EGRESS_CONNECTIONS, "Connections at doors of functions, by what they came to");
     describe_counter!(EGRESS_BYTES, "Bytes of ended connections at doors, by direction as functions see it");
     describe_gauge!(EGRESS_OPEN, "Connections at doors of functions that are served");
+    describe_counter!(NOTIFICATION_TRIES, "Tries of notifications, by what they came to");
 }
 
 #[cfg(test)]
@@ -249,9 +279,13 @@ mod tests {
         }
         docker_command("rm", Duration::from_millis(30), true);
         request("BREW", "/coffee", 405);
+        token_refusal("scope");
+        schedule_slot("run");
+        schedule_delay(Duration::from_millis(20));
         egress_connection("refused");
         egress_bytes(3, 4);
         drop(egress_open());
+        notification_try("given_up");
         let gauges = Gauges {
             instances: [("starting", 0), ("idle", 2), ("busy", 1), ("ending", 0), ("slot", 0)],
             waiting: 3,
@@ -267,10 +301,14 @@ mod tests {
             "youtube_serverless_queue_depth{queue=\"asynchronous\"} 4",
             "youtube_serverless_docker_command_errors_total{command=\"rm\"} 1",
             "youtube_serverless_http_requests_total{method=\"other\",route=\"/coffee\",status=\"405\"} 1",
+            "youtube_serverless_token_refusals_total{reason=\"scope\"} 1",
             "# TYPE youtube_serverless_queue_wait_seconds histogram",
+            "youtube_serverless_schedule_slots_total{result=\"run\"} 1",
+            "# TYPE youtube_serverless_schedule_delay_seconds histogram",
             "# TYPE youtube_serverless_egress_connections_total counter",
             "# TYPE youtube_serverless_egress_bytes_total counter",
             "# TYPE youtube_serverless_egress_open_connections gauge",
+            "youtube_serverless_notification_tries_total{result=\"given_up\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -24,6 +24,7 @@ mod protocol;
 mod schema;
 mod service;
 mod stalls;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod users;

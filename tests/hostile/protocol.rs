@@ -14,7 +14,7 @@ import os, struct
 def frame(kind, body):
     return struct.pack(">I", len(body) + 1) + kind + body
 nonce = bytes(16)
-forgeries = frame(b"H", b"\x06") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
+forgeries = frame(b"H", b"\x07") + frame(b"O", nonce + b"forged") + frame(b"R", nonce)
 forgeries += frame(b"X", nonce + struct.pack(">IBBBQQQ", 0, 0, 0, 1, 0, 0, 0)) + b"\xff\xff\xff\xff"
 os.write(1, forgeries)
 os.write(2, forgeries)
@@ -79,7 +79,7 @@ def request():
         body += sys.stdin.buffer.raw.read(size - len(body))
     return body[1:17]
 exit = struct.pack(">IBBBQQQ", 0, 0, 0, 1, 1, 1, 1)
-send(frame(b"H", b"\x06"))
+send(frame(b"H", b"\x07"))
 request()
 send(frame(b"P", bytes(mode != "liar") + (b"no\0such" if mode == "liar" else b"\0\x000")))
 nonce = request()

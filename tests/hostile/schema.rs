@@ -9,10 +9,13 @@ use crate::alone;
 use crate::support::{Service, python};
 
 /// The names of a generated client's methods.
-const OPERATIONS: [&str; 22] = [
+const OPERATIONS: [&str; 31] = [
     "cancelInvocation",
     "configureFunction",
+    "createToken",
     "deleteFunction",
+    "deleteSchedule",
+    "deleteToken",
     "executeByQuery",
     "executeFunction",
     "followInvocation",
@@ -23,13 +26,19 @@ const OPERATIONS: [&str; 22] = [
     "getLiveness",
     "getMetrics",
     "getReadiness",
+    "getSchedule",
     "invokeFunction",
     "listFunctions",
     "listInstances",
     "listInvocations",
     "listNodes",
+    "listNotifications",
+    "listSchedules",
+    "listTokens",
     "listVersions",
+    "putSchedule",
     "rollBackFunction",
+    "runSchedule",
     "submitFunction",
     "updateFunction",
 ];
@@ -54,6 +63,7 @@ async fn every_answer_is_one_that_the_description_has() {
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/versions\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/settings\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/notifications\"\nparameters = {{ id = \"{id}\" }}\n\n\
          # A schema can't say which versions there are, that a file is no zip, or that a variable and a secret have the
          # same name.\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/rollback\"\nparameters = {{ id = \"{id}\" }}\n\
@@ -62,8 +72,14 @@ async fn every_answer_is_one_that_the_description_has() {
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}\"\ninclude-method = \"PATCH\"\nparameters = {{ id = \"{id}\" }}\n\
          checks.positive_data_acceptance.enabled = false\n\n\
+         # A text is rarely a time of crontab(5), or a time zone.\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/schedules/{{name}}\"\nparameters = {{ id = \"{id}\" }}\n\
+         checks.positive_data_acceptance.enabled = false\n\n\
+         [[operations]]\ninclude-path = \"/api/functions/{{id}}/schedules\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}/events\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
+         # Without API_TOKEN there are no tokens.\n\
+         [[operations]]\ninclude-path-regex = \"^/api/tokens\"\nchecks.positive_data_acceptance.enabled = false\n\n\
          # A file that is no zip is refused. The description can only ask for a file.\n\
          [[operations]]\ninclude-path = \"/api/submit\"\nchecks.positive_data_acceptance.enabled = false\n"
     );
@@ -142,7 +158,7 @@ async fn the_description_says_what_the_contract_says() {
         properties("Function"),
         ["createdAt", "functionId", "imageId", "language", "lastExecuted", "name", "version"]
     );
-    assert_eq!(properties("Submitted"), ["functionId", "imageId", "message", "warnings"]);
+    assert_eq!(properties("Submitted"), ["functionId", "imageId", "message", "notifySecret", "warnings"]);
     assert_eq!(properties("Problem"), ["buildLog", "code", "detail", "requestId", "status", "title"]);
     let executed = properties("Executed");
     for field in

@@ -145,6 +145,35 @@ async fn a_function_lives_by_the_command_line() {
             "{said}"
         );
 
+        // Schedules.
+        let (status, made, said) = run(&["schedule", "add", "greeter", "0 3 * * *", "--zone", "Europe/Berlin"]);
+        assert_eq!((status, made.matches("00:00Z").count()), (0, 5), "{made}{said}");
+        assert!(made.starts_with("schedule default comes next at 20"), "{made}");
+        let other = ["--name", "other", "--input", r#"{"name": "timer"}"#, "--overlap", "queue", "--missed", "once"];
+        let (status, made, said) =
+            run(&[&["schedule", "add", "greeter", "@hourly", "--disabled"], &other[..]].concat());
+        assert_eq!((status, made.as_str()), (0, "schedule other pauses\n"), "{said}");
+        let (_, table, _) = run(&["schedule", "ls", "greeter"]);
+        let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        assert!(row("default").contains("0 3 * * *  Europe/Berlin  20"), "{table}");
+        assert!(row("other").contains("@hourly    UTC            paused  "), "{table}");
+        assert_eq!(run(&["schedule", "ls"]).1, table);
+        let (status, id_of_run, _) = run(&["schedule", "run", "greeter", "--name", "other"]);
+        let (_, output, said) = run(&["logs", "-f", id_of_run.trim()]);
+        assert_eq!((status, output.as_str()), (0, "Bye, timer False True\n"), "{said}");
+        let (status, resumed, _) = run(&["schedule", "resume", "greeter", "--name", "other"]);
+        assert!(status == 0 && resumed.starts_with("schedule other comes next at 20"), "{resumed}");
+        let (_, listed, _) = run(&["schedule", "ls", "greeter", "--json"]);
+        let listed = &serde_json::from_str::<Value>(&listed).unwrap()[1];
+        assert_eq!((&listed["missed"], &listed["overlap"]), (&"once".into(), &"queue".into()));
+        assert_eq!((&listed["input"]["name"], &listed["lastOutcome"]), (&"timer".into(), &"ok".into()));
+        assert_eq!(run(&["schedule", "pause", "greeter"]).1, "schedule default pauses\n");
+        assert_eq!(run(&["schedule", "rm", "greeter"]).0, 0);
+        let (status, _, said) = run(&["schedule", "rm", "greeter"]);
+        assert!(status == 125 && said.contains("404 schedule_not_found"), "{said}");
+        let (status, _, said) = run(&["schedule", "add", "greeter", "@reboot"]);
+        assert!(status == 125 && said.contains("@hourly") && said.contains("400 invalid_schedule"), "{said}");
+
         assert_eq!(run(&["rm", "greeter"]), (0, format!("Function {id} deleted successfully\n"), String::new()));
         assert_eq!(run(&["rm", "greeter"]).0, 125);
     });
@@ -171,6 +200,7 @@ fn help_teaches_and_shells_complete() {
         "ls",
         "rm",
         "rollback",
+        "schedule",
         "serve",
         "backup",
         "completions",

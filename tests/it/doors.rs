@@ -1,7 +1,7 @@
 //! Functions with a network: what they reach, and what becomes of their connections. Hosts are servers of this machine,
 //! whose names only the service under test knows.
 
-mod authority;
+pub(crate) mod authority;
 mod databases;
 mod ends;
 mod failures;

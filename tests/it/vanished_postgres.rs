@@ -14,15 +14,15 @@ use crate::support::{Service, answer, eventually, postgres, python};
 
 /// A server with several connections between a service and PostgreSQL. A connection belongs to the period in which the
 /// connection was made, and carries bytes during that period only. In an odd period nothing is carried.
-struct Network {
-    url: String,
+pub(crate) struct Network {
+    pub(crate) url: String,
     /// The way to PostgreSQL past this server.
     direct: String,
     period: Arc<AtomicU64>,
 }
 
 impl Network {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let direct = postgres::database(&format!("vanished-{}", uuid::Uuid::new_v4()));
         let (rest, folder) = direct.split_once("?host=").unwrap();
         let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
@@ -45,7 +45,7 @@ impl Network {
         network
     }
 
-    fn next_period(&self) {
+    pub(crate) fn next_period(&self) {
         self.period.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -212,7 +212,7 @@ async fn a_function_has_settings_of_its_own() {
         let settings = without_preload(app.get(&format!("{path}/settings")).await.assert_status(200).body);
         let environment = json!({"GREETING": "Hello"});
         let expected =
-            json!({"memory": 64_000_000, "cpus": 0.5, "timeout": "1s", "concurrency": null, "keepWarm": 0, "network": null, "environment": environment, "secrets": ["API_KEY"]});
+            json!({"memory": 64_000_000, "cpus": 0.5, "timeout": "1s", "concurrency": null, "keepWarm": 0, "network": null, "http": "off", "notify": null, "environment": environment, "secrets": ["API_KEY"]});
         assert_eq!(settings, expected);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "Hello c0nf1dent1al");
         let replaced = app.execute_with(&function, json!({"greeting": "Bye"})).await;
@@ -235,7 +235,7 @@ async fn a_function_has_settings_of_its_own() {
             json!({"name": "other", "timeout": null, "environment": {"GREETING": null, "N": 5}, "secrets": {"API_KEY": "n3w"}});
         let changed = app.configure(&function, change).await.assert_status(200).body;
         assert_eq!((&changed["name"], &changed["version"]), (&json!("other"), &json!(3)));
-        let expected = json!({"memory": null, "cpus": 0.5, "timeout": null, "concurrency": null, "keepWarm": 0, "network": null, "environment": {"N": "5"}, "secrets": ["API_KEY"]});
+        let expected = json!({"memory": null, "cpus": 0.5, "timeout": null, "concurrency": null, "keepWarm": 0, "network": null, "http": "off", "notify": null, "environment": {"N": "5"}, "secrets": ["API_KEY"]});
         assert_eq!(without_preload(changed["settings"].clone()), expected);
         app.update(&function, python(SHOW)).await.assert_status(200);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "None n3w");

@@ -17,8 +17,9 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use youtube_serverless::app::{self, Listeners};
 use youtube_serverless::config::Config;
-use youtube_serverless::{app, telemetry};
+use youtube_serverless::telemetry;
 
 pub(crate) use engine::Engine;
 pub(crate) use index::{Index, bridge, wheel};
@@ -32,6 +33,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// A running service.
 pub(crate) struct TestApp {
     pub(crate) url: String,
+    /// Where functions answer over HTTP. Empty without FUNCTIONS_PORT.
+    pub(crate) functions_url: String,
     pub(crate) client: Client,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) platform: String,
@@ -59,14 +62,17 @@ impl TestApp {
         static LOG: Once = Once::new();
         LOG.call_once(|| telemetry::start(tracing::Level::WARN, youtube_serverless::config::LogFormat::Text, None));
         let dir = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let api_url = url(&api);
         let stop = CancellationToken::new();
         let config = Config::from_vars(vars(dir.path(), settings)).unwrap();
-        let service = tokio::spawn(app::run(config, listener, stop.clone()));
+        let functions = Listeners::bind_functions(&config).await.unwrap();
+        let functions_url = functions.as_ref().map(url).unwrap_or_default();
+        let service = tokio::spawn(app::run(config, Listeners { api, functions }, stop.clone()));
         let id_file = dir.path().join("data/platform-id");
         let platform = eventually("the platform has an id", async || std::fs::read_to_string(&id_file).ok()).await;
-        let app = Self { url, client: Client::new(), dir, platform, stop };
+        let app = Self { url: api_url, functions_url, client: Client::new(), dir, platform, stop };
         eventually("docker answers", async || (app.get("/health").await.status == 200).then_some(())).await;
         test(&app).await;
         if !app.stop.is_cancelled() {
@@ -127,8 +133,20 @@ impl TestApp {
     /// Deploys a function from a zip, and expects success.
     pub(crate) async fn deploy(&self, zip: Vec<u8>) -> Deployed {
         let answer = self.submit(zip).await.assert_status(200);
-        let text = |key: &str| answer.body[key].as_str().expect(key).to_owned();
-        Deployed { id: text("functionId"), image: text("imageId") }
+        Deployed::of(&answer)
+    }
+
+    /// Deploys a function that everybody reaches over HTTP by this name.
+    pub(crate) async fn deploy_site(&self, name: &str, zip: Vec<u8>) -> Deployed {
+        let code = Part::bytes(zip).file_name("function.zip");
+        let form = Form::new().part("code", code).text("name", name.to_owned()).text("http", "public");
+        let answer = self.submit_form(form).await.assert_status(200);
+        Deployed::of(&answer)
+    }
+
+    /// A request to a function.
+    pub(crate) fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.functions_url))
     }
 
     pub(crate) async fn execute(&self, function: &Deployed) -> Answer {
@@ -171,6 +189,14 @@ impl TestApp {
     pub(crate) fn images(&self) -> Vec<String> {
         let filter = format!("label=youtube-serverless.platform={}", self.platform);
         docker(&["images", "--filter", &filter, "--format", "{{.Repository}} {{.ID}}"])
+    }
+}
+
+impl Deployed {
+    /// The function that the answer to a submit tells.
+    fn of(answer: &Answer) -> Self {
+        let text = |key: &str| answer.body[key].as_str().expect(key).to_owned();
+        Self { id: text("functionId"), image: text("imageId") }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A function's settings as JSON and as form fields.
 
 mod network;
+mod notify;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,9 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use network::{InvalidNetwork, NetworkBody};
+use notify::{InvalidNotify, NotifyBody};
 
-use crate::config::{PreloadLimit, Secret, parse_duration, parse_size};
+use crate::config::{HttpMode, PreloadLimit, Secret, parse_duration, parse_size};
 use crate::domain::settings::Change;
 use crate::domain::{FunctionName, InvalidName, InvalidPreload, Language, Preload, Preloaded};
 use crate::functions::Function;
@@ -38,6 +40,10 @@ pub(in crate::http) struct ShownSettings {
     /// What the function has asked for. Rules that EGRESS_ALLOW does not cover any more do not count. Null for no
     /// network.
     network: Option<NetworkBody>,
+    /// Whose requests reach the function over HTTP: `off`, `token` or `public`, within the operator's HTTP_FUNCTIONS.
+    http: &'static str,
+    /// Whom the ends of asynchronous invocations are told to. Null for nobody.
+    notify: Option<NotifyBody>,
     environment: BTreeMap<String, String>,
     /// The names of the secrets. No answer shows a value.
     secrets: Vec<String>,
@@ -101,6 +107,8 @@ impl ShownSettings {
             concurrency: settings.concurrency,
             keep_warm: settings.keep_warm.unwrap_or(0),
             network: settings.network.as_ref().map(NetworkBody::of),
+            http: settings.http.name(),
+            notify: settings.notify.as_ref().map(NotifyBody::of),
             environment: settings.environment.clone(),
             secrets: settings.secrets.keys().cloned().collect(),
         }
@@ -143,6 +151,13 @@ pub(in crate::http) struct ChangeBody {
     #[schema(value_type = Option<NetworkBody>)]
     #[serde(default, deserialize_with = "present")]
     network: Option<Box<RawValue>>,
+    #[schema(schema_with = schema::http)]
+    #[serde(default, deserialize_with = "present")]
+    http: Option<Value>,
+    /// Whom the ends of asynchronous invocations are told to: within EGRESS_ALLOW. Null for nobody.
+    #[schema(value_type = Option<NotifyBody>)]
+    #[serde(default, deserialize_with = "present")]
+    notify: Option<Box<RawValue>>,
     #[schema(schema_with = schema::environment)]
     #[serde(default, deserialize_with = "present")]
     environment: Option<Box<RawValue>>,
@@ -168,6 +183,10 @@ pub(in crate::http) enum SettingError {
     Preload(#[from] InvalidPreload),
     #[error(transparent)]
     Network(#[from] InvalidNetwork),
+    #[error("`http` is neither `off`, `token` nor `public`")]
+    Http,
+    #[error(transparent)]
+    Notify(#[from] InvalidNotify),
     #[error("`{0}` is no JSON object of names and texts")]
     Variables(&'static str),
     #[error("the value of {0:?} in `{1}` is neither a text, a number, true nor false; null takes it away")]
@@ -191,7 +210,10 @@ impl ChangeBody {
         let secrets = variables("secrets", &json(&self.secrets), Secret)?;
         let preload = self.preload.map(|value| preload(&value)).transpose().map_err(SettingError::from)?;
         let network = self.network.map(|json| network::parse(json.get())).transpose().map_err(SettingError::from)?;
-        Ok((name, Change { memory, cpus, timeout, concurrency, keep_warm, preload, network, environment, secrets }))
+        let http = self.http.map(|value| setting(&value, HttpMode::from_name, SettingError::Http)).transpose()?;
+        let notify = self.notify.map(|json| notify::parse(json.get())).transpose().map_err(SettingError::from)?;
+        let limits = Change { memory, cpus, timeout, concurrency, keep_warm, ..Change::default() };
+        Ok((name, Change { preload, network, http, notify, environment, secrets, ..limits }))
     }
 }
 
@@ -205,8 +227,19 @@ pub(in crate::http) enum ParseError {
 }
 
 /// The form fields of settings.
-pub(in crate::http) const FIELDS: [&str; 9] =
-    ["memory", "cpus", "timeout", "concurrency", "keepWarm", "preload", "network", "environment", "secrets"];
+pub(in crate::http) const FIELDS: [&str; 11] = [
+    "memory",
+    "cpus",
+    "timeout",
+    "concurrency",
+    "keepWarm",
+    "preload",
+    "network",
+    "http",
+    "notify",
+    "environment",
+    "secrets",
+];
 
 /// Takes the text of a form field that has the name of a setting.
 pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Result<(), SettingError> {
@@ -218,6 +251,8 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
         "keepWarm" => change.keep_warm = Some(Some(whole(text).ok_or(SettingError::KeepWarm)?)),
         "preload" => change.preload = Some(Some(text.parse()?)),
         "network" => change.network = Some(network::parse(text)?),
+        "http" => change.http = Some(Some(HttpMode::from_name(text).ok_or(SettingError::Http)?)),
+        "notify" => change.notify = Some(notify::parse(text)?),
         "environment" => change.environment = variables("environment", text, |text| text)?,
         _ => change.secrets = variables("secrets", text, Secret)?,
     }

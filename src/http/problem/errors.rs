@@ -10,7 +10,6 @@ use crate::build::BuildError;
 use crate::build::package::{DependencyError, DetectError, PackageError};
 use crate::deployments::{DeleteError, DeployError};
 use crate::docker::{Cause, Failure};
-use crate::domain::settings::SettingsError;
 use crate::domain::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 use crate::functions::images::ImageError;
 use crate::http::body::json::BodyError;
@@ -159,6 +158,7 @@ impl From<DeployError> for Problem {
             DeployError::Unacknowledged(error) => error.into(),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
+            DeployError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name_taken", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }
     }
@@ -177,12 +177,6 @@ impl From<Unacknowledged> for Problem {
 impl From<CutOff> for Problem {
     fn from(error: CutOff) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error)
-    }
-}
-
-impl From<SettingsError> for Problem {
-    fn from(error: SettingsError) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_settings", error)
     }
 }
 
@@ -250,7 +244,7 @@ fn rebuilt_at(error: &ImageError) -> Problem {
     }
     let detail = format!("the function's image was gone and could not be built again: {}", problem.detail);
     tracing::error!(error = %chain(error), "an image could not be built again");
-    Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, build_log: problem.build_log }
+    Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, ..problem }
 }
 
 fn package(error: &PackageError) -> Problem {

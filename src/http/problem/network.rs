@@ -8,7 +8,7 @@ use crate::deployments::NetworkRefusal;
 impl From<NetworkRefusal> for Problem {
     fn from(error: NetworkRefusal) -> Self {
         let (status, code) = match &error {
-            NetworkRefusal::NotAllowed(_) | NetworkRefusal::NoneAllowed(_) => {
+            NetworkRefusal::NotAllowed(_) | NetworkRefusal::NoneAllowed(_) | NetworkRefusal::NotifyNotAllowed(_) => {
                 (StatusCode::BAD_REQUEST, "network_not_allowed")
             }
             NetworkRefusal::NotAvailable(_) => (StatusCode::BAD_REQUEST, "network_not_available"),

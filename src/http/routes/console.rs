@@ -11,7 +11,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-type Asset = ([(HeaderName, &'static str); 5], &'static str);
+type Asset = ([(HeaderName, &'static str); 6], &'static str);
 
 /// The page itself.
 pub(in crate::http) async fn page() -> Asset {
@@ -49,6 +49,8 @@ fn asset(kind: &'static str, text: &'static str) -> Asset {
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
+        // A page that opens the console, or that the console opens, has no handle of the console.
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         // After an upgrade of the program, page and scripts must be of one version.
         (CACHE_CONTROL, "no-cache"),
     ];

@@ -15,6 +15,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
+use crate::config::Secret;
 use crate::deployments::Upload;
 use crate::docker::LiveLog;
 use crate::domain::{Deployed, FunctionId};
@@ -23,6 +24,7 @@ use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithB
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::request::RequestId;
 use crate::http::{MULTIPART_OVERHEAD, State, idempotency, sse};
+use crate::tokens::Access;
 
 /// A function that was deployed.
 #[derive(Serialize, ToSchema)]
@@ -40,6 +42,10 @@ pub(in crate::http) struct Submitted {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, example = json!(["Pipfile is not read"]))]
     warnings: Vec<String>,
+    /// The key that the function's notifications are signed by. Absent unless this request has made the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "whsec_...")]
+    notify_secret: Option<String>,
 }
 
 /// A function that runs another version from now on.
@@ -59,6 +65,10 @@ pub(in crate::http) struct Updated {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, example = json!(["Pipfile is not read"]))]
     warnings: Vec<String>,
+    /// The key that the function's notifications are signed by. Absent unless this request has made the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "whsec_...")]
+    notify_secret: Option<String>,
 }
 
 /// The form of a submit.
@@ -100,6 +110,14 @@ pub(in crate::http) struct Submission {
     /// is the default of a new function.
     #[schema(nullable = false, example = "{\"allow\": [\"api.example.com:443\"]}")]
     network: Option<String>,
+    /// Whose requests the function answers over HTTP: `off`, `token` or `public`, within HTTP_FUNCTIONS. The default is
+    /// `off`.
+    #[schema(nullable = false, example = "public")]
+    http: Option<String>,
+    /// A JSON object with the receiver of notifications, within EGRESS_ALLOW. An empty text and `null` are no receiver,
+    /// which is the default of a new function.
+    #[schema(nullable = false, example = "{\"url\": \"https://hooks.example.com/failed\", \"on\": [\"failure\"]}")]
+    notify: Option<String>,
     /// A JSON object with variables for every invocation. An input's variable of the same name goes first.
     #[schema(nullable = false, example = "{\"GREETING\": \"Hello\"}")]
     environment: Option<String>,
@@ -169,11 +187,12 @@ enum RollbackResponses {
         AnyRoute, WithBody, BuildResponses, SettingsResponses))]
 pub(in crate::http) async fn submit(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     Extension(request_id): Extension<RequestId>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
-    let key = idempotency::key(&headers)?;
+    let key = idempotency::key(&headers, &access)?;
     let upload = Upload { key, ..receive(&state, &headers, form).await? };
     if sse::are_wanted(&headers) {
         return Ok(of_deployment(&state, None, upload, request_id));
@@ -197,13 +216,14 @@ pub(in crate::http) async fn submit(
         AnyRoute, FunctionResponses, WithBody, BuildResponses, SettingsResponses))]
 pub(in crate::http) async fn update(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     Extension(request_id): Extension<RequestId>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
     let id: FunctionId = id?.parse()?;
-    let key = idempotency::key(&headers)?;
+    let key = idempotency::key(&headers, &access)?;
     // A request that was carried out has its answer, whatever has become of its function.
     if key.is_none() {
         state.function(id)?;
@@ -292,10 +312,12 @@ async fn receive(
 
 fn submitted(deployed: Deployed) -> Submitted {
     let message = format!("Function '{}' deployed successfully", deployed.name);
-    let Deployed { function_id, image_id, warnings, .. } = deployed;
-    Submitted { function_id, image_id, message, warnings }
+    let Deployed { function_id, image_id, warnings, notify_secret, .. } = deployed;
+    Submitted { function_id, image_id, message, warnings, notify_secret: notify_secret.map(|Secret(key)| key) }
 }
 
-fn updated(Deployed { function_id, image_id, version, name, warnings }: Deployed) -> Updated {
-    Updated { function_id, image_id, version, message: format!("Function '{name}' runs version {version}"), warnings }
+fn updated(Deployed { function_id, image_id, version, name, warnings, notify_secret }: Deployed) -> Updated {
+    let message = format!("Function '{name}' runs version {version}");
+    let notify_secret = notify_secret.map(|Secret(key)| key);
+    Updated { function_id, image_id, version, message, warnings, notify_secret }
 }

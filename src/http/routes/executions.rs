@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State as Extract};
+use axum::extract::{Extension, Path, Query, Request, State as Extract};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -15,13 +15,16 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type, schema::SchemaType};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use crate::domain::{Destined, FunctionId, IdempotencyKey, InvocationRecord, Outcome, UnknownInvocation, UnknownName};
+use crate::domain::{
+    Destined, FunctionId, IdempotencyKey, InvocationId, InvocationRecord, Outcome, UnknownInvocation, UnknownName,
+};
 use crate::http::body::json::{BodyError, JsonBody};
 use crate::http::openapi::{AnyRoute, FunctionResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::{State, idempotency};
 use crate::invocations::input::{Input, Object};
 use crate::sandbox::pool::Start;
+use crate::tokens::Access;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +60,7 @@ impl PartialSchema for FunctionInput {
 
 impl ToSchema for FunctionInput {}
 
-fn input_schema() -> RefOr<Schema> {
+pub(in crate::http) fn input_schema() -> RefOr<Schema> {
     input_object().schema_type(SchemaType::from_iter([Type::Object, Type::Null])).into()
 }
 
@@ -172,6 +175,12 @@ pub(in crate::http) struct Accepted {
     outcome: &'static str,
 }
 
+impl Accepted {
+    pub(in crate::http) fn new(id: InvocationId, outcome: Outcome) -> Self {
+        Self { invocation_id: id.to_string(), outcome: outcome.name() }
+    }
+}
+
 /// The further answers of an execution with an `Idempotency-Key` or without waiting.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
@@ -210,9 +219,12 @@ pub(in crate::http) async fn without_head(request: Request, next: Next) -> Respo
 )]
 pub(in crate::http) async fn by_query(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     query: Result<Query<ByQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    execute(&state, query?.function_id.parse()?, Input::parse(Object::default())?).await
+    let id: FunctionId = query?.function_id.parse()?;
+    access.check_function(id)?;
+    execute(&state, id, Input::parse(Object::default())?).await
 }
 
 /// Execute
@@ -230,13 +242,14 @@ pub(in crate::http) async fn by_query(
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(in crate::http) async fn by_body(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     body: Result<JsonBody<ByBody>, BodyError>,
 ) -> Result<Response, Problem> {
     let JsonBody(body) = body?;
     state.nodes.check()?;
-    execute_or_defer(&state, body.function_id.parse()?, &body.function_id, body.input.unwrap_or_default(), &headers)
-        .await
+    let call = Call { id: body.function_id.parse()?, function: &body.function_id, access, headers };
+    execute_or_defer(&state, call, body.input.unwrap_or_default()).await
 }
 
 /// Execute by name
@@ -254,6 +267,7 @@ pub(in crate::http) async fn by_body(
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(in crate::http) async fn by_name(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     body: Result<Option<JsonBody<FunctionInput>>, BodyError>,
@@ -264,27 +278,33 @@ pub(in crate::http) async fn by_name(
     let input = body?.and_then(|JsonBody(FunctionInput(input))| input);
     let id = match name.parse() {
         Ok(id) => id,
-        Err(_) => state.registry.by_name(&name).ok_or_else(|| UnknownName(name.clone()))?.id,
+        // A token that is for some functions means the last of these.
+        Err(_) => state.registry.by_name(&name, |id| access.sees(id)).ok_or_else(|| UnknownName(name.clone()))?.id,
     };
-    execute_or_defer(&state, id, &name, input.unwrap_or_default(), &headers).await
+    let call = Call { id, function: &name, access, headers };
+    execute_or_defer(&state, call, input.unwrap_or_default()).await
 }
 
-/// `function` is the client's name for the function: a key stands for the request as the client sent the request, as a
-/// name may mean another function later.
-async fn execute_or_defer(
-    state: &State,
+/// A request for an execution.
+struct Call<'a> {
     id: FunctionId,
-    function: &str,
-    input: Object,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+    /// The client's name for the function: a key stands for the request as the client sent the request, as a name may
+    /// mean another function later.
+    function: &'a str,
+    access: Access,
+    headers: HeaderMap,
+}
+
+async fn execute_or_defer(state: &State, call: Call<'_>, input: Object) -> Result<Response, Problem> {
+    let Call { id, function, access, headers } = call;
+    access.check_function(id)?;
     let input = Input::parse(input)?.within(state.budget.share())?;
-    let key = idempotency::key(headers)?.map(|key| {
+    let key = idempotency::key(&headers, &access)?.map(|key| {
         let request_sha256 = idempotency::digest(&[function.as_bytes(), input.json()]);
         IdempotencyKey { key, request_sha256 }
     });
     let span = tracing::Span::current();
-    if !prefers_async(headers) {
+    if !prefers_async(&headers) {
         let Some(key) = key else { return execute(state, id, input).await };
         span.record("function.id", tracing::field::display(id));
         let record = state.deferred.execute(id, input, key).await?;
@@ -299,8 +319,7 @@ async fn execute_or_defer(
     // An invocation whose key came before may be further.
     let outcome =
         if has_key { state.history.get(id).await?.ok_or(UnknownInvocation(id))?.outcome } else { Outcome::Queued };
-    let accepted = Accepted { invocation_id: id.to_string(), outcome: outcome.name() };
-    Ok((StatusCode::ACCEPTED, place, Json(accepted)).into_response())
+    Ok((StatusCode::ACCEPTED, place, Json(Accepted::new(id, outcome))).into_response())
 }
 
 /// Whether the client does not wait. By RFC 7240 commas separate tokens, in one field or several.

@@ -25,6 +25,7 @@ use crate::http::{State, sse};
 use crate::nodes::{Events, Peer};
 use crate::sandbox::output::{OutputReader, Stream};
 use crate::store::StoreError;
+use crate::tokens::Access;
 use text::Text;
 
 /// The pauses before another node is asked again.
@@ -42,10 +43,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
         AnyRoute, InvocationResponses))]
 pub(in crate::http) async fn events(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     from: Option<Extension<FromNode>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id: InvocationId = id?.parse()?;
+    state.check_invocation(&access, id).await?;
     // One that runs synchronously is not written down before it ends.
     let source = state.live.subscribe(id).map_or(Source::Unknown, Source::Here);
     if matches!(source, Source::Unknown) {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State as Extract};
+use axum::extract::{Extension, Path, State as Extract};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +12,7 @@ use crate::http::State;
 use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::Problem;
 use crate::sandbox::pool::Usage;
+use crate::tokens::Access;
 
 /// A function.
 #[derive(Serialize, ToSchema)]
@@ -46,11 +47,18 @@ pub(in crate::http) struct Deleted {
 }
 
 /// List
+///
+/// A token that is for some functions lists these.
 #[utoipa::path(get, path = "/api/functions", tag = "functions", operation_id = "listFunctions",
     responses((status = 200, body = Vec<FunctionBody>, description = "All functions"), AnyRoute))]
-pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Result<Json<Vec<FunctionBody>>, Problem> {
+pub(in crate::http) async fn list(
+    Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
+) -> Result<Json<Vec<FunctionBody>>, Problem> {
     state.nodes.check()?;
-    Ok(Json(state.registry.list().iter().map(|function| shown(function)).collect()))
+    let functions = state.registry.list();
+    let seen = functions.iter().filter(|function| access.sees(function.id));
+    Ok(Json(seen.map(|function| shown(function)).collect()))
 }
 
 /// The instances of a function on this node, and what DOCKER_CONTAINER_LIMIT costs the function.
@@ -98,8 +106,12 @@ impl Instances {
 /// last hour.
 #[utoipa::path(get, path = "/api/instances", tag = "functions", operation_id = "listInstances",
     responses((status = 200, body = Vec<Instances>, description = "Instances by function"), AnyRoute))]
-pub(in crate::http) async fn instances(Extract(state): Extract<State>) -> Result<Json<Vec<Instances>>, Problem> {
+pub(in crate::http) async fn instances(
+    Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
+) -> Result<Json<Vec<Instances>>, Problem> {
     let mut usage = state.pool.usage();
+    usage.retain(|usage| access.sees(usage.function));
     // The counts of a deleted function are of no use to clients.
     usage.retain(|usage| usage.counts != [0; 3] || state.registry.get(usage.function).is_some());
     let shown = tokio::task::spawn_blocking(move || usage.iter().map(Instances::of).collect());

@@ -23,6 +23,7 @@ use crate::http::openapi::{AnyRoute, FunctionResponses};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::request::FromNode;
 use crate::nodes::PeerError;
+use crate::tokens::Access;
 
 /// The longest pause within another node's answer.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub(in crate::http) struct Summary {
     invocation_id: String,
     #[schema(format = Uuid)]
     function_id: String,
+    /// What the invocation was begun by: `api`; `http` for a request to the function's URL; or `schedule:NAME`.
+    trigger: String,
     /// The number of the version that ran; null before the beginning.
     version: Option<u32>,
     /// `queued` or `running` for an asynchronous invocation; `cancelled` when the client left or cancelled the
@@ -186,11 +189,13 @@ pub(in crate::http) async fn list(
     responses((status = 200, body = InvocationBody, description = "The invocation"), AnyRoute, InvocationResponses))]
 pub(in crate::http) async fn show(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     from: Option<Extension<FromNode>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id: InvocationId = id?.parse()?;
-    let mut record = state.history.get(id).await?.ok_or(UnknownInvocation(id))?;
+    let record = state.history.get(id).await?.filter(|record| access.sees(record.function_id));
+    let mut record = record.ok_or(UnknownInvocation(id))?;
     if record.outcome == Outcome::Running {
         if let Some((stdout, stderr)) = state.live.snapshot(id) {
             (record.stdout, record.stderr) = (stdout.into(), stderr.into());
@@ -227,9 +232,11 @@ async fn shown_elsewhere(state: &State, id: InvocationId) -> Option<Response> {
         InvocationResponses, CancelResponses))]
 pub(in crate::http) async fn cancel(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Cancelled>, Problem> {
     let id: InvocationId = id?.parse()?;
+    state.check_invocation(&access, id).await?;
     state.deferred.cancel(id).await?;
     Ok(Json(Cancelled { message: format!("Invocation {id} cancelled") }))
 }
@@ -238,6 +245,7 @@ pub(in crate::http) fn summary(record: &InvocationRecord) -> Summary {
     Summary {
         invocation_id: record.id.to_string(),
         function_id: record.function_id.to_string(),
+        trigger: record.trigger.to_string(),
         version: record.version,
         outcome: record.outcome.name(),
         created_at: record.created_at / 1000,

@@ -10,7 +10,8 @@ use crate::telemetry::metrics::{self, Gauges};
 
 /// Metrics
 ///
-/// In Prometheus' text format. Where API_TOKEN is set, Prometheus needs the token as a bearer token.
+/// In Prometheus' text format. Where API_TOKEN is set, Prometheus needs that token, or a token for all functions, as a
+/// bearer token.
 #[utoipa::path(get, path = "/metrics", tag = "service", operation_id = "getMetrics",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4", description = "All metrics"),
         AnyRoute))]

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::functions::{FunctionBody, shown};
+use crate::config::Secret;
 use crate::domain::FunctionId;
 use crate::http::State;
 use crate::http::body::json::{BodyError, JsonBody};
@@ -16,16 +17,22 @@ use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithB
 use crate::http::problem::Problem;
 
 const NOT_A_CHANGE: &str = "the body is not a JSON object with any of `name` (a text), `memory`, `cpus`, `timeout`, \
-                            `concurrency`, `keepWarm`, `preload`, `network`, `environment` and `secrets` (objects), \
-                            and nothing else";
+                            `concurrency`, `keepWarm`, `preload`, `network`, `http`, `notify`, `environment` and \
+                            `secrets` (objects), and nothing else";
 
 /// A function with its own settings.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = FunctionWithSettings)]
 pub(in crate::http) struct Configured {
     #[serde(flatten)]
     function: FunctionBody,
     settings: ShownSettings,
+    /// The key that the function's notifications are signed by from now on. Absent unless this request has made the
+    /// key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "whsec_...")]
+    notify_secret: Option<String>,
 }
 
 /// Settings
@@ -44,9 +51,9 @@ pub(in crate::http) async fn settings(
 
 /// Configure
 ///
-/// Changes a function's name, limits, network, environment and secrets, as a merge patch (RFC 7396): a setting that is
-/// absent stays, and null removes a setting. Other limits and another network take effect when an instance with these
-/// waits.
+/// Changes a function's name, limits, network, notifications, environment and secrets, as a merge patch (RFC 7396): a
+/// setting that is absent stays, and null removes a setting. Other limits and another network take effect when an
+/// instance with these waits.
 #[utoipa::path(patch, path = "/api/functions/{id}", tag = "functions", operation_id = "configureFunction",
     params(("id" = Uuid, Path, description = "The function's id")),
     request_body = ChangeBody,
@@ -68,6 +75,11 @@ pub(in crate::http) async fn configure(
     let object = Some(change.get()).filter(|json| json.starts_with('{'));
     let change: ChangeBody = object.and_then(|json| serde_json::from_str(json).ok()).ok_or_else(not_a_change)?;
     let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
+    let brought = settings.notify_key();
     let function = state.deployer.configure(id, name, settings).await?;
-    Ok(Json(Configured { function: shown(&function), settings: ShownSettings::of(&function, state.preload) }))
+    Ok(Json(Configured {
+        function: shown(&function),
+        settings: ShownSettings::of(&function, state.preload),
+        notify_secret: function.settings.new_key(brought).map(|Secret(key)| key),
+    }))
 }

@@ -1,5 +1,5 @@
-//! Removes from the store what is older than its retention: rows of the history, idempotency keys, deletions, and nodes
-//! that are gone. One node does so for all.
+//! Removes from the store what is older than its retention: rows of the history, notifications, idempotency keys,
+//! deletions, and nodes that are gone. One node does so for all.
 
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ impl<'a> Retention<'a> {
         self.store.prune_nodes().await?;
         self.store.prune_deletions().await?;
         self.store.prune_keys(before(KEY_RETENTION)).await?;
+        self.store.prune_notifications(before(self.config.retention)).await?;
         while self.store.prune_invocations(before(self.config.retention), self.config.max_invocations).await? {
             tokio::task::yield_now().await;
         }

@@ -73,7 +73,7 @@ impl InvocationQueue {
     /// Whether a further invocation of the function may wait for an instance. One that waits for the end of others of
     /// its function would hold back the invocations of other functions.
     fn may_begin(&self, function: FunctionId, running: &Running) -> bool {
-        let limit = self.registry.get(function).and_then(|function| function.settings.concurrency);
+        let limit = self.registry.get(function).and_then(|function| function.settings.concurrency(self.containers));
         let begun = || running.values().filter(|&&(other, _)| other == function).count();
         limit.is_none_or(|limit| begun() < limit as usize)
     }
@@ -140,7 +140,7 @@ impl InvocationQueue {
             ready.release();
             return Err(InvokeError::from(error).into());
         }
-        let running = self.invoker.begin(id);
+        let running = self.invoker.begin(id, function);
         let mut record = ready.begin(record);
         record.outcome = Outcome::Running;
         let since = record.executed_at.unwrap_or(record.created_at).saturating_sub(record.created_at);

@@ -1,6 +1,6 @@
 // PID 1 of a Go instance: runs the function's binary in a new process for each invocation.
 //
-// The bootstrap speaks protocol v6 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
+// The bootstrap speaks protocol v7 on a socket or on stdin and stdout, see src/sandbox/protocol.rs. The build needs
 // only Go 1.19 or later.
 package main
 
@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	version       = 6
+	version       = 7
 	protocolIn    = 0
 	protocolOut   = 1
-	maxFrame      = 4 << 20
-	requestHead   = 16 + 4 + 4 // Nonce, output cap, size of the environment.
+	maxFrame      = 128 << 20
+	requestHead   = 16 + 4 + 4 + 4 // Nonce, caps of stdout and stderr, size of the environment.
+	noCap         = 1<<32 - 1      // The cap of a stream without a limit.
 	flushBytes    = 32 << 10
 	flushAfter    = 20 * time.Millisecond
 	tick          = 5 * time.Millisecond

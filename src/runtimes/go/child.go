@@ -35,7 +35,7 @@ func (s *supervisor) start(request *request) (*child, error) {
 			return nil, err
 		}
 	}
-	child.stdout.room, child.stderr.room = request.outputCap, request.outputCap
+	child.stdout.room, child.stderr.room = request.stdoutCap, request.stderrCap
 	return child, nil
 }
 

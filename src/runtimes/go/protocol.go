@@ -1,4 +1,4 @@
-// Frames to and from the platform on a socket or on stdin and stdout, protocol v6, see src/sandbox/protocol.rs.
+// Frames to and from the platform on a socket or on stdin and stdout, protocol v7, see src/sandbox/protocol.rs.
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -16,7 +17,8 @@ import (
 // request is the platform's request for one invocation.
 type request struct {
 	nonce       []byte
-	outputCap   int
+	stdoutCap   int
+	stderrCap   int
 	environment []string
 	stdin       []byte
 }
@@ -145,16 +147,26 @@ func readRequest() (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	end := requestHead + int(binary.BigEndian.Uint32(body[20:]))
+	end := requestHead + int(binary.BigEndian.Uint32(body[24:]))
 	if end > len(body) {
 		return nil, errors.New("a request whose environment is larger than itself")
 	}
 	return &request{
 		nonce:       body[:nonceSize],
-		outputCap:   int(binary.BigEndian.Uint32(body[16:])),
+		stdoutCap:   capOf(body[16:]),
+		stderrCap:   capOf(body[20:]),
 		environment: variables(body[requestHead:end]),
 		stdin:       body[end:],
 	}, nil
+}
+
+// capOf returns how many bytes of a stream go to the platform.
+func capOf(field []byte) int {
+	most := binary.BigEndian.Uint32(field)
+	if most == noCap {
+		return math.MaxInt
+	}
+	return int(most)
 }
 
 // variables returns the variables of an environment, each as NAME=VALUE.

@@ -5,7 +5,7 @@ import os
 import sys
 
 from program import compile_main, set_environment
-from protocol import read_exactly, write_all
+from protocol import READ_BYTES, read_exactly, write_all
 
 # A pipe holds at least this size, whatever its owner's quota.
 PIPE_LEAST = 4096
@@ -21,7 +21,10 @@ def take_request():
     if input > PIPE_LEAST:
         # A pipe need not hold the input. A file in memory reads the same, and no process has to feed the file.
         file = os.memfd_create("stdin")
-        write_all(file, read_exactly(0, input))
+        while input:
+            data = read_exactly(0, min(input, READ_BYTES))
+            write_all(file, data)
+            input -= len(data)
         os.lseek(file, 0, os.SEEK_SET)
         os.dup2(file, 0)
         os.close(file)

@@ -1,11 +1,13 @@
-"""Protocol v6 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
+"""Protocol v7 with the platform on a socket or on stdin and stdout, see src/sandbox/protocol.rs."""
 import ctypes
 import os
 import sys
 
-VERSION = 6
+VERSION = 7
 PROTOCOL_IN, PROTOCOL_OUT = 0, 1
-MAX_FRAME = 4 << 20
+MAX_FRAME = 128 << 20
+# The cap of a stream without a limit, and a number of bytes that no stream has.
+NO_CAP, ENDLESS = 0xFFFFFFFF, 1 << 62
 READ_BYTES = 65536
 SOCKET = "/run/youtube-serverless/socket"
 AF_UNIX, SOCK_STREAM = 1, 1

@@ -11,7 +11,7 @@ from inheritance import Inheritance
 from leftovers import clean, is_clean, open_tables
 from output import Frames, Output
 from plan import Plan
-from protocol import PROTOCOL_IN, PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_all
+from protocol import ENDLESS, NO_CAP, PROTOCOL_IN, PROTOCOL_OUT, READ_BYTES, Memory, frame, read_frame, write_all
 from program import set_environment
 from relay import Events, reap, relay
 from trial import Trial
@@ -140,20 +140,20 @@ class Supervisor:
         memory, size = read_frame(self.request, "I")
         started = time.perf_counter()
         child.pid = self.zygote.answer()
-        nonce, room = bytes(memory.view[1:17]), int.from_bytes(memory.view[17:21], "big")
-        # The rest of the request is for the child. The sizes of the environment and of the input overwrite the output
-        # cap and the size of the environment.
-        variables = int.from_bytes(memory.view[21:25], "big")
-        memory.view[17:25] = (variables << 32 | size - 25 - variables).to_bytes(8, "big")
+        nonce, room = bytes(memory.view[1:17]), cap(memory.view[17:21])
+        # The rest of the request is for the child. The sizes of the environment and of the input overwrite the cap of
+        # stderr and the size of the environment.
+        room_of_errors, variables = cap(memory.view[21:25]), int.from_bytes(memory.view[25:29], "big")
+        memory.view[21:29] = (variables << 32 | size - 29 - variables).to_bytes(8, "big")
         try:
-            write_all(child.request, memory.view[17:size])
+            write_all(child.request, memory.view[21:size])
         except BrokenPipeError:
             # The child has ended, and its status says why.
             pass
         os.close(child.request)
         memory.forget(size)
         del memory
-        outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room))
+        outputs = (Output(child.stdout, b"O", nonce, room), Output(child.stderr, b"E", nonce, room_of_errors))
         relay(child, outputs, self.frames, self.events)
         is_left = self.end_others(child)
         # No process is left to write, so the stream ends with the content of the pipe. A stream that does not end has a
@@ -206,6 +206,12 @@ class Supervisor:
     def is_alone(self):
         """Whether PID 1 has no child but the zygote. A process whose parent ends becomes a child of PID 1."""
         return self.children is not None and os.pread(self.children, 4096, 0).split() == [b"%d" % self.zygote.pid]
+
+
+def cap(field):
+    """How many bytes of a stream go to the platform."""
+    most = int.from_bytes(field, "big")
+    return ENDLESS if most == NO_CAP else most
 
 
 def has_request():

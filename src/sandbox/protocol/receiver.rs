@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_frame_is_understood() {
-        assert_eq!(received(&frame(b'H', &[&[6]])).await.unwrap(), Event::Hello);
+        assert_eq!(received(&frame(b'H', &[&[7]])).await.unwrap(), Event::Hello);
         assert_eq!(received(&frame(b'P', &[b"\0"])).await.unwrap(), Event::Prepared(Bytes::from("\0")));
         assert_eq!(received(&frame(b'O', &[&[7; 16], b"hi"])).await.unwrap(), Event::Stdout(Bytes::from("hi")));
         assert_eq!(received(&frame(b'E', &[&[7; 16]])).await.unwrap(), Event::Stderr(Bytes::new()));

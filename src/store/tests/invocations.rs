@@ -160,6 +160,7 @@ async fn a_key_stands_for_one_request(place: Place) {
         version: 1,
         name: "one".to_owned(),
         warnings: warnings.to_vec(),
+        notify_secret: None,
     };
     assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::Same(came_to.clone()));
     assert_eq!(store.claim_key(&key("b"), 1).await.unwrap(), Known::Other);

@@ -68,7 +68,14 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
     let store = Store::sqlite(dir.path()).await.unwrap();
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     let image_id = image.id.as_str().to_owned();
-    let now = Deployed { function_id: id, image_id, version: 2, name: "old".to_owned(), warnings: Vec::new() };
+    let now = Deployed {
+        function_id: id,
+        image_id,
+        version: 2,
+        name: "old".to_owned(),
+        warnings: Vec::new(),
+        notify_secret: None,
+    };
     assert_eq!(store.claim_key(&key, 1).await.unwrap(), Known::Same(now));
 }
 

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An authority with a server's certificate. `certificate` and `key` are files.
-pub(super) struct Authority {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+pub(crate) struct Authority {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
     /// The authority's own certificate, for the zip of a function.
-    pub(super) root: String,
+    pub(crate) root: String,
 }
 
 impl Authority {
     /// Makes an authority and a certificate for names such as `DNS:web.example` and `IP:10.0.0.1`, with commas between.
-    pub(super) fn new(dir: &Path, names: &str) -> Self {
+    pub(crate) fn new(dir: &Path, names: &str) -> Self {
         let at = |name: &str| dir.join(name);
         let (root, root_key) = (at("root.pem"), at("root.key"));
         let of_root = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];

@@ -35,6 +35,14 @@ pub(super) fn keep_warm() -> RefOr<Schema> {
     limit_schema(Type::Integer, 0.0, about)
 }
 
+/// Of `http`.
+pub(super) fn http() -> RefOr<Schema> {
+    let about = "Whose requests reach the function over HTTP on FUNCTIONS_PORT: `off` for nobody's, `token` for those \
+                 with a token of the platform, `public` for everybody's; at most the operator's HTTP_FUNCTIONS.";
+    let types = SchemaType::from_iter([Type::String, Type::Null]);
+    ObjectBuilder::new().schema_type(types).description(Some(about)).into()
+}
+
 /// Greatest values are the operator's configuration, and no part of a description of all services.
 fn limit_schema(number: Type, least: f64, about: &str) -> RefOr<Schema> {
     let types = SchemaType::from_iter([number, Type::String, Type::Null]);

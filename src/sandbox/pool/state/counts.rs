@@ -109,7 +109,7 @@ impl<I, S, G> State<I, S, G> {
     pub(super) fn demand(&self, revision: Revision, queue: &Queue<I, G>, now: Instant) -> Demand<Revision> {
         let count = self.count(revision);
         let since = |instant: Instant| now.saturating_duration_since(instant);
-        let limit = queue.limit();
+        let limit = queue.limit(self.limit);
         Demand {
             function: revision,
             waiting: queue.waiters.len(),

@@ -45,9 +45,10 @@ impl Warmth {
 }
 
 impl<I, G> Queue<I, G> {
-    /// The function's own limit on invocations at one time.
-    pub(super) fn limit(&self) -> Option<usize> {
-        self.function.settings.concurrency.map(|most| most as usize)
+    /// The function's own limit on invocations at one time, among this many containers.
+    pub(super) fn limit(&self, containers: usize) -> Option<usize> {
+        let containers = u32::try_from(containers).unwrap_or(u32::MAX);
+        self.function.settings.concurrency(containers).map(|most| most as usize)
     }
 }
 
@@ -64,7 +65,7 @@ impl<I, S, G> State<I, S, G> {
     }
 
     fn is_within_limit(&self, revision: Revision, queue: &Queue<I, G>) -> bool {
-        queue.limit().is_none_or(|limit| self.running(revision.function) < limit)
+        queue.limit(self.limit).is_none_or(|limit| self.running(revision.function) < limit)
     }
 
     /// Whether the revision's first waiter may have an instance.
