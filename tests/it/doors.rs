@@ -6,6 +6,7 @@ mod databases;
 mod ends;
 mod failures;
 mod mail;
+mod objects;
 mod transfers;
 mod web;
 
