@@ -7,6 +7,7 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY examples examples
 RUN cargo build --release --locked --bin youtube-serverless
 
 FROM ${RUN_IMAGE}

@@ -4,6 +4,7 @@ mod client;
 mod deploy;
 mod folder;
 mod functions;
+mod init;
 mod invoke;
 mod logs;
 mod output;
@@ -18,7 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use client::Client;
-use deploy::Texts;
+use deploy::{Target, Texts};
 
 /// The exit status where the platform does not answer or refuses, as of `docker run`.
 const EX_PLATFORM: u8 = 125;
@@ -36,12 +37,13 @@ pub struct Arguments {
 const AFTER_HELP: &str = "\
 Examples:
   youtube-serverless                              serve, configured by environment variables: see docs/configuration.md
-  youtube-serverless deploy ./hello               make a function of a folder
+  youtube-serverless init ./hello && youtube-serverless deploy ./hello
+                                                  a first function; the same deploy updates the function later
   youtube-serverless invoke hello -i '{\"name\": \"John\"}'
   youtube-serverless logs -f hello                the function's invocations, as the invocations end
   youtube-serverless logs -f $(youtube-serverless invoke --async hello)
                                                   the output of an invocation, without delay
-  youtube-serverless deploy ./hello --update hello && youtube-serverless rollback hello
+  youtube-serverless deploy ./hello && youtube-serverless rollback hello
   youtube-serverless deploy ./fetch --allow api.example.com:443 --allow db.internal:5432
   youtube-serverless deploy ./shop --http public && curl http://127.0.0.1:8081/f/shop/
   youtube-serverless deploy ./job --notify https://hooks.example.com/failed
@@ -81,13 +83,17 @@ enum Command {
     /// Copy all functions and their history from the file in DATA_DIR into the empty PostgreSQL of STORE_URL. The
     /// service must not run meanwhile. In the file, too, secrets are sealed then.
     MigrateStore,
-    /// Make a function of a folder or a zip. Files that .gitignore names are left out.
+    /// Make a function of a folder or a zip, or update the function of that name. Files that .gitignore names are left
+    /// out. A function.toml in the folder says what the function is.
     Deploy {
         /// The folder or the zip.
         path: PathBuf,
-        /// The function's name. The default is the name of the folder or the zip.
+        /// The function's name. The default is the name in function.toml, or that of the folder or the zip.
         #[arg(long)]
         name: Option<String>,
+        /// Make another function, also where functions have the name already.
+        #[arg(long, conflicts_with = "update")]
+        new: bool,
         /// python or golang, for code that fits both.
         #[arg(long)]
         language: Option<String>,
@@ -106,9 +112,18 @@ enum Command {
         /// The ends that the URL is told of: failure, success, or both.
         #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "failure", requires = "notify")]
         notify_on: Vec<String>,
-        /// Update this function instead: an id, or a name that only one function has.
+        /// Update this function, whatever its name: an id, or a name that only one function has.
         #[arg(long, value_name = "FUNCTION")]
         update: Option<String>,
+    },
+    /// Write a first function into a folder, with a function.toml: change the code, and deploy the folder.
+    Init {
+        /// The folder. Its name becomes the function's name.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// What the function is to be.
+        #[arg(long, value_enum, default_value_t = init::Starter::Python)]
+        starter: init::Starter,
     },
     /// Run an earlier version of a function again.
     Rollback {
@@ -200,10 +215,16 @@ impl Arguments {
 impl Command {
     fn ask(self, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Deploy { path, name, language, allow, http, notify, notify_on, update } => {
+            Self::Deploy { path, name, new, language, allow, http, notify, notify_on, update } => {
                 let notify = notify.map(|url| (url, notify_on));
-                deploy::run(client, &path, Texts { name, language, allow, http, notify }, update.as_deref(), json)
+                let target = match update {
+                    Some(function) => Target::Update(function),
+                    None if new => Target::New,
+                    None => Target::Named,
+                };
+                deploy::run(client, &path, Texts { name, language, allow, http, notify }, target, json)
             }
+            Self::Init { folder, starter } => init::run(&folder, starter, json),
             Self::Rollback { function, version } => functions::roll_back(client, &function, version, json),
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),
             Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),

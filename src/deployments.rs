@@ -2,10 +2,13 @@
 //! function with its images. The module `change` has the changes of functions.
 
 mod change;
+mod declared;
+mod delete;
 mod digest;
 mod error;
 mod follow;
 mod key;
+mod named;
 mod network;
 
 use std::collections::HashSet;
@@ -28,8 +31,8 @@ use crate::build::{BuildError, Place};
 use crate::docker::LiveLog;
 use crate::domain::settings::Change;
 use crate::domain::{
-    Changed, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Language, Package, Preload, Preloaded,
-    Record, UnknownFunction, VersionId, VersionRecord,
+    Changed, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Language, Manifest, Package, Preload,
+    Preloaded, Record, VersionId, VersionRecord,
 };
 use crate::functions::images::{Draft, Images};
 use crate::functions::{Function, Registry};
@@ -40,6 +43,7 @@ use crate::resources::clock;
 use crate::resources::disk::{DiskSpace, LowDisk};
 use crate::resources::scratch::Temporary;
 use crate::sandbox::pool::Pool;
+use crate::schedules::Scheduler;
 use crate::store::Store;
 use crate::{config, telemetry};
 
@@ -59,6 +63,7 @@ pub struct Deployer {
     limits: config::Functions,
     network: Networks,
     nodes: Arc<Membership>,
+    scheduler: Arc<Scheduler>,
     /// The idempotency keys that tasks of this process have.
     claimed: Arc<Mutex<HashSet<String>>>,
     /// The functions that this node has deleted, until the node has read its own deletions in the store. Stays empty
@@ -80,6 +85,7 @@ pub(crate) struct DeployerParts {
     pub(crate) limits: config::Functions,
     pub(crate) network: Networks,
     pub(crate) nodes: Arc<Membership>,
+    pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) tasks: TaskTracker,
     /// Ends deployments under way.
     pub(crate) stop: CancellationToken,
@@ -98,6 +104,11 @@ pub struct Upload {
     pub language: Option<Language>,
     /// The settings that the client gives.
     pub settings: Change,
+    /// What the zip's function.toml says. The client's own word stands above the file.
+    pub manifest: Option<Manifest>,
+    /// The name by which the client means a function, whether or not the function is there. None for a function that
+    /// the client means by its id, and for a new one.
+    pub of_name: Option<FunctionName>,
     /// The client's idempotency key: a request that is sent again must not make a second function.
     pub key: Option<String>,
     /// Receives the build's output while the build runs.
@@ -109,6 +120,8 @@ struct Code {
     zip: Temporary<File>,
     zip_sha256: String,
     language: Option<Language>,
+    /// The function.toml, with the form of the submit above.
+    manifest: Option<Arc<Manifest>>,
     /// Receives the build's output.
     live: Option<LiveLog>,
 }
@@ -131,10 +144,11 @@ impl Built {
         Ok(tokio::task::spawn_blocking(move || read_again(&mut zip)).await??)
     }
 
-    /// Adds warnings of imports that cost each invocation much time.
-    fn warn_of_imports(&mut self, function: &Function) {
+    /// Adds warnings of imports that cost each invocation much time, and of declared settings that do not count.
+    fn warn_of(&mut self, function: &Function) {
         self.warnings.truncate(self.build_warnings);
         self.warnings.extend(function.preloaded().iter().flat_map(Preloaded::warnings));
+        self.warnings.extend(declared::warnings(function.version.manifest.as_deref(), &function.settings));
     }
 
     fn package<'a>(&'a self, zip: &'a [u8]) -> Package<'a> {
@@ -145,8 +159,8 @@ impl Built {
 impl Deployer {
     /// Makes a deployer, which puts new functions into the store and then into the registry.
     pub(crate) fn new(parts: DeployerParts) -> Arc<Self> {
-        let DeployerParts { images, invoker, queue, registry, store, pool, room, limits, network, nodes, tasks, stop } =
-            parts;
+        let DeployerParts { images, invoker, queue, registry, store, pool, room, limits, network, nodes, .. } = parts;
+        let DeployerParts { scheduler, tasks, stop, .. } = parts;
         Arc::new(Self {
             images,
             invoker,
@@ -158,6 +172,7 @@ impl Deployer {
             limits,
             network,
             nodes,
+            scheduler,
             claimed: Arc::default(),
             deleted: Mutex::default(),
             tasks,
@@ -190,19 +205,24 @@ impl Deployer {
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
-        let Upload { mut zip, name, default_name, language, settings, key, live } = upload;
-        let name = name.unwrap_or(default_name);
+        let Upload { mut zip, name, default_name, language, settings, manifest, of_name, key, live } = upload;
+        let is_only = of_name.is_some();
+        let name = name.or_else(|| manifest.as_ref()?.name.clone()).unwrap_or(default_name);
         let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
-            let language = language.map_or("", Language::as_str);
-            IdempotencyKey {
-                key,
-                request_sha256: format!("{zip_sha256} {language} {name}{}", digest::of_settings(&settings)),
-            }
+            let request_sha256 = match &of_name {
+                Some(name) => digest::of_named(name, &zip_sha256, language, &settings),
+                None => {
+                    let language = language.map_or("", Language::as_str);
+                    format!("{zip_sha256} {language} {name}{}", digest::of_settings(&settings))
+                }
+            };
+            IdempotencyKey { key, request_sha256 }
         });
         self.once(key, async |key| {
-            let code = Code { zip, zip_sha256, language, live };
-            self.deploy_new(name, code, settings, key, stop).await
+            let (manifest, settings) = declared::with_form(manifest, settings);
+            let code = Code { zip, zip_sha256, language, manifest, live };
+            self.deploy_new((name, is_only), code, settings, key, stop).await
         })
         .await
     }
@@ -210,14 +230,15 @@ impl Deployer {
     /// Makes a function, which no request has made before.
     async fn deploy_new(
         &self,
-        name: FunctionName,
+        (name, is_only): (FunctionName, bool),
         code: Code,
         settings: Change,
         key: Option<&IdempotencyKey>,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
-        let notify_secret = settings.notify_key();
-        let settings = self.settings(None, settings, stop).await?;
+        let manifest = code.manifest.clone();
+        let settings = self.settings(None, settings, manifest.as_deref(), stop).await?;
+        let notify_secret = settings.notify.as_ref().map(|notify| notify.key.clone());
         let place = self.images.enter()?;
         let id = FunctionId::random();
         let version = VersionId { function: id, number: 1 };
@@ -241,15 +262,19 @@ impl Deployer {
         let stored = async {
             self.look(&function, stop).await?;
             record.preloaded = function.preloaded();
-            built.warn_of_imports(&function);
-            match self.store.insert(&mut record, built.package(&built.zip().await?), key).await? {
+            built.warn_of(&function);
+            let zip = built.zip().await?;
+            let schedules = self.declared_schedules(manifest).await?;
+            match self.store.insert(&mut record, built.package(&zip), &schedules, key, is_only).await? {
                 Changed::Now(change) => Ok((record.number, change)),
                 Changed::NameTaken => Err(DeployError::NameTaken(record.name)),
-                Changed::Claimed | Changed::Since | Changed::Gone => Err(DeployError::InProgress),
+                Changed::Since => Err(DeployError::MadeMeanwhile(record.name)),
+                Changed::Claimed | Changed::Gone | Changed::TooManySchedules => Err(DeployError::InProgress),
             }
         };
         let (number, change) = stored.await.inspect_err(|_| self.pool.retire(&function))?;
         let function = self.put(function.numbered(number));
+        self.scheduler.wake();
         self.nodes.acknowledged(change).await?;
         let language = function.version.language.as_str();
         tracing::info!(function.id = %id, function.name = %function.name, language, "function deployed");
@@ -300,11 +325,13 @@ impl Deployer {
         place: &Place,
         id: VersionId,
         name: &FunctionName,
-        Code { zip, zip_sha256, language, live }: Code,
+        Code { zip, zip_sha256, language, manifest, live }: Code,
         stop: &CancellationToken,
     ) -> Result<Built, DeployError> {
         let created_at = clock::unix_seconds();
-        let draft = Draft { id, name: name.clone(), language, created_at, unpacked_size: None };
+        let language = language.or_else(|| manifest.as_ref()?.language);
+        let entry = manifest.as_ref().and_then(|manifest| manifest.entry.clone());
+        let draft = Draft { id, name: name.clone(), language, entry, created_at, unpacked_size: None };
         let turn = self.images.turn(place, stop).await?;
         let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
         drop(turn);
@@ -323,52 +350,23 @@ impl Deployer {
             zip_size: zip.share()?.metadata()?.len(),
             zip_sha256,
             unpacked_size: package.size,
+            manifest,
             image: built.image,
         };
         let warnings: Vec<String> = package.warnings.into_iter().chain(built.warnings).collect();
         Ok(Built { version, zip, log: built.log, build_warnings: warnings.len(), warnings })
     }
-
-    /// Deletes a function for good: no execution begins any more, executions under way end by themselves, then the
-    /// images are removed. Fails when there is no such function.
-    pub async fn delete(self: &Arc<Self>, id: FunctionId) -> Result<(), DeleteError> {
-        let this = Arc::clone(self);
-        // A task of its own: a function that is deleted on disk must not stay in memory because the caller left.
-        let task = async move {
-            let change = this.store.delete(id).await?.ok_or(UnknownFunction(id))?;
-            if this.nodes.is_shared() {
-                this.deleted.lock().insert(id);
-            }
-            this.forget(id);
-            this.images.delete_shared_later(id);
-            Ok(this.nodes.acknowledged(change).await?)
-        };
-        self.tasks.spawn(task).await?
-    }
-
-    /// Forgets a function that the store does not have any more.
-    fn forget(&self, id: FunctionId) {
-        let Some(function) = self.registry.remove(id) else { return };
-        self.pool.retire(&function);
-        self.queue.forget(id);
-        tracing::info!(function.id = %id, function.name = %function.name, "function deleted");
-        for version in function.versions() {
-            self.images.remove_later(version.id);
-        }
-        // The function's invocations are gone with the function: clients that watch an invocation must look again.
-        self.invoker.tell(None);
-    }
 }
 
-/// The answer to the client about a function. `brought` is the key of notifications that the request has brought.
-fn deployed(function: &Function, warnings: Vec<String>, brought: Option<config::Secret>) -> Deployed {
+/// The answer to the client about a function. `notify_secret` is the key of notifications that the request has made.
+fn deployed(function: &Function, warnings: Vec<String>, notify_secret: Option<config::Secret>) -> Deployed {
     Deployed {
         function_id: function.id.to_string(),
         image_id: function.version.image().id.as_str().to_owned(),
         version: function.version.id.number,
         name: function.name.to_string(),
         warnings,
-        notify_secret: function.settings.new_key(brought),
+        notify_secret,
     }
 }
 

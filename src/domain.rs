@@ -6,6 +6,7 @@ mod id;
 mod idempotency;
 mod invocation;
 mod language;
+mod manifest;
 mod name;
 mod node;
 mod notification;
@@ -26,14 +27,15 @@ pub use id::{
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
 pub use invocation::{InvocationRecord, Open, Own, Page, Place};
 pub use language::{Language, UnknownLanguage};
+pub use manifest::Manifest;
 pub use name::{FunctionName, InvalidName, UnknownName};
 pub use node::{Heartbeat, Node, Seen, Whereabouts};
 pub use notification::{Claimed, Delivery, DeliveryState, Due, Notification, Tried, WebhookId};
 pub use outcome::{Outcome, signal_name};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use schedule::{
-    Definition, DueSlot, InvalidScheduleName, Missed, Overlap, Schedule, ScheduleName, SkipReason, Skipped, Step,
-    Taken, UnknownSchedule,
+    DeclaredSchedule, Definition, DueSlot, InvalidScheduleName, MAX_SCHEDULES, Missed, Overlap, Schedule, ScheduleName,
+    SkipReason, Skipped, Step, Taken, UnknownSchedule,
 };
 pub use token::{Added, InvalidTokenName, Scope, TokenHash, TokenName, TokenRecord, UnknownToken};
 pub use trigger::Trigger;

@@ -175,6 +175,7 @@ pub fn router(state: State) -> Router {
         .route("/console.js", get(console::script))
         .route("/console-api.js", get(console::api))
         .route("/console-network.js", get(console::network))
+        .route("/console-triggers.js", get(console::triggers))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
         .layer(from_fn(body::json::with_plain_encoding))

@@ -22,7 +22,8 @@ pub use scheduler::Scheduler;
 pub use times::TimesError;
 
 use crate::domain::{
-    Definition, FunctionId, InvocationId, Missed, Overlap, Schedule, ScheduleName, UnknownFunction, UnknownSchedule,
+    DeclaredSchedule, Definition, FunctionId, InvocationId, MAX_SCHEDULES, Manifest, Missed, Overlap, Schedule,
+    ScheduleName, UnknownFunction, UnknownSchedule,
 };
 use crate::functions::Registry;
 use crate::invocations::input::{Input, InputError};
@@ -30,8 +31,6 @@ use crate::invocations::queue::{AcceptError, InvocationQueue};
 use crate::store::{Put, Store, StoreError};
 use times::Times;
 
-/// The largest number of schedules of a function.
-pub const MAX_SCHEDULES: u32 = 20;
 /// The number of slots that a client is shown.
 const SHOWN_SLOTS: usize = 5;
 
@@ -125,7 +124,7 @@ impl Schedules {
         .await??;
         let definition = Definition { cron, timezone, input: json.into(), is_enabled, overlap, missed };
         let next = (now, next_at.filter(|_| is_enabled));
-        match self.store.put_schedule(id, name, &definition, next, MAX_SCHEDULES).await? {
+        match self.store.put_schedule(id, name, &definition, next).await? {
             Put::Done => {}
             Put::TooMany => return Err(ScheduleError::TooMany(id)),
             Put::NoFunction => return Err(UnknownFunction(id).into()),
@@ -157,6 +156,22 @@ impl Schedules {
         let accepted = self.queue.accept_run(id, name.clone()).await?;
         Ok(accepted.ok_or_else(|| UnknownSchedule(id, name.clone()))?)
     }
+}
+
+/// The times and the time zone of a schedule, as schedules have both. Fails where either can't be. Reads files.
+pub fn times(cron: &str, timezone: &str) -> Result<(String, String), TimesError> {
+    let times = Times::new(cron, timezone)?;
+    Ok((cron.trim().to_owned(), times.zone_name().to_owned()))
+}
+
+/// The schedules that a version declares, with their first slots after `now`, in Unix seconds. Reads files.
+pub(crate) fn declared(manifest: &Manifest, now: u64) -> Result<Vec<DeclaredSchedule>, TimesError> {
+    let find = |(name, definition): &(ScheduleName, Definition)| {
+        let next_at = Times::new(&definition.cron, &definition.timezone)?.next(now);
+        let next_at = next_at.filter(|_| definition.is_enabled);
+        Ok(DeclaredSchedule { name: name.clone(), definition: definition.clone(), now, next_at })
+    };
+    manifest.schedules.iter().map(find).collect()
 }
 
 /// Finds the next slots. Time zones are files.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod copy;
+mod deletions;
 mod ends;
 mod error;
 mod functions;
@@ -35,8 +36,8 @@ use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub use deletions::DELETION_RETENTION;
 pub use error::StoreError;
-pub use functions::DELETION_RETENTION;
 pub use nodes::LEASE;
 pub use schedules::Put;
 pub use sqlite::FILE_NAME;

@@ -14,6 +14,7 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
     let image = ImageId::parse(&format!("sha256:{}", "0".repeat(64))).context("an image id")?;
     for n in 0..count {
         let version = VersionRecord {
+            manifest: None,
             number: 1,
             language: Language::Python,
             entry: Some("main.py".to_owned()),
@@ -35,7 +36,9 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> Result<()> {
             version,
             previous: None,
         };
-        store.insert(&mut record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, None).await?;
+        store
+            .insert(&mut record, Package { zip: &[0; 4096], build_log: "a log", warnings: &[] }, &[], None, false)
+            .await?;
     }
     store.close().await;
     Ok(())

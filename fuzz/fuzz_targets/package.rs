@@ -14,6 +14,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let outside = tempfile::tempdir().expect("a folder");
     let folder = outside.path().join("package");
     std::fs::create_dir(&folder).expect("the package's folder");
-    let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None);
+    let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None, None);
     check::holds(outside.path(), &folder, &opened);
 });

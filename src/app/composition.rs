@@ -168,6 +168,7 @@ impl Service {
             stop: stop.clone(),
             end: end.clone(),
         });
+        let scheduler = Scheduler::new(store.clone(), Arc::clone(&deferred), Arc::clone(&nodes), health.clone());
         let deployer = Deployer::new(DeployerParts {
             images: Arc::clone(&images),
             invoker: Arc::clone(&invoker),
@@ -179,12 +180,12 @@ impl Service {
             limits: config.functions,
             network: Networks { allow: config.egress.allow, transport: Arc::clone(&transport) },
             nodes: Arc::clone(&nodes),
+            scheduler: Arc::clone(&scheduler),
             tasks: tasks.clone(),
             stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
         let disk = Arc::clone(&room);
-        let scheduler = Scheduler::new(store.clone(), Arc::clone(&deferred), Arc::clone(&nodes), health.clone());
         let (known, queue) = (Arc::clone(&registry), Arc::clone(&deferred));
         let schedules = Schedules::new(store.clone(), known, queue, Arc::clone(&scheduler));
         let preparation = Preparation {

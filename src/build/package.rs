@@ -13,7 +13,7 @@ mod warnings;
 mod zip;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::path::Path;
 
 use thiserror::Error;
@@ -28,6 +28,11 @@ use crate::domain::Language;
 
 /// How many entries a zip may have, ignored entries included.
 pub const MAX_ENTRIES: usize = 10_000;
+
+/// The name of the file that says what a function is.
+pub const MANIFEST: &str = "function.toml";
+/// The largest manifest, in bytes.
+const MAX_MANIFEST: u64 = 64 << 10;
 
 /// Why a zip is refused. The texts name entries as the zip does.
 #[derive(Debug, Error)]
@@ -84,6 +89,9 @@ pub enum PackageError {
     /// The files that name Go modules are too large together.
     #[error("the zip's go.mod, go.sum, go.work and go.work.sum have more than {} bytes together", modules::MAX_TOTAL)]
     ModulesTooLarge,
+    /// The manifest is over the limit.
+    #[error("the zip's {MANIFEST} is larger than {MAX_MANIFEST} bytes")]
+    ManifestTooLarge,
     /// The program to run could not be determined.
     #[error(transparent)]
     Detect(#[from] DetectError),
@@ -106,11 +114,25 @@ pub struct Package {
     pub warnings: Vec<String>,
 }
 
+/// The bytes of the manifest in the root of a zip. None without a manifest.
+pub fn manifest(zip: &mut File) -> Result<Option<Vec<u8>>, PackageError> {
+    zip.rewind().map_err(PackageError::Io)?;
+    let manifest = zip::manifest(zip);
+    zip.rewind().map_err(PackageError::Io)?;
+    manifest
+}
+
 /// Unpacks a zip into `folder`, which must be empty, and determines the program to run. `max_size` limits the unpacked
-/// content, in bytes. `language` is the uploader's choice, if any.
-pub fn open(zip: &mut File, folder: &Path, max_size: u64, language: Option<Language>) -> Result<Package, PackageError> {
+/// content, in bytes. `language` and `entry` are the uploader's choices, if any. The manifest stays in the zip.
+pub fn open(
+    zip: &mut File,
+    folder: &Path,
+    max_size: u64,
+    language: Option<Language>,
+    entry: Option<&str>,
+) -> Result<Package, PackageError> {
     let unpacked = zip::unpack(zip, folder, max_size)?;
-    let mut program = detect::detect(folder, language, unpacked.stripped.as_deref())?;
+    let mut program = detect::detect(folder, (language, entry), unpacked.stripped.as_deref())?;
     match &mut program {
         Program::Python { dependencies, .. } => *dependencies = dependencies::find(folder)?,
         Program::Go { modules, .. } => *modules = modules::find(folder)?,

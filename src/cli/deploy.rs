@@ -10,9 +10,11 @@ use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
-use super::client::{Client, Method};
+use super::client::{Client, Method, part};
 use super::folder::zipped;
 use super::{functions, output};
+use crate::build::package;
+use crate::domain::FunctionName;
 
 /// What the form has beside the zip.
 #[derive(Debug)]
@@ -29,23 +31,39 @@ pub(super) struct Texts {
     pub(super) notify: Option<(String, Vec<String>)>,
 }
 
+/// Which function the code is for.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// The function of the name, which is made where there is none.
+    Named,
+    /// A new function.
+    New,
+    /// This function, by its id or its name.
+    Update(String),
+}
+
 pub(super) fn run(
     client: &Client,
     path: &Path,
     Texts { name, language, allow, http, notify }: Texts,
-    update: Option<&str>,
+    target: Target,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let metadata = fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
     let mut zip = if metadata.is_dir() { zipped(path)? } else { File::open(path)? };
     let length = zip.seek(SeekFrom::End(0))?;
     zip.rewind()?;
-    let name = match (name, update) {
-        (None, None) => Some(default_name(path)?),
-        (name, _) => name,
+    let own_name = |zip: &mut File| match &name {
+        Some(name) => Ok(name.clone()),
+        None => name_in(zip)?.map_or_else(|| default_name(path), Ok),
     };
-    let id = update.map(|function| functions::resolve(client, function)).transpose()?;
-    let place = id.map_or((Method::Post, "/api/submit".to_owned()), |id| (Method::Put, format!("/api/functions/{id}")));
+    let (place, name) = match target {
+        Target::New => ((Method::Post, "/api/submit".to_owned()), Some(own_name(&mut zip)?)),
+        Target::Named => ((Method::Put, format!("/api/functions/{}", part(&own_name(&mut zip)?))), None),
+        Target::Update(function) => {
+            ((Method::Put, format!("/api/functions/{}", functions::resolve(client, &function)?)), name)
+        }
+    };
     let boundary = Uuid::new_v4().simple().to_string();
     let mut head = String::new();
     let network = (!allow.is_empty()).then(|| serde_json::json!({"allow": allow}).to_string());
@@ -113,9 +131,17 @@ impl<R: Read> Read for BuildingReader<R> {
     }
 }
 
-/// Of a folder its own name, of a file that without `.zip`.
-fn default_name(path: &Path) -> anyhow::Result<String> {
+/// The name in the zip's function.toml. What is wrong with the file or the zip is for the platform to say.
+fn name_in(zip: &mut File) -> anyhow::Result<Option<String>> {
+    let manifest = package::manifest(zip).ok().flatten();
+    zip.rewind()?;
+    let manifest: Option<toml::Table> = manifest.and_then(|text| toml::from_str(std::str::from_utf8(&text).ok()?).ok());
+    Ok(manifest.and_then(|manifest| Some(manifest.get("name")?.as_str()?.to_owned())))
+}
+
+/// Of a folder its own name, of a file that without `.zip`, without the characters that a name can't have.
+pub(super) fn default_name(path: &Path) -> anyhow::Result<String> {
     let whole = path.canonicalize()?;
-    let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
-    Ok(name.map_or_else(|| "function".to_owned(), |name| name.to_string_lossy().into_owned()))
+    let name = whole.file_name().unwrap_or_default().to_string_lossy();
+    Ok(FunctionName::from_file_name(&name).to_string())
 }

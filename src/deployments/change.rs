@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, Code, DeployError, Deployer, Upload, deployed, digest};
+use super::{Built, Code, DeployError, Deployer, Upload, declared, deployed, digest};
 use crate::build::BuildError;
 use crate::domain::settings::{Change, Settings, SettingsError};
 use crate::domain::{
-    Changed, Deployed, FunctionId, FunctionName, IdempotencyKey, Language, UnknownFunction, UnknownVersion, Update,
-    VersionId, VersionRecord,
+    Changed, DeclaredSchedule, Deployed, FunctionId, FunctionName, IdempotencyKey, Language, Manifest, UnknownFunction,
+    UnknownVersion, Update, VersionId, VersionRecord,
 };
 use crate::functions::{Function, Version};
 use crate::invocations::invoke::InvokeError;
@@ -49,18 +49,22 @@ impl Deployer {
         upload: Upload,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
-        let Upload { mut zip, name, language, settings, key, live, .. } = upload;
+        let Upload { mut zip, name, language, settings, manifest, of_name, key, live, .. } = upload;
         let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
-            let (language, name) =
-                (language.map_or("", Language::as_str), name.as_ref().map_or("", FunctionName::as_str));
-            IdempotencyKey {
-                key,
-                request_sha256: format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings)),
-            }
+            let request_sha256 = match &of_name {
+                Some(name) => digest::of_named(name, &zip_sha256, language, &settings),
+                None => {
+                    let language = language.map_or("", Language::as_str);
+                    let name = name.as_ref().map_or("", FunctionName::as_str);
+                    format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings))
+                }
+            };
+            IdempotencyKey { key, request_sha256 }
         });
         self.once(key, async |key| {
-            let code = Code { zip, zip_sha256, language, live };
+            let (manifest, settings) = declared::with_form(manifest, settings);
+            let code = Code { zip, zip_sha256, language, manifest, live };
             self.update_now(id, name, code, settings, key, stop).await
         })
         .await
@@ -80,7 +84,7 @@ impl Deployer {
         let _deploying = place.wait(shared.deploying.lock(), stop).await?;
         // Settings that are refused must be refused before a build, not after a build.
         let function = self.function(id)?;
-        self.settings(Some(&function), settings.clone(), stop).await?;
+        self.settings(Some(&function), settings.clone(), code.manifest.as_deref(), stop).await?;
         let number = self.store.next_version(id).await?.ok_or(UnknownFunction(id))?;
         let version = VersionId { function: id, number };
         let _held = self.images.pin(version);
@@ -89,10 +93,8 @@ impl Deployer {
         // The wait for a container must not take a place from builds.
         drop(place);
         let made = Arc::new(Version::new(id, built.version.clone()));
-        let notify_secret = settings.notify_key();
         let plan = ChangePlan { name, settings, version: Some(made), built: Some(built), key: key.cloned() };
-        let (function, warnings) = self.change(id, plan, stop).await?;
-        Ok(deployed(&function, warnings, notify_secret))
+        self.change(id, plan, stop).await.map(|(_, deployed)| deployed)
     }
 
     /// Has the function run another of its versions from then on: `number`, or by default the version that ran before.
@@ -130,19 +132,19 @@ impl Deployer {
             () = stop.cancelled() => return Err(cancelled()),
         }
         let plan = ChangePlan { version: Some(version), ..ChangePlan::default() };
-        self.change(id, plan, stop).await.map(|(function, warnings)| deployed(&function, warnings, None))
+        self.change(id, plan, stop).await.map(|(_, deployed)| deployed)
     }
 
-    /// Gives a function another name or other settings.
+    /// Gives a function another name or other settings. Returns the function, and what a client is told of the change.
     pub async fn configure(
         self: &Arc<Self>,
         id: FunctionId,
         name: Option<FunctionName>,
         settings: Change,
-    ) -> Result<Arc<Function>, DeployError> {
+    ) -> Result<(Arc<Function>, Deployed), DeployError> {
         let this = Arc::clone(self);
         let plan = ChangePlan { name, settings, ..ChangePlan::default() };
-        self.run(false, |stop| async move { this.change(id, plan, &stop).await.map(|(function, _)| function) }).await
+        self.run(false, |stop| async move { this.change(id, plan, &stop).await }).await
     }
 
     /// The versions of a function that are kept, the newest first.
@@ -156,18 +158,25 @@ impl Deployer {
         id: FunctionId,
         mut to: ChangePlan,
         stop: &CancellationToken,
-    ) -> Result<(Arc<Function>, Vec<String>), DeployError> {
+    ) -> Result<(Arc<Function>, Deployed), DeployError> {
+        let schedules = match &to.version {
+            Some(version) => Some(self.declared_schedules(version.manifest.clone()).await?),
+            None => None,
+        };
         loop {
             let current = self.function(id)?;
-            let settings = self.settings(Some(&current), to.settings.clone(), stop).await?;
-            let name = to.name.clone().unwrap_or_else(|| current.name.clone());
+            let version = to.version.as_ref().unwrap_or(&current.version);
+            let settings =
+                self.settings(Some(&current), to.settings.clone(), version.manifest.as_deref(), stop).await?;
+            let name = to.name.clone().or_else(|| declared::next_name(&current, version));
+            let name = name.unwrap_or_else(|| current.name.clone());
             let next = Arc::new(current.successor(name, settings, to.version.clone()));
             let takes_over = next.revision != current.revision;
             let switched = match self.warm(&next, takes_over, to.built.is_some(), stop).await {
                 // From here on the change runs to its end, even when the caller leaves.
                 Ok(()) => {
-                    to.built.iter_mut().for_each(|built| built.warn_of_imports(&next));
-                    self.switch(&current, &next, &to).await
+                    to.built.iter_mut().for_each(|built| built.warn_of(&next));
+                    self.switch(&current, &next, &to, schedules.as_deref()).await
                 }
                 Err(error) => Err(error),
             };
@@ -189,8 +198,13 @@ impl Deployer {
                 version = next.version.id.number,
                 "function changed"
             );
+            self.scheduler.wake();
             self.nodes.acknowledged(change).await?;
-            return Ok((next, to.built.map_or_else(Vec::new, |built| built.warnings)));
+            let warnings = to.built.map_or_else(Vec::new, |built| built.warnings);
+            // A function that had a key goes on with that key.
+            let made = next.settings.notify.as_ref().filter(|_| current.settings.notify.is_none());
+            let deployed = deployed(&next, warnings, made.map(|notify| notify.key.clone()));
+            return Ok((next, deployed));
         }
     }
 
@@ -218,20 +232,22 @@ impl Deployer {
         self.queue.look_again();
     }
 
-    /// The settings of a function, or of a new function, after a change. Fails when the operator's limits, the way to
-    /// instances or other functions stand against the change.
+    /// The settings of a function, or of a new function, after a client's change, with a version that has this
+    /// function.toml. Fails when the operator's limits, the way to instances or other functions stand against these.
     pub(super) async fn settings(
         &self,
         current: Option<&Function>,
         change: Change,
+        manifest: Option<&Manifest>,
         stop: &CancellationToken,
     ) -> Result<Settings, DeployError> {
+        let before = current.map_or_else(Settings::default, |function| function.settings.clone());
+        let (no_manifest, asked) = (Manifest::default(), (change.network.is_some(), change.notify.is_some()));
+        let settings = before.changed(change, &manifest.unwrap_or(&no_manifest).settings, &self.limits)?;
         tokio::select! {
-            checked = self.network.check(&change) => checked?,
+            checked = self.network.check(&before, &settings, asked) => checked?,
             () = stop.cancelled() => return Err(cancelled()),
         }
-        let before = current.map_or_else(Settings::default, |function| function.settings.clone());
-        let settings = before.with(change, &self.limits)?;
         self.check_kept(current, &settings)?;
         Ok(settings)
     }
@@ -286,6 +302,7 @@ impl Deployer {
         current: &Arc<Function>,
         next: &Arc<Function>,
         to: &ChangePlan,
+        schedules: Option<&[DeclaredSchedule]>,
     ) -> Result<Option<u64>, DeployError> {
         let _switching = current.shared().switching.lock().await;
         if !Arc::ptr_eq(&self.function(next.id)?, current) {
@@ -300,6 +317,7 @@ impl Deployer {
             preloaded: preloaded.as_ref(),
             version: next.version.id.number,
             previous: next.previous.as_ref().map(|version| version.id.number),
+            declared: schedules,
             max_versions: self.limits.max_versions,
         };
         let zip = match &to.built {
@@ -316,6 +334,7 @@ impl Deployer {
             }
             Changed::Claimed => Err(DeployError::InProgress),
             Changed::NameTaken => Err(DeployError::NameTaken(next.name.clone())),
+            Changed::TooManySchedules => Err(DeployError::TooManySchedules(next.id)),
             Changed::Gone => {
                 self.function(next.id)?;
                 Err(UnknownVersion(next.version.id).into())

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::DeployError;
 use crate::domain::settings::Change;
 use crate::domain::settings::network::Network;
+use crate::domain::{FunctionName, Language};
 use crate::resources::scratch::Temporary;
 
 /// The SHA-256 of the zip, hexadecimal.
@@ -20,6 +21,12 @@ pub(super) async fn of_zip(zip: &mut Temporary<File>) -> Result<String, DeployEr
         Ok::<_, io::Error>(hexadecimal(hash))
     });
     Ok(digested.await??)
+}
+
+/// What tells a request apart that means a function by its name, whether or not the function was there.
+pub(super) fn of_named(name: &FunctionName, zip_sha256: &str, language: Option<Language>, settings: &Change) -> String {
+    let language = language.map_or("", Language::as_str);
+    format!("name {name}: {zip_sha256} {language}{}", of_settings(settings))
 }
 
 /// A digest of a request's settings; empty when there are none. Different secrets have different digests, and a digest

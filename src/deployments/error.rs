@@ -7,11 +7,13 @@ use thiserror::Error;
 use super::network::NetworkRefusal;
 use crate::build::BuildError;
 use crate::domain::settings::SettingsError;
-use crate::domain::{FunctionId, FunctionName, UnknownFunction, UnknownVersion};
+use crate::domain::{FunctionId, FunctionName, MAX_SCHEDULES, UnknownFunction, UnknownVersion};
 use crate::functions::images::ImageError;
 use crate::invocations::invoke::InvokeError;
 use crate::nodes::{CutOff, Unacknowledged};
+use crate::schedules::TimesError;
 use crate::store::StoreError;
+use crate::tokens::Refusal;
 
 /// Why a function was not made or not changed.
 #[derive(Debug, Error)]
@@ -55,6 +57,24 @@ pub enum DeployError {
          `http`"
     )]
     NameTaken(FunctionName),
+    /// Several functions have the name.
+    #[error("several functions have the name {0}; name one by its id, which GET /api/functions lists")]
+    SeveralOfName(FunctionName),
+    /// Another request has made a function of the name meanwhile.
+    #[error("another request has just made a function named {0}; send the request again to update that")]
+    MadeMeanwhile(FunctionName),
+    /// The client may not make functions.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A declared schedule has times that can't be any more.
+    #[error(transparent)]
+    Schedule(#[from] TimesError),
+    /// With the declared schedules the function would have too many.
+    #[error(
+        "with the schedules of function.toml, function {0} has more than {MAX_SCHEDULES} schedules, which is the \
+         limit; remove some first"
+    )]
+    TooManySchedules(FunctionId),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

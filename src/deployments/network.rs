@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::time;
 
 use crate::config::Rule;
-use crate::domain::settings::Change;
+use crate::domain::settings::Settings;
 use crate::sandbox::transport::Transport;
 
 /// The longest wait for the first container, which shows whether instances can have doors.
@@ -55,18 +55,26 @@ pub enum NetworkRefusal {
 
 impl Networks {
     /// Fails when a change gives a network that EGRESS_ALLOW does not cover, or where instances can't have doors. Waits
-    /// for up to `LOOK_LIMIT` until the latter is known. A network that a function has already is no matter here: rules
-    /// that EGRESS_ALLOW does not cover any more do not count when the function runs.
+    /// for up to `LOOK_LIMIT` until the latter is known. A network that a function has already is no matter here, unless
+    /// the client has `asked` for the network: rules that EGRESS_ALLOW does not cover any more do not count when the
+    /// function runs.
     ///
     /// A receiver of notifications must be covered, too, and needs no doors.
-    pub(super) async fn check(&self, change: &Change) -> Result<(), NetworkRefusal> {
-        if let Some(notify) = change.notify.as_ref().and_then(Option::as_ref) {
+    pub(super) async fn check(
+        &self,
+        before: &Settings,
+        after: &Settings,
+        (asks_network, asks_notify): (bool, bool),
+    ) -> Result<(), NetworkRefusal> {
+        let notify = after.notify.as_ref().filter(|_| asks_notify || before.notify != after.notify);
+        if let Some(notify) = notify {
             let to = notify.target.rule();
             if !self.allow.iter().any(|rule| rule.covers(to)) {
                 return Err(NetworkRefusal::NotifyNotAllowed(to.clone()));
             }
         }
-        let Some(network) = change.network.as_ref().and_then(Option::as_ref) else { return Ok(()) };
+        let is_new = asks_network || before.network != after.network;
+        let Some(network) = after.network.as_ref().filter(|_| is_new) else { return Ok(()) };
         match network.uncovered(&self.allow) {
             Some(rule) if self.allow.is_empty() => return Err(NetworkRefusal::NoneAllowed(rule.clone())),
             Some(rule) => return Err(NetworkRefusal::NotAllowed(rule.clone())),

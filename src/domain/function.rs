@@ -1,7 +1,7 @@
 //! A function as the store keeps it.
 
 use super::settings::Settings;
-use super::{FunctionId, FunctionName, Preloaded, TokenRecord, VersionRecord};
+use super::{DeclaredSchedule, FunctionId, FunctionName, Preloaded, TokenRecord, VersionRecord};
 
 /// A function's row: all that the store keeps of the function except zips and build logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,8 @@ pub enum Changed {
     Claimed,
     /// Another function of this name answers requests over HTTP.
     NameTaken,
+    /// With the declared schedules the function would have too many.
+    TooManySchedules,
 }
 
 /// Changes of functions and tokens since an earlier moment.
@@ -101,6 +103,8 @@ pub struct Update<'a> {
     pub version: u32,
     /// The number of the version that ran before.
     pub previous: Option<u32>,
+    /// The schedules that the next version declares. None where the version stays.
+    pub declared: Option<&'a [DeclaredSchedule]>,
     /// The number of versions that the store keeps (MAX_FUNCTION_VERSIONS).
     pub max_versions: u32,
 }

@@ -155,6 +155,22 @@ pub struct Definition {
     pub missed: Missed,
 }
 
+/// A schedule that a version of a function declares in its function.toml.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredSchedule {
+    /// The schedule's name.
+    pub name: ScheduleName,
+    /// What the file says.
+    pub definition: Definition,
+    /// The time of the look, in Unix seconds.
+    pub now: u64,
+    /// The first slot after `now`; None while the schedule pauses.
+    pub next_at: Option<u64>,
+}
+
+/// The largest number of schedules of a function.
+pub const MAX_SCHEDULES: u32 = 20;
+
 /// A schedule as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -164,6 +180,8 @@ pub struct Schedule {
     pub name: ScheduleName,
     /// What the client asks.
     pub definition: Definition,
+    /// Whether the function's version declares the schedule.
+    pub is_declared: bool,
     /// The next slot, in Unix seconds; None where there is none.
     pub next_at: Option<u64>,
     /// The last run.

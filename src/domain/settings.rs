@@ -1,8 +1,10 @@
 //! A function's own settings: limits, network, environment, secrets. Pure.
 
+pub mod declared;
 mod error;
 pub mod network;
 pub mod notify;
+mod pins;
 pub mod variable;
 
 use std::collections::{BTreeMap, HashSet};
@@ -10,9 +12,11 @@ use std::time::Duration;
 
 use super::{Language, Preload};
 use crate::config::{self, Functions, HttpMode, MIN_MEMORY, Sandbox, Secret};
+pub use declared::Declared;
 pub use error::SettingsError;
 use network::Network;
 use notify::Notify;
+pub use pins::Pins;
 
 /// The largest size of environment and secrets together, names included, in bytes: a new process must be able to take
 /// all variables.
@@ -49,6 +53,8 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
     /// Variables that no answer shows and no input replaces.
     pub secrets: BTreeMap<String, Secret>,
+    /// Which of the settings clients have set. The others are those of the version's function.toml.
+    pub pins: Pins,
 }
 
 /// A change of settings. A setting that is None or has no name here stays; `Some(None)` removes a setting.
@@ -79,8 +85,8 @@ pub struct Change {
 }
 
 impl Settings {
-    /// These settings with a change. Fails when the result is out of the operator's limits.
-    pub fn with(&self, change: Change, limits: &Functions) -> Result<Self, SettingsError> {
+    /// These settings with a change, whoever wants the change. Fails when the result is out of the operator's limits.
+    pub(in crate::domain) fn with(&self, change: Change, limits: &Functions) -> Result<Self, SettingsError> {
         let memory = change.memory.unwrap_or(self.memory);
         if let Some(memory) =
             change.memory.flatten().filter(|memory| !(MIN_MEMORY..=limits.max_memory).contains(memory))
@@ -128,7 +134,9 @@ impl Settings {
         }
         let preload = change.preload.unwrap_or_else(|| self.preload.clone());
         let notify = notify::changed(self.notify.as_ref(), change.notify);
-        Ok(Self { memory, cpus, timeout, concurrency, keep_warm, preload, network, http, notify, environment, secrets })
+        let pins = self.pins.clone();
+        let numbers = Self { memory, cpus, timeout, concurrency, keep_warm, ..Self::default() };
+        Ok(Self { preload, network, http, notify, environment, secrets, pins, ..numbers })
     }
 
     /// How many invocations run at one time on a node with this many containers. None for no limit but the node's.

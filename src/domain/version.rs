@@ -1,6 +1,8 @@
 //! A version of a function as the store keeps it.
 
-use super::{ImageDigest, ImageId, Language};
+use std::sync::Arc;
+
+use super::{ImageDigest, ImageId, Language, Manifest};
 
 /// A version's row: all that the store keeps of the version except its zip and its build log.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,8 @@ pub struct VersionRecord {
     pub zip_sha256: String,
     /// The size of the zip's content, in bytes.
     pub unpacked_size: u64,
+    /// What the version's function.toml says, with the form of the submit above. None without a function.toml.
+    pub manifest: Option<Arc<Manifest>>,
     /// The image that instances are made of.
     pub image: Image,
 }

@@ -13,6 +13,7 @@ pub(crate) fn record(language: Language) -> Record {
         created_at: 0,
         zip_size: 0,
         zip_sha256: String::new(),
+        manifest: None,
         unpacked_size: 0,
         image: Image { id, size: 1, present: true, digest: None },
     };

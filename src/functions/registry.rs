@@ -121,6 +121,7 @@ mod tests {
             created_at: 1,
             zip_size: 1,
             zip_sha256: String::new(),
+            manifest: None,
             unpacked_size: 1,
             image: Image { id: image, size: 1, present: true, digest: None },
         };

@@ -1,10 +1,11 @@
 //! A version of a function: the result of building one zip.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::domain::{FunctionId, Image, Language, VersionId, VersionRecord};
+use crate::domain::{FunctionId, Image, Language, Manifest, VersionId, VersionRecord};
 
 /// A version and its image, which may be removed and built again.
 #[derive(Debug)]
@@ -17,6 +18,10 @@ pub struct Version {
     pub created_at: u64,
     /// The size of the zip's unpacked content, in bytes.
     pub unpacked_size: u64,
+    /// The file that the interpreter runs; None for a compiled program.
+    pub entry: Option<String>,
+    /// What the version's function.toml says. None without the file.
+    pub manifest: Option<Arc<Manifest>>,
     image: Mutex<Image>,
     /// Why the image is gone, where the image is gone.
     absence: Mutex<Absence>,
@@ -58,6 +63,8 @@ impl Version {
             language: record.language,
             created_at: record.created_at,
             unpacked_size: record.unpacked_size,
+            entry: record.entry,
+            manifest: record.manifest,
             image: Mutex::new(record.image),
             absence: Mutex::new(Absence::NotKept),
             rebuilt_at: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Errors as clients see them: RFC 9457 problems.
 
 mod errors;
+mod images;
 mod network;
 mod schedules;
 mod settings;

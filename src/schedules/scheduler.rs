@@ -44,7 +44,7 @@ impl Scheduler {
     }
 
     /// Looks again at once, as a schedule has changed.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 

@@ -7,12 +7,12 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::postgres::CHANNEL;
-use super::{Store, StoreError, notify, tokens, versions};
+use super::{Store, StoreError, notify, schedules, tokens, versions};
 use crate::config::{HttpMode, Secret};
-use crate::domain::settings::Settings;
+use crate::domain::settings::{Pins, Settings};
 use crate::domain::{
-    Changed, Changes, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package, Preload, Preloaded,
-    Record, Update, VersionRecord,
+    Changed, Changes, DeclaredSchedule, Deployed, Executions, FunctionId, FunctionName, IdempotencyKey, Package,
+    Preload, Preloaded, Record, Update, VersionRecord,
 };
 
 impl Store {
@@ -27,7 +27,7 @@ impl Store {
             let tokens = if since < of_tokens { Some(tokens::rows(&mut snapshot).await?) } else { None };
             let functions = format!(
                 "SELECT number, id, name, created_at, last_executed, executions, memory_limit, cpu_limit, run_timeout, \
-                 concurrency, keep_warm, network, http, version, former, preload, preloaded, generation, {} \
+                 concurrency, keep_warm, network, http, pins, version, former, preload, preloaded, generation, {} \
                  FROM functions WHERE changed > $1 ORDER BY number",
                 notify::COLUMNS
             );
@@ -62,6 +62,11 @@ impl Store {
                     record.settings.environment.insert(name, value);
                 }
             }
+            let pins: Option<String> = row.try_get("pins").map_err(|_| damaged())?;
+            record.settings.pins = match pins {
+                Some(json) => Pins::new(serde_json::from_str::<Vec<String>>(&json).map_err(|_| damaged())?),
+                None => Pins::of(&record.settings),
+            };
             Ok(record)
         });
         let deleted = deleted.iter().map(|id| id.parse().map_err(|_| damaged()));
@@ -73,12 +78,15 @@ impl Store {
         })
     }
 
-    /// Writes down a new function, gives the function its number, and settles the key of the function's submit.
+    /// Writes down a new function with its declared schedules, gives the function its number, and settles the key of
+    /// the function's submit. With `is_only`, no other function may have the name.
     pub async fn insert(
         &self,
         record: &mut Record,
         package: Package<'_>,
+        declared: &[DeclaredSchedule],
         key: Option<&IdempotencyKey>,
+        is_only: bool,
     ) -> Result<Changed, StoreError> {
         let inserted = async {
             let id = record.id.to_string();
@@ -97,6 +105,7 @@ impl Store {
                 .await?;
             versions::insert(&mut transaction, record.id, &record.version, package).await?;
             self.set(&mut transaction, &id, &record.settings, record.preloaded.as_ref()).await?;
+            schedules::declare(&mut transaction, record.id, declared).await?;
             if let Some(key) = key {
                 let deployed = deployed(id.clone(), &record.version, &record.name, package);
                 if !self.settle_key(&mut transaction, key, &deployed).await? {
@@ -104,6 +113,14 @@ impl Store {
                 }
             }
             let change = self.next_change(&mut transaction, &id).await?;
+            // Changes come one after the other, so of two functions the later sees the earlier here.
+            if is_only {
+                let others = sqlx::query_scalar("SELECT count(*) FROM functions WHERE name = $1 AND id <> $2");
+                let others: i64 = others.bind(record.name.as_str()).bind(&id).fetch_one(&mut *transaction).await?;
+                if others > 0 {
+                    return Ok((Changed::Since, 0));
+                }
+            }
             transaction.commit().await?;
             Ok((Changed::Now(change.cast_unsigned()), number))
         };
@@ -157,6 +174,11 @@ impl Store {
                 return Ok(Changed::Gone);
             }
             versions::prune(&mut transaction, update).await?;
+            if let Some(declared) = update.declared
+                && !schedules::declare(&mut transaction, update.id, declared).await?
+            {
+                return Ok(Changed::TooManySchedules);
+            }
             self.set(&mut transaction, &id, update.settings, update.preloaded).await?;
             let change = self.next_change(&mut transaction, &id).await?;
             transaction.commit().await?;
@@ -172,25 +194,6 @@ impl Store {
         let next = sqlx::query_scalar::<_, i64>(next).bind(id.to_string());
         let number = self.ask(next.fetch_optional(&self.pool())).await?.map(u32::try_from);
         number.transpose().map_err(|_| self.damaged("a function has too many versions"))
-    }
-
-    /// Removes a function. Returns the number of the change; None when there is no such function.
-    pub async fn delete(&self, id: FunctionId) -> Result<Option<u64>, StoreError> {
-        let deleted = async {
-            let mut transaction = self.pool().begin().await?;
-            let deleted = sqlx::query("DELETE FROM functions WHERE id = $1").bind(id.to_string());
-            if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
-                return Ok(None);
-            }
-            let change = self.next_change(&mut transaction, "").await?;
-            let note =
-                format!("INSERT INTO deletions (function_id, changed, deleted_at) VALUES ($1, $2, {})", self.now());
-            let note = sqlx::query(AssertSqlSafe(note)).bind(id.to_string()).bind(change);
-            note.execute(&mut *transaction).await?;
-            transaction.commit().await?;
-            Ok(Some(change.cast_unsigned()))
-        };
-        self.ask(deleted).await
     }
 
     /// Executions of functions that were executed lately, by the database's clock.
@@ -225,13 +228,6 @@ impl Store {
         self.ask(last.fetch_one(&self.control())).await.map(i64::cast_unsigned)
     }
 
-    /// Forgets deletions that are a day old: a node that was away for longer reads all functions anew.
-    pub async fn prune_deletions(&self) -> Result<(), StoreError> {
-        let prune =
-            format!("DELETE FROM deletions WHERE deleted_at < {} - {}", self.now(), DELETION_RETENTION.as_millis());
-        self.ask(sqlx::query(AssertSqlSafe(prune)).execute(&self.pool())).await.map(drop)
-    }
-
     async fn set(
         &self,
         connection: &mut AnyConnection,
@@ -242,7 +238,7 @@ impl Store {
         // Numbers go as texts: sqlx 0.9 gives PostgreSQL a NULL of another type than a number.
         let set = "UPDATE functions SET memory_limit = $1, cpu_limit = CAST($2 AS DOUBLE PRECISION), \
                    run_timeout = CAST($3 AS DOUBLE PRECISION), preload = $4, preloaded = $5, \
-                   concurrency = $6, keep_warm = $7, network = $8, http = $9 WHERE id = $10";
+                   concurrency = $6, keep_warm = $7, network = $8, http = $9, pins = $10 WHERE id = $11";
         sqlx::query(set)
             .bind(settings.memory.map(u64::cast_signed))
             .bind(settings.cpus.map(|cpus| cpus.to_string()))
@@ -260,6 +256,10 @@ impl Store {
                     .map(|network| serde_json::to_string(network).expect("a list of texts can be written as JSON")),
             )
             .bind(Some(settings.http.name()).filter(|_| settings.http != HttpMode::Off))
+            .bind(
+                serde_json::to_string(&settings.pins.names().collect::<Vec<_>>())
+                    .expect("a list of texts can be written as JSON"),
+            )
             .bind(id)
             .execute(&mut *connection)
             .await?;
@@ -275,9 +275,6 @@ impl Store {
         Ok(())
     }
 }
-
-/// The time for which a deletion is known as such.
-pub const DELETION_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// `taken` in place of the error that another function of the name answers requests over HTTP.
 fn or_taken<T>(result: Result<T, sqlx::Error>, taken: T) -> Result<T, sqlx::Error> {

@@ -8,8 +8,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::{Database, Store, StoreError};
 use crate::domain::{
-    Definition, DueSlot, FunctionId, InvocationRecord, Missed, Outcome, Overlap, Schedule, ScheduleName, SkipReason,
-    Skipped, Step, Taken, Trigger,
+    DeclaredSchedule, Definition, DueSlot, FunctionId, InvocationRecord, MAX_SCHEDULES, Missed, Outcome, Overlap,
+    Schedule, ScheduleName, SkipReason, Skipped, Step, Taken, Trigger,
 };
 
 /// What became of a schedule that a client has put.
@@ -26,7 +26,7 @@ pub enum Put {
 const BAD_ROW: &str = "a schedule's row has values that can't be";
 
 const SHOWN: &str = "SELECT schedules.function_id, name, cron, timezone, schedules.input, enabled, overlap, missed, \
-                     next_at, last_invocation, outcome, skipped_at, skip_reason FROM schedules \
+                     declared, next_at, last_invocation, outcome, skipped_at, skip_reason FROM schedules \
                      LEFT JOIN invocations ON invocations.id = last_invocation";
 
 const DUE: &str = "SELECT function_id, name, revision, cron, timezone, overlap, missed, next_at FROM schedules";
@@ -39,15 +39,14 @@ impl Store {
     }
 
     /// Makes or replaces a schedule. `next_at` is the next slot after `now`, both in Unix seconds. The slot of a
-    /// schedule that has the same times before and after stays as it is, as the slot may be under way. A function has
-    /// at most `most` schedules.
+    /// schedule that has the same times before and after stays as it is, as the slot may be under way. A declared
+    /// schedule of the name is the client's from then on.
     pub async fn put_schedule(
         &self,
         id: FunctionId,
         name: &ScheduleName,
         definition: &Definition,
         (now, next_at): (u64, Option<u64>),
-        most: u32,
     ) -> Result<Put, StoreError> {
         let put = async {
             let mut transaction = self.pool().begin().await?;
@@ -58,34 +57,11 @@ impl Store {
             let others = sqlx::query_scalar("SELECT count(*) FROM schedules WHERE function_id = $1 AND name <> $2");
             let others = others.bind(id.to_string()).bind(name.as_str());
             let others: i64 = others.fetch_one(&mut *transaction).await?;
-            if others >= i64::from(most) {
+            if others >= i64::from(MAX_SCHEDULES) {
                 return Ok(Put::TooMany);
             }
-            let goes_on = "schedules.next_at IS NOT NULL AND excluded.next_at IS NOT NULL \
-                           AND schedules.cron = excluded.cron AND schedules.timezone = excluded.timezone";
-            let put = format!(
-                "INSERT INTO schedules (function_id, name, cron, timezone, input, enabled, overlap, missed, next_at, \
-                 settled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-                 ON CONFLICT (function_id, name) DO UPDATE SET \
-                 next_at = CASE WHEN {goes_on} THEN schedules.next_at ELSE excluded.next_at END, \
-                 settled_at = CASE WHEN {goes_on} THEN schedules.settled_at ELSE excluded.settled_at END, \
-                 cron = excluded.cron, timezone = excluded.timezone, input = excluded.input, \
-                 enabled = excluded.enabled, overlap = excluded.overlap, missed = excluded.missed, \
-                 revision = schedules.revision + 1"
-            );
-            sqlx::query(AssertSqlSafe(put))
-                .bind(id.to_string())
-                .bind(name.as_str())
-                .bind(&definition.cron)
-                .bind(&definition.timezone)
-                .bind(&*definition.input)
-                .bind(i64::from(definition.is_enabled))
-                .bind(definition.overlap.name())
-                .bind(definition.missed.name())
-                .bind(next_at.map(u64::cast_signed))
-                .bind(now.cast_signed())
-                .execute(&mut *transaction)
-                .await?;
+            let schedule = DeclaredSchedule { name: name.clone(), definition: definition.clone(), now, next_at };
+            write(&mut transaction, id, &schedule, false).await?;
             transaction.commit().await?;
             Ok(Put::Done)
         };
@@ -241,6 +217,62 @@ impl Store {
     }
 }
 
+/// Makes the schedules that a function's version declares, and removes those that the version does not declare any more.
+/// Schedules that clients have made stay, also under a declared name. False where the function then has too many.
+pub(super) async fn declare(
+    connection: &mut AnyConnection,
+    id: FunctionId,
+    declared: &[DeclaredSchedule],
+) -> Result<bool, sqlx::Error> {
+    let former = sqlx::query_scalar("SELECT name FROM schedules WHERE function_id = $1 AND declared = 1");
+    let former: Vec<String> = former.bind(id.to_string()).fetch_all(&mut *connection).await?;
+    for name in former.iter().filter(|name| declared.iter().all(|schedule| schedule.name.as_str() != *name)) {
+        let delete = sqlx::query("DELETE FROM schedules WHERE function_id = $1 AND name = $2");
+        delete.bind(id.to_string()).bind(name).execute(&mut *connection).await?;
+    }
+    for schedule in declared {
+        write(connection, id, schedule, true).await?;
+    }
+    let all = sqlx::query_scalar("SELECT count(*) FROM schedules WHERE function_id = $1").bind(id.to_string());
+    let all: i64 = all.fetch_one(connection).await?;
+    Ok(all <= i64::from(MAX_SCHEDULES))
+}
+
+/// Makes or replaces a schedule. A declared schedule does not replace one that a client has made.
+async fn write(
+    connection: &mut AnyConnection,
+    id: FunctionId,
+    DeclaredSchedule { name, definition, now, next_at }: &DeclaredSchedule,
+    is_declared: bool,
+) -> Result<(), sqlx::Error> {
+    let goes_on = "schedules.next_at IS NOT NULL AND excluded.next_at IS NOT NULL \
+                   AND schedules.cron = excluded.cron AND schedules.timezone = excluded.timezone";
+    let write = format!(
+        "INSERT INTO schedules (function_id, name, cron, timezone, input, enabled, overlap, missed, next_at, \
+         settled_at, declared) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         ON CONFLICT (function_id, name) DO UPDATE SET \
+         next_at = CASE WHEN {goes_on} THEN schedules.next_at ELSE excluded.next_at END, \
+         settled_at = CASE WHEN {goes_on} THEN schedules.settled_at ELSE excluded.settled_at END, \
+         cron = excluded.cron, timezone = excluded.timezone, input = excluded.input, \
+         enabled = excluded.enabled, overlap = excluded.overlap, missed = excluded.missed, \
+         declared = excluded.declared, revision = schedules.revision + 1 \
+         WHERE excluded.declared = 0 OR schedules.declared = 1"
+    );
+    let write = sqlx::query(AssertSqlSafe(write))
+        .bind(id.to_string())
+        .bind(name.as_str())
+        .bind(&definition.cron)
+        .bind(&definition.timezone)
+        .bind(&*definition.input)
+        .bind(i64::from(definition.is_enabled))
+        .bind(definition.overlap.name())
+        .bind(definition.missed.name())
+        .bind(next_at.map(u64::cast_signed))
+        .bind(now.cast_signed())
+        .bind(i64::from(is_declared));
+    write.execute(connection).await.map(drop)
+}
+
 /// Moves a schedule on from the slot and the definition that the step is based on. Returns the schedule's input; None
 /// when the schedule is not as the step says.
 async fn advance(connection: &mut AnyConnection, step: &Step) -> Result<Option<Vec<u8>>, sqlx::Error> {
@@ -312,6 +344,7 @@ fn shown(row: &AnyRow) -> Option<Schedule> {
             overlap: Overlap::from_name(&text("overlap")??)?,
             missed: Missed::from_name(&text("missed")??)?,
         },
+        is_declared: number("declared")?? != 0,
         next_at: number("next_at")?,
         last_invocation,
         last_outcome,

@@ -50,6 +50,7 @@ fn version(number: u32) -> VersionRecord {
         created_at: 1_700_000_000,
         zip_size: 3,
         zip_sha256: "ab".repeat(32),
+        manifest: None,
         unpacked_size: 9,
         image: image('0'),
     }
@@ -60,7 +61,7 @@ fn first(record: &Record) -> VersionId {
 }
 
 async fn insert(store: &Store, record: &Record) {
-    let inserted = store.insert(&mut record.clone(), PACKAGE, None).await.unwrap();
+    let inserted = store.insert(&mut record.clone(), PACKAGE, &[], None, false).await.unwrap();
     assert!(matches!(inserted, Changed::Now(_)), "{inserted:?}");
 }
 
@@ -180,6 +181,7 @@ async fn a_function_moves_between_versions_and_keeps_the_last_few(place: Place) 
         preloaded: Some(&found),
         version,
         previous,
+        declared: None,
         max_versions: 2,
     };
     for number in 2..5 {
@@ -266,7 +268,7 @@ async fn a_column_of_a_newer_program_is_no_trouble(place: Place) {
 async fn a_log_may_have_any_character(place: Place) {
     let one = record("one");
     let store = place.open().await;
-    store.insert(&mut one.clone(), Package { build_log: "a\0b\u{1b}[31m", ..PACKAGE }, None).await.unwrap();
+    store.insert(&mut one.clone(), Package { build_log: "a\0b\u{1b}[31m", ..PACKAGE }, &[], None, false).await.unwrap();
     assert!(store.set_image(first(&one), &one.version.image, Some("\0")).await.unwrap());
 }
 
@@ -315,7 +317,7 @@ async fn a_file_is_copied_to_an_empty_postgres_and_all_goes_on_there() {
     let store = Store::sqlite(dir.path()).await.unwrap();
     let key = IdempotencyKey { key: "k".to_owned(), request_sha256: "a".to_owned() };
     assert_eq!(store.claim_key(&key, 1).await.unwrap(), Known::New);
-    store.insert(&mut one.clone(), PACKAGE, Some(&key)).await.unwrap();
+    store.insert(&mut one.clone(), PACKAGE, &[], Some(&key), false).await.unwrap();
     insert(&store, &two).await;
     let network = vec![destined(3, Some("refused"))];
     let queued = InvocationRecord { network, ..InvocationRecord::queued(one.id, 1, Bytes::from("{}")) };

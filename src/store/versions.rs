@@ -1,16 +1,18 @@
 //! Versions of functions as rows.
 
+use std::sync::Arc;
+
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::{Store, StoreError};
-use crate::domain::{FunctionId, Image, ImageDigest, ImageId, Package, Update, VersionId, VersionRecord};
+use crate::domain::{FunctionId, Image, ImageDigest, ImageId, Manifest, Package, Update, VersionId, VersionRecord};
 
 /// The columns of a version's record. A newer program may have added others.
 pub(super) const COLUMNS: &str = "versions.function_id, versions.number, versions.language, versions.entry, \
                                   versions.created_at, versions.zip_size, versions.zip_sha256, \
                                   versions.unpacked_size, versions.image_id, versions.image_size, versions.digest, \
-                                  versions.state";
+                                  versions.state, versions.manifest";
 
 impl Store {
     /// A function's versions, the last first. Empty when there is no such function.
@@ -91,7 +93,8 @@ pub(super) async fn insert(
     let id = id.to_string();
     sqlx::query(
         "INSERT INTO versions (function_id, number, language, entry, created_at, zip_size, zip_sha256, unpacked_size, \
-         image_id, image_size, digest, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'ready')",
+         image_id, image_size, digest, manifest, state) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'ready')",
     )
     .bind(&id)
     .bind(i64::from(version.number))
@@ -104,6 +107,7 @@ pub(super) async fn insert(
     .bind(version.image.id.as_str())
     .bind(version.image.size.cast_signed())
     .bind(version.image.digest.as_ref().map(ImageDigest::as_str))
+    .bind(version.manifest.as_ref().map(|manifest| manifest.to_json()))
     .execute(&mut *connection)
     .await?;
     let zip = sqlx::query("INSERT INTO zips (function_id, version, zip) VALUES ($1, $2, $3)");
@@ -145,6 +149,10 @@ pub(super) fn record(row: &AnyRow) -> Option<VersionRecord> {
         zip_size: number("zip_size")?,
         zip_sha256: text("zip_sha256")?,
         unpacked_size: number("unpacked_size")?,
+        manifest: match row.try_get::<Option<String>, _>("manifest").ok()? {
+            Some(json) => Some(Arc::new(Manifest::from_json(&json)?)),
+            None => None,
+        },
         image: Image {
             id: ImageId::parse(&text("image_id")?)?,
             size: number("image_size")?,

@@ -189,7 +189,7 @@ async fn ten_million_empty_entries_are_counted_and_not_kept() {
         let before = peak_from_now();
         let began = Instant::now();
         let folder = tempfile::tempdir_in(dir.path()).unwrap();
-        let error = package::open(&mut file, folder.path(), 1_000_000, None).expect_err("a bomb").to_string();
+        let error = package::open(&mut file, folder.path(), 1_000_000, None, None).expect_err("a bomb").to_string();
         assert!(error.contains(expected), "{error}");
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         assert!(peak() < before + FLAT, "{before} -> {}", peak());
@@ -244,7 +244,7 @@ fn what_fuzzing_has_found_stays_refused_or_harmless() {
         let outside = tempfile::tempdir().unwrap();
         let folder = outside.path().join("package");
         fs::create_dir(&folder).unwrap();
-        let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None);
+        let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None, None);
         check::holds(outside.path(), &folder, &opened);
         replayed += 1;
     }
@@ -309,7 +309,7 @@ fn open(files: &[(&str, &str)]) -> Result<package::Package, package::PackageErro
     let outside = tempfile::tempdir().unwrap();
     let folder = outside.path().join("package");
     fs::create_dir(&folder).unwrap();
-    let opened = package::open(&mut file, &folder, check::MAX_SIZE, None);
+    let opened = package::open(&mut file, &folder, check::MAX_SIZE, None, None);
     check::holds(outside.path(), &folder, &opened);
     opened
 }

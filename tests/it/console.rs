@@ -226,6 +226,7 @@ async fn the_page_is_for_all_and_strict() {
         ("/console.js", script),
         ("/console-api.js", script),
         ("/console-network.js", script),
+        ("/console-triggers.js", script),
     ] {
         let response = reqwest::get(format!("{}{path}", service.url)).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");

@@ -36,6 +36,7 @@ mod keys;
 mod layouts;
 mod lifecycle;
 mod lost_nodes;
+mod manifests;
 mod metrics;
 mod network_settings;
 mod nodes;

@@ -78,6 +78,17 @@ pub enum DetectError {
         /// The names of the Python files.
         found: String,
     },
+    /// The file that the uploader has named as the entry is not there.
+    #[error("`entry` is {entry:?}, but the zip's root has no Python file of that name ({found})")]
+    NoEntry {
+        /// The uploader's choice.
+        entry: String,
+        /// The names of the files in the root.
+        found: String,
+    },
+    /// The uploader has named an entry for a compiled program.
+    #[error("`entry` is {0:?}, but a Go program has no entry: the package main in the zip's root runs")]
+    GoEntry(String),
     /// The folder can't be read.
     #[error("failed to read the package")]
     Io(#[from] io::Error),
@@ -90,9 +101,14 @@ const MAX_START: u64 = 1 << 20;
 /// The names of the file to run, the best name first.
 const ENTRIES: [&str; 6] = ["main.py", "__main__.py", "handler.py", "app.py", "index.py", "lambda_function.py"];
 
-/// Determines the program to run from the files in `root`. `stripped` is the name of the zip's single top-level folder,
+/// Determines the program to run from the files in `root`, and from the uploader's choice of the language and of the
+/// file to run. `stripped` is the name of the zip's single top-level folder,
 /// if the zip has such a folder.
-pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&str>) -> Result<Program, DetectError> {
+pub(super) fn detect(
+    root: &Path,
+    (language, entry): (Option<Language>, Option<&str>),
+    stripped: Option<&str>,
+) -> Result<Program, DetectError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root)? {
         let entry = entry?;
@@ -121,9 +137,21 @@ pub(super) fn detect(root: &Path, language: Option<Language>, stripped: Option<&
         }
     };
     Ok(match chosen {
-        Language::Go => Program::Go { module, modules: Vec::new() },
+        Language::Go => {
+            if let Some(entry) = entry {
+                return Err(DetectError::GoEntry(entry.chars().take(64).collect()));
+            }
+            Program::Go { module, modules: Vec::new() }
+        }
         Language::Python => {
-            let entry = choose_entry(&python)?;
+            let entry = match entry {
+                Some(entry) if python.contains(&entry) => entry.to_owned(),
+                Some(entry) => {
+                    let entry = entry.chars().take(64).collect();
+                    return Err(DetectError::NoEntry { entry, found: some_of(&names) });
+                }
+                None => choose_entry(&python)?,
+            };
             let package = stripped.filter(|name| is_identifier(name)).map(str::to_owned);
             // The files that name dependencies are read later.
             Program::Python { entry, dependencies: None, package }
@@ -191,7 +219,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        detect(dir.path(), language, None)
+        detect(dir.path(), (language, None), None)
     }
 
     #[track_caller]
@@ -242,7 +270,7 @@ mod tests {
         let package = |entry: &str, stripped: &str| {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(entry), "").unwrap();
-            match detect(dir.path(), None, Some(stripped)) {
+            match detect(dir.path(), (None, None), Some(stripped)) {
                 Ok(Program::Python { package, .. }) => package,
                 other => panic!("{other:?}"),
             }
@@ -252,6 +280,23 @@ mod tests {
         for name in ["my-app", "1app", "a b", "a$(id)"] {
             assert_eq!(package("__main__.py", name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_uploader_can_name_the_entry() {
+        let named = |entry: &str, language| {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in [("main.py", ""), ("job.py", ""), ("main.go", "package main")] {
+                fs::write(dir.path().join(name), text).unwrap();
+            }
+            detect(dir.path(), (Some(language), Some(entry)), None).map_err(|error| error.to_string())
+        };
+        let Ok(Program::Python { entry, .. }) = named("job.py", Language::Python) else { panic!() };
+        assert_eq!(entry, "job.py");
+        for entry in ["other.py", "../job.py", "main.go", ""] {
+            assert!(named(entry, Language::Python).unwrap_err().contains("no Python file of that name"), "{entry}");
+        }
+        assert!(named("main.go", Language::Go).unwrap_err().contains("a Go program has no entry"));
     }
 
     #[test]

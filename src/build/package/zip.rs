@@ -13,7 +13,7 @@ use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
 use super::path::{EntryPath, InvalidPath};
-use super::{MAX_ENTRIES, PackageError};
+use super::{MANIFEST, MAX_ENTRIES, MAX_MANIFEST, PackageError};
 
 const TYPE_MASK: u32 = 0o170_000;
 const TYPE_FILE: u32 = 0o100_000;
@@ -29,21 +29,12 @@ pub(super) struct Unpacked {
     pub(super) stripped: Option<String>,
 }
 
-/// Writes all files of the zip below `folder`, without a single top-level folder. `max_size` limits the content, in
+/// Writes all files of the zip but its manifest below `folder`, without a single top-level folder. `max_size` limits the content, in
 /// bytes.
 pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unpacked, PackageError> {
-    let mut zip = BufReader::new(zip);
-    check_directory(&mut zip)?;
-    let mut archive = ZipArchive::new(zip).map_err(not_a_zip)?;
-    if archive.len() > MAX_ENTRIES {
-        return Err(PackageError::TooManyEntries(archive.len()));
-    }
-    let (entries, stripped) = list(&mut archive)?;
-    if archive.has_overlapping_entries().map_err(not_a_zip)? {
-        return Err(PackageError::Overlap);
-    }
+    let Opened { mut archive, entries, stripped } = open(zip)?;
     let mut left = max_size;
-    for entry in &entries {
+    for entry in entries.iter().filter(|entry| !entry.is_manifest()) {
         let path = folder.join(&entry.path);
         match entry.kind {
             Kind::Folder => make_folder(&path)?,
@@ -61,6 +52,42 @@ pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unp
         }
     }
     Ok(Unpacked { size: max_size - left, stripped })
+}
+
+/// The content of the file [`MANIFEST`] in the zip's root. None where there is no such file.
+pub(super) fn manifest(zip: &mut File) -> Result<Option<Vec<u8>>, PackageError> {
+    let Opened { mut archive, entries, .. } = open(zip)?;
+    let Some(entry) = entries.iter().find(|entry| entry.is_manifest()) else { return Ok(None) };
+    let Kind::File { index, .. } = entry.kind else { return Ok(None) };
+    let data = archive.by_index(index).map_err(|error| entry.damaged(&error))?;
+    let mut text = Vec::new();
+    data.take(MAX_MANIFEST + 1).read_to_end(&mut text).map_err(|error| entry.damaged(&error))?;
+    if text.len() as u64 > MAX_MANIFEST {
+        return Err(PackageError::ManifestTooLarge);
+    }
+    Ok(Some(text))
+}
+
+struct Opened<'a> {
+    archive: ZipArchive<BufReader<&'a mut File>>,
+    entries: Vec<Entry>,
+    /// The name of the single top-level folder that was stripped, if any.
+    stripped: Option<String>,
+}
+
+/// Opens a zip, and checks all but the content of its entries.
+fn open(zip: &mut File) -> Result<Opened<'_>, PackageError> {
+    let mut zip = BufReader::new(zip);
+    check_directory(&mut zip)?;
+    let mut archive = ZipArchive::new(zip).map_err(not_a_zip)?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(PackageError::TooManyEntries(archive.len()));
+    }
+    let (entries, stripped) = list(&mut archive)?;
+    if archive.has_overlapping_entries().map_err(not_a_zip)? {
+        return Err(PackageError::Overlap);
+    }
+    Ok(Opened { archive, entries, stripped })
 }
 
 /// Reads the archive's directory once without keeping the entries. `ZipArchive` takes memory for all entries, and
@@ -91,6 +118,10 @@ enum Kind {
 }
 
 impl Entry {
+    fn is_manifest(&self) -> bool {
+        self.path == MANIFEST && matches!(self.kind, Kind::File { .. })
+    }
+
     fn damaged(&self, reason: &dyn std::fmt::Display) -> PackageError {
         PackageError::Damaged { name: self.path.clone(), reason: reason.to_string() }
     }

@@ -6,7 +6,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use url::Url;
 
-use super::{Change, Settings};
 use crate::config::{Hosts, Rule, RuleError, Secret};
 use crate::domain::Outcome;
 
@@ -166,21 +165,6 @@ impl Target {
     /// The names of the events, in their order.
     pub fn events(&self) -> Vec<&'static str> {
         self.on.iter().map(|event| event.name()).collect()
-    }
-}
-
-impl Change {
-    /// The key that the change brings for a function that has no key yet.
-    pub fn notify_key(&self) -> Option<Secret> {
-        self.notify.as_ref()?.as_ref().map(|notify| notify.key.clone())
-    }
-}
-
-impl Settings {
-    /// The key of the notifications, where a change with the key `brought` has made that key: a client sees the key
-    /// then, and never again.
-    pub fn new_key(&self, brought: Option<Secret>) -> Option<Secret> {
-        brought.filter(|brought| self.notify.as_ref().is_some_and(|notify| notify.key == *brought))
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Draft {
     pub name: FunctionName,
     /// The program's language; None to detect the language.
     pub language: Option<Language>,
+    /// The file that the interpreter runs; None to choose a file by its name.
+    pub entry: Option<String>,
     /// When the version was created, in Unix seconds.
     pub created_at: u64,
     /// How many bytes the zip's content had when an image was made from the zip before; None for a new version. The
@@ -70,11 +72,11 @@ impl Images {
         stop: &CancellationToken,
     ) -> Result<(Package, Built), ImageError> {
         let code = context.join(CODE_FOLDER);
-        let language = draft.language;
+        let (language, entry) = (draft.language, draft.entry.clone());
         let max_size = self.settings.max_unpacked_size.max(draft.unpacked_size.unwrap_or(0));
         let package = tokio::task::spawn_blocking(move || {
             fs::create_dir(&code)?;
-            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language)?)
+            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language, entry.as_deref())?)
         })
         .await??;
         let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;

@@ -148,6 +148,7 @@ impl Images {
             id: version.id,
             name: name.clone(),
             language: Some(version.language),
+            entry: version.entry.clone(),
             created_at: version.created_at,
             unpacked_size: Some(version.unpacked_size),
         };

@@ -1,7 +1,7 @@
 //! A function's settings as JSON and as form fields.
 
-mod network;
-mod notify;
+pub(super) mod network;
+pub(super) mod notify;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -259,18 +259,18 @@ pub(in crate::http) fn set(change: &mut Change, field: &str, text: &str) -> Resu
     Ok(())
 }
 
-fn cpus(text: &str) -> Option<f64> {
+pub(super) fn cpus(text: &str) -> Option<f64> {
     text.parse().ok().filter(|cpus: &f64| cpus.is_finite())
 }
 
 /// A number above the largest that can be is out of every range.
-fn whole(text: &str) -> Option<u32> {
+pub(super) fn whole(text: &str) -> Option<u32> {
     let is_whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_whole.then(|| text.parse().unwrap_or(u32::MAX))
 }
 
 /// The value of a text or a list of texts; None for null.
-fn preload(value: &Value) -> Result<Option<Preload>, InvalidPreload> {
+pub(super) fn preload(value: &Value) -> Result<Option<Preload>, InvalidPreload> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => text.parse().map(Some),
@@ -279,7 +279,7 @@ fn preload(value: &Value) -> Result<Option<Preload>, InvalidPreload> {
 }
 
 /// The value of a text or a number; None for null.
-fn setting<T>(
+pub(super) fn setting<T>(
     value: &Value,
     parse: impl Fn(&str) -> Option<T>,
     error: SettingError,
@@ -297,7 +297,7 @@ fn setting<T>(
 }
 
 /// The error has no word of the text, which may be a secret.
-fn variables<T>(
+pub(super) fn variables<T>(
     field: &'static str,
     json: &str,
     make: impl Fn(String) -> T,

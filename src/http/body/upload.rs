@@ -1,4 +1,5 @@
-//! Receives a multipart upload to a temporary file, chunk by chunk. This file knows no zip.
+//! Receives a multipart upload to a temporary file, chunk by chunk. Of the zip this file knows the
+//! function.toml only.
 
 use std::fs::File;
 use std::io;
@@ -8,6 +9,7 @@ use axum::extract::multipart::{Field, MultipartError};
 use thiserror::Error;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
+use super::manifest::{self, ManifestError};
 use super::settings::{self, SettingError};
 use crate::deployments::Upload;
 use crate::domain::settings::Change;
@@ -41,11 +43,13 @@ pub(in crate::http) enum UploadError {
     Language(#[from] UnknownLanguage),
     #[error(transparent)]
     Setting(#[from] SettingError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error("failed to keep the upload")]
     Io(#[from] io::Error),
 }
 
-/// Reads the whole form. The zip goes to a file of `scratch`.
+/// Reads the whole form, and the function.toml of the zip. The zip goes to a file of `scratch`.
 pub(in crate::http) async fn receive(
     mut form: Multipart,
     scratch: &Scratch,
@@ -77,7 +81,8 @@ pub(in crate::http) async fn receive(
     }
     let zip = zip.ok_or(UploadError::Missing)?;
     let default_name = file_name.unwrap_or_else(|| FunctionName::from_file_name(""));
-    Ok(Upload { zip, name, default_name, language, settings, key: None, live: None })
+    let manifest = manifest::of_zip(zip.share()?).await?;
+    Ok(Upload { zip, name, default_name, language, settings, manifest, of_name: None, key: None, live: None })
 }
 
 fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), UploadError> {

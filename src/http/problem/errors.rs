@@ -5,14 +5,12 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
-use super::{Problem, chain};
-use crate::build::BuildError;
-use crate::build::package::{DependencyError, DetectError, PackageError};
+use super::{Problem, images};
 use crate::deployments::{DeleteError, DeployError};
 use crate::docker::{Cause, Failure};
 use crate::domain::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
-use crate::functions::images::ImageError;
 use crate::http::body::json::BodyError;
+use crate::http::body::manifest::ManifestError;
 use crate::http::body::upload::UploadError;
 use crate::http::request::BodyTimeout;
 use crate::invocations::input::InputError;
@@ -111,14 +109,14 @@ impl From<InvokeError> for Problem {
             InvokeError::Unknown(error) => error.into(),
             InvokeError::Input(error) => error.into(),
             InvokeError::CutOff(error) => error.into(),
-            InvokeError::Image(error) => rebuilt_at(&error),
+            InvokeError::Image(error) => images::rebuilt_at(&error),
             InvokeError::Acquire(error) => acquire(error),
         }
     }
 }
 
 /// The platform's own trouble has the same problem in all places.
-fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+pub(super) fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
     match failure {
         Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
         Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
@@ -151,14 +149,19 @@ impl From<DeployError> for Problem {
                 let problem = Self::from(error);
                 Self { detail: format!("the function stays as it was: {}", problem.detail), ..problem }
             }
-            DeployError::Image(error) => image(&error),
-            DeployError::Build(error) => build(&error),
+            DeployError::Image(error) => images::image(&error),
+            DeployError::Build(error) => images::build(&error),
             DeployError::Store(error) => store(&error),
             DeployError::CutOff(error) => error.into(),
             DeployError::Unacknowledged(error) => error.into(),
             DeployError::OtherRequest => Self::key_reused(error),
             DeployError::InProgress => Self::new(StatusCode::CONFLICT, "in_progress", error),
             DeployError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name_taken", error),
+            DeployError::SeveralOfName(_) => Self::new(StatusCode::CONFLICT, "ambiguous_name", error),
+            DeployError::MadeMeanwhile(_) => Self::new(StatusCode::CONFLICT, "in_progress", error),
+            DeployError::Refused(error) => error.into(),
+            DeployError::Schedule(error) => error.into(),
+            DeployError::TooManySchedules(_) => Self::new(StatusCode::CONFLICT, "too_many_schedules", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }
     }
@@ -213,98 +216,6 @@ fn store(error: &StoreError) -> Problem {
     trouble(error.into(), error).unwrap_or_else(|| Problem::internal(error))
 }
 
-fn image(error: &ImageError) -> Problem {
-    // How much room lacks is for the client to know.
-    if let ImageError::LowDisk(error) = error {
-        return Problem::insufficient_storage(error);
-    }
-    if let Some(problem) = trouble(error.into(), error) {
-        return problem;
-    }
-    match error {
-        ImageError::Package(error) => package(error),
-        ImageError::Build(error) => build(error),
-        ImageError::Deleted => Problem::new(StatusCode::NOT_FOUND, "function_not_found", error),
-        ImageError::LowDisk(_)
-        | ImageError::Registry(_)
-        | ImageError::Store(_)
-        | ImageError::Io(_)
-        | ImageError::Died(_) => Problem::internal(error),
-    }
-}
-
-/// Why an image that was gone is not there again. The zip was good when it was submitted, so it is not the client's
-/// fault.
-fn rebuilt_at(error: &ImageError) -> Problem {
-    let problem = image(error);
-    let others = [StatusCode::NOT_FOUND, StatusCode::TOO_MANY_REQUESTS];
-    let is_known = !problem.status.is_client_error() || others.contains(&problem.status);
-    if is_known && problem.status != StatusCode::GATEWAY_TIMEOUT {
-        return problem;
-    }
-    let detail = format!("the function's image was gone and could not be built again: {}", problem.detail);
-    tracing::error!(error = %chain(error), "an image could not be built again");
-    Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal", detail, ..problem }
-}
-
-fn package(error: &PackageError) -> Problem {
-    match error {
-        PackageError::TooManyEntries(_)
-        | PackageError::TooManyFolders
-        | PackageError::TooLarge { .. }
-        | PackageError::ModulesTooLarge => Problem::too_large(error),
-        PackageError::Detect(DetectError::Io(_)) | PackageError::Io(_) => Problem::internal(error),
-        PackageError::Dependencies(error) => dependencies(error),
-        PackageError::Detect(
-            DetectError::Nothing { .. }
-            | DetectError::Both { .. }
-            | DetectError::NotThere { .. }
-            | DetectError::Entry { .. },
-        ) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
-        PackageError::NotAZip(_)
-        | PackageError::Encrypted(_)
-        | PackageError::Path { .. }
-        | PackageError::Special(_)
-        | PackageError::Duplicate(..)
-        | PackageError::Repeated
-        | PackageError::FileAsFolder(_)
-        | PackageError::Overlap
-        | PackageError::Damaged { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid_archive", error),
-    }
-}
-
-fn dependencies(error: &DependencyError) -> Problem {
-    match error {
-        DependencyError::Io(_) => Problem::internal(error),
-        DependencyError::Refused { .. }
-        | DependencyError::Encoding { .. }
-        | DependencyError::TooLarge { .. }
-        | DependencyError::TooMany
-        | DependencyError::TooLargeTogether
-        | DependencyError::LocalSource(_)
-        | DependencyError::Project(_)
-        | DependencyError::Dynamic => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error),
-    }
-}
-
-fn build(error: &BuildError) -> Problem {
-    match error {
-        BuildError::Failed { log } => {
-            let build_log = Some(log.clone());
-            Problem { build_log, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error) }
-        }
-        BuildError::NotMain { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "language_not_detected", error),
-        BuildError::Dependencies(error) => dependencies(error),
-        BuildError::SourceBuild(_) | BuildError::NoNetwork | BuildError::Tree(_) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "build_failed", error)
-        }
-        BuildError::QueueFull { .. } | BuildError::QueueTimeout { .. } => Problem::overloaded(error),
-        BuildError::Timeout { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "build_timeout", error),
-        BuildError::Cancelled => Problem::shutting_down(),
-        BuildError::Runtime(_) | BuildError::Docker(_) | BuildError::Io(_) => Problem::internal(error),
-    }
-}
-
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
@@ -319,6 +230,9 @@ impl From<UploadError> for Problem {
             | UploadError::Name(_)
             | UploadError::Language(_)
             | UploadError::Setting(_) => Self::invalid_request(error),
+            UploadError::Manifest(ManifestError::Package(error)) => images::package(&error),
+            UploadError::Manifest(ManifestError::Died(_)) => Self::internal(&error),
+            UploadError::Manifest(ManifestError::NotUtf8 | ManifestError::Line { .. }) => Self::invalid_request(error),
         }
     }
 }

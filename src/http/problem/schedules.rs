@@ -24,12 +24,20 @@ impl From<UnknownSchedule> for Problem {
     }
 }
 
+impl From<TimesError> for Problem {
+    fn from(error: TimesError) -> Self {
+        match error {
+            TimesError::Cron(_) | TimesError::Zone(_) => Self::invalid_schedule(error),
+        }
+    }
+}
+
 impl From<ScheduleError> for Problem {
     fn from(error: ScheduleError) -> Self {
         match error {
             ScheduleError::Function(error) => error.into(),
             ScheduleError::Schedule(error) => error.into(),
-            ScheduleError::Times(TimesError::Cron(_) | TimesError::Zone(_)) => Self::invalid_schedule(error),
+            ScheduleError::Times(error) => error.into(),
             ScheduleError::Input(error) => error.into(),
             ScheduleError::TooMany(_) => Self::new(StatusCode::CONFLICT, "too_many_schedules", error),
             ScheduleError::Accept(error) => error.into(),

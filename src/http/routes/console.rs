@@ -38,9 +38,15 @@ pub(in crate::http) async fn network() -> Asset {
     asset("text/javascript; charset=utf-8", include_str!("console/network.js"))
 }
 
+/// The script that shows and changes what runs a function by itself.
+pub(in crate::http) async fn triggers() -> Asset {
+    asset("text/javascript; charset=utf-8", include_str!("console/triggers.js"))
+}
+
 /// Whether a path is a part of the console, which has no secret: every copy of the program has the same files.
 pub(in crate::http) fn is_console(uri: &Uri) -> bool {
-    matches!(uri.path(), "/" | "/console.css" | "/console.js" | "/console-api.js" | "/console-network.js")
+    let paths = ["/", "/console.css", "/console.js", "/console-api.js", "/console-network.js", "/console-triggers.js"];
+    paths.contains(&uri.path())
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Asset {

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Multipart, Path, Query, State as Extract};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::config::Secret;
-use crate::deployments::Upload;
+use crate::deployments::{DeployError, Deployer, Upload};
 use crate::docker::LiveLog;
-use crate::domain::{Deployed, FunctionId};
+use crate::domain::{Deployed, FunctionId, FunctionName, InvalidName};
 use crate::http::body::upload::{self, UploadError};
 use crate::http::openapi::{AnyRoute, FunctionResponses, SettingsResponses, WithBody};
 use crate::http::problem::{Problem, ProblemBody};
@@ -195,7 +195,7 @@ pub(in crate::http) async fn submit(
     let key = idempotency::key(&headers, &access)?;
     let upload = Upload { key, ..receive(&state, &headers, form).await? };
     if sse::are_wanted(&headers) {
-        return Ok(of_deployment(&state, None, upload, request_id));
+        return Ok(of_deployment(&state, Target::New, upload, request_id));
     }
     Ok(Json(submitted(state.deployer.deploy(upload).await?)).into_response())
 }
@@ -204,15 +204,19 @@ pub(in crate::http) async fn submit(
 ///
 /// Builds another version. The version takes the place of the earlier version at one moment, when an instance of the
 /// new version waits. Until then, and when a step fails, the function stays as it was. `name` and settings may change
-/// with the version. As with a submit, the answer can be a stream of events.
+/// with the version. With a name in the path, the function is made where there is none of that name, so that a client
+/// sends the same request each time. As with a submit, the answer can be a stream of events.
 #[utoipa::path(put, path = "/api/functions/{id}", tag = "functions", operation_id = "updateFunction",
-    params(("id" = Uuid, Path, description = "The function's id"),
+    params(("id" = String, Path, description = "The function's id, or the name of a function, which must be the only \
+            one of that name. A name that has the form of an id is taken for an id.", min_length = 1, max_length = 63,
+            pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"),
         ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
             description = "1 to 255 visible characters; kept for a day")),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The function runs the version", content((Updated = "application/json"),
             (String = "text/event-stream"))),
+        (status = 201, description = "The function was made, and can be executed", body = Updated),
         AnyRoute, FunctionResponses, WithBody, BuildResponses, SettingsResponses))]
 pub(in crate::http) async fn update(
     Extract(state): Extract<State>,
@@ -222,17 +226,29 @@ pub(in crate::http) async fn update(
     Extension(request_id): Extension<RequestId>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
-    let id: FunctionId = id?.parse()?;
     let key = idempotency::key(&headers, &access)?;
+    let target = Target::parse(&id?, access)?;
     // A request that was carried out has its answer, whatever has become of its function.
     if key.is_none() {
-        state.function(id)?;
+        match &target {
+            Target::New => {}
+            Target::Function(id) => drop(state.function(*id)?),
+            Target::Name(name, access) => drop(state.deployer.of_name(name, access)?),
+        }
     }
     let upload = Upload { key, ..receive(&state, &headers, form).await? };
-    if sse::are_wanted(&headers) {
-        return Ok(of_deployment(&state, Some(id), upload, request_id));
+    if let (Target::Name(name, _), Some(other)) = (&target, &upload.name)
+        && name != other
+    {
+        return Err(Problem::invalid_request(format!("`name` is {other} in the form, and {name} in the path")));
     }
-    Ok(Json(updated(state.deployer.update(id, upload).await?)).into_response())
+    if sse::are_wanted(&headers) {
+        return Ok(of_deployment(&state, target, upload, request_id));
+    }
+    let deployed = target.deploy(&state.deployer, upload).await?;
+    // A version that is the first has come with its function.
+    let status = if deployed.version == 1 { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(updated(deployed))).into_response())
 }
 
 /// Roll back
@@ -252,17 +268,41 @@ pub(in crate::http) async fn roll_back(
     Ok(Json(updated(state.deployer.roll_back(id, target.version).await?)))
 }
 
-/// Deploys a new function, or updates the function of this id, and streams the build's lines. A deployment without a
-/// key ends when the client leaves.
-fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_id: RequestId) -> Response {
+/// What an upload is for.
+enum Target {
+    /// A new function.
+    New,
+    /// The function of this id.
+    Function(FunctionId),
+    /// The function of this name, which is made where the client sees none.
+    Name(FunctionName, Access),
+}
+
+impl Target {
+    fn parse(id: &str, access: Access) -> Result<Self, Problem> {
+        if let Ok(id) = id.parse() {
+            return Ok(Self::Function(id));
+        }
+        let name = id.parse().map_err(|error: InvalidName| Problem::invalid_request(error))?;
+        Ok(Self::Name(name, access))
+    }
+
+    async fn deploy(self, deployer: &Arc<Deployer>, upload: Upload) -> Result<Deployed, DeployError> {
+        match self {
+            Self::New => deployer.deploy(upload).await,
+            Self::Function(id) => deployer.update(id, upload).await,
+            Self::Name(name, access) => deployer.deploy_named(name, upload, &access).await,
+        }
+    }
+}
+
+/// Carries out a deployment, and streams the build's lines. A deployment without a key ends when the client leaves.
+fn of_deployment(state: &State, target: Target, upload: Upload, request_id: RequestId) -> Response {
     let (live, mut lines) = LiveLog::channel();
-    let deployer = Arc::clone(&state.deployer);
+    let (deployer, is_new) = (Arc::clone(&state.deployer), matches!(target, Target::New));
     let mut deployment = Box::pin(async move {
         let upload = Upload { live: Some(live), ..upload };
-        match id {
-            Some(id) => deployer.update(id, upload).await,
-            None => deployer.deploy(upload).await,
-        }
+        target.deploy(&deployer, upload).await
     });
     let mut ended = None;
     let events = stream::poll_fn(move |cx| {
@@ -281,9 +321,10 @@ fn of_deployment(state: &State, id: Option<FunctionId>, upload: Upload, request_
             None => Poll::Pending,
             Some(done) => Poll::Ready(done.take().map(|done| match done {
                 Ok(deployed) => {
-                    let body = match id {
-                        Some(_) => serde_json::to_string(&updated(deployed)),
-                        None => serde_json::to_string(&submitted(deployed)),
+                    let body = if is_new {
+                        serde_json::to_string(&submitted(deployed))
+                    } else {
+                        serde_json::to_string(&updated(deployed))
                     };
                     let body = body.expect("texts and numbers can be written as JSON");
                     Event::default().event("deployed").data(body)

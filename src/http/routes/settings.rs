@@ -75,11 +75,10 @@ pub(in crate::http) async fn configure(
     let object = Some(change.get()).filter(|json| json.starts_with('{'));
     let change: ChangeBody = object.and_then(|json| serde_json::from_str(json).ok()).ok_or_else(not_a_change)?;
     let (name, settings) = change.parse().map_err(Problem::invalid_request)?;
-    let brought = settings.notify_key();
-    let function = state.deployer.configure(id, name, settings).await?;
+    let (function, deployed) = state.deployer.configure(id, name, settings).await?;
     Ok(Json(Configured {
         function: shown(&function),
         settings: ShownSettings::of(&function, state.preload),
-        notify_secret: function.settings.new_key(brought).map(|Secret(key)| key),
+        notify_secret: deployed.notify_secret.map(|Secret(key)| key),
     }))
 }

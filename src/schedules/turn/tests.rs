@@ -145,7 +145,7 @@ async fn live(open: impl AsyncFn() -> Store, processes: usize, seconds: u64, kil
         stores.push(open().await);
     }
     let function = example::record(Language::Python);
-    let inserted = stores[0].insert(&mut function.clone(), PACKAGE, None).await.unwrap();
+    let inserted = stores[0].insert(&mut function.clone(), PACKAGE, &[], None, false).await.unwrap();
     assert!(matches!(inserted, Changed::Now(_)));
     for kind in &KINDS {
         let times = Times::new(kind.cron, kind.zone).unwrap();
@@ -159,7 +159,7 @@ async fn live(open: impl AsyncFn() -> Store, processes: usize, seconds: u64, kil
         };
         let name: ScheduleName = kind.name.parse().unwrap();
         let next = (BEGIN, times.next(BEGIN));
-        stores[0].put_schedule(function.id, &name, &definition, next, 20).await.unwrap();
+        stores[0].put_schedule(function.id, &name, &definition, next).await.unwrap();
     }
     let (mut now, end) = (BEGIN * 1000, (BEGIN + seconds) * 1000);
     let mut ledger = Ledger::default();
@@ -282,7 +282,7 @@ async fn three_thousand_schedules_are_begun_within_their_minute() {
     let store = Store::sqlite(folder.path()).await.unwrap();
     for _ in 0..150 {
         let function = example::record(Language::Python);
-        store.insert(&mut function.clone(), PACKAGE, None).await.unwrap();
+        store.insert(&mut function.clone(), PACKAGE, &[], None, false).await.unwrap();
         for n in 0..20 {
             let definition = Definition {
                 cron: "* * * * *".to_owned(),
@@ -293,7 +293,7 @@ async fn three_thousand_schedules_are_begun_within_their_minute() {
                 missed: Missed::Skip,
             };
             let name = format!("s{n}").parse().unwrap();
-            store.put_schedule(function.id, &name, &definition, (BEGIN, Some(BEGIN + 60)), 20).await.unwrap();
+            store.put_schedule(function.id, &name, &definition, (BEGIN, Some(BEGIN + 60))).await.unwrap();
         }
     }
     let begun = tokio::time::Instant::now();
@@ -312,7 +312,7 @@ async fn schedules_that_went_ahead_of_a_wrong_clock_go_on_by_the_time_of_now() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::sqlite(folder.path()).await.unwrap();
     let function = example::record(Language::Python);
-    store.insert(&mut function.clone(), PACKAGE, None).await.unwrap();
+    store.insert(&mut function.clone(), PACKAGE, &[], None, false).await.unwrap();
     let name: ScheduleName = "hourly".parse().unwrap();
     let definition = Definition {
         cron: "@hourly".to_owned(),
@@ -323,7 +323,7 @@ async fn schedules_that_went_ahead_of_a_wrong_clock_go_on_by_the_time_of_now() {
         missed: Missed::Skip,
     };
     let first = BEGIN + 3600;
-    store.put_schedule(function.id, &name, &definition, (BEGIN, Some(first)), 20).await.unwrap();
+    store.put_schedule(function.id, &name, &definition, (BEGIN, Some(first))).await.unwrap();
     let next = async || store.schedule(function.id, &name).await.unwrap().unwrap().next_at;
     // A step back of minutes changes nothing: no slot comes twice.
     turn(&store, first * 1000).await;

@@ -153,7 +153,10 @@ async fn a_key_stands_for_one_request(place: Place) {
     let key = |request: &str| IdempotencyKey { key: "k".to_owned(), request_sha256: request.to_owned() };
     assert_eq!(store.claim_key(&key("a"), 1).await.unwrap(), Known::New);
     let warnings = ["a warning".to_owned()];
-    store.insert(&mut one.clone(), Package { warnings: &warnings, ..PACKAGE }, Some(&key("a"))).await.unwrap();
+    store
+        .insert(&mut one.clone(), Package { warnings: &warnings, ..PACKAGE }, &[], Some(&key("a")), false)
+        .await
+        .unwrap();
     let came_to = Deployed {
         function_id: one.id.to_string(),
         image_id: one.version.image.id.as_str().to_owned(),

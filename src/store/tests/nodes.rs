@@ -44,6 +44,7 @@ async fn changes_are_read_in_their_order(place: Place) {
         preloaded: None,
         version: 1,
         previous: None,
+        declared: None,
         max_versions: 2,
     };
     assert_eq!(store.update(&update, None, None).await.unwrap(), Changed::Now(3));
@@ -75,7 +76,7 @@ async fn a_key_belongs_to_one_process_until_that_is_gone(place: Place) {
     assert_eq!(second.join("a", None, Some(first.run())).await.unwrap(), None);
     assert_eq!(second.claim_key(&key("c"), 1).await.unwrap(), Known::New);
     let mut one = record("one");
-    assert!(matches!(second.insert(&mut one, PACKAGE, Some(&key("c"))).await.unwrap(), Changed::Now(_)));
+    assert!(matches!(second.insert(&mut one, PACKAGE, &[], Some(&key("c")), false).await.unwrap(), Changed::Now(_)));
     assert_eq!(second.claim_key(&key("a"), 1).await.unwrap(), Known::Other);
     assert!(matches!(second.claim_key(&key("c"), 1).await.unwrap(), Known::Same(_)));
 }
@@ -91,7 +92,7 @@ async fn a_key_of_a_live_process_is_in_progress_and_of_a_silent_one_is_free() {
     assert_eq!(second.claim_key(&key("a"), 1).await.unwrap(), Known::New);
     // The process that was slow comes too late, and its function does not come to be.
     let mut late = record("late");
-    assert_eq!(first.insert(&mut late, PACKAGE, Some(&key("a"))).await.unwrap(), Changed::Claimed);
+    assert_eq!(first.insert(&mut late, PACKAGE, &[], Some(&key("a")), false).await.unwrap(), Changed::Claimed);
     assert_eq!(functions(&first).await, []);
 }
 
@@ -163,7 +164,9 @@ async fn a_change_is_pending_until_each_live_process_has_it() {
     let place = Place::postgres();
     let (first, second) = (joined(&place, "a").await, joined(&place, "b").await);
     let mut one = record("one");
-    let Changed::Now(change) = first.insert(&mut one, PACKAGE, None).await.unwrap() else { panic!("no change") };
+    let Changed::Now(change) = first.insert(&mut one, PACKAGE, &[], None, false).await.unwrap() else {
+        panic!("no change")
+    };
     assert!(first.is_change_pending(change).await.unwrap());
     let beat = Heartbeat { instances: 3, is_ready: true, applied: change };
     assert_eq!(second.beat(&beat).await.unwrap(), Seen::Live);

@@ -224,6 +224,7 @@ async fn set(store: &Store, function: &Record, from: u64, notify: Option<Notify>
         preloaded: None,
         version: 1,
         previous: None,
+        declared: None,
         max_versions: 2,
     };
     assert!(matches!(store.update(&update, None, None).await.unwrap(), Changed::Now(_)));

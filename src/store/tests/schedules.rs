@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::domain::{
-    Definition, DueSlot, Missed, Overlap, Schedule, ScheduleName, SkipReason, Skipped, Step, Taken, Trigger,
+    DeclaredSchedule, Definition, DueSlot, MAX_SCHEDULES, Missed, Overlap, Schedule, ScheduleName, SkipReason, Skipped,
+    Step, Taken, Trigger,
 };
 
 on_each_database!(
     a_schedule_is_kept_replaced_and_removed,
     a_function_has_so_many_schedules_and_takes_them_along,
+    declared_schedules_come_and_go_with_the_version,
     a_slot_is_taken_once_and_with_its_run,
     a_slot_is_skipped_while_an_earlier_run_is_open,
     the_last_run_stays_in_the_history,
@@ -33,7 +35,27 @@ fn definition(cron: &str) -> Definition {
 
 async fn put(store: &Store, id: FunctionId, schedule: &str, next_at: Option<u64>) -> Put {
     let definition = Definition { is_enabled: next_at.is_some(), ..definition("@daily") };
-    store.put_schedule(id, &name(schedule), &definition, (90, next_at), 3).await.unwrap()
+    store.put_schedule(id, &name(schedule), &definition, (90, next_at)).await.unwrap()
+}
+
+fn declared(schedule: &str, cron: &str) -> DeclaredSchedule {
+    DeclaredSchedule { name: name(schedule), definition: definition(cron), now: 90, next_at: Some(100) }
+}
+
+/// Has a function run its version again, with these declared schedules.
+async fn update(store: &Store, function: &Record, from: u64, declared: Option<&[DeclaredSchedule]>) -> Changed {
+    let update = Update {
+        id: function.id,
+        from,
+        name: &function.name,
+        settings: &function.settings,
+        preloaded: None,
+        version: 1,
+        previous: None,
+        declared,
+        max_versions: 2,
+    };
+    store.update(&update, None, None).await.unwrap()
 }
 
 async fn due(store: &Store, until: u64) -> Vec<DueSlot> {
@@ -69,7 +91,7 @@ async fn a_schedule_is_kept_replaced_and_removed(place: Place) {
     let at = async || store.schedule(one.id, &name(NIGHTLY)).await.unwrap();
     assert_eq!(at().await, None);
     let first = definition("0 3 * * *");
-    assert_eq!(store.put_schedule(one.id, &name(NIGHTLY), &first, (90, Some(100)), 3).await.unwrap(), Put::Done);
+    assert_eq!(store.put_schedule(one.id, &name(NIGHTLY), &first, (90, Some(100))).await.unwrap(), Put::Done);
     store.close().await;
     let store = place.open().await;
     let at = async || store.schedule(one.id, &name(NIGHTLY)).await.unwrap().unwrap();
@@ -77,6 +99,7 @@ async fn a_schedule_is_kept_replaced_and_removed(place: Place) {
         function_id: one.id,
         name: name(NIGHTLY),
         definition: first.clone(),
+        is_declared: false,
         next_at: Some(100),
         last_invocation: None,
         last_outcome: None,
@@ -86,15 +109,15 @@ async fn a_schedule_is_kept_replaced_and_removed(place: Place) {
     // The slot of the same times may be under way, and stays.
     let second =
         Definition { input: Bytes::from("{}"), overlap: Overlap::Queue, missed: Missed::Skip, ..first.clone() };
-    store.put_schedule(one.id, &name(NIGHTLY), &second, (110, Some(200)), 3).await.unwrap();
+    store.put_schedule(one.id, &name(NIGHTLY), &second, (110, Some(200))).await.unwrap();
     assert_eq!(at().await, Schedule { definition: second.clone(), ..expected.clone() });
     let third = Definition { cron: "0 4 * * *".to_owned(), ..second };
-    store.put_schedule(one.id, &name(NIGHTLY), &third, (110, Some(200)), 3).await.unwrap();
+    store.put_schedule(one.id, &name(NIGHTLY), &third, (110, Some(200))).await.unwrap();
     assert_eq!(at().await.next_at, Some(200));
     let pauses = Definition { is_enabled: false, ..third.clone() };
-    store.put_schedule(one.id, &name(NIGHTLY), &pauses, (120, None), 3).await.unwrap();
+    store.put_schedule(one.id, &name(NIGHTLY), &pauses, (120, None)).await.unwrap();
     assert_eq!((at().await.next_at, at().await.definition), (None, pauses));
-    store.put_schedule(one.id, &name(NIGHTLY), &third, (300, Some(400)), 3).await.unwrap();
+    store.put_schedule(one.id, &name(NIGHTLY), &third, (300, Some(400))).await.unwrap();
     assert_eq!(at().await.next_at, Some(400), "slots of the pause are not missed");
     assert_eq!(store.next_slot(0).await.unwrap(), Some(400));
     assert_eq!(store.next_slot(400).await.unwrap(), None);
@@ -106,17 +129,45 @@ async fn a_schedule_is_kept_replaced_and_removed(place: Place) {
 async fn a_function_has_so_many_schedules_and_takes_them_along(place: Place) {
     let (one, two, gone) = (record("one"), record("two"), record("gone"));
     let store = place.open_with(&[&one, &two]).await;
-    for schedule in ["b", "c", "a"] {
-        assert_eq!(put(&store, one.id, schedule, Some(100)).await, Put::Done);
+    for number in 0..MAX_SCHEDULES {
+        assert_eq!(put(&store, one.id, &format!("{number:02}"), Some(100)).await, Put::Done);
     }
     assert_eq!(put(&store, one.id, "d", Some(100)).await, Put::TooMany);
-    assert_eq!(put(&store, one.id, "a", Some(100)).await, Put::Done, "a replacement is no further one");
+    assert_eq!(put(&store, one.id, "00", Some(100)).await, Put::Done, "a replacement is no further one");
+    let declared = [declared("d", "@daily")];
+    assert_eq!(update(&store, &one, 1, Some(&declared)).await, Changed::TooManySchedules);
     assert_eq!(put(&store, two.id, "d", Some(100)).await, Put::Done);
     assert_eq!(put(&store, gone.id, "d", Some(100)).await, Put::NoFunction);
-    let names = |schedules: Vec<Schedule>| schedules.iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
-    assert_eq!(names(store.schedules(one.id).await.unwrap()), ["a", "b", "c"]);
+    let names: Vec<_> = store.schedules(one.id).await.unwrap().iter().map(|one| one.name.to_string()).collect();
+    assert_eq!(names.len(), 20);
+    assert!(names.is_sorted(), "{names:?}");
     assert!(store.delete(one.id).await.unwrap().is_some());
     assert_eq!(due(&store, 100).await.len(), 1);
+}
+
+async fn declared_schedules_come_and_go_with_the_version(place: Place) {
+    let one = record("one");
+    let store = place.open_with(&[&one]).await;
+    let all = async || {
+        let all = store.schedules(one.id).await.unwrap().into_iter();
+        all.map(|one| (one.name.to_string(), one.definition.cron, one.is_declared)).collect::<Vec<_>>()
+    };
+    let row = |name: &str, cron: &str, is_declared| (name.to_owned(), cron.to_owned(), is_declared);
+    put(&store, one.id, "own", Some(100)).await;
+    let first = [declared("a", "@daily"), declared("b", "@daily"), declared("own", "@hourly")];
+    assert!(matches!(update(&store, &one, 1, Some(&first)).await, Changed::Now(_)));
+    let expected = [row("a", "@daily", true), row("b", "@daily", true), row("own", "@daily", false)];
+    assert_eq!(all().await, expected, "a client's schedule stays");
+    // A change without another version leaves the schedules as they are.
+    assert!(matches!(update(&store, &one, 2, None).await, Changed::Now(_)));
+    assert_eq!(all().await, expected);
+    // A client that replaces a declared schedule has it from then on.
+    put(&store, one.id, "b", Some(100)).await;
+    let second = [declared("a", "@hourly"), declared("b", "@hourly")];
+    assert!(matches!(update(&store, &one, 3, Some(&second)).await, Changed::Now(_)));
+    assert_eq!(all().await, [row("a", "@hourly", true), row("b", "@daily", false), row("own", "@daily", false)]);
+    assert!(matches!(update(&store, &one, 4, Some(&[])).await, Changed::Now(_)));
+    assert_eq!(all().await, [row("b", "@daily", false), row("own", "@daily", false)]);
 }
 
 async fn a_slot_is_taken_once_and_with_its_run(place: Place) {

@@ -2,6 +2,7 @@
 // as HTML.
 
 import { Problem, ask, follow, headers, isSigningIn, upload } from "/console-api.js";
+import { begin, readTokens, readTriggers } from "/console-triggers.js";
 import { drawDestinations, readNetwork, saveNetwork } from "/console-network.js";
 
 const $ = (id) => document.getElementById(id);
@@ -102,7 +103,8 @@ async function open(id) {
   for (const part of ["update-status", "versions", "history", "chart"]) $(part).replaceChildren();
   drawFunctions();
   $("detail-title").focus();
-  await Promise.all([readHistory(), readVersions(), readNetwork(id)]);
+  const one = state.functions.find((other) => other.functionId === id);
+  await Promise.all([readHistory(), readVersions(), readNetwork(id), readTriggers(one)]);
 }
 
 async function readVersions() {
@@ -208,6 +210,7 @@ async function readHistory(cursor) {
     row.append(
       element("td", time(one.executedAt ?? one.createdAt)),
       element("td", one.outcome, `outcome ${one.outcome}`),
+      element("td", one.trigger ?? "–"),
       element("td", one.start ?? "–"),
       element("td", ms(one.durationMs)),
       element("td", bytes(one.peakMemoryBytes)),
@@ -360,8 +363,9 @@ async function watchHealth() {
   $("health").textContent = text;
 }
 
+begin(attempt);
 watchHealth();
-refresh().catch(show);
+refresh().then(readTokens).catch(show);
 setInterval(watchHealth, 5000);
 // The list shows changes by other clients, unless a person signs in or the page is hidden.
 setInterval(() => { if (!document.hidden && !isSigningIn()) refresh().catch(() => {}); }, 3000);

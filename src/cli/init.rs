@@ -1,0 +1,96 @@
+//! `init`: the first files of a function.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+
+use super::{deploy, output};
+
+/// What a function is to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Starter {
+    /// A program that greets, in Python.
+    Python,
+    /// An API over HTTP, in Go.
+    Go,
+    /// A web application with Flask.
+    Flask,
+    /// A job that runs by itself at night, in Python.
+    Cron,
+    /// A receiver of GitHub's webhooks, in Python.
+    Webhook,
+}
+
+/// A file's name and its text.
+type Text = (&'static str, &'static str);
+
+impl Starter {
+    /// The files. The text of function.toml follows its `name`.
+    fn files(self) -> Vec<Text> {
+        match self {
+            Self::Python => vec![("main.py", include_str!("../../examples/python-hello/main.py"))],
+            Self::Go => vec![
+                ("main.go", include_str!("../../examples/go-http/main.go")),
+                ("function.toml", include_str!("../../examples/go-http/function.toml")),
+            ],
+            Self::Flask => vec![
+                ("main.py", include_str!("../../examples/python-flask/main.py")),
+                ("requirements.txt", include_str!("../../examples/python-flask/requirements.txt")),
+                ("function.toml", include_str!("../../examples/python-flask/function.toml")),
+            ],
+            Self::Cron => vec![
+                ("main.py", include_str!("../../examples/python-job/main.py")),
+                ("function.toml", include_str!("../../examples/python-job/function.toml")),
+            ],
+            Self::Webhook => vec![
+                ("main.py", include_str!("../../examples/python-webhook/main.py")),
+                ("function.toml", include_str!("../../examples/python-webhook/function.toml")),
+            ],
+        }
+    }
+
+    /// What to do with the deployed function.
+    fn next_step(self, name: &str) -> String {
+        match self {
+            Self::Python => format!("youtube-serverless invoke {name} -i '{{\"name\": \"John\"}}'"),
+            Self::Go | Self::Flask => format!("curl http://127.0.0.1:8081/f/{name}/hello/John"),
+            Self::Cron => format!("youtube-serverless schedule ls {name}"),
+            Self::Webhook => "have GitHub send to /f/NAME, with the secret WEBHOOK_SECRET of the function".to_owned(),
+        }
+    }
+}
+
+pub(super) fn run(folder: &Path, starter: Starter, json: bool) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    let name = deploy::default_name(folder)?;
+    let mut files = starter.files();
+    let manifest = files.pop_if(|(name, _)| *name == "function.toml").map_or("", |(_, text)| text);
+    let rest = manifest.split_once('\n').map_or("", |(_, rest)| rest);
+    let manifest = format!("name = \"{name}\"\n{rest}");
+    let all: Vec<(&str, &str)> = files.into_iter().chain([("function.toml", manifest.as_str())]).collect();
+    // All or none: a folder that has one of the files is somebody's work.
+    for (name, _) in &all {
+        let path = folder.join(name);
+        ensure!(!path.exists(), "{} is there already; name another folder", path.display());
+    }
+    for (name, text) in &all {
+        let path = folder.join(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("can't write {}", path.display()))?;
+    }
+    if json {
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        output::json(&serde_json::json!({"name": name, "files": names}));
+    } else {
+        for (name, _) in &all {
+            output::line(&folder.join(name).display().to_string());
+        }
+        eprintln!("next: youtube-serverless deploy {} && {}", folder.display(), starter.next_step(&name));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,142 @@
+// What runs a function by itself, in the console: requests over HTTP, schedules, and whom the ends are told to.
+
+import { ask } from "/console-api.js";
+
+const $ = (id) => document.getElementById(id);
+const time = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : "never");
+
+/** The function that the page is about, and how the page does the work of a button. */
+let current = null;
+let attempt = null;
+
+function item(text, ...buttons) {
+  const made = document.createElement("li");
+  const span = document.createElement("span");
+  span.textContent = text;
+  made.append(span, ...buttons);
+  return made;
+}
+
+function button(text, work) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", () => attempt(made, work));
+  return made;
+}
+
+/** Hears how the page does the work of a button. */
+export function begin(how) {
+  attempt = how;
+  $("http").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt($("http-save"), saveHttp);
+  });
+  $("schedule").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt($("schedule-save"), saveSchedule);
+  });
+  $("notify").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt($("notify-save"), saveNotify);
+  });
+}
+
+/** Reads what runs a function. */
+export async function readTriggers({ functionId: id, name }) {
+  current = id;
+  for (const form of ["http", "schedule", "notify"]) $(form).reset();
+  for (const part of ["http-status", "schedule-status", "notify-status"]) $(part).textContent = "";
+  for (const part of ["schedules", "notifications"]) $(part).replaceChildren();
+  $("http-path").textContent = `/f/${encodeURIComponent(name)}`;
+  const settings = await ask("GET", `/api/functions/${id}/settings`);
+  if (current !== id) return;
+  drawSettings(settings);
+  await Promise.all([readSchedules(id), readNotifications(id)]);
+}
+
+function drawSettings(settings) {
+  $("http-mode").value = settings.http;
+  $("notify-url").value = settings.notify?.url ?? "";
+  $("notify-success").checked = settings.notify?.on.includes("success") ?? false;
+}
+
+async function saveHttp() {
+  const id = current;
+  const { settings } = await ask("PATCH", `/api/functions/${id}`, JSON.stringify({ http: $("http-mode").value }));
+  if (current !== id) return;
+  drawSettings(settings);
+  $("http-status").textContent = "saved";
+}
+
+async function saveNotify() {
+  const id = current;
+  const url = $("notify-url").value.trim();
+  const notify = url ? { url, on: $("notify-success").checked ? ["failure", "success"] : ["failure"] } : null;
+  const { settings, notifySecret } = await ask("PATCH", `/api/functions/${id}`, JSON.stringify({ notify }));
+  if (current !== id) return;
+  drawSettings(settings);
+  const key = notifySecret ? `; the key of the signatures, which is not shown again: ${notifySecret}` : "";
+  $("notify-status").textContent = `saved${key}`;
+}
+
+async function readNotifications(id) {
+  const sent = await ask("GET", `/api/functions/${id}/notifications`);
+  if (current !== id) return;
+  $("notifications").replaceChildren(...sent.slice(0, 10).map((one) => {
+    const tries = `${one.tries} ${one.tries === 1 ? "try" : "tries"}`;
+    const last = one.lastError ?? (one.lastStatus ? `answered ${one.lastStatus}` : null);
+    return item([time(one.endedAt), one.type, one.state, tries, last].filter(Boolean).join(" · "));
+  }));
+}
+
+async function readSchedules(id) {
+  const schedules = await ask("GET", `/api/functions/${id}/schedules`);
+  if (current !== id) return;
+  $("schedules").replaceChildren(...schedules.map((one) => {
+    const path = `/api/functions/${id}/schedules/${encodeURIComponent(one.name)}`;
+    const next = one.enabled ? `next ${one.upcoming.map(time).join(", ")}` : "pauses";
+    const facts = [one.name, one.cron, one.timezone, next, one.lastOutcome ? `last run ${one.lastOutcome}` : null];
+    const change = (work) => async () => {
+      await work();
+      if (current === id) await readSchedules(id);
+    };
+    const { cron, timezone, input, overlap, missed } = one;
+    const paused = JSON.stringify({ cron, timezone, input, overlap, missed, enabled: !one.enabled });
+    return item(
+      facts.filter(Boolean).join(" · "),
+      button(`Run ${one.name} now`, change(() => ask("POST", `${path}/run`))),
+      button(one.enabled ? `Pause ${one.name}` : `Resume ${one.name}`, change(() => ask("PUT", path, paused))),
+      button(`Remove ${one.name}`, change(() => ask("DELETE", path))),
+    );
+  }));
+}
+
+async function saveSchedule() {
+  const id = current;
+  const name = encodeURIComponent($("schedule-name").value.trim());
+  const body = { cron: $("schedule-cron").value, timezone: $("schedule-zone").value.trim() || "UTC" };
+  const { nextAt } = await ask("PUT", `/api/functions/${id}/schedules/${name}`, JSON.stringify(body));
+  if (current !== id) return;
+  $("schedule").reset();
+  $("schedule-status").textContent = `saved: the next run is at ${time(nextAt)}`;
+  await readSchedules(id);
+}
+
+/** Shows the tokens, to a person who may see tokens. */
+export async function readTokens() {
+  let tokens = [];
+  try {
+    tokens = await ask("GET", "/api/tokens");
+  } catch { /* A token without the scope `admin` sees none. */ }
+  $("tokens-section").hidden = tokens.length === 0;
+  $("tokens").replaceChildren(...tokens.map((one) => {
+    const last = `last used ${time(one.lastUsedAt)}`;
+    const end = one.expiresAt ? `expires ${time(one.expiresAt)}` : null;
+    const remove = button(`Delete token ${one.name}`, async () => {
+      await ask("DELETE", `/api/tokens/${encodeURIComponent(one.name)}`);
+      await readTokens();
+    });
+    return item([one.name, one.scopes.join(", "), last, end].filter(Boolean).join(" · "), remove);
+  }));
+}
