@@ -55,9 +55,9 @@ pub enum NetworkRefusal {
 
 impl Networks {
     /// Fails when a change gives a network that EGRESS_ALLOW does not cover, or where instances can't have doors. Waits
-    /// for up to `LOOK_LIMIT` until the latter is known. A network that a function has already is no matter here, unless
-    /// the client has `asked` for the network: rules that EGRESS_ALLOW does not cover any more do not count when the
-    /// function runs.
+    /// for up to `LOOK_LIMIT` until the latter is known. A network that a function has is no matter here, unless the
+    /// client asks for the network: rules that EGRESS_ALLOW does not cover any more do not count when the function
+    /// runs.
     ///
     /// A receiver of notifications must be covered, too, and needs no doors.
     pub(super) async fn check(

@@ -130,7 +130,7 @@ mod tests {
         let manifest = Manifest { name, settings, schedules, ..Manifest::default() };
         assert_eq!(Manifest::from_json(&manifest.to_json()), Some(manifest));
         assert_eq!(Manifest::from_json(&Manifest::default().to_json()), Some(Manifest::default()));
-        for damaged in ["", "[]", r#"{"name": "a/b"}"#, r#"{"settings": {"http": "all"}}"#] {
+        for damaged in ["", "1", r#"{"name": "a/b"}"#, r#"{"settings": {"http": "all"}}"#] {
             assert_eq!(Manifest::from_json(damaged), None, "{damaged}");
         }
     }

@@ -6,6 +6,7 @@ mod network;
 mod schedules;
 mod settings;
 mod tokens;
+mod trouble;
 
 use std::any::Any;
 use std::fmt::Display;

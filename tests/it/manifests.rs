@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, TestApp, answer, python, zip};
 use crate::tokens::{Holder, start};
 
-const LIST: &str = "import os\nprint(sorted(os.listdir('.')), os.environ.get('GREETING'))\n";
+const LIST: &str = "import glob, os\nprint(sorted(glob.glob('*.*')), os.environ.get('GREETING'))\n";
 
 fn form(zip: Vec<u8>, fields: &[(&'static str, &str)]) -> Form {
     let form = Form::new().part("code", Part::bytes(zip).file_name("function.zip"));

@@ -251,7 +251,6 @@ mod tests {
             ("\n\nmemory = true", 3, "`memory` is no size"),
             ("cpus = \"much\"", 1, "`cpus`"),
             ("http = \"all\"", 1, "`http` is neither"),
-            ("name = \"a\nb\"", 1, ""),
             ("name = 1", 1, "invalid type"),
             ("timeout = 1979-05-27", 1, "`timeout`"),
             ("[network]\nallow = []", 1, "no rules"),

@@ -5,9 +5,9 @@ use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 
+use super::trouble::trouble;
 use super::{Problem, images};
 use crate::deployments::{DeleteError, DeployError};
-use crate::docker::{Cause, Failure};
 use crate::domain::{NotAFunctionId, NotAnInvocationId, UnknownFunction, UnknownInvocation, UnknownName};
 use crate::http::body::json::BodyError;
 use crate::http::body::manifest::ManifestError;
@@ -112,18 +112,6 @@ impl From<InvokeError> for Problem {
             InvokeError::Image(error) => images::rebuilt_at(&error),
             InvokeError::Acquire(error) => acquire(error),
         }
-    }
-}
-
-/// The platform's own trouble has the same problem in all places.
-pub(super) fn trouble(failure: Failure, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
-    match failure {
-        Failure::Transient(Cause::Docker) => Some(Problem::docker(error)),
-        Failure::Transient(Cause::Disk) => Some(Problem::disk_full(error)),
-        Failure::Transient(Cause::Store) => Some(Problem::store(error)),
-        Failure::Transient(Cause::Registry) => Some(Problem::registry(error)),
-        Failure::Transient(Cause::Load) => Some(Problem::overloaded(error)),
-        Failure::Transient(Cause::Service) | Failure::Suspect | Failure::Permanent | Failure::Abandoned => None,
     }
 }
 

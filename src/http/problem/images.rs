@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use super::errors::trouble;
+use super::trouble::trouble;
 use super::{Problem, chain};
 use crate::build::BuildError;
 use crate::build::package::{DependencyError, DetectError, PackageError};

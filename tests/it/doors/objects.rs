@@ -68,9 +68,12 @@ server.serve_forever()
 "#;
 
 const PYTHON: &str = r#"
-import io, os, boto3, botocore.exceptions
+import io, os, boto3, botocore.config, botocore.exceptions
+# As stores that are not Amazon's own need it.
+plain = botocore.config.Config(request_checksum_calculation="when_required",
+                               response_checksum_validation="when_required")
 store = boto3.client("s3", endpoint_url=os.environ["URL"], verify="root.pem", region_name="eu-central-1",
-                     aws_access_key_id="key", aws_secret_access_key="secret")
+                     aws_access_key_id="key", aws_secret_access_key="secret", config=plain)
 store.put_object(Bucket="bucket", Key="small", Body=b"of a function")
 print(store.get_object(Bucket="bucket", Key="small")["Body"].read().decode())
 large = os.urandom(20_000_000)
