@@ -106,9 +106,6 @@ pub struct Upload {
     pub settings: Change,
     /// What the zip's function.toml says. The client's own word stands above the file.
     pub manifest: Option<Manifest>,
-    /// The name by which the client means a function, whether or not the function is there. None for a function that
-    /// the client means by its id, and for a new one.
-    pub of_name: Option<FunctionName>,
     /// The client's idempotency key: a request that is sent again must not make a second function.
     pub key: Option<String>,
     /// Receives the build's output while the build runs.
@@ -205,24 +202,18 @@ impl Deployer {
     }
 
     async fn deploy_until(&self, upload: Upload, stop: &CancellationToken) -> Result<Deployed, DeployError> {
-        let Upload { mut zip, name, default_name, language, settings, manifest, of_name, key, live } = upload;
-        let is_only = of_name.is_some();
+        let Upload { mut zip, name, default_name, language, settings, manifest, key, live } = upload;
         let name = name.or_else(|| manifest.as_ref()?.name.clone()).unwrap_or(default_name);
         let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
-            let request_sha256 = match &of_name {
-                Some(name) => digest::of_named(name, &zip_sha256, language, &settings),
-                None => {
-                    let language = language.map_or("", Language::as_str);
-                    format!("{zip_sha256} {language} {name}{}", digest::of_settings(&settings))
-                }
-            };
+            let language = language.map_or("", Language::as_str);
+            let request_sha256 = format!("{zip_sha256} {language} {name}{}", digest::of_settings(&settings));
             IdempotencyKey { key, request_sha256 }
         });
         self.once(key, async |key| {
             let (manifest, settings) = declared::with_form(manifest, settings);
             let code = Code { zip, zip_sha256, language, manifest, live };
-            self.deploy_new((name, is_only), code, settings, key, stop).await
+            self.deploy_new((name, false), code, settings, key, stop).await
         })
         .await
     }
@@ -264,7 +255,7 @@ impl Deployer {
             record.preloaded = function.preloaded();
             built.warn_of(&function);
             let zip = built.zip().await?;
-            let schedules = self.declared_schedules(manifest).await?;
+            let schedules = self.declared_schedules(&function).await?;
             match self.store.insert(&mut record, built.package(&zip), &schedules, key, is_only).await? {
                 Changed::Now(change) => Ok((record.number, change)),
                 Changed::NameTaken => Err(DeployError::NameTaken(record.name)),
@@ -331,7 +322,8 @@ impl Deployer {
         let created_at = clock::unix_seconds();
         let language = language.or_else(|| manifest.as_ref()?.language);
         let entry = manifest.as_ref().and_then(|manifest| manifest.entry.clone());
-        let draft = Draft { id, name: name.clone(), language, entry, created_at, unpacked_size: None };
+        let draft =
+            Draft { id, name: name.clone(), language, entry, keeps_manifest: false, created_at, unpacked_size: None };
         let turn = self.images.turn(place, stop).await?;
         let (package, built) = self.images.make(&turn, &draft, zip.share()?, live.as_ref(), stop).await?;
         drop(turn);

@@ -3,7 +3,7 @@
 
 use std::io::{Seek, Write};
 
-use youtube_serverless::build::package;
+use youtube_serverless::build::package::{self, Choice};
 
 #[path = "../check.rs"]
 mod check;
@@ -14,6 +14,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let outside = tempfile::tempdir().expect("a folder");
     let folder = outside.path().join("package");
     std::fs::create_dir(&folder).expect("the package's folder");
-    let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None, None);
+    let opened = package::open(&mut zip, &folder, check::MAX_SIZE, Choice::default());
     check::holds(outside.path(), &folder, &opened);
 });

@@ -114,6 +114,17 @@ pub struct Package {
     pub warnings: Vec<String>,
 }
 
+/// What is known of a zip before the zip is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<'a> {
+    /// The program's language; None to detect the language.
+    pub language: Option<Language>,
+    /// The file that the interpreter runs; None to choose a file by its name.
+    pub entry: Option<&'a str>,
+    /// Whether a file of the manifest's name is a file like any other: for a version from before there were manifests.
+    pub keeps_manifest: bool,
+}
+
 /// The bytes of the manifest in the root of a zip. None without a manifest.
 pub fn manifest(zip: &mut File) -> Result<Option<Vec<u8>>, PackageError> {
     zip.rewind().map_err(PackageError::Io)?;
@@ -123,16 +134,10 @@ pub fn manifest(zip: &mut File) -> Result<Option<Vec<u8>>, PackageError> {
 }
 
 /// Unpacks a zip into `folder`, which must be empty, and determines the program to run. `max_size` limits the unpacked
-/// content, in bytes. `language` and `entry` are the uploader's choices, if any. The manifest stays in the zip.
-pub fn open(
-    zip: &mut File,
-    folder: &Path,
-    max_size: u64,
-    language: Option<Language>,
-    entry: Option<&str>,
-) -> Result<Package, PackageError> {
-    let unpacked = zip::unpack(zip, folder, max_size)?;
-    let mut program = detect::detect(folder, (language, entry), unpacked.stripped.as_deref())?;
+/// content, in bytes.
+pub fn open(zip: &mut File, folder: &Path, max_size: u64, choice: Choice<'_>) -> Result<Package, PackageError> {
+    let unpacked = zip::unpack(zip, folder, max_size, choice.keeps_manifest)?;
+    let mut program = detect::detect(folder, (choice.language, choice.entry), unpacked.stripped.as_deref())?;
     match &mut program {
         Program::Python { dependencies, .. } => *dependencies = dependencies::find(folder)?,
         Program::Go { modules, .. } => *modules = modules::find(folder)?,

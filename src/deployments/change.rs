@@ -49,17 +49,12 @@ impl Deployer {
         upload: Upload,
         stop: &CancellationToken,
     ) -> Result<Deployed, DeployError> {
-        let Upload { mut zip, name, language, settings, manifest, of_name, key, live, .. } = upload;
+        let Upload { mut zip, name, language, settings, manifest, key, live, .. } = upload;
         let zip_sha256 = digest::of_zip(&mut zip).await?;
         let key = key.map(|key| {
-            let request_sha256 = match &of_name {
-                Some(name) => digest::of_named(name, &zip_sha256, language, &settings),
-                None => {
-                    let language = language.map_or("", Language::as_str);
-                    let name = name.as_ref().map_or("", FunctionName::as_str);
-                    format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings))
-                }
-            };
+            let language = language.map_or("", Language::as_str);
+            let name = name.as_ref().map_or("", FunctionName::as_str);
+            let request_sha256 = format!("{id} {zip_sha256} {language} {name}{}", digest::of_settings(&settings));
             IdempotencyKey { key, request_sha256 }
         });
         self.once(key, async |key| {
@@ -70,7 +65,7 @@ impl Deployer {
         .await
     }
 
-    async fn update_now(
+    pub(super) async fn update_now(
         &self,
         id: FunctionId,
         name: Option<FunctionName>,
@@ -159,10 +154,6 @@ impl Deployer {
         mut to: ChangePlan,
         stop: &CancellationToken,
     ) -> Result<(Arc<Function>, Deployed), DeployError> {
-        let schedules = match &to.version {
-            Some(version) => Some(self.declared_schedules(version.manifest.clone()).await?),
-            None => None,
-        };
         loop {
             let current = self.function(id)?;
             let version = to.version.as_ref().unwrap_or(&current.version);
@@ -176,7 +167,15 @@ impl Deployer {
                 // From here on the change runs to its end, even when the caller leaves.
                 Ok(()) => {
                     to.built.iter_mut().for_each(|built| built.warn_of(&next));
-                    self.switch(&current, &next, &to, schedules.as_deref()).await
+                    // This comes after the wait for a container, which may be long.
+                    let schedules = match &to.version {
+                        Some(_) => self.declared_schedules(&next).await.map(Some),
+                        None => Ok(None),
+                    };
+                    match schedules {
+                        Ok(schedules) => self.switch(&current, &next, &to, schedules.as_deref()).await,
+                        Err(error) => Err(error),
+                    }
                 }
                 Err(error) => Err(error),
             };

@@ -6,6 +6,7 @@ use super::{DeployError, Deployer};
 use crate::domain::settings::{Change, Settings};
 use crate::domain::{DeclaredSchedule, FunctionName, Manifest};
 use crate::functions::{Function, Version};
+use crate::invocations::input::Input;
 use crate::schedules;
 
 /// What a submit declares, its form included, and what the form says beside that. Without a function.toml the form is
@@ -28,7 +29,7 @@ pub(super) fn warnings(manifest: Option<&Manifest>, settings: &Settings) -> Vec<
     let overruled = manifest.map(|manifest| manifest.settings.overruled(&settings.pins)).unwrap_or_default();
     let warning = |name: String| {
         format!(
-            "`{name}` of function.toml does not count, as a client has set the function's own value; a PATCH with null \
+            "`{name}` of this version does not count, as a client has set the function's own value; a PATCH with null \
              takes that value away"
         )
     };
@@ -36,12 +37,17 @@ pub(super) fn warnings(manifest: Option<&Manifest>, settings: &Settings) -> Vec<
 }
 
 impl Deployer {
-    /// The schedules that a version declares, with their first slots from now on.
-    pub(super) async fn declared_schedules(
-        &self,
-        manifest: Option<Arc<Manifest>>,
-    ) -> Result<Vec<DeclaredSchedule>, DeployError> {
-        let Some(manifest) = manifest.filter(|manifest| !manifest.schedules.is_empty()) else { return Ok(Vec::new()) };
+    /// The schedules that a function's version declares, with their first slots from now on. Fails when the function does
+    /// not take the input of one.
+    pub(super) async fn declared_schedules(&self, function: &Function) -> Result<Vec<DeclaredSchedule>, DeployError> {
+        let manifest = function.version.manifest.clone().filter(|manifest| !manifest.schedules.is_empty());
+        let Some(manifest) = manifest else { return Ok(Vec::new()) };
+        for (_, definition) in &manifest.schedules {
+            // The function.toml was read, so this is an object of names and values.
+            if let Ok(object) = serde_json::from_slice(&definition.input) {
+                Input::parse(object)?.check(&function.settings)?;
+            }
+        }
         let now = self.store.time().await? / 1000;
         // Time zones are files.
         Ok(tokio::task::spawn_blocking(move || schedules::declared(&manifest, now)).await??)

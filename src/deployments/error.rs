@@ -9,6 +9,7 @@ use crate::build::BuildError;
 use crate::domain::settings::SettingsError;
 use crate::domain::{FunctionId, FunctionName, MAX_SCHEDULES, UnknownFunction, UnknownVersion};
 use crate::functions::images::ImageError;
+use crate::invocations::input::InputError;
 use crate::invocations::invoke::InvokeError;
 use crate::nodes::{CutOff, Unacknowledged};
 use crate::schedules::TimesError;
@@ -66,6 +67,9 @@ pub enum DeployError {
     /// The client may not make functions.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The function does not take the input of a declared schedule.
+    #[error("a schedule of function.toml: {0}")]
+    Input(#[from] InputError),
     /// A declared schedule has times that can't be any more.
     #[error(transparent)]
     Schedule(#[from] TimesError),

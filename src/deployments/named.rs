@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{DeployError, Deployer, Upload};
-use crate::domain::{Deployed, FunctionId, FunctionName};
+use tokio_util::sync::CancellationToken;
+
+use super::{Code, DeployError, Deployer, Upload, declared, digest};
+use crate::domain::{Deployed, FunctionId, FunctionName, IdempotencyKey};
 use crate::tokens::Access;
 
 impl Deployer {
@@ -15,14 +17,38 @@ impl Deployer {
         self: &Arc<Self>,
         name: FunctionName,
         upload: Upload,
-        access: &Access,
+        access: Access,
     ) -> Result<Deployed, DeployError> {
-        let found = self.of_name(&name, access)?;
-        let upload = Upload { of_name: Some(name.clone()), ..upload };
-        match found {
-            Some(id) => self.update(id, upload).await,
-            None => self.deploy(Upload { name: Some(name), ..upload }).await,
-        }
+        let (this, has_key) = (Arc::clone(self), upload.key.is_some());
+        self.run(has_key, |stop| async move { this.deploy_named_until(name, upload, access, &stop).await }).await
+    }
+
+    async fn deploy_named_until(
+        &self,
+        name: FunctionName,
+        upload: Upload,
+        access: Access,
+        stop: &CancellationToken,
+    ) -> Result<Deployed, DeployError> {
+        let Upload { mut zip, language, settings, manifest, key, live, .. } = upload;
+        let zip_sha256 = digest::of_zip(&mut zip).await?;
+        let key = key.map(|key| {
+            let request_sha256 = digest::of_named(&name, &zip_sha256, language, &settings);
+            IdempotencyKey { key, request_sha256 }
+        });
+        self.once(key, async |key| {
+            // This comes after the look at the key: a request that was carried out has its answer, whatever has become
+            // of its function.
+            let found = self.of_name(&name, &access)?;
+            let (manifest, settings) = declared::with_form(manifest, settings);
+            let code = Code { zip, zip_sha256, language, manifest, live };
+            match found {
+                // The name in the path stands above that of the function.toml.
+                Some(id) => self.update_now(id, Some(name), code, settings, key, stop).await,
+                None => self.deploy_new((name, true), code, settings, key, stop).await,
+            }
+        })
+        .await
     }
 
     /// The function of this name that a client sees. None where there is none, and the client may make one.

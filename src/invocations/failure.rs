@@ -50,7 +50,9 @@ impl From<&StartError> for Failure {
 impl From<&AcquireError> for Failure {
     fn from(error: &AcquireError) -> Self {
         match error {
-            AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Self::Transient(Cause::Load),
+            AcquireError::QueueFull { .. } | AcquireError::StrangersFull { .. } | AcquireError::QueueTimeout { .. } => {
+                Self::Transient(Cause::Load)
+            }
             AcquireError::Retired | AcquireError::ShuttingDown => Self::Abandoned,
             AcquireError::Start(error) => (&**error).into(),
         }

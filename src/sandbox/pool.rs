@@ -29,7 +29,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config;
+use crate::config::{self, HttpMode};
 use crate::docker::Docker;
 use crate::docker::platform::Platform;
 use crate::domain::Language;
@@ -106,6 +106,14 @@ pub enum AcquireError {
     #[error("{limit} executions wait for a container already (QUEUE_LIMIT); try again later")]
     QueueFull {
         /// QUEUE_LIMIT.
+        limit: u32,
+    },
+    /// As many callers of public functions wait as may wait together.
+    #[error(
+        "{limit} executions of public functions wait for a container already (half of QUEUE_LIMIT); try again later"
+    )]
+    StrangersFull {
+        /// Half of QUEUE_LIMIT.
         limit: u32,
     },
     /// No instance was ready within the caller's limit.
@@ -206,9 +214,18 @@ impl Pool {
             let number = state.push_waiter(function, wait, sender);
             shared.rebalance(&mut state);
             let is_admitted = wait.is_admitted || state.is_covered(function.revision, number);
-            if !is_admitted && state.uncovered() > shared.limits.queue_limit as usize {
+            let limit = shared.limits.queue_limit;
+            // Strangers must not take the whole queue from clients of the API.
+            let strangers = (limit / 2).max(1);
+            let is_full = state.uncovered() > limit as usize;
+            let is_public = function.settings.http == HttpMode::Public;
+            if !is_admitted && (is_full || (is_public && state.uncovered_strangers() > strangers as usize)) {
                 state.remove_waiter(function.revision, number);
-                return Err(AcquireError::QueueFull { limit: shared.limits.queue_limit });
+                return Err(if is_full {
+                    AcquireError::QueueFull { limit }
+                } else {
+                    AcquireError::StrangersFull { limit: strangers }
+                });
             }
             (Waiting { shared, revision: function.revision, number }, grant)
         };

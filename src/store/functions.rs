@@ -63,10 +63,12 @@ impl Store {
                 }
             }
             let pins: Option<String> = row.try_get("pins").map_err(|_| damaged())?;
-            record.settings.pins = match pins {
-                Some(json) => Pins::new(serde_json::from_str::<Vec<String>>(&json).map_err(|_| damaged())?),
-                None => Pins::of(&record.settings),
+            let pins: Vec<String> = match pins {
+                Some(json) => serde_json::from_str(&json).map_err(|_| damaged())?,
+                None => Vec::new(),
             };
+            let declared = record.version.manifest.as_ref().map(|manifest| &manifest.settings);
+            record.settings.pins = Pins::new(pins).completed(&record.settings, declared);
             Ok(record)
         });
         let deleted = deleted.iter().map(|id| id.parse().map_err(|_| damaged()));

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use youtube_serverless::build::package;
+use youtube_serverless::build::package::{self, Choice};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -189,7 +189,8 @@ async fn ten_million_empty_entries_are_counted_and_not_kept() {
         let before = peak_from_now();
         let began = Instant::now();
         let folder = tempfile::tempdir_in(dir.path()).unwrap();
-        let error = package::open(&mut file, folder.path(), 1_000_000, None, None).expect_err("a bomb").to_string();
+        let error =
+            package::open(&mut file, folder.path(), 1_000_000, Choice::default()).expect_err("a bomb").to_string();
         assert!(error.contains(expected), "{error}");
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         assert!(peak() < before + FLAT, "{before} -> {}", peak());
@@ -244,7 +245,7 @@ fn what_fuzzing_has_found_stays_refused_or_harmless() {
         let outside = tempfile::tempdir().unwrap();
         let folder = outside.path().join("package");
         fs::create_dir(&folder).unwrap();
-        let opened = package::open(&mut zip, &folder, check::MAX_SIZE, None, None);
+        let opened = package::open(&mut zip, &folder, check::MAX_SIZE, Choice::default());
         check::holds(outside.path(), &folder, &opened);
         replayed += 1;
     }
@@ -309,7 +310,7 @@ fn open(files: &[(&str, &str)]) -> Result<package::Package, package::PackageErro
     let outside = tempfile::tempdir().unwrap();
     let folder = outside.path().join("package");
     fs::create_dir(&folder).unwrap();
-    let opened = package::open(&mut file, &folder, check::MAX_SIZE, None, None);
+    let opened = package::open(&mut file, &folder, check::MAX_SIZE, Choice::default());
     check::holds(outside.path(), &folder, &opened);
     opened
 }

@@ -178,3 +178,25 @@ async fn without_a_listener_or_leave_no_function_answers() {
         .await;
     }
 }
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn strangers_take_at_most_half_of_the_queue() {
+    let few = [("QUEUE_LIMIT", "4"), ("DOCKER_CONTAINER_LIMIT", "2")];
+    TestApp::run(&[PUBLIC[0], PUBLIC[1], few[0], few[1]], async |app| {
+        let slow = "import time\ntime.sleep(2)\nprint('Content-Type: text/plain\\n\\nslow')\n";
+        app.deploy_site("slow", python(slow)).await;
+        let fast = app.deploy(python("print('fast')")).await;
+        // One runs, as half of the containers are for a public function, and half of the queue waits.
+        let strangers = futures_util::future::join_all((0..8).map(|_| app.fetch("/f/slow")));
+        let client = async {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            app.execute(&fast).await.assert_outcome(200, "ok")
+        };
+        let (answers, _) = tokio::join!(strangers, client);
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status().as_u16()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 200, 429, 429, 429, 429, 429]);
+    })
+    .await;
+}

@@ -17,6 +17,7 @@ mod cli;
 mod clock;
 mod conformance;
 mod console;
+mod console_triggers;
 mod crash;
 mod dependencies;
 mod docs;
@@ -56,6 +57,7 @@ mod schedules;
 mod service;
 mod slot_faults;
 mod slots;
+mod starters;
 mod stored;
 #[path = "../support/mod.rs"]
 mod support;

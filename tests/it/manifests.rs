@@ -51,7 +51,7 @@ async fn the_same_request_makes_and_updates_a_function() {
         let made = put(app, "my%20job", manifest, &[]).await.assert_status(201);
         assert_eq!(
             (&made.body["version"], made.body["message"].as_str()),
-            (&json!(1), Some("Function 'my job' runs version 1"))
+            (&json!(1), Some("Function 'my job' deployed successfully"))
         );
         let again = put(app, "my%20job", manifest, &[]).await.assert_status(200);
         assert_eq!((id(&again), &again.body["version"]), (id(&made), &json!(2)));
@@ -117,7 +117,7 @@ async fn values_belong_to_the_version_and_a_clients_stand_above() {
         let second = "[environment]\nGREETING = \"two\"\nOTHER = \"two\"\n[schedules.night]\ncron = \"0 5 * * *\"\n";
         let warned = put(app, &id, second, &[]).await.assert_status(200);
         let warning = warned.body["warnings"][0].as_str().unwrap();
-        assert!(warning.starts_with("`environment.GREETING` of function.toml does not count"), "{warning}");
+        assert!(warning.starts_with("`environment.GREETING` of this version does not count"), "{warning}");
         let shown = settings(app, &id).await;
         assert_eq!((&shown["timeout"], &shown["http"]), (&Value::Null, &json!("off")));
         assert_eq!(shown["environment"], json!({"GREETING": "of a client", "OTHER": "two"}));

@@ -29,12 +29,18 @@ pub(super) struct Unpacked {
     pub(super) stripped: Option<String>,
 }
 
-/// Writes all files of the zip but its manifest below `folder`, without a single top-level folder. `max_size` limits the content, in
+/// Writes all files of the zip below `folder`, without a single top-level folder, and without the manifest unless
+/// `keeps_manifest`. `max_size` limits the content, in
 /// bytes.
-pub(super) fn unpack(zip: &mut File, folder: &Path, max_size: u64) -> Result<Unpacked, PackageError> {
+pub(super) fn unpack(
+    zip: &mut File,
+    folder: &Path,
+    max_size: u64,
+    keeps_manifest: bool,
+) -> Result<Unpacked, PackageError> {
     let Opened { mut archive, entries, stripped } = open(zip)?;
     let mut left = max_size;
-    for entry in entries.iter().filter(|entry| !entry.is_manifest()) {
+    for entry in entries.iter().filter(|entry| keeps_manifest || !entry.is_manifest()) {
         let path = folder.join(&entry.path);
         match entry.kind {
             Kind::Folder => make_folder(&path)?,

@@ -129,6 +129,11 @@ impl Declared {
 
     /// The names of the declared settings that a client's setting stands above.
     pub fn overruled(&self, pins: &Pins) -> Vec<String> {
+        self.names().filter(|name| pins.has(name)).collect()
+    }
+
+    /// The names of the declared settings. A variable is `environment.` and its name.
+    pub fn names(&self) -> impl Iterator<Item = String> {
         let Self { memory, cpus, timeout, concurrency, keep_warm, preload, network, http, notify, environment } = self;
         let declared = [
             ("memory", memory.is_some()),
@@ -141,25 +146,39 @@ impl Declared {
             ("http", http.is_some()),
             ("notify", notify.is_some()),
         ];
-        let settings = declared.into_iter().filter(|(name, declared)| *declared && pins.has(name));
-        let settings = settings.map(|(name, _)| name.to_owned());
-        let variables = environment.keys().filter(|name| pins.has_variable(name));
-        settings.chain(variables.map(|name| format!("environment.{name}"))).collect()
+        let settings = declared.into_iter().filter(|(_, declared)| *declared).map(|(name, _)| name.to_owned());
+        settings.chain(environment.keys().map(|name| format!("environment.{name}")))
     }
 }
 
 impl Settings {
     /// The settings after a client's change, of a function whose version declares these. What clients have set stands
-    /// above what the version declares. Fails when the result is out of the operator's limits.
+    /// above what the version declares. Fails when the result is out of the operator's limits. A declared value that the
+    /// function has already is no matter there, as the operator may allow less by now.
     pub fn changed(&self, change: Change, declared: &Declared, limits: &Functions) -> Result<Self, SettingsError> {
         let pins = self.pins.after(&change);
-        let of_clients = self.pinned().with(change, limits)?;
-        let mut all = of_clients.with(declared.unpinned(&pins), limits)?;
+        let mut of_clients = self.pinned().with(change, limits)?;
+        let mut declared = declared.unpinned(&pins);
+        keep(&mut declared.memory, self.memory, &mut of_clients.memory);
+        keep(&mut declared.cpus, self.cpus, &mut of_clients.cpus);
+        keep(&mut declared.timeout, self.timeout, &mut of_clients.timeout);
+        if declared.http == Some(Some(self.http)) {
+            of_clients.http = self.http;
+            declared.http = None;
+        }
+        let mut all = of_clients.with(declared, limits)?;
         // A receiver goes on with its key, whoever has named the receiver.
         if let (Some(notify), Some(before)) = (&mut all.notify, &self.notify) {
             notify.key.clone_from(&before.key);
         }
         Ok(Self { pins, ..all })
+    }
+}
+
+/// Takes a setting that is as before out of a change, and has the setting kept.
+fn keep<T: Copy + PartialEq>(change: &mut Option<Option<T>>, before: Option<T>, kept: &mut Option<T>) {
+    if before.is_some() && *change == Some(before) {
+        *kept = change.take().flatten();
     }
 }
 
@@ -299,6 +318,14 @@ mod tests {
         let too_much = Declared { memory: Some(200_000_000), ..Declared::default() };
         let refused = Settings::default().changed(Change::default(), &too_much, &LIMITS);
         assert_eq!(refused, Err(SettingsError::Memory(200_000_000, 100_000_000)));
+        // The operator allows less by now: the function keeps what the function has, through other changes.
+        let first = Settings::default().changed(Change::default(), &declared(), &LIMITS).unwrap();
+        let less = Functions { max_memory: 32_000_000, http: Some(HttpMode::Token), ..LIMITS.clone() };
+        let renamed = first.changed(change(None, Some(Some("own"))), &declared(), &less).unwrap();
+        assert_eq!((renamed.memory, renamed.http), (Some(64_000_000), HttpMode::Public));
+        let other = Declared { memory: Some(65_000_000), ..declared() };
+        let refused = first.changed(Change::default(), &other, &less);
+        assert_eq!(refused, Err(SettingsError::Memory(65_000_000, 32_000_000)));
     }
 
     #[test]

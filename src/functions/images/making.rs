@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use super::{ImageError, Images};
-use crate::build::package::{self, Package};
+use crate::build::package::{self, Choice, Package};
 use crate::build::{BuildError, Built, CODE_FOLDER, Place, Source, Turn};
 use crate::docker::LiveLog;
 use crate::domain::{FunctionName, Language, VersionId};
@@ -22,6 +22,8 @@ pub struct Draft {
     pub language: Option<Language>,
     /// The file that the interpreter runs; None to choose a file by its name.
     pub entry: Option<String>,
+    /// Whether a file of the manifest's name is a file like any other.
+    pub keeps_manifest: bool,
     /// When the version was created, in Unix seconds.
     pub created_at: u64,
     /// How many bytes the zip's content had when an image was made from the zip before; None for a new version. The
@@ -72,11 +74,13 @@ impl Images {
         stop: &CancellationToken,
     ) -> Result<(Package, Built), ImageError> {
         let code = context.join(CODE_FOLDER);
-        let (language, entry) = (draft.language, draft.entry.clone());
+        let Draft { language, keeps_manifest, ref entry, .. } = *draft;
+        let entry = entry.clone();
         let max_size = self.settings.max_unpacked_size.max(draft.unpacked_size.unwrap_or(0));
         let package = tokio::task::spawn_blocking(move || {
             fs::create_dir(&code)?;
-            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, language, entry.as_deref())?)
+            let choice = Choice { language, entry: entry.as_deref(), keeps_manifest };
+            Ok::<_, ImageError>(package::open(&mut zip, &code, max_size, choice)?)
         })
         .await??;
         let Draft { id, ref name, created_at, unpacked_size, .. } = *draft;

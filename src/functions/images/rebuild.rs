@@ -149,6 +149,7 @@ impl Images {
             name: name.clone(),
             language: Some(version.language),
             entry: version.entry.clone(),
+            keeps_manifest: version.manifest.is_none(),
             created_at: version.created_at,
             unpacked_size: Some(version.unpacked_size),
         };

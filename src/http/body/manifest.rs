@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use toml::Spanned;
 
@@ -16,7 +16,10 @@ use crate::config::{HttpMode, parse_duration, parse_size};
 use crate::domain::settings::Declared;
 use crate::domain::{Definition, FunctionName, Language, MAX_SCHEDULES, Manifest, Missed, Overlap, ScheduleName};
 use crate::invocations::input::{Input, Object};
-use crate::schedules;
+use crate::schedules::{self, TimesError};
+
+/// The most tables and lists within each other.
+const MAX_DEPTH: usize = 64;
 
 /// The reason to refuse a function.toml.
 #[derive(Debug, Error)]
@@ -38,16 +41,16 @@ struct Root {
     name: Option<Spanned<String>>,
     language: Option<Spanned<String>>,
     entry: Option<String>,
-    memory: Option<Spanned<Value>>,
-    cpus: Option<Spanned<Value>>,
-    timeout: Option<Spanned<Value>>,
-    concurrency: Option<Spanned<Value>>,
-    keep_warm: Option<Spanned<Value>>,
-    preload: Option<Spanned<Value>>,
-    network: Option<Spanned<Value>>,
-    http: Option<Spanned<Value>>,
-    notify: Option<Spanned<Value>>,
-    environment: Option<Spanned<Value>>,
+    memory: Option<Spanned<toml::Value>>,
+    cpus: Option<Spanned<toml::Value>>,
+    timeout: Option<Spanned<toml::Value>>,
+    concurrency: Option<Spanned<toml::Value>>,
+    keep_warm: Option<Spanned<toml::Value>>,
+    preload: Option<Spanned<toml::Value>>,
+    network: Option<Spanned<toml::Value>>,
+    http: Option<Spanned<toml::Value>>,
+    notify: Option<Spanned<toml::Value>>,
+    environment: Option<Spanned<toml::Value>>,
     #[serde(default)]
     schedules: BTreeMap<Spanned<String>, Spanned<Schedule>>,
     secrets: Option<Spanned<IgnoredAny>>,
@@ -58,7 +61,7 @@ struct Root {
 struct Schedule {
     cron: Spanned<String>,
     timezone: Option<Spanned<String>>,
-    input: Option<Spanned<Value>>,
+    input: Option<Spanned<toml::Value>>,
     enabled: Option<bool>,
     overlap: Option<Spanned<String>>,
     missed: Option<Spanned<String>>,
@@ -76,6 +79,9 @@ pub(in crate::http) async fn of_zip(mut zip: File) -> Result<Option<Manifest>, M
 
 fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let at = |span: Range<usize>, reason: String| ManifestError::Line { line: line(text, span.start), reason };
+    if let Some(place) = too_deep(text) {
+        return Err(at(place..place, format!("tables and lists are more than {MAX_DEPTH} levels deep")));
+    }
     let root: Root = toml::from_str(text).map_err(|error| {
         let reason = error.message().trim_end_matches('\n').replace('\n', ", ");
         at(error.span().unwrap_or_default(), reason)
@@ -132,11 +138,13 @@ impl Reader<'_> {
     /// The value of a setting, as JSON would have the value.
     fn value<T, E: ToString>(
         &self,
-        value: Option<Spanned<Value>>,
+        value: Option<Spanned<toml::Value>>,
         read: impl FnOnce(&Value) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, ManifestError> {
         let Some(value) = value else { return Ok(None) };
-        read(value.get_ref()).map_err(|reason| self.refused(value.span(), reason))
+        let span = value.span();
+        let value = json(value.into_inner()).map_err(|reason| self.refused(span.clone(), reason))?;
+        read(&value).map_err(|reason| self.refused(span, reason))
     }
 
     fn text<T, E: ToString>(
@@ -156,8 +164,10 @@ impl Reader<'_> {
         let Schedule { cron, timezone, input, enabled, overlap, missed } = schedule;
         let parsed: ScheduleName = name.get_ref().parse().map_err(|reason| self.refused(name.span(), reason))?;
         let zone = timezone.as_ref().map_or("UTC", |zone| zone.get_ref());
-        let times = schedules::times(cron.get_ref(), zone);
-        let (cron, timezone) = times.map_err(|reason| self.refused(cron.span(), reason))?;
+        let (cron, zone) = schedules::times(cron.get_ref(), zone).map_err(|reason| {
+            let of_zone = timezone.as_ref().filter(|_| matches!(reason, TimesError::Zone(_)));
+            self.refused(of_zone.map_or(cron.span(), Spanned::span), reason)
+        })?;
         let input = self.value(input, |value| {
             let object: Object = serde_json::from_str(&value.to_string())
                 .map_err(|_| "the `input` of a schedule is no table of names and values".to_owned())?;
@@ -169,7 +179,7 @@ impl Reader<'_> {
             parsed,
             Definition {
                 cron,
-                timezone,
+                timezone: zone,
                 input: input.unwrap_or_else(|| b"{}".to_vec()).into(),
                 is_enabled: enabled.unwrap_or(true),
                 overlap: self
@@ -181,6 +191,71 @@ impl Reader<'_> {
             },
         ))
     }
+}
+
+/// A value as JSON has the value. A date is its text.
+fn json(value: toml::Value) -> Result<Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if number.is_finite() => number.into(),
+        toml::Value::Float(number) => return Err(format!("{number} is no number that JSON has")),
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(values) => values.into_iter().map(json).collect::<Result<Vec<_>, _>>()?.into(),
+        toml::Value::Table(table) => {
+            let entries = table.into_iter().map(|(name, value)| Ok::<_, String>((name, json(value)?)));
+            entries.collect::<Result<Map<_, _>, _>>()?.into()
+        }
+    })
+}
+
+/// The place from which on a text has tables and lists within each other over [`MAX_DEPTH`]. Each part of a dotted key
+/// is a table, too. What reads the text calls itself for each level, so a deep text must not get there.
+fn too_deep(text: &str) -> Option<usize> {
+    // The dots of the key at each level of brackets.
+    let (mut dots, mut all) = (vec![0], 0);
+    let (bytes, mut at) = (text.as_bytes(), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' | b'\'' => at = end_of_string(bytes, at),
+            b'#' => at += bytes[at..].iter().take_while(|&&byte| byte != b'\n').count() - 1,
+            b'{' | b'[' => dots.push(0),
+            b'}' | b']' if dots.len() > 1 => all -= dots.pop().unwrap_or(0),
+            b'.' => {
+                all += 1;
+                *dots.last_mut()? += 1;
+            }
+            // The next key begins.
+            b',' => all -= std::mem::take(dots.last_mut()?),
+            b'\n' if dots.len() == 1 => all -= std::mem::take(dots.last_mut()?),
+            _ => {}
+        }
+        if dots.len() + all > MAX_DEPTH {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The last byte of the string that begins at this byte.
+fn end_of_string(bytes: &[u8], begin: usize) -> usize {
+    let quote = bytes[begin];
+    let long = [quote; 3];
+    let escapes = |at: usize| quote == b'"' && bytes[at] == b'\\';
+    if bytes[begin..].starts_with(&long) {
+        let mut at = begin + 3;
+        while at < bytes.len() && !bytes[at..].starts_with(&long) {
+            at += if escapes(at) { 2 } else { 1 };
+        }
+        return at + 2;
+    }
+    let mut at = begin + 1;
+    while bytes.get(at).is_some_and(|&byte| byte != quote && byte != b'\n') {
+        at += if escapes(at) { 2 } else { 1 };
+    }
+    at
 }
 
 /// The number of the line at this byte.
@@ -244,6 +319,26 @@ mod tests {
     }
 
     #[test]
+    fn a_deep_text_is_refused_before_it_is_read() {
+        // Dotted keys of inline tables within each other: each is within the limits of the library.
+        let mut value = "1".to_owned();
+        for _ in 0..79 {
+            value = format!("{{{}={value}}}", ["a"; 79].join("."));
+        }
+        let brackets = format!("input = {}1{}", "[".repeat(30_000), "]".repeat(30_000));
+        let header = format!("[schedules.{}]\n", ["a"; 20_000].join("."));
+        for text in [format!("[schedules.x]\ncron = \"@daily\"\ninput = {value}"), brackets, header] {
+            assert!(parse(&text).unwrap_err().to_string().contains("levels deep"), "{}", &text[..60]);
+        }
+        let flat = ["a = '{{{{'", r#"a = "\"{[""#, "a = '''\n[[\n'''", "# {{{\na = 1", "a.b.c = 1\nd.e = [1, 2.0]"];
+        for text in flat {
+            assert_eq!(too_deep(&format!("{text}\n").repeat(100)), None, "{text}");
+        }
+        let dates = parse("[environment]\nA = 1979-05-27\n").unwrap();
+        assert_eq!(dates.settings.environment["A"], "1979-05-27");
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, number, said) in [
             ("name = \"a\"\nmemmory = 1", 2, "unknown field `memmory`"),
@@ -253,6 +348,9 @@ mod tests {
             ("http = \"all\"", 1, "`http` is neither"),
             ("name = 1", 1, "invalid type"),
             ("timeout = 1979-05-27", 1, "`timeout`"),
+            ("cpus = nan", 1, "NaN is no number"),
+            ("[environment]\nA = inf", 1, "inf is no number"),
+            ("[schedules.a]\ncron = \"@daily\"\n\ntimezone = \"Mars/X\"", 4, "Mars/X"),
             ("[network]\nallow = []", 1, "no rules"),
             ("[network]\nallow = [\"localhost:80\"]", 1, "localhost:80"),
             ("name = \"a\"\n[secrets]\nKEY = \"s\"", 2, "secrets do not stand in a file"),

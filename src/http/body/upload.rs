@@ -82,7 +82,7 @@ pub(in crate::http) async fn receive(
     let zip = zip.ok_or(UploadError::Missing)?;
     let default_name = file_name.unwrap_or_else(|| FunctionName::from_file_name(""));
     let manifest = manifest::of_zip(zip.share()?).await?;
-    Ok(Upload { zip, name, default_name, language, settings, manifest, of_name: None, key: None, live: None })
+    Ok(Upload { zip, name, default_name, language, settings, manifest, key: None, live: None })
 }
 
 fn set<T>(field: &'static str, place: &mut Option<T>, value: T) -> Result<(), UploadError> {

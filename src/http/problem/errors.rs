@@ -120,7 +120,9 @@ fn acquire(error: AcquireError) -> Problem {
         AcquireError::ShuttingDown => Problem::shutting_down(),
         AcquireError::Retired => Problem::new(StatusCode::NOT_FOUND, "function_not_found", &error),
         AcquireError::Start(_) => Problem::start_failed(&error),
-        AcquireError::QueueFull { .. } | AcquireError::QueueTimeout { .. } => Problem::overloaded(&error),
+        AcquireError::QueueFull { .. } | AcquireError::StrangersFull { .. } | AcquireError::QueueTimeout { .. } => {
+            Problem::overloaded(&error)
+        }
     };
     trouble((&error).into(), &error).unwrap_or_else(specific)
 }
@@ -149,6 +151,7 @@ impl From<DeployError> for Problem {
             DeployError::MadeMeanwhile(_) => Self::new(StatusCode::CONFLICT, "in_progress", error),
             DeployError::Refused(error) => error.into(),
             DeployError::Schedule(error) => error.into(),
+            DeployError::Input(error) => error.into(),
             DeployError::TooManySchedules(_) => Self::new(StatusCode::CONFLICT, "too_many_schedules", error),
             DeployError::Io(_) | DeployError::Died(_) => Self::internal(&error),
         }

@@ -248,7 +248,7 @@ pub(in crate::http) async fn update(
     let deployed = target.deploy(&state.deployer, upload).await?;
     // A version that is the first has come with its function.
     let status = if deployed.version == 1 { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(updated(deployed))).into_response())
+    Ok((status, Json(made_or_updated(deployed))).into_response())
 }
 
 /// Roll back
@@ -291,7 +291,7 @@ impl Target {
         match self {
             Self::New => deployer.deploy(upload).await,
             Self::Function(id) => deployer.update(id, upload).await,
-            Self::Name(name, access) => deployer.deploy_named(name, upload, &access).await,
+            Self::Name(name, access) => deployer.deploy_named(name, upload, access).await,
         }
     }
 }
@@ -324,7 +324,7 @@ fn of_deployment(state: &State, target: Target, upload: Upload, request_id: Requ
                     let body = if is_new {
                         serde_json::to_string(&submitted(deployed))
                     } else {
-                        serde_json::to_string(&updated(deployed))
+                        serde_json::to_string(&made_or_updated(deployed))
                     };
                     let body = body.expect("texts and numbers can be written as JSON");
                     Event::default().event("deployed").data(body)
@@ -352,9 +352,21 @@ async fn receive(
 }
 
 fn submitted(deployed: Deployed) -> Submitted {
-    let message = format!("Function '{}' deployed successfully", deployed.name);
+    let message = made(&deployed.name);
     let Deployed { function_id, image_id, warnings, notify_secret, .. } = deployed;
     Submitted { function_id, image_id, message, warnings, notify_secret: notify_secret.map(|Secret(key)| key) }
+}
+
+/// An update never runs a function's first version.
+fn made_or_updated(deployed: Deployed) -> Updated {
+    match deployed.version {
+        1 => Updated { message: made(&deployed.name), ..updated(deployed) },
+        _ => updated(deployed),
+    }
+}
+
+fn made(name: &str) -> String {
+    format!("Function '{name}' deployed successfully")
 }
 
 fn updated(Deployed { function_id, image_id, version, name, warnings, notify_secret }: Deployed) -> Updated {

@@ -61,6 +61,8 @@ pub(in crate::http) struct ScheduleBody {
     overlap: &'static str,
     /// `skip` or `once`.
     missed: &'static str,
+    /// Whether the schedule is one of the version's function.toml, and goes with the version.
+    declared: bool,
     /// The next slot, in Unix seconds; null while the schedule pauses.
     next_at: Option<u64>,
     /// The next five slots, in Unix seconds; empty while the schedule pauses.
@@ -240,6 +242,7 @@ fn shown(Shown { schedule, upcoming }: Shown) -> ScheduleBody {
         enabled: definition.is_enabled,
         overlap: definition.overlap.name(),
         missed: definition.missed.name(),
+        declared: schedule.is_declared,
         next_at: schedule.next_at,
         upcoming,
         last_invocation_id: schedule.last_invocation.map(|id| id.to_string()),

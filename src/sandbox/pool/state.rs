@@ -109,19 +109,6 @@ impl<I, S, G> State<I, S, G> {
         self.waiting
     }
 
-    /// The number of waiters with a client for which no instance starts.
-    pub(super) fn uncovered(&self) -> usize {
-        if self.waiting == 0 {
-            return 0;
-        }
-        let uncovered = |(&revision, queue): (&Revision, &Queue<I, G>)| {
-            // Background waiters come last in the queue.
-            let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
-            urgent.saturating_sub(self.count(revision).starting)
-        };
-        self.queues.iter().map(uncovered).sum()
-    }
-
     /// Adds an empty queue for a function's revision if there is no queue yet. A queue has the latest settings that are
     /// known: a caller may have waited long for the image, and know older settings.
     pub(super) fn ensure_queue(&mut self, function: &Arc<Function>) {

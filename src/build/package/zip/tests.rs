@@ -25,7 +25,7 @@ fn unpacked(bytes: &[u8]) -> Result<tempfile::TempDir, PackageError> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    unpack(&mut file, folder.path(), LIMIT).map(|_| folder)
+    unpack(&mut file, folder.path(), LIMIT, false).map(|_| folder)
 }
 
 #[track_caller]

@@ -45,5 +45,7 @@ export async function saveNetwork() {
   const { settings } = await ask("PATCH", `/api/functions/${id}`, change);
   if (current !== id) return;
   draw(settings.network);
-  $("network-status").textContent = settings.network ? "saved" : "saved: the function reaches nothing";
+  const isBack = settings.network && allow.length === 0;
+  const now = isBack ? ": what function.toml says counts again" : settings.network ? "" : ": the function reaches nothing";
+  $("network-status").textContent = `saved${now}`;
 }

@@ -5,8 +5,9 @@ import { ask } from "/console-api.js";
 const $ = (id) => document.getElementById(id);
 const time = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : "never");
 
-/** The function that the page is about, and how the page does the work of a button. */
+/** The function that the page is about, the function whose settings the forms have, and how a button's work is done. */
 let current = null;
+let read = null;
 let attempt = null;
 
 function item(text, ...buttons) {
@@ -45,12 +46,14 @@ export function begin(how) {
 /** Reads what runs a function. */
 export async function readTriggers({ functionId: id, name }) {
   current = id;
+  read = null;
   for (const form of ["http", "schedule", "notify"]) $(form).reset();
   for (const part of ["http-status", "schedule-status", "notify-status"]) $(part).textContent = "";
   for (const part of ["schedules", "notifications"]) $(part).replaceChildren();
   $("http-path").textContent = `/f/${encodeURIComponent(name)}`;
   const settings = await ask("GET", `/api/functions/${id}/settings`);
   if (current !== id) return;
+  read = id;
   drawSettings(settings);
   await Promise.all([readSchedules(id), readNotifications(id)]);
 }
@@ -62,7 +65,9 @@ function drawSettings(settings) {
 }
 
 async function saveHttp() {
-  const id = current;
+  // A form that was not read yet must not take the function off the web.
+  if (read === null) return;
+  const id = read;
   const { settings } = await ask("PATCH", `/api/functions/${id}`, JSON.stringify({ http: $("http-mode").value }));
   if (current !== id) return;
   drawSettings(settings);
@@ -70,14 +75,16 @@ async function saveHttp() {
 }
 
 async function saveNotify() {
-  const id = current;
+  if (read === null) return;
+  const id = read;
   const url = $("notify-url").value.trim();
   const notify = url ? { url, on: $("notify-success").checked ? ["failure", "success"] : ["failure"] } : null;
   const { settings, notifySecret } = await ask("PATCH", `/api/functions/${id}`, JSON.stringify({ notify }));
   if (current !== id) return;
   drawSettings(settings);
   const key = notifySecret ? `; the key of the signatures, which is not shown again: ${notifySecret}` : "";
-  $("notify-status").textContent = `saved${key}`;
+  const isBack = notify === null && settings.notify ? ": what function.toml says counts again" : "";
+  $("notify-status").textContent = `saved${isBack}${key}`;
 }
 
 async function readNotifications(id) {
@@ -96,7 +103,8 @@ async function readSchedules(id) {
   $("schedules").replaceChildren(...schedules.map((one) => {
     const path = `/api/functions/${id}/schedules/${encodeURIComponent(one.name)}`;
     const next = one.enabled ? `next ${one.upcoming.map(time).join(", ")}` : "pauses";
-    const facts = [one.name, one.cron, one.timezone, next, one.lastOutcome ? `last run ${one.lastOutcome}` : null];
+    const last = one.lastOutcome ? `last run ${one.lastOutcome}` : null;
+    const facts = [one.name, one.cron, one.timezone, next, last, one.declared ? "of function.toml" : null];
     const change = (work) => async () => {
       await work();
       if (current === id) await readSchedules(id);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Phase, Queue, State};
+use crate::config::HttpMode;
 use crate::domain::FunctionId;
 use crate::functions::Revision;
 use crate::sandbox::pool::policy::Demand;
@@ -66,6 +67,26 @@ impl<I, S, G> State<I, S, G> {
         self.queues
             .iter()
             .flat_map(|(revision, queue)| queue.idle.iter().map(|(_, instance, _)| (revision.function, instance)))
+    }
+
+    /// The number of waiters with a client for which no instance starts.
+    pub(in crate::sandbox::pool) fn uncovered(&self) -> usize {
+        if self.waiting == 0 {
+            return 0;
+        }
+        self.queues.iter().map(|(&revision, queue)| self.uncovered_in(revision, queue)).sum()
+    }
+
+    /// The same waiters, of public functions only: anybody can make these wait.
+    pub(in crate::sandbox::pool) fn uncovered_strangers(&self) -> usize {
+        let public = self.queues.iter().filter(|(_, queue)| queue.function.settings.http == HttpMode::Public);
+        public.map(|(&revision, queue)| self.uncovered_in(revision, queue)).sum()
+    }
+
+    fn uncovered_in(&self, revision: Revision, queue: &Queue<I, G>) -> usize {
+        // Background waiters come last in the queue.
+        let urgent = queue.waiters.partition_point(|waiter| !waiter.is_background);
+        urgent.saturating_sub(self.count(revision).starting)
     }
 
     /// The number of permits that become free soon.
