@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Secret, SecretKey};
+use crate::domain::settings::Pins;
 use crate::domain::settings::Settings;
 use crate::domain::settings::network::Network;
 use crate::domain::{
@@ -65,10 +66,15 @@ async fn insert(store: &Store, record: &Record) {
     assert!(matches!(inserted, Changed::Now(_)), "{inserted:?}");
 }
 
-/// All functions, as if no number had been given to them.
+/// All functions, as if no number had been given to them. All that is set counts as set by clients, as no version has a
+/// manifest.
 async fn functions(store: &Store) -> Vec<Record> {
     let all = store.changes(None).await.unwrap().changed;
-    all.into_iter().map(|record| Record { number: 0, ..record }).collect()
+    let given = |record: Record| {
+        assert_eq!(record.settings.pins, Pins::of(&record.settings));
+        Record { number: 0, settings: Settings { pins: Pins::default(), ..record.settings }, ..record }
+    };
+    all.into_iter().map(given).collect()
 }
 
 const PACKAGE: Package<'_> = Package { zip: b"zip", build_log: "log", warnings: &[] };
