@@ -37,8 +37,8 @@ pub(super) fn warnings(manifest: Option<&Manifest>, settings: &Settings) -> Vec<
 }
 
 impl Deployer {
-    /// The schedules that a function's version declares, with their first slots from now on. Fails when the function does
-    /// not take the input of one.
+    /// The schedules that a function's version declares, with their first slots from now on. Fails when the function
+    /// does not take the input of one.
     pub(super) async fn declared_schedules(&self, function: &Function) -> Result<Vec<DeclaredSchedule>, DeployError> {
         let manifest = function.version.manifest.clone().filter(|manifest| !manifest.schedules.is_empty());
         let Some(manifest) = manifest else { return Ok(Vec::new()) };

@@ -67,7 +67,8 @@ impl Store {
                 Some(json) => serde_json::from_str(&json).map_err(|_| damaged())?,
                 None => Vec::new(),
             };
-            let declared = record.version.manifest.as_ref().map(|manifest| &manifest.settings);
+            let manifest = record.version.manifest.iter();
+            let declared = manifest.flat_map(|manifest| manifest.settings.names());
             record.settings.pins = Pins::new(pins).completed(&record.settings, declared);
             Ok(record)
         });

@@ -217,8 +217,8 @@ impl Store {
     }
 }
 
-/// Makes the schedules that a function's version declares, and removes those that the version declares no more. Schedules
-/// that clients have made stay, also under a declared name. False where the function then has too many.
+/// Makes the schedules that a function's version declares, and removes those that the version declares no more.
+/// Schedules that clients have made stay, also under a declared name. False where the function then has too many.
 pub(super) async fn declare(
     connection: &mut AnyConnection,
     id: FunctionId,

@@ -50,7 +50,7 @@ async fn a_schedule_is_made_shown_replaced_run_and_deleted() {
         assert!(now < next && next <= now + 86_400 && next % 86_400 == 3 * 3600, "{made:#}");
         let days: Vec<u64> = (0..5).map(|day| next + day * 86_400).collect();
         let expected = json!({"functionId": id, "name": "nightly", "cron": "0 3 * * *", "timezone": "UTC", "input": {},
-            "enabled": true, "overlap": "skip", "missed": "skip", "nextAt": next, "upcoming": days,
+            "enabled": true, "overlap": "skip", "missed": "skip", "declared": false, "nextAt": next, "upcoming": days,
             "lastInvocationId": null, "lastOutcome": null, "lastSkipped": null});
         assert_eq!(made, expected);
         let definition = json!({"cron": "@hourly", "timezone": "europe/berlin", "input": {"name": "Ada"},

@@ -153,8 +153,8 @@ impl Declared {
 
 impl Settings {
     /// The settings after a client's change, of a function whose version declares these. What clients have set stands
-    /// above what the version declares. Fails when the result is out of the operator's limits. A declared value that the
-    /// function has already is no matter there, as the operator may allow less by now.
+    /// above what the version declares. Fails when the result is out of the operator's limits. A declared value that
+    /// the function has already is no matter there, as the operator may allow less by now.
     pub fn changed(&self, change: Change, declared: &Declared, limits: &Functions) -> Result<Self, SettingsError> {
         let pins = self.pins.after(&change);
         let mut of_clients = self.pinned().with(change, limits)?;

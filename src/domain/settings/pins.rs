@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Declared, Settings};
+use super::{Change, Settings};
 use crate::config::HttpMode;
 
 /// The names of the settings that clients have set by a change, or by a form without a function.toml. A variable is
@@ -36,10 +36,10 @@ impl Pins {
         Self::new(names.chain(environment.keys().map(|name| variable(name))))
     }
 
-    /// These pins, and those of all that is set and that the version does not declare: who has set that was a client.
-    /// The pins that the store has may lack some, after a change by an earlier version of this program.
-    pub fn completed(self, settings: &Settings, declared: Option<&Declared>) -> Self {
-        let declared: BTreeSet<String> = declared.into_iter().flat_map(Declared::names).collect();
+    /// These pins, and those of all that is set and is not `declared` by the version: a client has set that. The pins
+    /// that the store has may lack some, after a change by an earlier version of this program.
+    pub fn completed(self, settings: &Settings, declared: impl Iterator<Item = String>) -> Self {
+        let declared: BTreeSet<String> = declared.collect();
         let Self(all) = Self::of(settings);
         Self(self.0.into_iter().chain(all.into_iter().filter(|name| !declared.contains(name))).collect())
     }

@@ -45,7 +45,8 @@ export async function saveNetwork() {
   const { settings } = await ask("PATCH", `/api/functions/${id}`, change);
   if (current !== id) return;
   draw(settings.network);
-  const isBack = settings.network && allow.length === 0;
-  const now = isBack ? ": what function.toml says counts again" : settings.network ? "" : ": the function reaches nothing";
+  let now = "";
+  if (!settings.network) now = ": the function reaches nothing";
+  else if (!allow.length) now = ": what function.toml says counts again";
   $("network-status").textContent = `saved${now}`;
 }
