@@ -28,6 +28,8 @@ check:
 # than there are processors. An engine starts a copy of itself for each layer and each container, and a part of that
 # copy's work is the collection of garbage: with GOGC a build takes a fifth less processor time.
 test test-crashes: export GOGC = 800
+# What takes minutes and has a shorter relative among the other tests; `make nightly` has these, too.
+LONG = --skip without_preloading_and_by_pipes --skip each_slot_of_a_week_with_kills
 ifdef T
 test:
 	cargo test --locked --no-run
@@ -37,7 +39,7 @@ test:
 	scripts/test-tools
 	cargo test --locked --no-run
 	scripts/with-docker cargo test --locked --lib --bins --examples --test hostile -- --include-ignored
-	RUST_TEST_THREADS=$$(($$(nproc) + 1)) scripts/with-docker cargo test --locked --test it -- --include-ignored
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) scripts/with-docker cargo test --locked --test it -- --include-ignored $(LONG)
 	SUITE=bookworm scripts/with-docker cargo test --locked --test it -- --include-ignored as_by_hand
 endif
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::support::{Engine, Service, eventually, python};
 
 /// The crashes, unless CRASH_ROUNDS says how many. `make nightly` has a hundred.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 12;
 const ROUNDS_WITH_DAEMON: usize = 4;
 const CLIENTS: usize = 3;
 /// The largest number of functions at a time, so that the rounds stay alike.
