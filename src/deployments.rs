@@ -260,7 +260,8 @@ impl Deployer {
                 Changed::Now(change) => Ok((record.number, change)),
                 Changed::NameTaken => Err(DeployError::NameTaken(record.name)),
                 Changed::Since => Err(DeployError::MadeMeanwhile(record.name)),
-                Changed::Claimed | Changed::Gone | Changed::TooManySchedules => Err(DeployError::InProgress),
+                Changed::TooManySchedules => Err(DeployError::TooManySchedules(id)),
+                Changed::Claimed | Changed::Gone => Err(DeployError::InProgress),
             }
         };
         let (number, change) = stored.await.inspect_err(|_| self.pool.retire(&function))?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::Network;
 use super::notify::{Notify, Target};
-use super::{Change, Pins, Settings, SettingsError};
+use super::{Change, Pins, Settings, SettingsError, pins};
 use crate::config::{Functions, HttpMode};
 use crate::domain::Preload;
 
@@ -147,7 +147,7 @@ impl Declared {
             ("notify", notify.is_some()),
         ];
         let settings = declared.into_iter().filter(|(_, declared)| *declared).map(|(name, _)| name.to_owned());
-        settings.chain(environment.keys().map(|name| format!("environment.{name}")))
+        settings.chain(environment.keys().map(|name| pins::variable(name)))
     }
 }
 

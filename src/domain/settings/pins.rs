@@ -118,6 +118,7 @@ impl Settings {
     }
 }
 
-fn variable(name: &str) -> String {
+/// The name of a variable among the names of settings.
+pub(super) fn variable(name: &str) -> String {
     format!("environment.{name}")
 }
