@@ -3,6 +3,7 @@
 mod dockerfile;
 mod error;
 mod hints;
+mod leftovers;
 pub mod package;
 mod packages;
 mod request;
@@ -73,11 +74,6 @@ pub(crate) struct BuilderParts {
     /// Ends these tasks.
     pub(crate) stop: CancellationToken,
 }
-
-/// The pauses before the removals of a failed build's leftovers. The Docker daemon ends its current step after the
-/// client has gone, so that leftovers may come late.
-const LATE_LEFTOVERS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// How many times, and at which interval, [`Builder::pause`] looks for a moment without builds.
 const PAUSE_TRIES: u32 = 100;
@@ -188,6 +184,9 @@ impl Builder {
         // While a container was being created from the image, Docker may have removed only the image's name.
         self.has_leftovers.store(true, Ordering::Release);
         self.remove_leftovers(None).await;
+        if self.has_leftovers.load(Ordering::Acquire) {
+            self.remove_leftovers_later(None, &leftovers::LATE[1..]);
+        }
         Ok(())
     }
 
@@ -334,54 +333,8 @@ impl Builder {
         None
     }
 
-    /// Removes the leftovers of builds in Docker. The classic builder keeps the steps of a running build as dangling
-    /// images, so this function does nothing while a build runs; the last of several builds removes the leftovers when
-    /// that build ends.
-    async fn remove_leftovers(&self, failed: Option<VersionId>) {
-        // Another removal may leave images while this loop holds all turns, and then cannot remove them itself.
-        while self.has_leftovers.load(Ordering::Acquire) {
-            let Some(paused) = self.turns.all() else { return };
-            self.has_leftovers.store(false, Ordering::Release);
-            if let Err(error) = self.remove_leftovers_now(failed, &paused).await {
-                self.has_leftovers.store(true, Ordering::Release);
-                if !error.is_in_use() {
-                    tracing::warn!(%error, "failed to remove the leftovers of builds");
-                }
-                return;
-            }
-        }
-    }
-
-    async fn remove_leftovers_now(
-        &self,
-        failed: Option<VersionId>,
-        paused: &SemaphorePermit<'_>,
-    ) -> Result<(), DockerError> {
-        if let Some(id) = failed {
-            // When a build is cancelled in its last step, the Docker daemon may still give the image its name.
-            self.docker.remove_image(&self.image_name(id)).await?;
-        }
-        self.remove_dangling(paused).await
-    }
-
-    /// Removes the dangling images that builds of this platform left: the stages of builds, and the steps before a
-    /// failed step.
-    pub async fn remove_dangling(&self, _paused: &SemaphorePermit<'_>) -> Result<(), DockerError> {
-        self.remove_all(&["dangling=true", &self.ours()]).await
-    }
-
     /// Removes the images with packages that no function's image is built upon.
     pub async fn remove_unused_packages(&self) -> Result<(), DockerError> {
         self.packages.remove_all_unused().await
-    }
-
-    async fn remove_all(&self, filters: &[&str]) -> Result<(), DockerError> {
-        let mut result = Ok(());
-        for image in self.docker.images(filters).await? {
-            if let Err(error) = self.docker.remove_image(&image.id).await {
-                result = Err(error);
-            }
-        }
-        result
     }
 }

@@ -1,6 +1,5 @@
 //! The turns of builds: a few builds run at a time, some more wait, and further builds are refused.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{BuildError, Builder, LATE_LEFTOVERS};
+use super::{BuildError, Builder, leftovers};
 use crate::config::Builds;
 use crate::domain::VersionId;
 
@@ -63,24 +62,8 @@ impl Drop for Turn {
     fn drop(&mut self) {
         drop(self.permit.take());
         let failed = self.failed.take();
-        let delays = if failed.is_some() { &LATE_LEFTOVERS[..] } else { &LATE_LEFTOVERS[..1] };
-        let builder = self.builder.clone();
-        self.builder.tasks.spawn(async move {
-            for &delay in delays {
-                let later = async {
-                    time::sleep(delay).await;
-                    builder.health().wait().await;
-                };
-                tokio::select! {
-                    () = later => {}
-                    () = builder.stop.cancelled() => return,
-                }
-                if !delay.is_zero() {
-                    builder.has_leftovers.store(true, Ordering::Release);
-                }
-                builder.remove_leftovers(failed.flatten()).await;
-            }
-        });
+        let delays = if failed.is_some() { &leftovers::LATE[..] } else { &leftovers::LATE[..1] };
+        self.builder.remove_leftovers_later(failed.flatten(), delays);
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::service::outcome;
-use crate::support::{Service, TestApp, answer, eventually, labelled, python};
+use crate::support::{Service, TestApp, answer, docker, eventually, labelled, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -229,4 +229,28 @@ async fn a_function_deleted_just_before_a_stop_leaves_no_image() {
     service.stop().await;
     assert_eq!(labelled(dir.path(), &["images"]), [""; 0]);
     assert_eq!(labelled(dir.path(), &["ps", "--all"]), [""; 0]);
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn an_image_without_a_name_goes_once_its_container_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let function = service.deploy(python("print('short')")).await;
+    // Docker leaves such an image where a container is made of an image whose name is just removed.
+    let label = format!(
+        "LABEL youtube-serverless.platform={}",
+        std::fs::read_to_string(dir.path().join("data/platform-id")).unwrap()
+    );
+    let base = docker(&["create", &std::env::var("PYTHON_IMAGE").unwrap(), "true"]).remove(0);
+    let unnamed = docker(&["commit", "--change", &label, &base]).remove(0);
+    let user = docker(&["create", &unnamed, "true"]).remove(0);
+    service.delete(&function).await.assert_status(200);
+    let unnamed = &unnamed["sha256:".len()..][..12];
+    eventually("only the unnamed image is left", async || {
+        (labelled(dir.path(), &["images"]) == [unnamed]).then_some(())
+    })
+    .await;
+    docker(&["rm", &base, &user]);
+    service.delete_all(dir.path()).await;
 }
