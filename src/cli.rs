@@ -1,6 +1,8 @@
 //! The command line: a client of the API for people and scripts, and the service itself.
 
+mod browser;
 mod client;
+mod complete;
 mod deploy;
 mod folder;
 mod functions;
@@ -8,15 +10,19 @@ mod init;
 mod invoke;
 mod logs;
 mod output;
+mod runs;
 mod schedules;
+mod settings;
 mod tokens;
 mod transport;
+mod versions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Parser, Subcommand};
+
+pub use complete::complete;
 
 use client::Client;
 use deploy::{Target, Texts};
@@ -40,7 +46,7 @@ Examples:
   youtube-serverless init ./hello && youtube-serverless deploy ./hello
                                                   a first function; the same deploy updates the function later
   youtube-serverless invoke hello -i '{\"name\": \"John\"}'
-  youtube-serverless logs -f hello                the function's invocations, as the invocations end
+  youtube-serverless logs -f hello                what the function's invocations print, as they print it
   youtube-serverless logs -f $(youtube-serverless invoke --async hello)
                                                   the output of an invocation, without delay
   youtube-serverless deploy ./hello && youtube-serverless rollback hello
@@ -48,11 +54,15 @@ Examples:
   youtube-serverless deploy ./shop --http public && curl http://127.0.0.1:8081/f/shop/
   youtube-serverless deploy ./job --notify https://hooks.example.com/failed
   youtube-serverless schedule add hello '0 3 * * *' --zone Europe/Berlin
+  youtube-serverless settings hello memory=256MB timeout=10s
+  youtube-serverless secret set hello API_KEY < key.txt
+  youtube-serverless allow hello api.example.com:443
+  youtube-serverless runs --outcome failed --since 1h
   youtube-serverless ls --json | jq -r '.[].name'
   TOKEN=$(youtube-serverless token create ci --scope deploy --function hello --expires 90d)
   source <(youtube-serverless completions bash)
 
-The exit status of `invoke`, and of `logs -f INVOCATION`, is the function's own; 124 after a timeout, 137 when
+The exit status of `invoke`, `again` and `logs -f INVOCATION` is the function's own; 124 after a timeout, 137 when
 it ran out of memory, 128 and the signal's number when it was killed, and 125 when the platform could not run
 it. Other commands end with 0, or 125 when the platform said no.";
 
@@ -128,6 +138,7 @@ enum Command {
     /// Run an earlier version of a function again.
     Rollback {
         /// The function's id, or a name that only one function has.
+        #[arg(add = complete::functions())]
         function: String,
         /// The number of the version. The default is the version that ran before.
         #[arg(long)]
@@ -136,6 +147,7 @@ enum Command {
     /// Run a function once: print its stdout and stderr, and end with its exit status.
     Invoke {
         /// The function's name or id.
+        #[arg(add = complete::functions())]
         function: String,
         /// The input, a JSON object; `-` reads it from stdin.
         #[arg(short, long, default_value = "{}")]
@@ -147,9 +159,9 @@ enum Command {
     /// Show the invocations of a function with their output, or the output of one invocation.
     Logs {
         /// The function's name or id, or an invocation's id.
-        #[arg(value_name = "FUNCTION|INVOCATION")]
+        #[arg(value_name = "FUNCTION|INVOCATION", add = complete::functions())]
         of: String,
-        /// Go on with invocations that end later. The output of one invocation is shown without delay, to its end.
+        /// Show what each further invocation prints, as the invocation prints it; of one invocation, to its end.
         #[arg(short, long)]
         follow: bool,
         /// The number of invocations to begin with.
@@ -159,12 +171,56 @@ enum Command {
     /// Have a function run by itself at times.
     #[command(subcommand)]
     Schedule(schedules::Schedule),
+    /// Show a function's settings, or change some.
+    Settings(settings::Settings),
+    /// The variables of a function's environment.
+    #[command(subcommand)]
+    Env(settings::Env),
+    /// The secrets of a function: variables that are never shown.
+    #[command(subcommand)]
+    Secret(settings::Secret),
+    /// Have a function reach hosts, or list what a function may reach.
+    Allow(settings::Allow),
+    /// List the last invocations of all functions, or of one.
+    Runs(runs::Runs),
+    /// Run a function again with the input of an earlier invocation, as `invoke` does.
+    Again {
+        /// The invocation's id.
+        invocation: String,
+        /// Do not wait: print the id of the new invocation.
+        #[arg(long = "async")]
+        is_async: bool,
+    },
+    /// List the versions of a function, or show the log of a version's build.
+    Versions {
+        #[command(flatten)]
+        one: settings::One,
+        /// The number of a version: show what its build has said.
+        number: Option<u32>,
+    },
+    /// Get the zip of a function's version.
+    Code {
+        #[command(flatten)]
+        one: settings::One,
+        /// The number of the version. The default is the version that runs.
+        #[arg(long)]
+        version: Option<u32>,
+        /// The file; `-` is stdout. The default is the function's name with the version's number.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Open the console, or a function's page there, in a browser.
+    Open {
+        /// The function's id, or a name that only one function has.
+        #[arg(add = complete::functions())]
+        function: Option<String>,
+    },
     /// List the functions.
     Ls,
     /// Delete functions with their versions and history.
     Rm {
         /// The functions' ids, or names that only one function has.
-        #[arg(required = true)]
+        #[arg(required = true, add = complete::functions())]
         functions: Vec<String>,
     },
     /// Make, list and delete tokens for clients that may do less than the holder of API_TOKEN.
@@ -175,7 +231,8 @@ enum Command {
     /// Print a script by which a shell completes this command's arguments.
     Completions {
         /// The shell.
-        shell: Shell,
+        #[arg(value_enum)]
+        shell: complete::Shell,
     },
 }
 
@@ -200,8 +257,7 @@ impl Arguments {
             Some(Command::Backup { file }) => return Err(Local::Backup(file)),
             Some(Command::MigrateStore) => return Err(Local::MigrateStore),
             Some(Command::Completions { shell }) => {
-                clap_complete::generate(shell, &mut Self::command(), "youtube-serverless", &mut std::io::stdout());
-                return Ok(ExitCode::SUCCESS);
+                return Ok(complete::print(shell));
             }
             Some(command) => command.ask(&Client::new(&remote.url, remote.token.as_deref()), remote.json),
         };
@@ -229,6 +285,15 @@ impl Command {
             Self::Invoke { function, input, is_async } => invoke::run(client, &function, &input, is_async, json),
             Self::Logs { of, follow, lines } => logs::run(client, &of, follow, lines, json),
             Self::Schedule(command) => schedules::run(client, command, json),
+            Self::Settings(command) => settings::settings(client, command, json),
+            Self::Env(command) => settings::env(client, command, json),
+            Self::Secret(command) => settings::secret(client, command, json),
+            Self::Allow(command) => settings::allow(client, command, json),
+            Self::Runs(command) => runs::list(client, command, json),
+            Self::Again { invocation, is_async } => runs::again(client, &invocation, is_async, json),
+            Self::Versions { one, number } => versions::list(client, &one.function, number, json),
+            Self::Code { one, version, output } => versions::code(client, &one.function, version, output, json),
+            Self::Open { function } => browser::open(client, function.as_deref(), json),
             Self::Ls => functions::list(client, json),
             Self::Rm { functions } => functions::remove(client, &functions, json),
             Self::Token { command } => command.ask(client, json),

@@ -11,6 +11,7 @@ mod name;
 mod node;
 mod notification;
 mod outcome;
+mod page;
 mod preload;
 mod schedule;
 pub mod settings;
@@ -25,13 +26,14 @@ pub use id::{
     UnknownFunction, UnknownInvocation, UnknownVersion, VersionId,
 };
 pub use idempotency::{Deployed, IdempotencyKey, Known, Queued};
-pub use invocation::{InvocationRecord, Open, Own, Page, Place};
+pub use invocation::{InvocationRecord, Open, Own, Place};
 pub use language::{Language, UnknownLanguage};
 pub use manifest::Manifest;
 pub use name::{FunctionName, InvalidName, UnknownName};
 pub use node::{Heartbeat, Node, Seen, Whereabouts};
 pub use notification::{Claimed, Delivery, DeliveryState, Due, Notification, Tried, WebhookId};
 pub use outcome::{Outcome, signal_name};
+pub use page::{Page, TriggerKind};
 pub use preload::{Excluded, InvalidPreload, Preload, Preloaded};
 pub use schedule::{
     DeclaredSchedule, Definition, DueSlot, InvalidScheduleName, MAX_SCHEDULES, Missed, Overlap, Schedule, ScheduleName,

@@ -31,8 +31,8 @@ use utoipa_axum::routes;
 
 use problem::Problem;
 use routes::{
-    console, deployments, executions, follow, functions, health, invocations, metrics, nodes, notifications, schedules,
-    settings, tokens, versions,
+    again, console, deployments, executions, follow, functions, health, history, invocations, metrics, nodes,
+    notifications, overview, schedules, settings, tokens, versions,
 };
 
 pub use cgi::{Gateway, router as functions};
@@ -50,6 +50,7 @@ use crate::invocations::queue::InvocationQueue;
 use crate::nodes::{Membership, Peers};
 use crate::notifications::Notifier;
 use crate::resources::budget::Budget;
+use crate::resources::disk::DiskSpace;
 use crate::resources::scratch::Scratch;
 use crate::sandbox::isolation::Isolation;
 use crate::sandbox::pool::Pool;
@@ -94,6 +95,14 @@ pub struct State {
     pub scratch: Scratch,
     /// Bounds the memory of requests.
     pub budget: Arc<Budget>,
+    /// Knows the disks that submits write to.
+    pub disks: Arc<DiskSpace>,
+    /// DOCKER_CONTAINER_LIMIT.
+    pub containers: u32,
+    /// The port of the listener for functions. None without FUNCTIONS_PORT.
+    pub functions_port: Option<u16>,
+    /// FUNCTIONS_DOMAIN.
+    pub functions_domain: Option<String>,
     /// The operator's limits of requests.
     pub config: Arc<config::Http>,
     /// The most that functions get preloaded.
@@ -139,17 +148,22 @@ fn described(max_upload: usize) -> (Router<State>, OpenApi) {
         .routes(routes!(settings::settings))
         .routes(routes!(notifications::list))
         .routes(routes!(versions::list))
+        .routes(routes!(versions::show))
+        .routes(routes!(versions::code))
         .routes(routes!(deployments::roll_back))
         .routes(routes!(schedules::list))
         .routes(
             routes!(schedules::put, schedules::show, schedules::delete).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)),
         )
         .routes(routes!(schedules::run))
-        .routes(routes!(invocations::list))
+        .routes(routes!(history::of_function))
+        .routes(routes!(history::of_all))
+        .routes(routes!(again::again))
         .routes(routes!(invocations::show, invocations::cancel))
         .routes(routes!(follow::events))
         .routes(routes!(functions::instances))
         .routes(routes!(nodes::list))
+        .routes(routes!(overview::show))
         .routes(routes!(tokens::list, tokens::create).layer(DefaultBodyLimit::max(MAX_EXECUTE_BODY)))
         .routes(routes!(tokens::delete))
         .routes(routes!(openapi::document))
@@ -171,11 +185,7 @@ pub fn router(state: State) -> Router {
     routes
         // The console is a page for people, and no part of the API's description.
         .route("/", get(console::page))
-        .route("/console.css", get(console::style))
-        .route("/console.js", get(console::script))
-        .route("/console-api.js", get(console::api))
-        .route("/console-network.js", get(console::network))
-        .route("/console-triggers.js", get(console::triggers))
+        .route("/console/{file}", get(console::file))
         .fallback(problem::unknown_route)
         .layer(Extension(document))
         .layer(from_fn(body::json::with_plain_encoding))

@@ -41,6 +41,7 @@ pub mod resources;
 pub mod runtimes;
 pub mod sandbox;
 pub mod schedules;
+pub mod starters;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;

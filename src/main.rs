@@ -11,7 +11,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::app::{self, Listeners};
-use youtube_serverless::cli::{Arguments, Local};
+use youtube_serverless::cli::{self, Arguments, Local};
 use youtube_serverless::config::{self, Config};
 use youtube_serverless::docker::platform::Platform;
 use youtube_serverless::store::{Store, StoreError};
@@ -21,6 +21,7 @@ use youtube_serverless::telemetry::{self, Collector};
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
+    cli::complete();
     let local = match Arguments::parse().run() {
         Ok(status) => return status,
         Err(local) => local,

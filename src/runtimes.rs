@@ -48,6 +48,7 @@ const PYTHON: Files = &[
     ("control.py", include_str!("runtimes/python/control.py")),
     ("doors.py", include_str!("runtimes/python/doors.py")),
     ("guard.py", include_str!("runtimes/python/guard.py")),
+    ("immortal.py", include_str!("runtimes/python/immortal.py")),
     ("imports.py", include_str!("runtimes/python/imports.py")),
     ("inheritance.py", include_str!("runtimes/python/inheritance.py")),
     ("leftovers.py", include_str!("runtimes/python/leftovers.py")),

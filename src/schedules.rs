@@ -22,8 +22,8 @@ pub use scheduler::Scheduler;
 pub use times::TimesError;
 
 use crate::domain::{
-    DeclaredSchedule, Definition, FunctionId, InvocationId, MAX_SCHEDULES, Manifest, Missed, Overlap, Schedule,
-    ScheduleName, UnknownFunction, UnknownSchedule,
+    DeclaredSchedule, Definition, DueSlot, FunctionId, InvocationId, MAX_SCHEDULES, Manifest, Missed, Overlap,
+    Schedule, ScheduleName, UnknownFunction, UnknownSchedule,
 };
 use crate::functions::Registry;
 use crate::invocations::input::{Input, InputError};
@@ -143,6 +143,11 @@ impl Schedules {
     /// A function's schedules, by their names.
     pub async fn list(&self, id: FunctionId) -> Result<Vec<Shown>, ScheduleError> {
         shown(self.store.schedules(id).await?).await
+    }
+
+    /// The next slots of all schedules, the first slot first, at most this many.
+    pub async fn next(&self, most: u32) -> Result<Vec<DueSlot>, ScheduleError> {
+        Ok(self.store.next_schedules(most).await?)
     }
 
     /// Removes a schedule. Runs that were accepted go on.

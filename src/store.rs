@@ -18,6 +18,7 @@ mod leases;
 mod nodes;
 mod notifications;
 mod notify;
+mod pages;
 mod postgres;
 mod runtime_images;
 mod schedules;

@@ -5,6 +5,7 @@
 
 mod collector;
 pub mod metrics;
+pub mod minutes;
 
 use opentelemetry::trace::{FutureExt, TracerProvider};
 use opentelemetry::{Context, global};

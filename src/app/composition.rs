@@ -52,6 +52,7 @@ impl Service {
         ports: Vec<u16>,
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
+        let functions_port = ports.get(1).copied();
         let (data_dir, temp_dir_base) = (config.data_dir.clone(), config.temp_dir_base.clone());
         let platform = Arc::new(tokio::task::spawn_blocking(move || Platform::open(&data_dir, &temp_dir_base)).await??);
         let store = Store::open(&config.store, &config.data_dir).await?;
@@ -185,7 +186,7 @@ impl Service {
             stop: end.clone(),
         });
         deferred.adopt(true, false).await?;
-        let disk = Arc::clone(&room);
+        let (disk, containers) = (Arc::clone(&room), config.pool.container_limit);
         let (known, queue) = (Arc::clone(&registry), Arc::clone(&deferred));
         let schedules = Schedules::new(store.clone(), known, queue, Arc::clone(&scheduler));
         let preparation = Preparation {
@@ -220,6 +221,10 @@ impl Service {
             isolation,
             transport,
             scratch,
+            disks: Arc::clone(&disk),
+            containers,
+            functions_port,
+            functions_domain: config.http_functions.domain.clone(),
             budget: Budget::new(MAX_REQUESTS.max(2 * config.http.max_file_size)),
             config: Arc::new(config.http),
             preload,

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use ureq::http::Response;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -69,6 +69,27 @@ impl Client {
         self.answer(request.send(body))
     }
 
+    pub(super) fn patch_json(&self, path: &str, body: &str) -> anyhow::Result<Answer> {
+        let request = self.with_token(self.agent.patch(self.at(path))).header("content-type", "application/json");
+        self.answer(request.send(body))
+    }
+
+    /// The bytes of an answer that is no JSON.
+    pub(super) fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let mut response = self.answered(self.with_token(self.agent.get(self.at(path))).call())?;
+        if response.status() != 200 {
+            self.read(response)?;
+            bail!("{} answered with something that is not this platform's", self.url);
+        }
+        let bytes = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+        bytes.context("the answer did not arrive whole")
+    }
+
+    /// The address of a path, for a browser.
+    pub(super) fn address(&self, path: &str) -> String {
+        self.at(path)
+    }
+
     /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's
     /// data.
     pub(super) fn send_for_events(
@@ -98,9 +119,9 @@ impl Client {
         deployed.or(other).context("the answer ended before the build did")
     }
 
-    /// Hears of each event of an invocation, by its name and its data.
-    pub(super) fn follow(&self, id: &str, mut event: impl FnMut(&str, Value)) -> anyhow::Result<()> {
-        let request = self.with_token(self.agent.get(self.at(&format!("/api/invocations/{}/events", part(id)))));
+    /// Hears of each event of a path, by its name and its data.
+    pub(super) fn follow(&self, path: &str, mut event: impl FnMut(&str, Value)) -> anyhow::Result<()> {
+        let request = self.with_token(self.agent.get(self.at(path))).header("accept", "text/event-stream");
         let response = self.answered(request.call())?;
         self.events(response, |name, data| {
             event(name, json(data)?);

@@ -1,5 +1,6 @@
 //! `ls` and `rm`.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -78,4 +79,11 @@ pub(super) fn last_of(client: &Client, function: &str) -> anyhow::Result<String>
     let mut of_name = of_name.filter(|one| one["functionId"] == function || one["name"] == function);
     let id = of_name.next().and_then(|one| one["functionId"].as_str());
     id.map(str::to_owned).with_context(|| format!("no function has the name or id {function:?}"))
+}
+
+/// The names of all functions, by their ids.
+pub(super) fn names(client: &Client) -> anyhow::Result<HashMap<String, String>> {
+    let functions = client.get("/api/functions")?.body;
+    let pair = |one: &Value| Some((one["functionId"].as_str()?.to_owned(), one["name"].as_str()?.to_owned()));
+    Ok(functions.as_array().into_iter().flatten().filter_map(pair).collect())
 }

@@ -9,12 +9,15 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 
 use super::{deploy, output};
+use crate::starters;
 
 /// What a function is to be.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Starter {
     /// A program that greets, in Python.
     Python,
+    /// A program that greets, in Go.
+    GoHello,
     /// An API over HTTP, in Go.
     Go,
     /// A web application with Flask.
@@ -25,38 +28,17 @@ pub(super) enum Starter {
     Webhook,
 }
 
-/// A file's name and its text.
-type Text = (&'static str, &'static str);
-
 impl Starter {
     /// The files. The text of function.toml follows its `name`.
-    fn files(self) -> Vec<Text> {
-        match self {
-            Self::Python => vec![("main.py", include_str!("../../examples/python-hello/main.py"))],
-            Self::Go => vec![
-                ("main.go", include_str!("../../examples/go-http/main.go")),
-                ("function.toml", include_str!("../../examples/go-http/function.toml")),
-            ],
-            Self::Flask => vec![
-                ("main.py", include_str!("../../examples/python-flask/main.py")),
-                ("requirements.txt", include_str!("../../examples/python-flask/requirements.txt")),
-                ("function.toml", include_str!("../../examples/python-flask/function.toml")),
-            ],
-            Self::Cron => vec![
-                ("main.py", include_str!("../../examples/python-job/main.py")),
-                ("function.toml", include_str!("../../examples/python-job/function.toml")),
-            ],
-            Self::Webhook => vec![
-                ("main.py", include_str!("../../examples/python-webhook/main.py")),
-                ("function.toml", include_str!("../../examples/python-webhook/function.toml")),
-            ],
-        }
+    fn files(self) -> Vec<(&'static str, &'static str)> {
+        let name = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        starters::find(&name).map(|starter| starter.files.to_vec()).unwrap_or_default()
     }
 
     /// What to do with the deployed function.
     fn next_step(self, name: &str) -> String {
         match self {
-            Self::Python => format!("youtube-serverless invoke {name} -i '{{\"name\": \"John\"}}'"),
+            Self::Python | Self::GoHello => format!("youtube-serverless invoke {name} -i '{{\"name\": \"John\"}}'"),
             Self::Go | Self::Flask => format!("curl http://127.0.0.1:8081/f/{name}/hello/John"),
             Self::Cron => format!("youtube-serverless schedule ls {name}"),
             Self::Webhook => "have GitHub send to /f/NAME, with the secret WEBHOOK_SECRET of the function".to_owned(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::client::{Client, part};
+use super::client::{Answer, Client, part};
 use super::{EX_PLATFORM, output};
 use crate::domain::{Outcome, signal_name};
 
@@ -25,6 +25,11 @@ pub(super) fn run(
     serde_json::from_str::<serde_json::Map<String, Value>>(&text).context("the input is not a JSON object")?;
     let headers: &[(&str, &str)] = if is_async { &[("prefer", "respond-async")] } else { &[] };
     let answer = client.post_json(&format!("/api/functions/{}/invoke", part(function)), &text, headers)?;
+    Ok(show(&answer, json))
+}
+
+/// Shows what an execution came to, and ends as the function did.
+pub(super) fn show(answer: &Answer, json: bool) -> ExitCode {
     if json {
         output::json(&answer.body);
     } else if answer.status == 202 {
@@ -36,7 +41,7 @@ pub(super) fn run(
             output::error(&format!("youtube-serverless: {error}\n"));
         }
     }
-    Ok(if answer.status == 202 { ExitCode::SUCCESS } else { ExitCode::from(status_of(&answer.body)) })
+    if answer.status == 202 { ExitCode::SUCCESS } else { ExitCode::from(status_of(&answer.body)) }
 }
 
 /// The exit status that tells what an execution came to, as a shell would.

@@ -1,22 +1,19 @@
-//! `logs`: what invocations came to, the oldest first, and on request for ever.
+//! `logs`: what invocations came to, the oldest first, and on request what they print, as they print it.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Context;
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, part};
 use super::{functions, invoke, output};
 use crate::domain::InvocationId;
 
-/// How often it is looked for new ones.
-const PERIOD: Duration = Duration::from_secs(1);
-/// As many as are asked for at once.
-const PART: u32 = 500;
-/// As many parts are looked through for those that end late.
-const PARTS: usize = 20;
+/// The largest number of invocations whose output is followed at one time. Others wait.
+const FOLLOWERS: usize = 32;
 
 pub(super) fn run(client: &Client, of: &str, follow: bool, lines: u32, json: bool) -> anyhow::Result<ExitCode> {
     let function = match functions::last_of(client, of) {
@@ -26,32 +23,115 @@ pub(super) fn run(client: &Client, of: &str, follow: bool, lines: u32, json: boo
         Err(error) => return Err(error),
     };
     let path = format!("/api/functions/{function}/invocations");
-    let mut seen = HashSet::new();
-    let mut shown_at_first = Some(lines as usize);
+    if !follow {
+        show_last(client, &path, lines, json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    follow_all(client, &path, lines, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the last invocations that have ended, and returns their ids.
+fn show_last(client: &Client, path: &str, lines: u32, json: bool) -> anyhow::Result<HashSet<String>> {
+    let mut shown = HashSet::new();
+    if lines == 0 {
+        return Ok(shown);
+    }
+    let found = client.get(&format!("{path}?limit={}", lines.min(500)))?.body;
+    let is_open = |one: &Value| matches!(one["outcome"].as_str(), Some("queued" | "running"));
+    let ended = found["invocations"].as_array().into_iter().flatten().filter(|one| !is_open(one));
+    let ids: Vec<&str> = ended.filter_map(|one| one["invocationId"].as_str()).collect();
+    for id in ids.into_iter().rev() {
+        show(&client.get(&format!("/api/invocations/{id}"))?.body, json);
+        shown.insert(id.to_owned());
+    }
+    Ok(shown)
+}
+
+/// Shows the output of all invocations that begin, until the platform goes away.
+fn follow_all(client: &Client, path: &str, lines: u32, json: bool) -> anyhow::Result<()> {
+    let (sender, begun) = sync_channel::<String>(FOLLOWERS);
+    let begun = Mutex::new(begun);
+    std::thread::scope(|scope| {
+        for _ in 0..FOLLOWERS {
+            scope.spawn(|| follow_each(client, &begun, json));
+        }
+        let mut seen = HashSet::new();
+        let followed = client.follow(path, |event, data| match (event, data["invocationId"].as_str()) {
+            // What begins from now on is told. A problem comes up again with the stream's end.
+            ("listening", _) => seen = show_last(client, path, lines, json).unwrap_or_default(),
+            // The send fails only when no follower is left.
+            ("began", Some(id)) if !seen.contains(id) => drop(sender.send(id.to_owned())),
+            _ => {}
+        });
+        drop(sender);
+        followed?;
+        anyhow::bail!("the platform went away, or the function did")
+    })
+}
+
+/// Follows one invocation after another, until no more come.
+fn follow_each(client: &Client, begun: &Mutex<Receiver<String>>, json: bool) {
     loop {
-        let ended = look(client, &path)?;
-        let mut new: Vec<&String> = ended.iter().filter(|id| !seen.contains(*id)).collect();
-        new.truncate(shown_at_first.take().unwrap_or(usize::MAX));
-        for id in new.into_iter().rev() {
-            show(&client.get(&format!("/api/invocations/{id}"))?.body, json);
+        let next = begun.lock().map(|begun| begun.recv());
+        let Ok(Ok(id)) = next else { return };
+        let mark = id.get(..8).unwrap_or(&id).to_owned();
+        let mut texts = [Lines::new(&mark, ""), Lines::new(&mark, "stderr: ")];
+        let mut ended = None;
+        let followed = client.follow(&format!("/api/invocations/{id}/events"), |event, data| match event {
+            "stdout" if !json => texts[0].push(data.as_str().unwrap_or_default()),
+            "stderr" if !json => texts[1].push(data.as_str().unwrap_or_default()),
+            "ended" => ended = Some(data),
+            _ => {}
+        });
+        texts.iter_mut().for_each(Lines::finish);
+        match (followed, ended) {
+            (Ok(()), Some(_)) if json => match client.get(&format!("/api/invocations/{id}")) {
+                Ok(whole) => output::json(&whole.body),
+                Err(error) => output::error(&format!("youtube-serverless: {error:#}\n")),
+            },
+            (Ok(()), Some(ended)) => output::line(&format!("{mark} | {}", end_of(&ended))),
+            (Ok(()), None) => {}
+            (Err(error), _) => output::error(&format!("youtube-serverless: {error:#}\n")),
         }
-        if !follow {
-            return Ok(ExitCode::SUCCESS);
+    }
+}
+
+/// The lines of a stream, each shown when the line is whole, with the invocation's mark.
+struct Lines {
+    head: String,
+    rest: String,
+}
+
+impl Lines {
+    fn new(mark: &str, stream: &str) -> Self {
+        Self { head: format!("{mark} | {stream}"), rest: String::new() }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.rest.push_str(text);
+        while let Some(end) = self.rest.find('\n') {
+            output::line(&format!("{}{}", self.head, &self.rest[..end]));
+            self.rest.drain(..=end);
         }
-        seen.extend(ended);
-        std::thread::sleep(PERIOD);
+    }
+
+    fn finish(&mut self) {
+        if !self.rest.is_empty() {
+            output::line(&format!("{}{}", self.head, self.rest));
+        }
     }
 }
 
 /// Ends as the invocation did, where it is followed.
 fn of_invocation(client: &Client, id: &str, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("/api/invocations/{id}");
+    let path = format!("/api/invocations/{}", part(id));
     if !follow {
         show(&client.get(&path)?.body, json);
         return Ok(ExitCode::SUCCESS);
     }
     let mut ended = None;
-    client.follow(id, |event, data| match (event, data.as_str()) {
+    client.follow(&format!("{path}/events"), |event, data| match (event, data.as_str()) {
         ("stdout", Some(text)) if !json => output::verbatim(text),
         ("stderr", Some(text)) if !json => output::error(text),
         ("ended", _) => ended = Some(data),
@@ -67,37 +147,13 @@ fn of_invocation(client: &Client, id: &str, follow: bool, json: bool) -> anyhow:
     Ok(ExitCode::from(invoke::status_of(&ended)))
 }
 
-/// The ids of those that have ended, the last first, as far back as there are some that have not.
-fn look(client: &Client, path: &str) -> anyhow::Result<Vec<String>> {
-    let (mut ended, mut open) = (Vec::new(), 0);
-    let mut cursor = String::new();
-    for _ in 0..PARTS {
-        let found = client.get(&format!("{path}?limit={PART}{cursor}"))?.body;
-        let before = open;
-        for invocation in found["invocations"].as_array().into_iter().flatten() {
-            if matches!(invocation["outcome"].as_str(), Some("queued" | "running")) {
-                open += 1;
-            } else {
-                ended.push(invocation["invocationId"].as_str().unwrap_or_default().to_owned());
-            }
-        }
-        match found["nextCursor"].as_str() {
-            Some(next) if open > before => cursor = format!("&cursor={next}"),
-            Some(_) | None => break,
-        }
-    }
-    Ok(ended)
-}
-
 fn show(invocation: &Value, json: bool) {
     if json {
         return output::json(invocation);
     }
-    let duration = invocation["durationMs"].as_f64().unwrap_or_default();
     let at = output::time(invocation["executedAt"].as_i64());
-    let (id, outcome) =
-        (invocation["invocationId"].as_str().unwrap_or_default(), invocation["outcome"].as_str().unwrap_or_default());
-    output::line(&format!("{at} {id} {outcome} {duration:.1} ms"));
+    let id = invocation["invocationId"].as_str().unwrap_or_default();
+    output::line(&format!("{at} {id} {}", end_of(invocation)));
     for stream in ["output", "stderr"] {
         for text in invocation[stream].as_str().unwrap_or_default().lines() {
             output::line(&format!("  {text}"));
@@ -106,4 +162,9 @@ fn show(invocation: &Value, json: bool) {
     if let Some(error) = invocation["error"].as_str() {
         output::line(&format!("  {error}"));
     }
+}
+
+fn end_of(invocation: &Value) -> String {
+    let duration = invocation["durationMs"].as_f64().unwrap_or_default();
+    format!("{} {duration:.1} ms", invocation["outcome"].as_str().unwrap_or_default())
 }

@@ -5,10 +5,14 @@ use std::io::{self, Write};
 use serde_json::Value;
 use tabwriter::TabWriter;
 
-/// Whoever reads may have had enough, as `head` has: then there is nothing left to do.
 fn print(text: &str) {
+    bytes(text.as_bytes());
+}
+
+/// Bytes, as they are. Whoever reads may have had enough, as `head` has: then there is nothing left to do.
+pub(super) fn bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+    if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
         #[expect(clippy::exit, reason = "as a program does that is ended by SIGPIPE")]
         std::process::exit(0);
     }

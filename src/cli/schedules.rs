@@ -40,6 +40,7 @@ pub(super) enum Schedule {
     /// List the schedules of a function, or of all functions.
     Ls {
         /// The function's id, or a name that only one function has.
+        #[arg(add = super::complete::functions())]
         function: Option<String>,
     },
     /// Remove a schedule.
@@ -56,6 +57,7 @@ pub(super) enum Schedule {
 #[derive(Args, Debug)]
 pub(super) struct Which {
     /// The function's id, or a name that only one function has.
+    #[arg(add = super::complete::functions())]
     function: String,
     /// The schedule's name.
     #[arg(long, default_value = NAME)]

@@ -148,6 +148,18 @@ impl Deployer {
         Ok(self.store.versions(id).await?)
     }
 
+    /// A version of a function, and the log of its last build.
+    pub async fn version(&self, id: VersionId) -> Result<(VersionRecord, String), DeployError> {
+        self.function(id.function)?;
+        Ok(self.store.version(id).await?.ok_or(UnknownVersion(id))?)
+    }
+
+    /// A version's zip, as a client has sent the zip.
+    pub async fn code(&self, id: VersionId) -> Result<Vec<u8>, DeployError> {
+        self.function(id.function)?;
+        Ok(self.store.zip(id).await?.ok_or(UnknownVersion(id))?)
+    }
+
     async fn change(
         &self,
         id: FunctionId,

@@ -132,16 +132,3 @@ impl Place {
         Some(Self { time: parse(time)?, number: parse(number)? })
     }
 }
-
-/// A client's choice of invocations in a function's history.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// The id of the function.
-    pub function_id: FunctionId,
-    /// A place in the history: only invocations before that place are meant.
-    pub before: Option<Place>,
-    /// An outcome: only invocations with that outcome are meant.
-    pub outcome: Option<Outcome>,
-    /// The largest number of invocations.
-    pub limit: u32,
-}

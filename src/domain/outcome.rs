@@ -39,6 +39,9 @@ impl Outcome {
         Self::Timeout,
     ];
 
+    /// The outcomes of invocations that failed.
+    pub const FAILED: [Self; 5] = [Self::Lost, Self::Exit, Self::Signal, Self::OutOfMemory, Self::Timeout];
+
     /// The outcome of this name. None when no outcome has the name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.name() == name)

@@ -91,9 +91,9 @@ impl History {
         }
     }
 
-    /// A function's invocations with their places, the last first, without input and output. Pending records come
+    /// Invocations with their places, the last first, without input and output. Pending records come
     /// first, in the places that the rows may get.
-    pub async fn list(self: &Arc<Self>, page: Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
+    pub async fn list(self: &Arc<Self>, page: &Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
         if self.flush().await.is_ok() {
             return self.store.invocations(page).await;
         }
@@ -101,7 +101,7 @@ impl History {
         let last = self.store.last_invocation().await?;
         let mut found = self.pending().page(page, Place { time: PENDING_TIME, number: last + 1 });
         let left = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-        found.extend(self.store.invocations(Page { limit: left, ..page }).await?);
+        found.extend(self.store.invocations(&Page { limit: left, ..page.clone() }).await?);
         Ok(found)
     }
 

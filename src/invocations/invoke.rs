@@ -22,7 +22,7 @@ use crate::sandbox::instance::{End, StartError};
 use crate::sandbox::output::Output;
 use crate::sandbox::pool::{AcquireError, Lease, Pool, Start, Wait};
 use crate::sandbox::protocol::{Nonce, Request};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, minutes};
 
 use super::input::{Input, InputError};
 use super::verdict;
@@ -293,6 +293,7 @@ impl Invoker {
         let memory_limit = function.settings.memory.unwrap_or(self.memory_limit);
         (record.outcome, record.exit_code, record.error) = verdict::of(&end, memory_limit);
         metrics::invocation(function.id, record.outcome, duration, queued, is_cold);
+        minutes::note(clock::unix_seconds(), record.outcome, duration, is_cold);
     }
 
     /// An instance. An image that is gone is built again first.

@@ -4,15 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::domain::{FunctionId, InvocationId};
 use crate::sandbox::output::{Output, OutputReader};
 
+/// The largest number of beginnings that a slow reader has not heard of yet.
+const MAX_BEGINNINGS: usize = 256;
+
 /// The outputs of the invocations that run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RunningInvocations {
     running: Mutex<HashMap<InvocationId, (FunctionId, Arc<Output>)>>,
+    /// Tells of each invocation that begins.
+    beginnings: broadcast::Sender<(FunctionId, InvocationId)>,
     /// The invocations that a reader waits for.
     awaited: Mutex<HashMap<InvocationId, watch::Sender<()>>>,
 }
@@ -68,12 +73,26 @@ impl Drop for Running<'_> {
     }
 }
 
+impl Default for RunningInvocations {
+    fn default() -> Self {
+        let beginnings = broadcast::Sender::new(MAX_BEGINNINGS);
+        Self { running: Mutex::default(), beginnings, awaited: Mutex::default() }
+    }
+}
+
 impl RunningInvocations {
+    /// The invocations that begin from now on. A reader that is too slow misses the oldest.
+    pub fn beginnings(&self) -> broadcast::Receiver<(FunctionId, InvocationId)> {
+        self.beginnings.subscribe()
+    }
+
     /// Begins to show an invocation of a function, with the limit on each stream in bytes.
     pub fn begin(&self, id: InvocationId, function: FunctionId, output_cap: u32) -> Running<'_> {
         let output = Output::new(output_cap as usize);
         self.lock().insert(id, (function, Arc::clone(&output)));
         self.tell(id);
+        // Without a reader there is nobody to hear.
+        let _ = self.beginnings.send((function, id));
         Running { live: self, id, output }
     }
 

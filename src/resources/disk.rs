@@ -32,14 +32,30 @@ impl DiskSpace {
 
     /// Fails when a disk has fewer free bytes than the floor.
     pub async fn check(&self) -> Result<(), LowDisk> {
+        let (folders, floor) = (self.folders(), self.floor);
+        // A look at a network disk may block for a long time.
+        tokio::task::spawn_blocking(move || check(&folders, floor)).await.unwrap_or(Ok(()))
+    }
+
+    /// The disks that this machine sees, each by the variable that names the folder, or `Docker`, with its free bytes.
+    pub async fn all(&self) -> Vec<(&'static str, u64)> {
+        let folders = self.folders();
+        let look = move || folders.iter().filter_map(|(place, folder)| Some((*place, free(folder).ok()?))).collect();
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// MIN_FREE_DISK, in bytes.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    fn folders(&self) -> Vec<(&'static str, PathBuf)> {
         let mut folders = vec![
             ("DATA_DIR", self.platform.data_dir().to_owned()),
             ("TEMP_DIR_BASE", self.platform.temp_dir().to_owned()),
         ];
         folders.extend(self.docker_dir.get().map(|folder| ("Docker", folder.clone())));
-        let floor = self.floor;
-        // A look at a network disk may block for a long time.
-        tokio::task::spawn_blocking(move || check(&folders, floor)).await.unwrap_or(Ok(()))
+        folders
     }
 }
 

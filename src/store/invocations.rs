@@ -8,8 +8,8 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::answer::ANSWER_LIMIT;
-use super::{Database, Store, StoreError};
-use crate::domain::{Destined, InvocationId, InvocationRecord, Open, Outcome, Own, Page, Place, Trigger};
+use super::{Store, StoreError};
+use crate::domain::{Destined, InvocationId, InvocationRecord, Open, Outcome, Own, Trigger};
 
 impl Store {
     /// Writes down the next state of an invocation whose state is `from`, and what is to be told of an end. With
@@ -55,34 +55,6 @@ impl Store {
         let select = sqlx::query_scalar("SELECT outcome FROM invocations WHERE id = $1").bind(id.to_string());
         let outcome: Option<String> = self.ask(select.fetch_optional(&self.pool())).await?;
         outcome.map(|name| Outcome::from_name(&name).ok_or_else(|| self.damaged(BAD_ROW))).transpose()
-    }
-
-    /// A function's invocations with their places, the last first, without input and output.
-    pub async fn invocations(&self, page: Page) -> Result<Vec<(Place, InvocationRecord)>, StoreError> {
-        const LAST: Place = Place { time: i64::MAX as u64, number: i64::MAX as u64 };
-        let before = page.before.unwrap_or(LAST);
-        // The rows of one process are written in the order of their numbers.
-        let (place, order) = match self.database {
-            Database::Sqlite(_) => ("$2 >= 0 AND number < $3", "number DESC"),
-            Database::Postgres(_) => ("(recorded_at, number) < ($2, $3)", "recorded_at DESC, number DESC"),
-        };
-        let select = format!(
-            "SELECT number, recorded_at, id, function_id, version, outcome, created_at, executed_at, exit_code, error, \
-             start, truncated, queued_us, duration_us, cpu_us, peak_memory, network, begun_by FROM invocations \
-             WHERE function_id = $1 AND {place} AND outcome = coalesce($4, outcome) ORDER BY {order} LIMIT $5"
-        );
-        let select = sqlx::query(AssertSqlSafe(select))
-            .bind(page.function_id.to_string())
-            .bind(before.time.cast_signed())
-            .bind(before.number.cast_signed())
-            .bind(page.outcome.map(Outcome::name))
-            .bind(i64::from(page.limit));
-        let rows = self.ask(select.fetch_all(&self.pool())).await?;
-        let placed = |row: &AnyRow| {
-            let number = |column: &str| row.try_get::<i64, _>(column).ok().map(i64::cast_unsigned);
-            Some((Place { time: number("recorded_at")?, number: number("number")? }, without_output(row)?))
-        };
-        rows.iter().map(|row| placed(row).ok_or_else(|| self.damaged(BAD_ROW))).collect()
     }
 
     /// The highest number of an invocation; 0 where there is none.
@@ -268,7 +240,7 @@ impl Store {
 const OF_A_RUN: &str = "outcome IN ('queued', 'running') AND coalesce(node, '')";
 /// The number of rows at a time, so that no other statement waits long for the connection.
 const PRUNED_AT_ONCE: u32 = 1000;
-const BAD_ROW: &str = "an invocation's row has values that can't be";
+pub(super) const BAD_ROW: &str = "an invocation's row has values that can't be";
 
 /// The columns of what an invocation came to.
 pub(super) const RESULT: &str = "outcome, version, executed_at, exit_code, error, start, truncated, queued_us, \
@@ -335,7 +307,7 @@ fn record(row: &AnyRow) -> Option<InvocationRecord> {
 }
 
 /// A record whose input and output are left empty.
-fn without_output(row: &AnyRow) -> Option<InvocationRecord> {
+pub(super) fn without_output(row: &AnyRow) -> Option<InvocationRecord> {
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).ok().map(|number| number.map(i64::cast_unsigned));
     let time = |column: &str| number(column).map(|micros| micros.map(Duration::from_micros));
     Some(InvocationRecord {

@@ -119,6 +119,13 @@ impl Store {
         self.due(self.ask(select.fetch_all(&self.pool())).await?)
     }
 
+    /// The schedules with the next slots, the first slot first, at most this many.
+    pub async fn next_schedules(&self, most: u32) -> Result<Vec<DueSlot>, StoreError> {
+        let select = format!("{DUE} WHERE next_at IS NOT NULL ORDER BY next_at, function_id, name LIMIT $1");
+        let select = sqlx::query(AssertSqlSafe(select)).bind(i64::from(most));
+        self.due(self.ask(select.fetch_all(&self.pool())).await?)
+    }
+
     /// The first slot after `time` of all schedules, both in Unix seconds.
     pub async fn next_slot(&self, time: u64) -> Result<Option<u64>, StoreError> {
         let select =

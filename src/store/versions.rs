@@ -32,6 +32,19 @@ impl Store {
         self.ask(zip.fetch_optional(&self.pool())).await
     }
 
+    /// A version's row and the log of its last build. None when there is no such version.
+    pub async fn version(&self, id: VersionId) -> Result<Option<(VersionRecord, String)>, StoreError> {
+        let select = format!(
+            "SELECT {COLUMNS}, version_logs.log FROM versions JOIN version_logs \
+             ON version_logs.function_id = versions.function_id AND version_logs.version = versions.number \
+             WHERE versions.function_id = $1 AND versions.number = $2"
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(id.function.to_string()).bind(i64::from(id.number));
+        let row = self.ask(select.fetch_optional(&self.pool())).await?;
+        let found = row.map(|row| record(&row).zip(row.try_get("log").ok()));
+        found.map(|found| found.ok_or_else(|| self.damaged("a version's row has values that can't be"))).transpose()
+    }
+
     /// The digest by which a registry has a version's image. None when no registry has the image.
     pub async fn image_digest(&self, id: VersionId) -> Result<Option<ImageDigest>, StoreError> {
         let digest = sqlx::query_scalar("SELECT digest FROM versions WHERE function_id = $1 AND number = $2");

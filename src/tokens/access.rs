@@ -1,5 +1,6 @@
 //! What a request may do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Refusal;
@@ -30,9 +31,14 @@ impl Access {
         self.token().is_some_and(|token| token.functions.is_some())
     }
 
+    /// The functions that the request sees; None where the request sees all.
+    pub fn functions(&self) -> Option<&BTreeSet<FunctionId>> {
+        self.token().and_then(|token| token.functions.as_ref())
+    }
+
     /// Whether the request sees the function.
     pub fn sees(&self, function: FunctionId) -> bool {
-        self.token().and_then(|token| token.functions.as_ref()).is_none_or(|functions| functions.contains(&function))
+        self.functions().is_none_or(|functions| functions.contains(&function))
     }
 
     /// Fails as for a function that does not exist, where the request does not see the function.

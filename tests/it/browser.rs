@@ -81,6 +81,14 @@ impl Browser {
         self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
     }
 
+    /// Clicks the button with this text, once the button is there.
+    pub(crate) async fn press_button(&self, text: &str) {
+        let shown = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility())";
+        let find = format!("{shown}.find((one) => one.textContent === '{text}' && !one.disabled)");
+        let click = format!("const found = {find}; if (!found) return false; found.click(); return true");
+        eventually(text, async || self.script(&click).await.as_bool().filter(|&found| found)).await;
+    }
+
     /// Presses a key. The element with the focus gets the key.
     pub(crate) async fn press(&self, key: &str) {
         let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
@@ -114,6 +122,22 @@ impl Browser {
             self.command(&format!("{element}/clear"), &json!({})).await.unwrap();
         }
         self.command(&format!("{element}/value"), &json!({"text": text})).await.unwrap();
+    }
+
+    /// Types a text in the place of the text of the console's editor.
+    pub(crate) async fn replace_text(&self, text: &str) {
+        let content = "document.getElementById('editor').shadowRoot.querySelector('.cm-content')";
+        let is_there = format!("return !!{content}");
+        eventually("the editor is there", async || (self.script(&is_there).await == true).then_some(())).await;
+        self.script(&format!("{content}.focus()")).await;
+        let key = |kind: &str, value: &str| json!({"type": kind, "value": value});
+        let all = [key("keyDown", "\u{e009}"), key("keyDown", "a"), key("keyUp", "a"), key("keyUp", "\u{e009}")];
+        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": all}]}))
+            .await
+            .unwrap();
+        // As a paste, since the editor indents lines that are typed.
+        let insert = format!("document.execCommand('insertText', false, {})", json!(text));
+        self.script(&insert).await;
     }
 
     pub(crate) async fn text(&self, id: &str) -> String {

@@ -22,6 +22,21 @@ fn parts(output: Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// What bash offers for the last of these words, when the platform is at this address.
+fn completed(url: &str, words: &[&str]) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_youtube-serverless"));
+    let script = format!(
+        "source <(youtube-serverless completions bash); COMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9; \
+         function=$(complete -p youtube-serverless | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); $function youtube-serverless; \
+         echo \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        words.len() - 1
+    );
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    parts(bash.args(["-c", &script]).env("PATH", path).env("YOUTUBE_SERVERLESS_URL", url).output().unwrap()).1
+}
+
 fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
         let path = folder.join(name);
@@ -101,6 +116,8 @@ async fn a_function_lives_by_the_command_line() {
         let (_, followed) = (follow.wait().unwrap(), std::io::read_to_string(follow.stdout.take().unwrap()).unwrap());
         assert_eq!((followed.matches("later").count(), followed.matches("followed").count()), (1, 1), "{followed}");
         assert_eq!(followed.matches(" ms\n").count(), 2, "{followed}");
+        let offered = completed(&service.url, &["youtube-serverless", "logs", "gr"]);
+        assert!(offered.starts_with("greeter"), "{offered}");
         let (_, table, _) = run(&["ls"]);
         assert!(table.starts_with("NAME ") && table.contains(&format!("greeter  {id}  python")), "{table}");
         let (_, listed, _) = run(&["ls", "--json"]);
@@ -211,8 +228,9 @@ fn help_teaches_and_shells_complete() {
     }
     for shell in ["bash", "zsh", "fish"] {
         let (status, script, _) = alone(&["completions", shell]);
-        assert!(status == 0 && script.contains("deploy"), "{shell}");
+        assert!(status == 0 && script.contains("youtube-serverless"), "{shell}");
     }
+    assert!(completed("", &["youtube-serverless", "dep"]).contains("deploy"));
     let (status, _, said) = alone(&["deplyo"]);
     assert!(status == 2 && said.contains("deploy"), "{said}");
 }

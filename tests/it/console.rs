@@ -18,8 +18,10 @@ async fn a_person_deploys_runs_looks_and_deletes() {
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
     browser.says("health", "healthy").await;
-    browser.says("empty", "no functions yet").await;
+    browser.says("welcome", "no functions yet").await;
     browser.shoot("1-empty").await;
+    browser.click("nav-functions").await;
+    browser.says("empty", "no functions yet").await;
 
     // The console shows a bad zip's problem in the words of the API.
     browser.type_into("zip", bad.to_str().unwrap()).await;
@@ -91,6 +93,8 @@ async fn all_of_it_goes_by_the_keyboard() {
     std::fs::write(&second, python("print('second')\n")).unwrap();
     let browser = Browser::open(1280, 900, false).await;
     browser.goto(&service.url).await;
+    browser.tab_to("nav-functions").await;
+    browser.press("\u{e007}").await;
     browser.says("empty", "no functions yet").await;
     browser.tab_to("zip").await;
     browser.type_here(first.to_str().unwrap()).await;
@@ -113,6 +117,9 @@ async fn all_of_it_goes_by_the_keyboard() {
     browser.script("document.querySelector('#result').hidden = true").await;
     browser.press("\u{e007}").await;
     browser.says("output", "Hello, World").await;
+    browser.tab_to("tab-code").await;
+    browser.press("\u{e007}").await;
+    browser.says("versions", "1, which runs").await;
     browser.tab_to("update-zip").await;
     browser.type_here(second.to_str().unwrap()).await;
     browser.tab_to("update-deploy").await;
@@ -141,7 +148,7 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     std::fs::write(&slow, python(SLOW)).unwrap();
     std::fs::write(&quick, python("print('quick')\n")).unwrap();
     let browser = Browser::open(1280, 1200, false).await;
-    browser.goto(&service.url).await;
+    browser.goto(&format!("{}/#/functions", service.url)).await;
     browser.type_into("zip", slow.to_str().unwrap()).await;
     browser.click("deploy").await;
     browser.says("detail-title", "slow").await;
@@ -160,7 +167,9 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     // The page shows the output of the invocation before until the new invocation is accepted.
     browser.says("outcome", "running").await;
     browser.says("output", "begun").await;
-    browser.script("document.querySelector('#functions button').click()").await;
+    browser.click("nav-overview").await;
+    browser.says("tiles", "Running now").await;
+    browser.script("history.back()").await;
     browser.says("history", "running").await;
     browser.script("document.querySelector('#history button').click()").await;
     browser.says("outcome", "running").await;
@@ -169,6 +178,8 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     browser.says("outcome", "cancelled").await;
     browser.says("history", "cancelled").await;
 
+    browser.click("tab-code").await;
+    browser.says("versions", "1, which runs").await;
     browser.type_into("update-zip", quick.to_str().unwrap()).await;
     browser.click("update-deploy").await;
     browser.says("update-status", "runs version 2").await;
@@ -180,7 +191,7 @@ async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     if std::env::var_os("UPDATE_PICTURES").is_some() {
         std::fs::copy(picture, concat!(env!("CARGO_MANIFEST_DIR"), "/docs/console.png")).unwrap();
     }
-    browser.script("document.querySelector('#versions button').click()").await;
+    browser.press_button("Run version 1 again").await;
     browser.says("update-status", "runs version 1").await;
     browser.says("versions", "1, which runs").await;
     browser.says("detail-facts", "version 1").await;
@@ -201,7 +212,7 @@ async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
     // After a wrong token the page asks again.
     browser.says("sign-in-text", "API_TOKEN").await;
     browser.type_into("token", "s3cret\u{e007}").await;
-    browser.says("empty", "no functions yet").await;
+    browser.says("welcome", "no functions yet").await;
     browser.shoot("6-dark-on-a-phone").await;
     let fits = browser.script("return document.documentElement.scrollWidth <= innerWidth").await;
     assert_eq!(fits, true);
@@ -222,11 +233,10 @@ async fn the_page_is_for_all_and_strict() {
     let script = "text/javascript";
     for (path, kind) in [
         ("/", "text/html"),
-        ("/console.css", "text/css"),
-        ("/console.js", script),
-        ("/console-api.js", script),
-        ("/console-network.js", script),
-        ("/console-triggers.js", script),
+        ("/console/console.css", "text/css"),
+        ("/console/console.js", script),
+        ("/console/editor.js", script),
+        ("/console/starters.json", "application/json"),
     ] {
         let response = reqwest::get(format!("{}{path}", service.url)).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
@@ -234,6 +244,10 @@ async fn the_page_is_for_all_and_strict() {
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        // A browser that has the file gets no second copy.
+        let tag = response.headers()["etag"].clone();
+        let again = reqwest::Client::new().get(format!("{}{path}", service.url)).header("if-none-match", tag);
+        assert_eq!(again.send().await.unwrap().status(), 304, "{path}");
     }
     service.stop().await;
 }

@@ -18,9 +18,22 @@ async fn a_person_sets_what_runs_a_function() {
     let browser = Browser::open(1280, 1400, false).await;
     browser.goto(&service.url).await;
     browser.type_into("token", &format!("{API_TOKEN}\u{e007}")).await;
-    browser.says("functions", "night").await;
+    browser.says("tiles", "Functions").await;
+    browser.click("nav-tokens").await;
     browser.says("tokens", "ci · deploy").await;
-    browser.script("document.querySelector('#functions button').click()").await;
+    browser.press_button("Delete token ci").await;
+    browser.says("confirm-text", "refused from then on").await;
+    browser.click("confirm-yes").await;
+    let tokens = async || answer(admin.request(reqwest::Method::GET, "/api/tokens")).await.body;
+    eventually("the token is gone", async || (tokens().await == json!([])).then_some(())).await;
+    browser.type_into("token-name", "reader").await;
+    browser.click("token-read").await;
+    browser.type_into("token-functions", "night").await;
+    browser.click("token-create").await;
+    browser.says("token-status", "not shown again: ").await;
+    browser.says("tokens", "reader · read · for night").await;
+    assert_eq!(tokens().await[0]["functions"], json!([id]));
+    browser.goto(&format!("{}/#/functions/{id}/triggers", service.url)).await;
     browser.says("http-path", "/f/night").await;
     let settings = async || admin.get(&format!("/api/functions/{id}/settings")).await.assert_status(200).body;
 
@@ -40,23 +53,16 @@ async fn a_person_sets_what_runs_a_function() {
     browser.click("schedule-save").await;
     browser.says("schedule-status", "the next run is at").await;
     browser.says("schedules", "nightly · 0 3 * * * · Europe/Berlin · next ").await;
-    let press = async |text: &str| {
-        let all = "[...document.querySelectorAll('#detail button')]";
-        let find = format!("{all}.find((one) => one.textContent === '{text}')");
-        let is_there = format!("return !!{find}");
-        eventually(text, async || browser.script(&is_there).await.as_bool().filter(|&found| found)).await;
-        browser.script(&format!("{find}.click()")).await;
-    };
-    press("Pause nightly").await;
+    browser.press_button("Pause nightly").await;
     browser.says("schedules", "pauses").await;
-    press("Run nightly now").await;
+    browser.press_button("Run nightly now").await;
     eventually("the run is in the history", async || {
         let all = admin.get(&format!("/api/functions/{id}/invocations")).await.body;
         all["invocations"][0]["trigger"].as_str().filter(|&trigger| trigger == "schedule:nightly").map(drop)
     })
     .await;
     browser.shoot("triggers").await;
-    press("Remove nightly").await;
+    browser.press_button("Remove nightly").await;
     let schedules = format!("/api/functions/{id}/schedules");
     eventually("the schedule is gone", async || (admin.get(&schedules).await.body == json!([])).then_some(())).await;
 
@@ -69,9 +75,6 @@ async fn a_person_sets_what_runs_a_function() {
     browser.says("notify-status", "not shown again: whsec_").await;
     assert_eq!(settings().await["notify"], json!({"url": "https://hooks.example/failed", "on": ["failure"]}));
 
-    browser.script("document.querySelector('#tokens button').click()").await;
-    let tokens = async || answer(admin.request(reqwest::Method::GET, "/api/tokens")).await.body;
-    eventually("the token is gone", async || (tokens().await == json!([])).then_some(())).await;
     browser.close().await;
     service.stop().await;
 }

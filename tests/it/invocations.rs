@@ -269,8 +269,8 @@ async fn on_disk(dir: &Path) -> (usize, Vec<String>) {
     let functions = store.changes(None).await.unwrap().changed;
     let mut rows = Vec::new();
     for function in functions {
-        let page = Page { function_id: function.id, before: None, outcome: None, limit: 2000 };
-        for (_, listed) in store.invocations(page).await.unwrap() {
+        let page = Page::of(function.id, 2000);
+        for (_, listed) in store.invocations(&page).await.unwrap() {
             rows.push(store.invocation(listed.id).await.unwrap().unwrap());
         }
     }

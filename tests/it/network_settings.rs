@@ -287,10 +287,8 @@ async fn a_person_sees_and_changes_a_network() {
     let (one, two) = (service.deploy(python(ASKS)).await, service.deploy(python(PROGRAM)).await);
     let network = async |id: &str| service.get(&format!("/api/functions/{id}/settings")).await.body["network"].clone();
     let browser = Browser::open(1280, 1200, false).await;
-    browser.goto(&service.url).await;
-    browser.says("functions", "function").await;
     let open = async |id: &str| {
-        browser.script(&format!("document.querySelector('[data-id=\"{id}\"]').click()")).await;
+        browser.goto(&format!("{}/#/functions/{id}/settings", service.url)).await;
         browser.says("detail-facts", id).await;
     };
     let rules = async |expected: &str| {

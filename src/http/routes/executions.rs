@@ -113,7 +113,7 @@ pub(in crate::http) struct ExecutionBody {
 }
 
 /// The connections of an invocation with one destination.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Destination)]
 pub(in crate::http) struct DestinedBody {
@@ -142,7 +142,7 @@ impl DestinedBody {
 }
 
 /// The receipt of an execution, or a problem.
-struct ExecutionResponses;
+pub(super) struct ExecutionResponses;
 
 impl IntoResponses for ExecutionResponses {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
@@ -184,7 +184,7 @@ impl Accepted {
 /// The further answers of an execution with an `Idempotency-Key` or without waiting.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only its derived description is used")]
-enum QueuedResponses {
+pub(super) enum QueuedResponses {
     /// The invocation is on disk and will be executed, as `prefer: respond-async` asks; `location` has its address.
     #[response(status = 202)]
     Accepted(#[to_schema] Accepted),
@@ -286,16 +286,16 @@ pub(in crate::http) async fn by_name(
 }
 
 /// A request for an execution.
-struct Call<'a> {
-    id: FunctionId,
+pub(super) struct Call<'a> {
+    pub(super) id: FunctionId,
     /// The client's name for the function: a key stands for the request as the client sent the request, as a name may
     /// mean another function later.
-    function: &'a str,
-    access: Access,
-    headers: HeaderMap,
+    pub(super) function: &'a str,
+    pub(super) access: Access,
+    pub(super) headers: HeaderMap,
 }
 
-async fn execute_or_defer(state: &State, call: Call<'_>, input: Object) -> Result<Response, Problem> {
+pub(super) async fn execute_or_defer(state: &State, call: Call<'_>, input: Object) -> Result<Response, Problem> {
     let Call { id, function, access, headers } = call;
     access.check_function(id)?;
     let input = Input::parse(input)?.within(state.budget.share())?;

@@ -18,7 +18,7 @@ pub(in crate::http) struct Body {
     status: &'static str,
     /// The current time.
     #[schema(example = "2023-01-16T12:34:56Z")]
-    time: String,
+    pub(super) time: String,
     /// The reason why functions can't be executed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -40,24 +40,25 @@ pub(in crate::http) struct Body {
         description = "Functions can't be executed"),
         Probe))]
 pub(in crate::http) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> (StatusCode, Json<Body>) {
-    let mut isolation = state.isolation.missing();
+    let body = shown(&state, request::is_authorized(&state, &headers));
+    (if body.reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
+}
+
+/// The state of the service, in full for a client that may see all.
+pub(super) fn shown(state: &State, is_authorized: bool) -> Body {
+    let (mut isolation, mut transport) = (state.isolation.missing(), state.transport.reason());
     // Where there is a token, what is missing is for those only who have it.
-    if !isolation.is_empty() && !request::is_authorized(&state, &headers) {
+    if !isolation.is_empty() && !is_authorized {
         isolation = vec!["not complete; with the token, or in the log, stands what is missing".to_owned()];
     }
-    let mut transport = state.transport.reason();
-    if transport.is_some() && !request::is_authorized(&state, &headers) {
+    if transport.is_some() && !is_authorized {
         transport = Some("no sockets; with the token, or in the log, stands the reason".to_owned());
     }
     let cut_off = || state.nodes.check().err().map(|error| error.to_string());
     let leaving = || state.leaving.is_cancelled().then(|| "the service is about to stop".to_owned());
-    match state.health.trouble().or_else(cut_off).or_else(leaving) {
-        None => (StatusCode::OK, Json(Body { status: "ok", time: now(), reason: None, isolation, transport })),
-        reason => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(Body { status: "unavailable", time: now(), reason, isolation, transport }),
-        ),
-    }
+    let reason = state.health.trouble().or_else(cut_off).or_else(leaving);
+    let status = if reason.is_none() { "ok" } else { "unavailable" };
+    Body { status, time: now(), reason, isolation, transport }
 }
 
 /// Liveness

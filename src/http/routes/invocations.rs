@@ -1,25 +1,25 @@
-//! Handlers that show, list and cancel invocations.
+//! Handlers that show and cancel invocations.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State as Extract};
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::executions::{DestinedBody, milliseconds, text};
-use crate::domain::{FunctionId, InvocationId, InvocationRecord, Outcome, Page, Place, UnknownInvocation};
+use crate::domain::{InvocationId, InvocationRecord, Outcome, UnknownInvocation};
 use crate::http::State;
-use crate::http::openapi::{AnyRoute, FunctionResponses};
+use crate::http::openapi::AnyRoute;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::request::FromNode;
 use crate::nodes::PeerError;
@@ -27,11 +27,9 @@ use crate::tokens::Access;
 
 /// The longest pause within another node's answer.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
-/// The largest number of invocations in an answer.
-const MAX_LIMIT: u32 = 500;
 
 /// An invocation without its input and output.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = InvocationSummary)]
 pub(in crate::http) struct Summary {
@@ -96,37 +94,11 @@ fn input_schema() -> RefOr<Schema> {
         .into()
 }
 
-/// A part of a function's history, the last invocation first.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::http) struct History {
-    invocations: Vec<Summary>,
-    /// The cursor of the next part. Absent in the last part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    next_cursor: Option<String>,
-}
-
 /// A cancelled invocation.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Cancelled {
     /// A sentence for people.
     message: String,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct HistoryQuery {
-    /// The largest number of invocations in the answer.
-    #[param(nullable = false, minimum = 1, maximum = 500, default = 50)]
-    limit: Option<u32>,
-    /// The `nextCursor` of the previous part.
-    #[param(nullable = false, pattern = "^[0-9]{1,18}-[0-9]{1,18}$")]
-    cursor: Option<String>,
-    /// An outcome: the answer has only invocations with this outcome.
-    #[param(nullable = false, pattern = "^(queued|running|cancelled|lost|ok|exit|signal|out_of_memory|timeout)$")]
-    outcome: Option<String>,
 }
 
 /// The further answers of a route about one invocation.
@@ -145,40 +117,6 @@ enum CancelResponses {
     /// The invocation has ended, or is not asynchronous: `invocation_ended`.
     #[response(status = 409, content_type = "application/problem+json")]
     Ended(ProblemBody<'static>),
-}
-
-/// A function's history
-#[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
-    params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
-    responses((status = 200, body = History, description = "A part of the history"), AnyRoute, FunctionResponses))]
-pub(in crate::http) async fn list(
-    Extract(state): Extract<State>,
-    id: Result<Path<String>, PathRejection>,
-    part: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Result<Json<History>, Problem> {
-    let id: FunctionId = id?.parse()?;
-    let Query(part) = part.map_err(|error| Problem::invalid_request(error.body_text()))?;
-    state.function(id)?;
-    let limit = part.limit.unwrap_or(50);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid_request(format!("`limit` is {limit}; it can be 1 to {MAX_LIMIT}")));
-    }
-    let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
-    let before = part.cursor.map(|cursor| Place::parse(&cursor).ok_or_else(not_a_cursor));
-    let outcome = part.outcome.map(|name| {
-        Outcome::from_name(&name).ok_or_else(|| {
-            let names = Outcome::ALL.map(Outcome::name).join(", ");
-            Problem::invalid_request(format!("`outcome` is {name:?}; it can be {names}"))
-        })
-    });
-    let (outcome, before) = (outcome.transpose()?, before.transpose()?);
-    // One more tells whether there is a next part.
-    let page = Page { function_id: id, before, outcome, limit: limit + 1 };
-    let mut found = state.history.list(page).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.to_string());
-    Ok(Json(History { invocations: found.into_iter().map(|(_, record)| summary(&record)).collect(), next_cursor }))
 }
 
 /// An invocation

@@ -10,7 +10,7 @@ use crate::http::openapi::AnyRoute;
 use crate::http::problem::Problem;
 
 /// A process that serves this platform.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Node {
     /// The node's id, which stays at a new start.
@@ -35,6 +35,10 @@ pub(in crate::http) struct Node {
 #[utoipa::path(get, path = "/api/nodes", tag = "service", operation_id = "listNodes",
     responses((status = 200, body = Vec<Node>, description = "The nodes"), AnyRoute))]
 pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Result<Json<Vec<Node>>, Problem> {
+    Ok(Json(shown(&state).await?))
+}
+
+pub(super) async fn shown(state: &State) -> Result<Vec<Node>, Problem> {
     let nodes = state.nodes.list().await?.into_iter().map(|node| {
         let is_this = node.run == state.nodes.run();
         let instances = u32::try_from(state.pool.instances()).unwrap_or(u32::MAX);
@@ -48,5 +52,5 @@ pub(in crate::http) async fn list(Extract(state): Extract<State>) -> Result<Json
             ready: if is_this { is_ready } else { node.is_ready && node.is_live },
         }
     });
-    Ok(Json(nodes.collect()))
+    Ok(nodes.collect())
 }

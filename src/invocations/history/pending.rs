@@ -44,14 +44,11 @@ pub(super) struct Pending {
 
 impl Pending {
     /// The pending records as the store would list the rows, when the first row gets this place.
-    pub(super) fn page(&self, page: Page, first: Place) -> Vec<(Place, InvocationRecord)> {
-        let is_meant = |record: &InvocationRecord| {
-            record.function_id == page.function_id && page.outcome.is_none_or(|outcome| record.outcome == outcome)
-        };
+    pub(super) fn page(&self, page: &Page, first: Place) -> Vec<(Place, InvocationRecord)> {
         let place = |n: usize| Place { number: first.number + n as u64, ..first };
         let placed = self.records.iter().enumerate().map(|(n, record)| (place(n), record)).rev();
         let before = placed.filter(|&(place, _)| page.before.is_none_or(|before| place < before));
-        let found = before.filter(|(_, record)| is_meant(record)).take(page.limit as usize);
+        let found = before.filter(|(_, record)| page.has(record)).take(page.limit as usize);
         let blank = Bytes::new;
         found
             .map(|(place, record)| {

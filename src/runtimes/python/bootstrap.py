@@ -15,6 +15,7 @@ import gc
 import os
 
 from child import run, take_request, wind_up
+from immortal import immortalize
 from program import compile_ahead, forget, make_main, prepare_interpreter
 from preload import preload
 from protocol import PROTOCOL_OUT, VERSION, connect, frame, write_all
@@ -57,6 +58,7 @@ if STASH and "random" in sys.modules:
     SEEDS += STASH.seeds
 del supervisor, plan, arguments
 gc.collect()
+immortalize()
 gc.freeze()
 serve(control, HELD_BACK, REPORT)
 # Only a forked child gets here. The objects that the zygote has made since its own start are frozen as well: a

@@ -15,6 +15,7 @@ import gc
 import os
 import sys
 
+from immortal import immortalize
 from imports import absolute
 from inheritance import Inheritance
 from leftovers import open_tables
@@ -244,5 +245,6 @@ def filled():
         sys.stderr.write("the common modules: one of them %s\n" % reason)
         os._exit(4)
     gc.collect()
+    immortalize()
     gc.freeze()
     return stash

@@ -123,8 +123,8 @@ async fn turn(store: &Store, now: u64) {
 
 /// Ends open runs: those of "busy" after up to half an hour, and all others soon.
 async fn end_runs(store: &Store, function: FunctionId, now: u64, random: &mut Random, ledger: &mut Ledger) {
-    let page = Page { function_id: function, before: None, outcome: Some(Outcome::Queued), limit: 100 };
-    for (_, record) in store.invocations(page).await.unwrap() {
+    let page = Page { outcomes: vec![Outcome::Queued], ..Page::of(function, 100) };
+    for (_, record) in store.invocations(&page).await.unwrap() {
         let is_busy = record.trigger == Trigger::Schedule("busy".to_owned());
         let id = record.id.to_string();
         let longest = if is_busy { 1_800_000 } else { 60_000 };
@@ -189,8 +189,8 @@ async fn live(open: impl AsyncFn() -> Store, processes: usize, seconds: u64, kil
     let mut runs: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     let mut before = None;
     loop {
-        let page = Page { function_id: function.id, before, outcome: None, limit: 500 };
-        let rows = stores[0].invocations(page).await.unwrap();
+        let page = Page { before, ..Page::of(function.id, 500) };
+        let rows = stores[0].invocations(&page).await.unwrap();
         let Some((place, _)) = rows.last() else { break };
         before = Some(*place);
         for (_, record) in rows {

@@ -1,6 +1,7 @@
 //! Tests of invocations as rows.
 
 use super::*;
+use crate::domain::{Trigger, TriggerKind};
 
 on_each_database!(
     invocations_are_listed_by_page_and_outcome_and_go_with_their_function,
@@ -38,14 +39,28 @@ async fn invocations_are_listed_by_page_and_outcome_and_go_with_their_function(p
     store.insert_invocations(&records, &[], 1).await.unwrap();
     assert_eq!(store.invocation(whole.id).await.unwrap(), Some(whole.clone()));
     assert_eq!(store.invocation(records[2].id).await.unwrap(), None);
-    let page = |before, outcome, limit| Page { function_id: one.id, before, outcome, limit };
-    let first = store.invocations(page(None, None, 4)).await.unwrap();
+    let page =
+        |before, outcomes: &[Outcome], limit| Page { before, outcomes: outcomes.to_vec(), ..Page::of(one.id, limit) };
+    let first = store.invocations(&page(None, &[], 4)).await.unwrap();
     assert_eq!(first.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [14, 13, 12, 11]);
-    let rest = store.invocations(page(Some(first[3].0), None, 4)).await.unwrap();
+    let rest = store.invocations(&page(Some(first[3].0), &[], 4)).await.unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [10, 4]);
-    let failed = store.invocations(page(None, Some(Outcome::Exit), 4)).await.unwrap();
+    let failed = store.invocations(&page(None, &[Outcome::Exit], 4)).await.unwrap();
     assert_eq!((failed.len(), &failed[0].1.network), (1, &whole.network));
     assert!(rest[0].1.network.is_empty());
+    let all = store.invocations(&Page { outcomes: Outcome::FAILED.to_vec(), ..Page::last(9) }).await.unwrap();
+    assert_eq!(all.iter().map(|(_, record)| record.id).collect::<Vec<_>>(), [whole.id]);
+    let chosen =
+        Page { since: Some(10), until: Some(12), trigger: Some(TriggerKind::One(Trigger::Api)), ..Page::last(9) };
+    let chosen = store.invocations(&chosen).await.unwrap();
+    assert_eq!(chosen.iter().map(|(_, record)| record.created_at).collect::<Vec<_>>(), [11, 10]);
+    for none in [
+        Page { functions: Some(Vec::new()), ..Page::last(9) },
+        Page { trigger: Some(TriggerKind::Schedules), ..Page::last(9) },
+        Page { trigger: Some(TriggerKind::One(Trigger::Http)), ..Page::last(9) },
+    ] {
+        assert_eq!(store.invocations(&none).await.unwrap(), [], "{none:?}");
+    }
     assert!(store.delete(one.id).await.unwrap().is_some());
     assert_eq!(store.invocation(whole.id).await.unwrap(), None);
     assert!(store.invocation(records[1].id).await.unwrap().is_some());
@@ -59,8 +74,7 @@ async fn many_invocations_of_a_flush_are_written_in_their_order_and_once(place: 
     records.extend((10..250).map(|n| ended(if n % 7 == 0 { &gone } else { &one }, Outcome::Ok, n)));
     for _ in 0..2 {
         store.insert_invocations(&records, &[], 1).await.unwrap();
-        let page = Page { function_id: one.id, before: None, outcome: None, limit: 500 };
-        let there = store.invocations(page).await.unwrap();
+        let there = store.invocations(&Page::of(one.id, 500)).await.unwrap();
         let expected = records.iter().rev().filter(|record| record.function_id == one.id);
         assert!(there.iter().map(|(_, record)| record.id).eq(expected.map(|record| record.id)));
     }
@@ -116,8 +130,13 @@ async fn old_and_too_many_invocations_go_and_open_ones_stay(place: Place) {
     records.extend((0..50).map(|n| ended(&one, Outcome::Ok, n)));
     store.insert_invocations(&records, &[], 1).await.unwrap();
     let left = async || {
-        let page = Page { function_id: one.id, before: None, outcome: None, limit: 100 };
-        store.invocations(page).await.unwrap().iter().map(|(_, record)| record.created_at).collect::<Vec<_>>()
+        store
+            .invocations(&Page::of(one.id, 100))
+            .await
+            .unwrap()
+            .iter()
+            .map(|(_, record)| record.created_at)
+            .collect::<Vec<_>>()
     };
     assert!(!store.prune_invocations(20, 100).await.unwrap());
     assert_eq!(left().await, (20..50).rev().chain([1]).collect::<Vec<_>>());

@@ -82,7 +82,7 @@ fn run(id: FunctionId) -> InvocationRecord {
 }
 
 async fn invocations(store: &Store, id: FunctionId) -> usize {
-    store.invocations(Page { function_id: id, before: None, outcome: None, limit: 99 }).await.unwrap().len()
+    store.invocations(&Page::of(id, 99)).await.unwrap().len()
 }
 
 async fn a_schedule_is_kept_replaced_and_removed(place: Place) {

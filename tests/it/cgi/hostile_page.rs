@@ -54,7 +54,7 @@ async fn a_hostile_page_gets_no_token_and_no_answer() {
             let id =
                 answer(submit.multipart(form)).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned();
             let browser = Browser::open(1000, 800, false).await;
-            browser.goto(&app.url).await;
+            browser.goto(&format!("{}/#/functions", app.url)).await;
             if let Some(token) = token {
                 browser.type_into("token", &format!("{token}\u{e007}")).await;
             }

@@ -27,6 +27,17 @@ export async function ask(method, path, body, more = {}) {
   return answer;
 }
 
+/** The bytes of an answer. */
+export async function askBytes(path) {
+  const response = await fetch(path, { headers: headers() });
+  if (response.status === 401) {
+    await signIn();
+    return askBytes(path);
+  }
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+  return response.arrayBuffer();
+}
+
 /** The events of a part of a stream, and the rest of the part. */
 function events(text) {
   const blocks = text.split("\n\n");
@@ -41,7 +52,7 @@ function events(text) {
 
 /** Hands each event of a stream to `hear` when the event comes. */
 export async function follow(path, hear, signal) {
-  const response = await fetch(path, { headers: headers(), signal });
+  const response = await fetch(path, { headers: headers({ accept: "text/event-stream" }), signal });
   if (response.status === 401) {
     await signIn();
     return follow(path, hear, signal);
@@ -94,9 +105,13 @@ export function upload(method, path, form, draw) {
       const log = heard().filter((one) => one.name === "log");
       if (log.length) draw(`building … ${log.at(-1).data}`);
     });
-    request.addEventListener("error", () => reject(new Problem(0, { detail: "the service did not answer" })));
-    request.addEventListener("loadend", () => draw("", 0));
+    request.addEventListener("error", () => {
+      draw("", 0);
+      reject(new Problem(0, { detail: "the service did not answer" }));
+    });
     request.addEventListener("load", () => {
+      // Before the caller shows what came of it, in the same place.
+      draw("", 0);
       if (request.status === 401) return resolve(signIn().then(() => upload(method, path, form, draw)));
       let body = null;
       const isEnd = (one) => one.name === "deployed" || one.name === "problem";

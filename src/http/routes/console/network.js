@@ -1,52 +1,72 @@
 // A function's network in the console: shown, changed, and what an invocation did with the network.
 
-import { ask } from "/console-api.js";
-
-const $ = (id) => document.getElementById(id);
+import { ask } from "/console/api.js";
+import { $, button, element, item, onSubmit } from "/console/dom.js";
 
 /** The function that the page is about, and the function whose rules the form has. */
 let current = null;
 let read = null;
 
-function draw(network) {
+const allowed = () => $("network-rules").value.split(/\s+/).filter(Boolean);
+
+/** Shows a function's network in the form. */
+export function drawNetwork(id, network) {
+  current = id;
+  read = id;
   $("network-rules").value = (network?.allow ?? []).join("\n");
 }
 
-/** Reads a function's network into the form. */
-export async function readNetwork(id) {
+/** Empties the form until the function's network is read. */
+export function clearNetwork(id) {
   current = id;
   read = null;
-  draw(null);
+  $("network-rules").value = "";
   $("network-status").textContent = "";
-  const settings = await ask("GET", `/api/functions/${id}/settings`);
+  $("refused").replaceChildren();
+}
+
+/** Shows what the last invocations were refused, with a button that allows it. */
+export async function readRefused(id) {
+  const { invocations } = await ask("GET", `/api/functions/${id}/invocations?limit=100`);
   if (current !== id) return;
-  read = id;
-  draw(settings.network);
+  const refused = new Map();
+  for (const one of invocations.flatMap((invocation) => invocation.network ?? [])) {
+    if (one.refused && !refused.has(one.to)) refused.set(one.to, one.reason ?? "no reason");
+  }
+  $("refused").replaceChildren(...[...refused].filter(([to]) => !allowed().includes(to)).map(([to, reason]) => (
+    item(`refused lately: ${to} · ${reason}`, button(`Allow ${to}`, async () => {
+      $("network-rules").value = [...allowed(), to].join("\n");
+      await saveNetwork();
+      await readRefused(id);
+    }))
+  )));
 }
 
 /** Shows what the connections of an invocation did, and why there are no others. */
 export function drawDestinations(destinations) {
   $("destinations").replaceChildren(...destinations.map((one) => {
-    const item = document.createElement("li");
     const counts = [`${one.connections} connections`, `${one.sentBytes} B sent`, `${one.receivedBytes} B received`];
     if (one.refused) counts.push(`${one.refused} refused: ${one.reason ?? "no reason"}`);
-    item.textContent = [one.to, ...counts].join(" · ");
-    return item;
+    return element("li", [one.to, ...counts].join(" · "));
   }));
 }
 
 /** Gives the function the network of the form. */
-export async function saveNetwork() {
+async function saveNetwork() {
   // A form that has no rules yet must not take the function's network away.
   if (read === null) return;
   const id = read;
-  const allow = $("network-rules").value.split(/\s+/).filter(Boolean);
+  const allow = allowed();
   const change = JSON.stringify({ network: allow.length ? { allow } : null });
   const { settings } = await ask("PATCH", `/api/functions/${id}`, change);
   if (current !== id) return;
-  draw(settings.network);
+  drawNetwork(id, settings.network);
   let now = "";
   if (!settings.network) now = ": the function reaches nothing";
   else if (!allow.length) now = ": what function.toml says counts again";
   $("network-status").textContent = `saved${now}`;
+}
+
+export function begin() {
+  onSubmit("network", "network-save", saveNetwork);
 }

@@ -1,46 +1,30 @@
 // What runs a function by itself, in the console: requests over HTTP, schedules, and whom the ends are told to.
 
-import { ask } from "/console-api.js";
+import { ask } from "/console/api.js";
+import { $, attempt, button, item, onSubmit, time } from "/console/dom.js";
+import { live } from "/console/live.js";
 
-const $ = (id) => document.getElementById(id);
-const time = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : "never");
-
-/** The function that the page is about, the function whose settings the forms have, and how a button's work is done. */
+/** The function that the page is about, and the function whose settings the forms have. */
 let current = null;
 let read = null;
-let attempt = null;
 
-function item(text, ...buttons) {
-  const made = document.createElement("li");
-  const span = document.createElement("span");
-  span.textContent = text;
-  made.append(span, ...buttons);
-  return made;
+/** Prepares the forms. */
+export function begin() {
+  onSubmit("http", "http-save", saveHttp);
+  onSubmit("schedule", "schedule-save", saveSchedule);
+  onSubmit("notify", "notify-save", saveNotify);
+  $("http-copy").addEventListener("click", () => attempt($("http-copy"), async () => {
+    await navigator.clipboard.writeText($("http-path").textContent);
+    $("http-status").textContent = "the URL is copied";
+  }));
 }
 
-function button(text, work) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.addEventListener("click", () => attempt(made, work));
-  return made;
-}
-
-/** Hears how the page does the work of a button. */
-export function begin(how) {
-  attempt = how;
-  $("http").addEventListener("submit", (event) => {
-    event.preventDefault();
-    attempt($("http-save"), saveHttp);
-  });
-  $("schedule").addEventListener("submit", (event) => {
-    event.preventDefault();
-    attempt($("schedule-save"), saveSchedule);
-  });
-  $("notify").addEventListener("submit", (event) => {
-    event.preventDefault();
-    attempt($("notify-save"), saveNotify);
-  });
+/** The URL at which a function answers, or where such a URL would be. */
+function urlOf(name) {
+  const path = `/f/${encodeURIComponent(name)}`;
+  const { functionsPort: port, functionsDomain: domain } = live.overview ?? {};
+  if (domain) return `${location.protocol}//${name}.${domain}/`;
+  return port ? `${location.protocol}//${location.hostname}:${port}${path}` : path;
 }
 
 /** Reads what runs a function. */
@@ -50,7 +34,7 @@ export async function readTriggers({ functionId: id, name }) {
   for (const form of ["http", "schedule", "notify"]) $(form).reset();
   for (const part of ["http-status", "schedule-status", "notify-status"]) $(part).textContent = "";
   for (const part of ["schedules", "notifications"]) $(part).replaceChildren();
-  $("http-path").textContent = `/f/${encodeURIComponent(name)}`;
+  $("http-path").textContent = urlOf(name);
   const settings = await ask("GET", `/api/functions/${id}/settings`);
   if (current !== id) return;
   read = id;
@@ -129,22 +113,4 @@ async function saveSchedule() {
   $("schedule").reset();
   $("schedule-status").textContent = `saved: the next run is at ${time(nextAt)}`;
   await readSchedules(id);
-}
-
-/** Shows the tokens, to a person who may see tokens. */
-export async function readTokens() {
-  let tokens = [];
-  try {
-    tokens = await ask("GET", "/api/tokens");
-  } catch { /* A token without the scope `admin` sees none. */ }
-  $("tokens-section").hidden = tokens.length === 0;
-  $("tokens").replaceChildren(...tokens.map((one) => {
-    const last = `last used ${time(one.lastUsedAt)}`;
-    const end = one.expiresAt ? `expires ${time(one.expiresAt)}` : null;
-    const remove = button(`Delete token ${one.name}`, async () => {
-      await ask("DELETE", `/api/tokens/${encodeURIComponent(one.name)}`);
-      await readTokens();
-    });
-    return item([one.name, one.scopes.join(", "), last, end].filter(Boolean).join(" · "), remove);
-  }));
 }

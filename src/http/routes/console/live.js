@@ -1,0 +1,70 @@
+// What the platform does now, by one stream of events. Views hear of changes; no view asks again and again.
+
+import { follow, isSigningIn } from "/console/api.js";
+
+/** The functions by their ids, and the last overview, where the token shows one. */
+export const live = { functions: new Map(), overview: null, isThere: false };
+
+const listeners = new Set();
+const PAUSE = 2000;
+
+/** Calls `hear` after each change, and once now. */
+export function onChange(hear) {
+  listeners.add(hear);
+  hear();
+}
+
+function tell() {
+  for (const hear of listeners) hear();
+}
+
+/** The functions, the last submitted first. */
+export const functions = () => [...live.functions.values()].sort((one, other) => other.createdAt - one.createdAt);
+
+function hear({ name, data }) {
+  live.isThere = true;
+  if (name === "overview") live.overview = JSON.parse(data);
+  if (name === "functions") {
+    const { functions: changed, gone } = JSON.parse(data);
+    for (const one of changed) live.functions.set(one.functionId, one);
+    for (const id of gone) live.functions.delete(id);
+    live.hasFunctions = true;
+  }
+  tell();
+}
+
+/** Follows the stream for as long as the page is there. */
+export async function begin() {
+  for (;;) {
+    const known = new Set(live.functions.keys());
+    try {
+      let isFirst = true;
+      await follow("/api/overview", (event) => {
+        // A new stream begins with all functions: the others are gone.
+        if (event.name === "functions" && isFirst) {
+          isFirst = false;
+          for (const one of JSON.parse(event.data).functions) known.delete(one.functionId);
+          for (const id of known) live.functions.delete(id);
+        }
+        hear(event);
+      });
+    } catch { /* The page says that the service does not answer. */ }
+    live.isThere = false;
+    tell();
+    await new Promise((resolve) => setTimeout(resolve, isSigningIn() ? 100 : PAUSE));
+  }
+}
+
+/** Resolves once a function is known, or after a while. */
+export function known(id) {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!live.functions.has(id)) return;
+      listeners.delete(look);
+      resolve();
+    };
+    listeners.add(look);
+    look();
+    setTimeout(() => { listeners.delete(look); resolve(); }, 5000);
+  });
+}

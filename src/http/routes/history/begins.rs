@@ -1,0 +1,114 @@
+//! The invocations of a function that begin, as events.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use futures_util::{Stream, stream};
+use serde_json::json;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::{self, Instant};
+
+use crate::domain::{FunctionId, InvocationId, Page};
+use crate::http::State;
+
+/// The pause between two looks at the history, for what this node does not run, or has not heard of in time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The largest number of invocations in a look.
+const LOOK: u32 = 500;
+/// The number of invocations of which this stream knows that the client was told.
+const MAX_TOLD: usize = 4 * LOOK as usize;
+
+/// The beginnings of a function's invocations.
+pub(super) struct Begins {
+    state: State,
+    function: FunctionId,
+    beginnings: Receiver<(FunctionId, InvocationId)>,
+    told: HashSet<InvocationId>,
+    /// The same, the oldest first.
+    order: VecDeque<InvocationId>,
+    events: VecDeque<Event>,
+    next_look: Instant,
+    is_first: bool,
+}
+
+impl Begins {
+    /// From now on, and what runs or waits now.
+    pub(super) fn new(state: State, function: FunctionId) -> Self {
+        Self {
+            // Before the first look: what begins in between is told.
+            beginnings: state.live.beginnings(),
+            state,
+            function,
+            told: HashSet::new(),
+            order: VecDeque::new(),
+            events: VecDeque::from([Event::default().event("listening").data("{}")]),
+            next_look: Instant::now(),
+            is_first: true,
+        }
+    }
+
+    /// The events, until the service stops or the function is gone.
+    pub(super) fn events(self) -> impl Stream<Item = Event> + Send {
+        stream::unfold(self, |mut begins| async { Some((begins.next().await?, begins)) })
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            tokio::select! {
+                () = self.state.stop.cancelled() => return None,
+                begun = self.beginnings.recv() => match begun {
+                    Ok((function, id)) if function == self.function => self.tell(id),
+                    // The next look finds what was missed.
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+                () = time::sleep_until(self.next_look) => {
+                    self.state.registry.get(self.function)?;
+                    self.look().await;
+                    self.next_look = Instant::now() + PAUSE;
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let found = match self.state.history.list(&Page::of(self.function, LOOK)).await {
+            Ok(found) => found,
+            // The next look comes soon.
+            Err(error) => return tracing::debug!(%error, "the history can't be followed now"),
+        };
+        for (_, record) in found.into_iter().rev() {
+            if self.is_first && !record.outcome.is_open() {
+                self.remember(record.id);
+            } else {
+                self.tell(record.id);
+            }
+        }
+        self.is_first = false;
+    }
+
+    fn tell(&mut self, id: InvocationId) {
+        if self.remember(id) {
+            self.events
+                .push_back(Event::default().event("began").data(json!({ "invocationId": id.to_string() }).to_string()));
+        }
+    }
+
+    /// False for an invocation that the client was told of.
+    fn remember(&mut self, id: InvocationId) -> bool {
+        if !self.told.insert(id) {
+            return false;
+        }
+        self.order.push_back(id);
+        if self.order.len() > MAX_TOLD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.told.remove(&oldest);
+        }
+        true
+    }
+}

@@ -1,0 +1,176 @@
+//! Each view of the console as people see the view: wide and narrow, light and dark, empty and full, and by axe-core.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::stored::FILE;
+use crate::support::{Service, eventually, python};
+
+/// The version of axe-core, which the test gets from npm.
+const AXE: &str = "4.14.1";
+
+/// The text of axe-core.
+fn axe() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join(format!("target/axe-{AXE}"));
+    let file = folder.join("node_modules/axe-core/axe.min.js");
+    if !file.exists() {
+        let mut npm = Command::new(root.join("scripts/node"));
+        npm.args(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+        let output = npm.arg(&folder).arg(format!("axe-core@{AXE}")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    std::fs::read_to_string(file).unwrap()
+}
+
+/// What axe-core finds in the page that is serious or critical.
+async fn serious_findings(browser: &Browser, axe: &str) -> Vec<String> {
+    browser.script(axe).await;
+    browser
+        .script(
+            "window.found = null; axe.run().then((all) => { window.found = all.violations \
+             .filter((one) => ['serious', 'critical'].includes(one.impact)) \
+             .map((one) => one.id + ': ' + one.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | ')) })",
+        )
+        .await;
+    let found = eventually("axe-core is done", async || {
+        let found = browser.script("return window.found").await;
+        found.as_array().cloned()
+    });
+    found.await.iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+}
+
+const VIEWS: [(&str, &str); 4] =
+    [("overview", "#/"), ("functions", "#/functions"), ("new", "#/new"), ("runs", "#/runs")];
+const TABS: [&str; 4] = ["history", "code", "settings", "triggers"];
+
+/// Looks at a view in the browser: nothing is too wide, and axe-core finds nothing serious.
+async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str), mark: &str, axe: &str) {
+    browser.goto("about:blank").await;
+    browser.goto(&format!("{}/{place}", service.url)).await;
+    browser.says("health", "healthy").await;
+    // What the view reads comes after the health.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    browser.shoot(&format!("{name}-{mark}")).await;
+    let width = "return [document.documentElement.scrollWidth, innerWidth]";
+    let width = browser.script(width).await;
+    assert!(width[0].as_u64() <= width[1].as_u64(), "{name} {mark} is {} wide", width[0]);
+    let found = serious_findings(browser, axe).await;
+    assert!(found.is_empty(), "{name} {mark}: {found:#?}");
+}
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn views_fit_and_can_be_used_by_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let axe = axe();
+    let sizes = [(1280, false), (1280, true), (390, false), (390, true)];
+    let mut browsers = Vec::new();
+    for (width, dark) in sizes {
+        browsers
+            .push((Browser::open(width, 900, dark).await, format!("{width}-{}", if dark { "dark" } else { "light" })));
+    }
+    for (browser, mark) in &browsers {
+        for view in VIEWS {
+            look(browser, &service, view, &format!("empty-{mark}"), &axe).await;
+        }
+    }
+    let long = "a-name-that-is-as-long-as-a-name-may-be-which-is-sixty-three-ch";
+    let mut ids = Vec::new();
+    for (name, code) in [("one", "print('one')"), (long, "print('x' * 3000)"), ("bad", "raise SystemExit(3)")] {
+        let part = reqwest::multipart::Part::bytes(python(code)).file_name("f.zip");
+        let form = reqwest::multipart::Form::new().part("code", part).text("name", name);
+        let sent = service.client.post(format!("{}/api/submit", service.url)).multipart(form);
+        let id = crate::support::answer(sent).await.assert_status(200).body["functionId"].as_str().unwrap().to_owned();
+        service.execute(&id).await;
+        ids.push(id);
+    }
+    for (browser, mark) in &browsers {
+        for view in VIEWS {
+            look(browser, &service, view, &format!("three-{mark}"), &axe).await;
+        }
+        for tab in TABS {
+            let place = format!("#/functions/{}/{tab}", ids[1]);
+            look(browser, &service, (tab, &place), &format!("three-{mark}"), &axe).await;
+        }
+    }
+    let (browser, _) = &browsers[0];
+    browser.goto(&format!("{}/#/", service.url)).await;
+    browser.says("failures", "bad: exit").await;
+    browser.shoot("overview").await;
+    // The page says that the service is gone, and goes on when the service is back.
+    let url = service.url.clone();
+    service.stop().await;
+    browser.says("health", "does not answer").await;
+    browser.shoot("overview-gone").await;
+    for (browser, _) in browsers {
+        browser.close().await;
+    }
+    let _ = url;
+    Service::start(dir.path(), &[]).await.healthy().await.delete_all(dir.path()).await;
+}
+
+/// Makes 299 functions of one, and 10,000 invocations of its last.
+const COPY: &str = r#"
+import sqlite3, sys, uuid
+db = sqlite3.connect(sys.argv[1])
+def copy(table, of, **changes):
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] != "number" or table == "versions"]
+    values = ", ".join(f":{name}" if name in changes else name for name in columns)
+    db.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table} WHERE {of} LIMIT 1", changes)
+(one,) = db.execute("SELECT id FROM functions").fetchone()
+(last,) = db.execute("SELECT max(number) FROM invocations").fetchone()
+ids = [one]
+for n in range(1, 300):
+    id = str(uuid.uuid4())
+    ids.append(id)
+    copy("functions", f"id = '{one}'", id=id, name=f"copy-{n}")
+    for table in ("versions", "zips", "version_logs"):
+        copy(table, f"function_id = '{one}'", function_id=id)
+for n in range(10000):
+    copy("invocations", f"number = {last}", id=str(uuid.uuid4()), function_id=ids[n % 300])
+db.commit()
+"#;
+
+#[tokio::test]
+#[ignore = "needs docker"]
+async fn three_hundred_functions_and_ten_thousand_runs_are_shown_within_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[FILE]).await.healthy().await;
+    let id = service.deploy(python("print('one of many')")).await;
+    service.execute(&id).await.assert_outcome(200, "ok");
+    service.stop().await;
+    let file = dir.path().join("data/store.db");
+    let copied = Command::new("python3").args(["-c", COPY]).arg(file).output().unwrap();
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let service = Service::start(dir.path(), &[FILE]).await.healthy().await;
+    let count = service.get("/api/functions").await.body.as_array().unwrap().len();
+    assert_eq!(count, 300);
+    let browser = Browser::open(1280, 900, false).await;
+    for (place, selector, rows) in
+        [("#/functions", "#functions a", 300), ("#/runs", "#runs-history tr", 50), ("#/", "#tiles div", 8)]
+    {
+        browser.goto("about:blank").await;
+        let began = Instant::now();
+        browser.goto(&format!("{}/{place}", service.url)).await;
+        let shown = format!("return document.querySelectorAll('{selector}').length");
+        eventually(place, async || (browser.script(&shown).await == rows).then_some(())).await;
+        // The time is for people who read the test's output: a busy machine must not fail the test.
+        println!("{place} with 300 functions and 10,000 runs: {} ms", began.elapsed().as_millis());
+    }
+    browser.goto(&format!("{}/#/functions", service.url)).await;
+    browser.type_into("search", "copy-17").await;
+    let found = "return document.querySelectorAll('#functions a').length";
+    eventually("the search finds eleven", async || (browser.script(found).await == 11).then_some(())).await;
+    browser.shoot("functions-300").await;
+    let last: Value = service.get("/api/invocations?limit=500").await.assert_status(200).body;
+    assert_eq!(last["invocations"].as_array().unwrap().len(), 500);
+    assert_eq!(last["nextCursor"].is_string(), json!(true));
+    browser.close().await;
+    service.stop().await;
+}
