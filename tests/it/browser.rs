@@ -28,6 +28,9 @@ impl Browser {
         let driver = driver.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
         let driver = driver.spawn().expect("chromedriver runs; `make test` installs Debian's chromium-driver");
         let scheme = if dark { 0 } else { 1 };
+        // A window is at least 500 wide, a phone is not.
+        let phone =
+            (width < 500).then(|| json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}));
         let arguments = [
             "--headless=new".to_owned(),
             "--no-sandbox".to_owned(),
@@ -36,7 +39,11 @@ impl Browser {
             format!("--window-size={width},{height}"),
             format!("--blink-settings=preferredColorScheme={scheme}"),
         ];
-        let capabilities = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
+        let mut options = json!({"args": arguments});
+        if let Some(phone) = phone {
+            options["mobileEmulation"] = phone;
+        }
+        let capabilities = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
         let (client, url) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}/session"));
         let session = eventually("the browser opens", async || {
             let opened: Value = client.post(&url).json(&capabilities).send().await.ok()?.json().await.ok()?;
@@ -148,7 +155,14 @@ impl Browser {
     /// Waits until an element's text contains this text.
     pub(crate) async fn says(&self, id: &str, text: &str) {
         let what = format!("{id} says {text:?}");
-        eventually(&what, async || self.text(id).await.contains(text).then_some(())).await;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !self.text(id).await.contains(text) {
+            if std::time::Instant::now() > deadline {
+                self.shoot("in-vain").await;
+                panic!("the test waited in vain: {what}; the page is in target/screenshots/in-vain.png");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// Runs a script in the page, and returns the script's value.

@@ -10,7 +10,7 @@ use crate::browser::Browser;
 use crate::support::{Service, eventually};
 
 /// What the program of the tour asks of a host that the function may not reach at first.
-const ASKS: &str = "import socket, sys\n\ntry:\n    socket.create_connection(('api.example', PORT), 5).close()\n    print('reached')\nexcept OSError as error:\n    sys.exit(f'not reached: {error}')\n";
+const ASKS: &str = "import socket, sys\n\ntry:\n    print(socket.create_connection(('api.example', PORT), 5).recv(9).decode() or sys.exit('not reached'))\nexcept OSError as error:\n    sys.exit(f'not reached: {error}')\n";
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -18,6 +18,8 @@ async fn the_browser_is_enough() {
     let dir = tempfile::tempdir().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
+    // The host answers once, and is gone then.
+    let host = std::thread::spawn(move || server.accept().unwrap().0.write_all(b"reached").unwrap());
     let allow = format!("api.example:{port}");
     let settings = [
         ("EGRESS_ALLOW", allow.as_str()),
@@ -75,7 +77,7 @@ async fn the_browser_is_enough() {
     browser.type_into("schedule-cron", "0 3 * * *").await;
     browser.click("schedule-save").await;
     browser.says("schedules", "nightly · 0 3 * * *").await;
-    drop(server);
+    host.join().unwrap();
     browser.press_button("Run nightly now").await;
 
     // Failing, as the host is gone: the overview shows the failure, whose output is one click away.

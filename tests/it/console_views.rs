@@ -54,6 +54,9 @@ async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str),
     browser.goto(&format!("{}/{place}", service.url)).await;
     browser.says("health", "healthy").await;
     // What the view reads comes after the health.
+    if name == "code" {
+        browser.says("versions", "which runs").await;
+    }
     tokio::time::sleep(Duration::from_millis(300)).await;
     browser.shoot(&format!("{name}-{mark}")).await;
     let width = "return [document.documentElement.scrollWidth, innerWidth]";
