@@ -15,6 +15,7 @@ mod history;
 mod idempotency;
 mod invocations;
 mod leases;
+mod migrations;
 mod nodes;
 mod notifications;
 mod notify;

@@ -7,7 +7,8 @@ use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Column, Row, ValueRef};
 
-use super::sqlite::{FILE_NAME, MIGRATOR};
+use super::migrations::OF_SQLITE;
+use super::sqlite::FILE_NAME;
 use super::{Store, StoreError};
 use crate::config::{Secret, SecretKey};
 
@@ -38,7 +39,7 @@ impl Store {
             return Err(StoreError::Missing(path));
         }
         let from = Self::connect(path).await?;
-        from.migrate(&MIGRATOR, &from.pool()).await?;
+        from.migrate(&OF_SQLITE, &from.pool()).await?;
         let to = Self::postgres(url).await?;
         // Secrets are sealed before they leave the file: what a database has seen may stay in its log.
         let sealed = from.with_keys(keys).await?;

@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener};
 use sqlx::{AnyPool, ConnectOptions};
 use tokio::time;
 
 use super::answer::{tested, within};
+use super::migrations::OF_POSTGRES;
 use super::{Database, Store, StoreError, begin_with, connect};
 use crate::config::Secret;
 
@@ -45,9 +45,6 @@ const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; 
 /// The channel of hints that a function has changed.
 pub(super) const CHANNEL: &str = "youtube_serverless";
 
-/// The steps to the current schema.
-static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations/postgres");
-
 impl Store {
     /// Opens the database of `url`, and brings the schema to the current form. Nodes that start at the same time do so
     /// one after the other.
@@ -60,7 +57,7 @@ impl Store {
         let store = Self::new(pool, control, Database::Postgres(url.clone()));
         let steps = begin_with(AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_LIMIT), STEPS);
         let steps = steps.connect_lazy_with(server(url).map_err(classify)?);
-        let migrated = time::timeout(MIGRATION_LIMIT, store.migrate(&MIGRATOR, &steps)).await;
+        let migrated = time::timeout(MIGRATION_LIMIT, store.migrate(&OF_POSTGRES, &steps)).await;
         migrated.unwrap_or_else(|_| Err(classify(io::Error::from(io::ErrorKind::TimedOut).into())))?;
         steps.close().await;
         Ok(store)

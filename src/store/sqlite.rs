@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sqlx::Any;
 use sqlx::any::AnyPoolOptions;
-use sqlx::migrate::Migrator;
 
+use super::migrations::OF_SQLITE;
 use super::{Database, Store, StoreError, connect};
 use crate::resources::disk;
 
@@ -23,9 +23,6 @@ const PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; P
 /// With less than this free, in bytes, an I/O error means a full disk.
 const ALMOST_NOTHING: u64 = 1 << 20;
 
-/// The steps to the current schema.
-pub(super) static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
-
 impl Store {
     /// Opens or makes the database in `data_dir`, and brings the schema to the current form. No other process may serve
     /// from the folder.
@@ -39,7 +36,7 @@ impl Store {
             let _ = std::fs::set_permissions(&beside, Permissions::from_mode(0o600));
         }
         let store = Self::connect(path).await?;
-        store.migrate(&MIGRATOR, &store.pool()).await?;
+        store.migrate(&OF_SQLITE, &store.pool()).await?;
         // Migrations that are done write nothing: without this a read-only file would show only at a submit.
         let written = sqlx::query("UPDATE functions SET name = name WHERE number < 0").execute(&store.pool()).await;
         written.map_err(|error| store.failed(error))?;

@@ -9,13 +9,14 @@ use crate::alone;
 use crate::support::{Service, python};
 
 /// The names of a generated client's methods.
-const OPERATIONS: [&str; 31] = [
+const OPERATIONS: [&str; 36] = [
     "cancelInvocation",
     "configureFunction",
     "createToken",
     "deleteFunction",
     "deleteSchedule",
     "deleteToken",
+    "executeAgain",
     "executeByQuery",
     "executeFunction",
     "followInvocation",
@@ -25,9 +26,13 @@ const OPERATIONS: [&str; 31] = [
     "getInvocation",
     "getLiveness",
     "getMetrics",
+    "getOverview",
     "getReadiness",
     "getSchedule",
+    "getVersion",
+    "getVersionCode",
     "invokeFunction",
+    "listAllInvocations",
     "listFunctions",
     "listInstances",
     "listInvocations",
@@ -62,6 +67,7 @@ async fn every_answer_is_one_that_the_description_has() {
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/invocations\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/versions\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path-regex = \"^/api/functions/[^/]*/versions/\"\nparameters = {{ id = \"{id}\", number = 1 }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/settings\"\nparameters = {{ id = \"{id}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/notifications\"\nparameters = {{ id = \"{id}\" }}\n\n\
          # A schema can't say which versions there are, that a file is no zip, or that a variable and a secret have the
@@ -76,6 +82,7 @@ async fn every_answer_is_one_that_the_description_has() {
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/schedules/{{name}}\"\nparameters = {{ id = \"{id}\" }}\n\
          checks.positive_data_acceptance.enabled = false\n\n\
          [[operations]]\ninclude-path = \"/api/functions/{{id}}/schedules\"\nparameters = {{ id = \"{id}\" }}\n\n\
+         [[operations]]\ninclude-path = \"/api/invocations/{{id}}/again\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}/events\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          [[operations]]\ninclude-path = \"/api/invocations/{{id}}\"\ninclude-method = \"GET\"\nparameters = {{ id = \"{invocation}\" }}\n\n\
          # Without API_TOKEN there are no tokens.\n\

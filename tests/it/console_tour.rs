@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -11,6 +12,13 @@ use crate::support::{Service, eventually};
 
 /// What the program of the tour asks of a host that the function may not reach at first.
 const ASKS: &str = "import socket, sys\n\ntry:\n    print(socket.create_connection(('api.example', PORT), 5).recv(9).decode() or sys.exit('not reached'))\nexcept OSError as error:\n    sys.exit(f'not reached: {error}')\n";
+
+/// Keeps a screenshot for the documentation, where UPDATE_PICTURES says so.
+fn keep(picture: &Path, name: &str) {
+    if std::env::var_os("UPDATE_PICTURES").is_some() {
+        std::fs::copy(picture, Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap();
+    }
+}
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -30,7 +38,7 @@ async fn the_browser_is_enough() {
     ];
     let hosts = "127.0.0.1 localhost api.example\n";
     let service = Service::start_with_hosts(dir.path(), &settings, hosts).await.healthy().await;
-    let browser = Browser::open(1280, 1400, false).await;
+    let browser = Browser::open(1280, 1000, false).await;
     browser.goto(&service.url).await;
     browser.says("welcome", "no functions yet").await;
 
@@ -84,7 +92,7 @@ async fn the_browser_is_enough() {
     browser.click("nav-overview").await;
     browser.says("failures", "tour: exit").await;
     browser.says("next-runs", "tour: nightly").await;
-    browser.shoot("tour-3-overview").await;
+    keep(&browser.shoot("tour-3-overview").await, "console-overview.png");
     browser.script("document.querySelector('#failures a').click()").await;
     browser.says("stderr", "not reached").await;
     browser.says("runs-of", "tour").await;
@@ -112,7 +120,7 @@ async fn the_browser_is_enough() {
         "return [...document.querySelectorAll('#history .outcome')].filter((one) => one.textContent === 'ok').length";
     eventually("three runs went well", async || (browser.script(ok).await == 3).then_some(())).await;
     browser.click("chart").await;
-    browser.shoot("tour-5-mended").await;
+    keep(&browser.shoot("tour-5-mended").await, "console.png");
 
     // Known by a URL, too.
     browser.click("tab-triggers").await;

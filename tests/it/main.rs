@@ -47,6 +47,7 @@ mod notifications;
 mod outages;
 mod outcomes;
 mod output;
+mod overview;
 mod packages;
 mod peers;
 mod pool;

@@ -75,8 +75,7 @@ pub(in crate::http) struct FunctionQuery {
 /// `began` has the `invocationId` of each invocation that begins from then on, and of those that run or wait at that
 /// time. The query counts for nothing then.
 #[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
-    params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery,
-        ("accept" = Option<String>, Header, description = "`text/event-stream` for a stream of beginnings")),
+    params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
     responses((status = 200, description = "A part of the history", content((History = "application/json"),
         (String = "text/event-stream"))), AnyRoute, FunctionResponses))]
 pub(in crate::http) async fn of_function(

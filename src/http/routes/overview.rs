@@ -115,7 +115,6 @@ pub(in crate::http) struct Disk {
 /// second; `functions` has the functions that are new or changed, with the number of their instances in `warm`, and
 /// the ids in `gone` of functions that are gone. A token that is for some functions gets only events about these.
 #[utoipa::path(get, path = "/api/overview", tag = "service", operation_id = "getOverview",
-    params(("accept" = Option<String>, Header, description = "`text/event-stream` for a stream of changes")),
     responses((status = 200, description = "The overview", content((Overview = "application/json"),
         (String = "text/event-stream"))), AnyRoute))]
 pub(in crate::http) async fn show(

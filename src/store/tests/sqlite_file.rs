@@ -1,15 +1,15 @@
 //! Tests of the file of SQLite: older forms, damage, backups and limits.
 
 use super::*;
+use crate::store::migrations::OF_SQLITE;
 
 #[tokio::test]
 async fn functions_from_before_there_were_versions_are_at_their_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     let old = Store::connect(path.clone()).await.unwrap();
-    let all = sqlx::migrate!("src/store/migrations/sqlite");
-    let first_two = all.iter().take(2).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: first_two.into(), ..all }.run(&old.pool()).await.unwrap();
+    let first_two = OF_SQLITE.iter().take(2).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator::with_migrations(first_two).run(&old.pool()).await.unwrap();
     let mut function = record("old");
     // No registry had images then.
     function.version.image.digest = None;
@@ -48,9 +48,8 @@ async fn a_key_from_before_results_were_kept_answers_what_its_function_is_now() 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     let old = Store::connect(path.clone()).await.unwrap();
-    let all = sqlx::migrate!("src/store/migrations/sqlite");
-    let first_three = all.iter().take(3).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: first_three.into(), ..all }.run(&old.pool()).await.unwrap();
+    let first_three = OF_SQLITE.iter().take(3).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator::with_migrations(first_three).run(&old.pool()).await.unwrap();
     let (function, image) = (record("old"), image('0'));
     let id = function.id.to_string();
     let rows = [

@@ -33,10 +33,22 @@ function hear({ name, data }) {
   tell();
 }
 
+/** Resolves once a person may see the page. A hidden page holds no connection: browsers have six for all its tabs. */
+function visible() {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => {
+    document.addEventListener("visibilitychange", () => resolve(visible()), { once: true });
+  });
+}
+
 /** Follows the stream for as long as the page is there. */
 export async function begin() {
   for (;;) {
+    await visible();
     const known = new Set(live.functions.keys());
+    const hidden = new AbortController();
+    const leave = () => { if (document.hidden) hidden.abort(); };
+    document.addEventListener("visibilitychange", leave);
     try {
       let isFirst = true;
       await follow("/api/overview", (event) => {
@@ -47,8 +59,10 @@ export async function begin() {
           for (const id of known) live.functions.delete(id);
         }
         hear(event);
-      });
+      }, hidden.signal);
     } catch { /* The page says that the service does not answer. */ }
+    document.removeEventListener("visibilitychange", leave);
+    if (hidden.signal.aborted) continue;
     live.isThere = false;
     tell();
     await new Promise((resolve) => setTimeout(resolve, isSigningIn() ? 100 : PAUSE));
