@@ -1,5 +1,5 @@
-//! The migrations of both databases, in their order. sqlx keeps the number and the checksum of each, so that no text may
-//! change that a release has had.
+//! The migrations of both databases, in their order. sqlx keeps the number and the checksum of each, so that no text
+//! may change that a release has had.
 
 use std::sync::LazyLock;
 
