@@ -75,7 +75,8 @@ mod tests {
             let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
             let mut files: Vec<String> = files.collect();
             files.sort();
-            let known = migrator.iter().map(|step| format!("{:04}_{}.sql", step.version, step.description.replace(' ', "_")));
+            let known =
+                migrator.iter().map(|step| format!("{:04}_{}.sql", step.version, step.description.replace(' ', "_")));
             assert_eq!(files, known.collect::<Vec<_>>());
         }
     }
