@@ -126,6 +126,13 @@ impl Tokens {
         Ok(Access::of(Arc::clone(&token.record)))
     }
 
+    /// Whether a request that was let in would still be let in: its token is neither deleted nor expired.
+    pub fn knows(&self, access: &Access) -> bool {
+        let Some(token) = access.token() else { return true };
+        let is_known = self.known.read().values().any(|known| known.record.id == token.id);
+        is_known && token.expires_at.is_none_or(|end| end > clock::unix_seconds())
+    }
+
     /// Whether a text is API_TOKEN, or has the form of a token.
     pub fn is_own(&self, text: &str) -> bool {
         let is_api_token = |token: &Secret| bool::from(text.as_bytes().ct_eq(token.0.as_bytes()));

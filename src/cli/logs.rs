@@ -58,16 +58,22 @@ fn follow_all(client: &Client, path: &str, lines: u32, json: bool) -> anyhow::Re
         }
         let mut seen = HashSet::new();
         let followed = client.follow(path, |event, data| match (event, data["invocationId"].as_str()) {
-            // What begins from now on is told. A problem comes up again with the stream's end.
-            ("listening", _) => seen = show_last(client, path, lines, json).unwrap_or_default(),
+            // What begins from now on is told.
+            ("listening", _) => match show_last(client, path, lines, json) {
+                Ok(shown) => seen = shown,
+                Err(error) => output::error(&format!("youtube-serverless: {error:#}\n")),
+            },
             // The send fails only when no follower is left.
             ("began", Some(id)) if !seen.contains(id) => drop(sender.send(id.to_owned())),
             _ => {}
         });
         drop(sender);
-        followed?;
-        anyhow::bail!("the platform went away, or the function did")
-    })
+        let gone = || anyhow::anyhow!("the platform went away, or the function or the token did");
+        let error = followed.err().unwrap_or_else(gone);
+        // Invocations that run are shown to their ends, which may take long.
+        output::error(&format!("youtube-serverless: {error:#}; no further invocations are followed\n"));
+    });
+    Err(anyhow::anyhow!("the following has ended"))
 }
 
 /// Follows one invocation after another, until no more come.

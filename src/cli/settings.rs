@@ -1,10 +1,11 @@
 //! `settings`, `env`, `secret` and `allow`: what a function has beside its code.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
+use rustix::termios::{self, LocalModes, OptionalActions};
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
@@ -190,11 +191,7 @@ pub(super) fn env(client: &Client, command: Env, json: bool) -> anyhow::Result<E
 pub(super) fn secret(client: &Client, command: Secret, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         Secret::Set { function, name } => {
-            if std::io::stdin().is_terminal() {
-                output::error("the value, and then Ctrl-D:\n");
-            }
-            let mut value = String::new();
-            std::io::stdin().read_to_string(&mut value).context("stdin is not UTF-8")?;
+            let value = read_secret()?;
             let value =
                 value.strip_suffix('\n').map(|value| value.strip_suffix('\r').unwrap_or(value)).unwrap_or(&value);
             set(client, &function, "secrets", Map::from_iter([(name, value.into())]))?;
@@ -236,6 +233,27 @@ pub(super) fn allow(client: &Client, Allow { function, rules, rm }: Allow, json:
         shown["network"]["allow"].as_array().into_iter().flatten().filter_map(Value::as_str).for_each(output::line);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text on stdin. A terminal does not show the text.
+fn read_secret() -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    let mut value = String::new();
+    if let Ok(shown) = termios::tcgetattr(&stdin) {
+        output::error("the value, which is not shown, and Enter: ");
+        let mut hidden = shown.clone();
+        hidden.local_modes -= LocalModes::ECHO;
+        termios::tcsetattr(&stdin, OptionalActions::Now, &hidden).context("the terminal can't hide the value")?;
+        let read = stdin.read_line(&mut value);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &shown).context("the terminal still hides what is typed")?;
+        output::error("\n");
+        read.context("stdin is not UTF-8")?;
+    } else {
+        stdin.lock().read_to_string(&mut value).context("stdin is not UTF-8")?;
+    }
+    // A command that has failed leaves an empty pipe.
+    ensure!(!value.is_empty(), "stdin is empty: the value of a secret is read from stdin");
+    Ok(value)
 }
 
 fn set(client: &Client, function: &str, kind: &str, values: Map<String, Value>) -> anyhow::Result<()> {

@@ -86,7 +86,11 @@ fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let tokens = tokens.as_array().context("the platform did not answer with a list")?;
-    let names = if tokens.iter().any(|token| token["functions"].is_array()) { names(client)? } else { HashMap::new() };
+    let names = if tokens.iter().any(|token| token["functions"].is_array()) {
+        functions::names(client)?
+    } else {
+        HashMap::new()
+    };
     let mut rows = vec![["NAME", "SCOPES", "FUNCTIONS", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned).to_vec()];
     for token in tokens {
         rows.push(vec![
@@ -113,15 +117,6 @@ fn remove(client: &Client, names: &[String], json: bool) -> anyhow::Result<ExitC
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The names of all functions by their ids.
-fn names(client: &Client) -> anyhow::Result<HashMap<String, String>> {
-    let functions = client.get("/api/functions")?.body;
-    let named = functions.as_array().into_iter().flatten().filter_map(|function| {
-        Some((function["functionId"].as_str()?.to_owned(), function["name"].as_str()?.to_owned()))
-    });
-    Ok(named.collect())
 }
 
 /// The words of a list with commas between. None where there is no list.

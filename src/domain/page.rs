@@ -1,6 +1,6 @@
 //! A client's choice of invocations in the history.
 
-use super::{FunctionId, InvocationRecord, Outcome, Place, Trigger};
+use super::{FunctionId, InvocationRecord, Outcome, Place, ScheduleName, Trigger};
 
 /// A client's choice of invocations in the history, the last first.
 #[derive(Clone, Debug)]
@@ -33,7 +33,14 @@ pub enum TriggerKind {
 impl TriggerKind {
     /// The kind of this name: that of a trigger, or `schedule`. None when no kind has the name.
     pub fn from_name(name: &str) -> Option<Self> {
-        if name == "schedule" { Some(Self::Schedules) } else { Trigger::from_name(name).map(Self::One) }
+        if name == "schedule" {
+            return Some(Self::Schedules);
+        }
+        // A text that no schedule has as its name may be none that a database takes.
+        let trigger = Trigger::from_name(name)?;
+        let is_one = |name: &String| name.parse::<ScheduleName>().is_ok();
+        let is_possible = if let Trigger::Schedule(name) = &trigger { is_one(name) } else { true };
+        is_possible.then_some(Self::One(trigger))
     }
 
     /// Whether a trigger is of this kind.

@@ -211,7 +211,8 @@ async fn it_asks_for_the_token_and_fits_a_phone_in_the_dark() {
     browser.type_into("token", "s3cret\u{e007}").await;
     browser.says("welcome", "no functions yet").await;
     browser.shoot("6-dark-on-a-phone").await;
-    let fits = browser.script("return document.documentElement.scrollWidth <= innerWidth").await;
+    let fits =
+        browser.script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth").await;
     assert_eq!(fits, true);
     let background = browser.script("return getComputedStyle(document.body).backgroundColor").await;
     assert_eq!(background, "rgb(20, 23, 26)");

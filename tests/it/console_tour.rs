@@ -53,7 +53,7 @@ async fn the_browser_is_enough() {
     browser.says("detail-title", "tour").await;
     browser.says("versions", "1, which runs").await;
 
-    // The function fails, as it may not reach the host. The refusal is allowed by a click.
+    // The function fails, as it may not reach the host, and is allowed to.
     browser.click("execute").await;
     browser.says("outcome", "exit").await;
     browser.says("stderr", "not reached").await;
@@ -90,6 +90,8 @@ async fn the_browser_is_enough() {
 
     // Failing, as the host is gone: the overview shows the failure, whose output is one click away.
     browser.click("nav-overview").await;
+    let failures = "return document.querySelectorAll('#failures a').length";
+    eventually("the second failure is shown", async || (browser.script(failures).await == 2).then_some(())).await;
     browser.says("failures", "tour: exit").await;
     browser.says("next-runs", "tour: nightly").await;
     keep(&browser.shoot("tour-3-overview").await, "console-overview.png");

@@ -59,7 +59,7 @@ async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str),
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     browser.shoot(&format!("{name}-{mark}")).await;
-    let width = "return [document.documentElement.scrollWidth, innerWidth]";
+    let width = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]";
     let width = browser.script(width).await;
     assert!(width[0].as_u64() <= width[1].as_u64(), "{name} {mark} is {} wide", width[0]);
     let found = serious_findings(browser, axe).await;
@@ -106,15 +106,13 @@ async fn views_fit_and_can_be_used_by_all() {
     browser.goto(&format!("{}/#/", service.url)).await;
     browser.says("failures", "bad: exit").await;
     browser.shoot("overview").await;
-    // The page says that the service is gone, and goes on when the service is back.
-    let url = service.url.clone();
+    // The page says that the service is gone.
     service.stop().await;
     browser.says("health", "does not answer").await;
     browser.shoot("overview-gone").await;
     for (browser, _) in browsers {
         browser.close().await;
     }
-    let _ = url;
     Service::start(dir.path(), &[]).await.healthy().await.delete_all(dir.path()).await;
 }
 
@@ -142,7 +140,7 @@ db.commit()
 
 #[tokio::test]
 #[ignore = "needs docker"]
-async fn three_hundred_functions_and_ten_thousand_runs_are_shown_within_a_second() {
+async fn three_hundred_functions_and_ten_thousand_runs_are_shown() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[FILE]).await.healthy().await;
     let id = service.deploy(python("print('one of many')")).await;

@@ -75,6 +75,7 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
     assert_eq!((count("outcome=failed").await, count("function=good").await, count("trigger=http").await), (1, 1, 0));
     assert_eq!((count("since=1").await, count("until=1").await, count("trigger=api&limit=1").await), (2, 0, 1));
     admin.get("/api/invocations?outcome=odd").await.assert_problem(400, "invalid_request", "failed");
+    admin.get("/api/invocations?trigger=schedule:%00").await.assert_problem(400, "invalid_request", "schedule:NAME");
     admin.get("/api/invocations?trigger=odd").await.assert_problem(400, "invalid_request", "schedule:NAME");
 
     // Once more with the same input, to the last digit.
@@ -83,7 +84,8 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
     let kept = admin.request(Method::GET, &format!("/api/invocations/{}", again["invocationId"].as_str().unwrap()));
     let kept = kept.send().await.unwrap().text().await.unwrap();
     assert!(kept.contains("12345678901234567890"), "{kept}");
-    let unknown = limited.request(Method::POST, &format!("/api/invocations/{bad}/again"));
+    let failed = overview["lastFailures"][0]["invocationId"].as_str().unwrap();
+    let unknown = limited.request(Method::POST, &format!("/api/invocations/{failed}/again"));
     answer(unknown).await.assert_problem(404, "invocation_not_found", "");
 
     // The code and the build of a version.
@@ -118,5 +120,11 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
         began = began => assert!(began["invocationId"].is_string()),
         () = running => {}
     }
+    // A stream ends with its token.
+    let mut stream =
+        limited.request(Method::GET, "/api/overview").header("accept", "text/event-stream").send().await.unwrap();
+    admin.delete("/api/tokens/one").await.assert_status(200);
+    let ended = async { while stream.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.expect("the stream ends");
     service.stop().await;
 }

@@ -1,7 +1,7 @@
 // What the console's editor uses of other projects. scripts/vendor-console makes editor.js of this.
 export { EditorState } from "@codemirror/state";
-export { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
-export { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
+export { EditorView, drawSelection, keymap, lineNumbers } from "@codemirror/view";
+export { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 export { HighlightStyle, bracketMatching, indentOnInput, indentUnit, syntaxHighlighting } from "@codemirror/language";
 export { tags } from "@lezer/highlight";
 export { python } from "@codemirror/lang-python";

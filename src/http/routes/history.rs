@@ -51,7 +51,7 @@ pub(in crate::http) struct HistoryQuery {
     )]
     outcome: Option<String>,
     /// `api`, `http`, `schedule` or `schedule:NAME`: the answer has only invocations that were begun by that.
-    #[param(nullable = false, pattern = "^(api|http|schedule(:[a-z0-9]{1,63})?)$")]
+    #[param(nullable = false, pattern = "^(api|http|schedule(:[A-Za-z0-9][A-Za-z0-9._-]{0,62})?)$")]
     trigger: Option<String>,
     /// A time in Unix seconds: the answer has only invocations from then on.
     #[param(nullable = false, minimum = 0, maximum = 100_000_000_000_u64)]
@@ -80,6 +80,7 @@ pub(in crate::http) struct FunctionQuery {
         (String = "text/event-stream"))), AnyRoute, FunctionResponses))]
 pub(in crate::http) async fn of_function(
     Extract(state): Extract<State>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
     part: Result<Query<HistoryQuery>, QueryRejection>,
@@ -87,7 +88,7 @@ pub(in crate::http) async fn of_function(
     let id: FunctionId = id?.parse()?;
     state.function(id)?;
     if sse::are_wanted(&headers) {
-        return Ok(sse::answer(Begins::new(state, id).events()));
+        return Ok(sse::answer(Begins::new(state, access, id).events()));
     }
     Ok(part_of(&state, Some(vec![id]), part).await?.into_response())
 }

@@ -8,7 +8,7 @@ import { known, live } from "/console/live.js";
 let parts = null;
 
 /** What is being edited: the files, the one that is open, and of which function and version. */
-const work = { files: [], open: null, id: null, version: null, isChanged: false };
+const work = { files: [], open: null, id: null, version: null, isChanged: false, edits: 0 };
 let view = null;
 let isSwitching = false;
 let current = null;
@@ -74,6 +74,7 @@ function stateOf(file) {
 
 function setChanged(isChanged) {
   work.isChanged = isChanged;
+  if (isChanged) work.edits += 1;
   $("code-changed").textContent = isChanged ? "changed, and not deployed yet" : "";
 }
 
@@ -97,6 +98,11 @@ function drawFiles() {
   $("file-remove").disabled = work.files.length < 2;
 }
 
+/** Whether the text that is being edited may go: the text is deployed, or the person says so. */
+async function mayGo() {
+  return !work.isChanged || confirm("The changed text is not deployed, and would be lost.", "Go on", "Keep the text");
+}
+
 /** Shows files for editing, in a view. */
 async function edit(place, files, about) {
   await load();
@@ -105,6 +111,7 @@ async function edit(place, files, about) {
   setChanged(false);
   place.append($("workspace"));
   $("workspace").hidden = false;
+  $("code-deploy").disabled = about.id === null;
   openFile(files[0]);
 }
 
@@ -115,6 +122,11 @@ function first(files) {
 }
 
 async function editVersion(id, number) {
+  if (!await mayGo()) {
+    // The text belongs to another place: the person goes back there.
+    if (work.id !== id) location.hash = work.id ? `#/functions/${work.id}/code` : "#/new";
+    return;
+  }
   const zip = await askBytes(`/api/functions/${id}/versions/${number}/code`);
   const { filesOf } = await load();
   const files = filesOf(zip);
@@ -128,8 +140,15 @@ export async function readCode(id) {
   const isOther = current !== id;
   current = id;
   if (isOther) $("build-log").hidden = true;
+  // The files of another function must not become this function's.
+  if (work.id !== id) {
+    $("workspace").hidden = true;
+    $("code-deploy").disabled = true;
+    $("code-of").textContent = "";
+  }
   const wanted = live.functions.get(id)?.version;
   const isThere = work.id === id && $("workspace").parentElement === $("code-place");
+  if (isThere) $("workspace").hidden = false;
   const isKept = isThere && (work.isChanged || work.version === wanted);
   await Promise.all([readVersions(id), isKept ? null : editVersion(id, wanted)]);
 }
@@ -157,6 +176,7 @@ async function readVersions(id) {
 
 async function showLog(id, number) {
   const version = await ask("GET", `/api/functions/${id}/versions/${number}`);
+  if (current !== id) return;
   $("build-log").hidden = false;
   $("build-log").textContent = `Build of version ${number}\n${version.buildLog || "The build has said nothing."}`;
 }
@@ -168,18 +188,23 @@ async function update(zip, name) {
   form.append("code", zip, name);
   const draw = drawn("update-progress", "update-status", () => current === id);
   const updated = await upload("PUT", `/api/functions/${id}`, form, draw);
-  if (current !== id) return;
+  if (current !== id) return updated;
   $("update").reset();
   $("update-status").textContent = [updated.message, ...(updated.warnings ?? [])].join(" · ");
   await readVersions(id);
+  return updated;
 }
 
 async function deployWork() {
   const { zipOf } = await load();
-  await update(zipOf(work.files), "function.zip");
-  setChanged(false);
-  // The next look at the code must not read an older version over what was deployed.
-  work.version = null;
+  const { id, edits } = work;
+  if (id === null || id !== current) throw new Problem(0, { detail: "the files are not read yet; try again" });
+  const updated = await update(zipOf(work.files), "function.zip");
+  if (work.id !== id) return;
+  work.version = updated.version;
+  // What was typed meanwhile is not deployed.
+  if (work.edits === edits) setChanged(false);
+  if (current === id) $("code-of").textContent = `The files of version ${updated.version}`;
 }
 
 /** Shows the view in which a person writes a new function. */
@@ -200,6 +225,10 @@ export async function showNew() {
 }
 
 async function begun(starters) {
+  if (!await mayGo()) {
+    if (work.id) location.hash = `#/functions/${work.id}/code`;
+    return;
+  }
   const starter = starters[Number($("starter").value)];
   const files = starter.files.map((file) => ({ ...file }));
   await edit($("new-place"), files, { id: null, version: null });
@@ -212,16 +241,18 @@ async function begun(starters) {
 async function deployNew() {
   const { zipOf } = await load();
   const name = $("new-name").value.trim();
+  const { edits } = work;
   const form = new FormData();
   const isEmpty = (file) => file.name === "requirements.txt" && !file.text?.trim();
   form.append("code", zipOf(work.files.filter((file) => !isEmpty(file))), `${name}.zip`);
   form.append("name", name);
   const deployed = await upload("POST", "/api/submit", form, drawn("new-progress", "new-status", () => true));
   $("new-status").textContent = [deployed.message, ...(deployed.warnings ?? [])].join(" · ");
+  if (work.id !== null || work.edits !== edits) return;
   setChanged(false);
   $("write").reset();
   await known(deployed.functionId);
-  location.hash = `#/functions/${deployed.functionId}/code`;
+  if (location.hash === "#/new") location.hash = `#/functions/${deployed.functionId}/code`;
 }
 
 function addFile() {
@@ -246,6 +277,7 @@ async function removeFile() {
 }
 
 export function begin() {
+  addEventListener("beforeunload", (event) => { if (work.isChanged) event.preventDefault(); });
   onSubmit("write", "new-deploy", deployNew);
   onSubmit("file-form", "file-add", addFile);
   $("file-remove").addEventListener("click", () => attempt($("file-remove"), removeFile));

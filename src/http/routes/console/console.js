@@ -31,6 +31,8 @@ function showSection(name, isFunction) {
 async function route() {
   const [name = "", id, tab] = location.hash.replace(/^#\/?/, "").split("/");
   $("problem").hidden = true;
+  // A new token is shown once, and not to the next person.
+  $("token-status").textContent = "";
   if (!(name === "functions" && id)) leaveFunction();
   try {
     if (name === "functions") {
@@ -56,7 +58,9 @@ async function route() {
 
 function drawHealth() {
   const { health } = live.overview ?? {};
-  if (!live.isThere) {
+  if (live.problem) {
+    $("health").textContent = live.problem;
+  } else if (!live.isThere) {
     $("health").textContent = live.hasFunctions ? "the service does not answer" : "…";
   } else if (health) {
     const isolation = health.isolation ? ` · isolation: ${health.isolation.join("; ")}` : "";

@@ -13,10 +13,16 @@ import { readTriggers } from "/console/triggers.js";
 const TABS = ["history", "code", "settings", "triggers"];
 let current = null;
 let runs = null;
+/** When the function was last executed, as the history has shown it. */
+let lastExecuted = null;
 
 function drawHead() {
   const one = live.functions.get(current);
   if (!one) return;
+  if (one.lastExecuted !== lastExecuted) {
+    lastExecuted = one.lastExecuted;
+    runs.refresh();
+  }
   $("detail-title").textContent = one.name;
   const facts = [one.functionId, one.language, `version ${one.version}`, `deployed ${time(one.createdAt)}`];
   $("detail-facts").textContent = facts.join(" · ");
@@ -51,6 +57,7 @@ export async function showFunction(id, tab = "history") {
   }
   await known(id);
   if (current !== id) return;
+  $("detail").hidden = !live.functions.has(id);
   if (!live.functions.has(id)) throw new Problem(404, { detail: `there is no function ${id}` });
   drawHead();
   showTab(TABS.includes(tab) ? tab : "history");

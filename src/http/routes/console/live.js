@@ -1,12 +1,14 @@
 // What the platform does now, by one stream of events. Views hear of changes; no view asks again and again.
 
-import { follow, isSigningIn } from "/console/api.js";
+import { follow } from "/console/api.js";
 
 /** The functions by their ids, and the last overview, where the token shows one. */
-export const live = { functions: new Map(), overview: null, isThere: false };
+export const live = { functions: new Map(), overview: null, isThere: false, hasFunctions: false, problem: null };
 
 const listeners = new Set();
 const PAUSE = 2000;
+/** The pause after a refusal, which stays one. */
+const LONG_PAUSE = 30000;
 
 /** Calls `hear` after each change, and once now. */
 export function onChange(hear) {
@@ -23,6 +25,7 @@ export const functions = () => [...live.functions.values()].sort((one, other) =>
 
 function hear({ name, data }) {
   live.isThere = true;
+  live.problem = null;
   if (name === "overview") live.overview = JSON.parse(data);
   if (name === "functions") {
     const { functions: changed, gone } = JSON.parse(data);
@@ -60,25 +63,33 @@ export async function begin() {
         }
         hear(event);
       }, hidden.signal);
-    } catch { /* The page says that the service does not answer. */ }
+    } catch (error) {
+      // Without a status nobody has answered.
+      live.problem = error.status ? error.message : null;
+    }
     document.removeEventListener("visibilitychange", leave);
     if (hidden.signal.aborted) continue;
     live.isThere = false;
     tell();
-    await new Promise((resolve) => setTimeout(resolve, isSigningIn() ? 100 : PAUSE));
+    await new Promise((resolve) => setTimeout(resolve, live.problem ? LONG_PAUSE : PAUSE));
   }
 }
 
 /** Resolves once a function is known, or after a while. */
 export function known(id) {
   return new Promise((resolve) => {
-    const look = () => {
-      if (!live.functions.has(id)) return;
+    let end = null;
+    const done = () => {
+      clearTimeout(end);
       listeners.delete(look);
       resolve();
     };
+    const look = () => {
+      if (live.functions.has(id)) done();
+      // The time counts from the moment at which the page has the functions.
+      else if (live.isThere && live.hasFunctions) end ??= setTimeout(done, 5000);
+    };
     listeners.add(look);
     look();
-    setTimeout(() => { listeners.delete(look); resolve(); }, 5000);
   });
 }

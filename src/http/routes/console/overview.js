@@ -37,7 +37,7 @@ function draw() {
     tile("Invocations, last hour", String(sum(minutes, "invocations"))),
     tile("Failures, last hour", String(failures), failures > 0),
     tile("Cold starts, last hour", String(sum(minutes, "coldStarts"))),
-    tile("p50 and p99, last minute", last ? `${ms(last.p50Ms)} / ${ms(last.p99Ms)}` : "–"),
+    tile("p50 and p99, lately", last ? `${ms(last.p50Ms)} / ${ms(last.p99Ms)}` : "–"),
   );
   drawMinutes($("minutes"), minutes);
   drawPercentiles($("percentiles"), minutes);

@@ -3,7 +3,7 @@
 import { ask, follow } from "/console/api.js";
 import { drawDurations } from "/console/chart.js";
 import { $, attempt, bytes, button, element, isMissing, link, ms, show, time } from "/console/dom.js";
-import { live } from "/console/live.js";
+import { live, onChange } from "/console/live.js";
 import { drawDestinations } from "/console/network.js";
 
 const PART = 50;
@@ -17,7 +17,7 @@ const isOpen = (one) => one.outcome === "queued" || one.outcome === "running";
 export class Runs {
   /** `open` shows an invocation. `withNames` adds the functions. */
   constructor(prefix, open, withNames) {
-    Object.assign(this, { prefix, open, withNames, path: null, found: [], cursor: null });
+    Object.assign(this, { prefix, open, withNames, path: null, found: [], cursor: null, turn: 0, reading: 0 });
     this.part("more").addEventListener("click", () => attempt(this.part("more"), () => this.read(this.cursor)));
   }
 
@@ -30,6 +30,7 @@ export class Runs {
     this.path = path;
     this.found = [];
     this.cursor = null;
+    this.isRead = false;
     this.draw();
     if (path) await this.read();
   }
@@ -38,19 +39,38 @@ export class Runs {
     const path = this.path;
     if (!path) return;
     const sign = path.includes("?") ? "&" : "?";
-    const part = await ask("GET", `${path}${sign}limit=${PART}${cursor ? `&cursor=${cursor}` : ""}`);
-    // By now the table may be about something else.
-    if (this.path !== path) return;
+    const turn = (this.turn += 1);
+    this.reading += 1;
+    let part;
+    try {
+      part = await ask("GET", `${path}${sign}limit=${PART}${cursor ? `&cursor=${cursor}` : ""}`);
+    } finally {
+      this.reading -= 1;
+    }
+    // By now the table may be about something else, or a later read is under way.
+    if (this.path !== path || this.turn !== turn) return;
     this.found = cursor ? [...this.found, ...part.invocations] : part.invocations;
     this.cursor = part.nextCursor;
     this.isRead = true;
     this.draw();
   }
 
+  /** Reads the first part again, unless a person looks at older parts, or another read is under way. */
+  async refresh() {
+    if (!this.path || this.reading || this.found.length > PART) return;
+    try {
+      await this.read();
+    } catch { /* The next change reads again. */ }
+  }
+
   draw() {
     this.part("more").hidden = !this.cursor;
     this.part("no-history").hidden = !this.path || !this.isRead || this.found.length > 0;
-    this.part("history").replaceChildren(...this.found.map((one) => this.row(one)));
+    const table = this.part("history");
+    const focused = table.contains(document.activeElement) ? document.activeElement.title : null;
+    table.replaceChildren(...this.found.map((one) => this.row(one)));
+    // A person who reads by the keyboard stays where the person was.
+    if (focused) [...table.querySelectorAll("button")].find((one) => one.title === focused)?.focus();
     drawDurations(this.part("chart"), this.found, this.open);
   }
 
@@ -96,7 +116,7 @@ function draw(one) {
 }
 
 /** Stops watching an invocation. The invocation itself goes on. */
-export function unwatch() {
+function unwatch() {
   shown.watching?.abort();
   shown.watching = null;
   if (document.activeElement === $("stop")) $("execute").focus();
@@ -110,10 +130,18 @@ export function showNone() {
   $("result").hidden = true;
 }
 
-/** Moves the result into the view that shows it. `ended` hears of the end of a run that is watched. */
+/** The number of views that have shown the result. */
+let views = 0;
+
+/**
+ * Moves the result into the view that shows it, and returns the number of the view. `ended` hears of the end of a run
+ * that is watched.
+ */
 export function place(view, ended) {
   shown.ended = ended;
   view.append($("result"));
+  views += 1;
+  return views;
 }
 
 /** Shows a running invocation's output as the output comes, and the outcome at the end. */
@@ -160,6 +188,9 @@ async function again() {
   const { one } = shown;
   const path = `/api/invocations/${one.invocationId}/again`;
   const accepted = await ask("POST", path, undefined, { prefer: "respond-async" });
+  // By now the page may show another invocation.
+  if (shown.one !== one) return;
+  $("runs-of").replaceChildren();
   watch(accepted.invocationId).catch(show);
   await shown.ended?.();
 }
@@ -176,6 +207,17 @@ function query() {
 
 const readAll = () => all.of(`/api/invocations${query()}`);
 
+/** How many invocations have ended on this node within the hour, as the table has last shown them. */
+let counted = 0;
+
+/** Shows what has ended meanwhile. */
+function keepUp() {
+  const ended = (live.overview?.minutes ?? []).reduce((all, one) => all + one.invocations, 0);
+  if (ended === counted) return;
+  counted = ended;
+  if (!$("runs-section").hidden) all.refresh();
+}
+
 /** Prepares the view of all functions' invocations. */
 export function begin() {
   all = new Runs("runs", (one) => { location.hash = `#/runs/${one.invocationId}`; }, true);
@@ -190,12 +232,16 @@ export function begin() {
     attempt($("stop"), () => ask("DELETE", `/api/invocations/${shown.id}`));
   });
   $("again").addEventListener("click", () => attempt($("again"), again));
+  onChange(keepUp);
 }
 
 /** Shows the invocations of all functions, and one of them with its output. */
 export async function showAll(id) {
-  place($("runs-result"), () => all.read());
-  if (shown.id !== id) showNone();
+  const view = place($("runs-result"), () => all.read());
+  if (shown.id !== id) {
+    showNone();
+    $("runs-of").replaceChildren();
+  }
   const names = new Set([...live.functions.values()].map((one) => one.name));
   $("runs-functions").replaceChildren(...[...names].map((name) => {
     const option = element("option");
@@ -203,8 +249,9 @@ export async function showAll(id) {
     return option;
   }));
   await readAll();
-  if (!id || shown.id === id) return;
+  if (!id || shown.id === id || views !== view) return;
   const one = await ask("GET", `/api/invocations/${id}`);
+  if (views !== view) return;
   const owner = live.functions.get(one.functionId);
   $("runs-of").replaceChildren(link(owner?.name ?? one.functionId, `#/functions/${one.functionId}`), ` · ${id}`);
   await showRun(one);

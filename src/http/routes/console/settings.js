@@ -1,6 +1,6 @@
 // A function's settings: limits, environment, secrets, and what is preloaded.
 
-import { ask } from "/console/api.js";
+import { Problem, ask } from "/console/api.js";
 import { $, button, element, item, onSubmit } from "/console/dom.js";
 import { clearNetwork, drawNetwork } from "/console/network.js";
 
@@ -20,17 +20,26 @@ function text(name, value) {
   return Array.isArray(value.mode) ? JSON.stringify(value.mode) : value.mode;
 }
 
+/** Shows the settings in all forms. */
 function draw(id, settings) {
-  read = { id, settings };
+  drawLists(id, settings);
   for (const name of FIELDS) field(name).value = text(name, settings[name]);
   field("preload").disabled = !settings.preload;
-  drawPreload(settings.preload);
   drawNetwork(id, settings.network);
+}
+
+/** Shows what has no form of its own. What a person has typed into the forms stays. */
+function drawLists(id, settings) {
+  read = { id, settings };
+  drawPreload(settings.preload);
+  const remover = (name, kind, status) => button(`Remove ${name}`, () => (
+    change({ [kind]: { [name]: null } }, `${name} is removed`, status)
+  ));
   $("environment").replaceChildren(...Object.entries(settings.environment).map(([name, value]) => (
-    item(`${name}=${value}`, button(`Remove ${name}`, () => change({ environment: { [name]: null } }, "saved")))
+    item(`${name}=${value}`, remover(name, "environment", "variable-status"))
   )));
   $("secrets").replaceChildren(...settings.secrets.map((name) => (
-    item(name, button(`Remove ${name}`, () => change({ secrets: { [name]: null } }, "saved")))
+    item(name, remover(name, "secrets", "secret-status"))
   )));
 }
 
@@ -59,24 +68,31 @@ export async function readSettings(id) {
   if (current === id) draw(id, settings);
 }
 
-/** Changes the function that the forms are about. */
+/** The settings that the forms have. A form that has none yet must change nothing. */
+function known() {
+  if (read === null) throw new Problem(0, { detail: "the settings are not read yet; try again" });
+  return read;
+}
+
+/** Changes the function that the forms are about. Returns whether the page still shows the function. */
 async function change(changes, said, status = "settings-status") {
-  // A form that has nothing yet must change nothing.
-  if (read === null) return;
-  const { id } = read;
+  const { id } = known();
   const { settings } = await ask("PATCH", `/api/functions/${id}`, JSON.stringify(changes));
-  if (current !== id) return;
-  draw(id, settings);
+  if (current !== id) return false;
+  if (status === "settings-status") draw(id, settings);
+  else drawLists(id, settings);
   $(status).textContent = said;
+  return true;
 }
 
 function changed() {
   const changes = {};
   for (const name of FIELDS) {
     const value = field(name).value.trim();
-    if (value === text(name, read.settings[name])) continue;
+    if (value === text(name, known().settings[name])) continue;
     if (!value) changes[name] = null;
-    else if (NUMBERS.includes(name)) changes[name] = Number(value);
+    // What is no number goes as it is: the API says what is wrong.
+    else if (NUMBERS.includes(name)) changes[name] = Number.isNaN(Number(value)) ? value : Number(value);
     else changes[name] = name === "preload" && value.startsWith("[") ? JSON.parse(value) : value;
   }
   return changes;
@@ -84,16 +100,16 @@ function changed() {
 
 export function begin() {
   onSubmit("settings", "settings-save", async () => {
-    if (read) await change(changed(), "saved");
+    await change(changed(), "saved");
   });
   onSubmit("variable", "variable-save", async () => {
     const [name, value] = [$("variable-name").value.trim(), $("variable-value").value];
-    await change({ environment: { [name]: value } }, `${name} is set`, "variable-status");
-    $("variable").reset();
+    const isShown = await change({ environment: { [name]: value } }, `${name} is set`, "variable-status");
+    if (isShown) $("variable").reset();
   });
   onSubmit("secret", "secret-save", async () => {
     const [name, value] = [$("secret-name").value.trim(), $("secret-value").value];
-    await change({ secrets: { [name]: value } }, `${name} is set, and not shown again`, "secret-status");
-    $("secret").reset();
+    const said = `${name} is set, and not shown again`;
+    if (await change({ secrets: { [name]: value } }, said, "secret-status")) $("secret").reset();
   });
 }

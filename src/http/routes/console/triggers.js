@@ -2,7 +2,7 @@
 
 import { ask } from "/console/api.js";
 import { $, attempt, button, item, onSubmit, time } from "/console/dom.js";
-import { live } from "/console/live.js";
+import { live, onChange } from "/console/live.js";
 
 /** The function that the page is about, and the function whose settings the forms have. */
 let current = null;
@@ -14,9 +14,20 @@ export function begin() {
   onSubmit("schedule", "schedule-save", saveSchedule);
   onSubmit("notify", "notify-save", saveNotify);
   $("http-copy").addEventListener("click", () => attempt($("http-copy"), async () => {
+    // Browsers have the clipboard for https and this machine only.
+    if (!navigator.clipboard) {
+      getSelection().selectAllChildren($("http-path"));
+      $("http-status").textContent = "the URL is selected; copy the URL with the keyboard";
+      return;
+    }
     await navigator.clipboard.writeText($("http-path").textContent);
     $("http-status").textContent = "the URL is copied";
   }));
+  // The port comes with the overview.
+  onChange(() => {
+    const one = live.functions.get(current);
+    if (one) $("http-path").textContent = urlOf(one.name);
+  });
 }
 
 /** The URL at which a function answers, or where such a URL would be. */

@@ -25,6 +25,7 @@ pub(super) struct Watch {
     access: Access,
     /// The last overview.
     overview: String,
+    has_told_functions: bool,
     /// The functions as they were last told.
     functions: HashMap<FunctionId, String>,
     /// What the last look at the store and the disks has found, and when the next look is due.
@@ -48,6 +49,7 @@ impl Watch {
             state,
             access,
             overview: String::new(),
+            has_told_functions: false,
             functions: HashMap::new(),
             rest: None,
             events: VecDeque::new(),
@@ -68,6 +70,10 @@ impl Watch {
             tokio::select! {
                 () = time::sleep_until(self.next_look) => {}
                 () = self.state.stop.cancelled() => return None,
+            }
+            // A stream without an end must not outlive the client's token.
+            if !self.state.tokens.knows(&self.access) {
+                return None;
             }
             self.next_look = Instant::now() + PAUSE;
             self.look().await;
@@ -105,7 +111,7 @@ impl Watch {
         let usage = self.state.pool.usage();
         let warm: HashMap<FunctionId, usize> =
             usage.iter().map(|usage| (usage.function, usage.counts.iter().sum())).collect();
-        let is_first = self.functions.is_empty() && self.overview.is_empty();
+        let is_first = !std::mem::replace(&mut self.has_told_functions, true);
         let mut told = std::mem::take(&mut self.functions);
         let mut changed = Vec::new();
         for function in self.state.registry.list().iter().filter(|function| self.access.sees(function.id)) {
