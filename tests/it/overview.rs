@@ -74,6 +74,7 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
     assert_eq!(count("").await, 2);
     assert_eq!((count("outcome=failed").await, count("function=good").await, count("trigger=http").await), (1, 1, 0));
     assert_eq!((count("since=1").await, count("until=1").await, count("trigger=api&limit=1").await), (2, 0, 1));
+    admin.get("/api/invocations?until=100000000001").await.assert_problem(400, "invalid_request", "until");
     admin.get("/api/invocations?outcome=odd").await.assert_problem(400, "invalid_request", "failed");
     admin.get("/api/invocations?trigger=schedule:%00").await.assert_problem(400, "invalid_request", "schedule:NAME");
     admin.get("/api/invocations?trigger=odd").await.assert_problem(400, "invalid_request", "schedule:NAME");

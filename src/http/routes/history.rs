@@ -20,6 +20,8 @@ use begins::Begins;
 
 /// The largest number of invocations in an answer.
 const MAX_LIMIT: u32 = 500;
+/// The latest time that a client may name, in Unix seconds: some three thousand years from now.
+const MAX_TIME: u64 = 100_000_000_000;
 /// What stands for all outcomes of invocations that failed.
 const FAILED: &str = "failed";
 
@@ -76,8 +78,7 @@ pub(in crate::http) struct FunctionQuery {
 /// time. The query counts for nothing then.
 #[utoipa::path(get, path = "/api/functions/{id}/invocations", tag = "invocations", operation_id = "listInvocations",
     params(("id" = Uuid, Path, description = "The function's id"), HistoryQuery),
-    responses((status = 200, description = "A part of the history", content((History = "application/json"),
-        (String = "text/event-stream"))), AnyRoute, FunctionResponses))]
+    responses((status = 200, body = History, description = "A part of the history"), AnyRoute, FunctionResponses))]
 pub(in crate::http) async fn of_function(
     Extract(state): Extract<State>,
     Extension(access): Extension<Access>,
@@ -139,15 +140,24 @@ async fn part_of(
     let not_a_cursor = || Problem::invalid_request("`cursor` is not the `nextCursor` of an earlier answer");
     let before = part.cursor.map(|cursor| Place::parse(&cursor).ok_or_else(not_a_cursor)).transpose()?;
     let (outcomes, trigger) = (outcomes(part.outcome)?, trigger(part.trigger)?);
-    let millis = |seconds: Option<u64>| seconds.map(|seconds| seconds.saturating_mul(1000).min(1 << 62));
+    let (since, until) = (millis("since", part.since)?, millis("until", part.until)?);
     // One more tells whether there is a next part.
-    let (since, until) = (millis(part.since), millis(part.until));
     let page = Page { functions, before, outcomes, trigger, since, until, limit: limit + 1 };
     let mut found = state.history.list(&page).await?;
     let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.to_string());
     Ok(Json(History { invocations: found.into_iter().map(|(_, record)| summary(&record)).collect(), next_cursor }))
+}
+
+/// A time in Unix milliseconds, from seconds.
+fn millis(name: &str, seconds: Option<u64>) -> Result<Option<u64>, Problem> {
+    match seconds {
+        Some(seconds) if seconds > MAX_TIME => {
+            Err(Problem::invalid_request(format!("`{name}` is {seconds}; it is a time in Unix seconds")))
+        }
+        seconds => Ok(seconds.map(|seconds| seconds * 1000)),
+    }
 }
 
 fn outcomes(name: Option<String>) -> Result<Vec<Outcome>, Problem> {

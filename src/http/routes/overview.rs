@@ -115,8 +115,7 @@ pub(in crate::http) struct Disk {
 /// second; `functions` has the functions that are new or changed, with the number of their instances in `warm`, and
 /// the ids in `gone` of functions that are gone. A token that is for some functions gets only events about these.
 #[utoipa::path(get, path = "/api/overview", tag = "service", operation_id = "getOverview",
-    responses((status = 200, description = "The overview", content((Overview = "application/json"),
-        (String = "text/event-stream"))), AnyRoute))]
+    responses((status = 200, body = Overview, description = "The overview"), AnyRoute))]
 pub(in crate::http) async fn show(
     Extract(state): Extract<State>,
     Extension(access): Extension<Access>,
