@@ -11,7 +11,7 @@ use crate::browser::Browser;
 use crate::support::{Service, eventually};
 
 /// What the program of the tour asks of a host that the function may not reach at first.
-const ASKS: &str = "import socket, sys\n\ntry:\n    print(socket.create_connection(('api.example', PORT), 5).recv(9).decode() or sys.exit('not reached'))\nexcept OSError as error:\n    sys.exit(f'not reached: {error}')\n";
+const ASKS: &str = "import socket, sys\n\ntry:\n    print(socket.create_connection(('api.example', PORT), 15).recv(9).decode() or sys.exit('not reached'))\nexcept OSError as error:\n    sys.exit(f'not reached: {error}')\n";
 
 /// Keeps a screenshot for the documentation, where UPDATE_PICTURES says so.
 fn keep(picture: &Path, name: &str) {
@@ -62,7 +62,7 @@ async fn the_browser_is_enough() {
     browser.type_into("network-rules", &allow).await;
     browser.click("network-save").await;
     browser.says("network-status", "saved").await;
-    browser.type_into("setting-timeout", "5s").await;
+    browser.type_into("setting-timeout", "20s").await;
     browser.click("settings-save").await;
     browser.says("settings-status", "saved").await;
     browser.type_into("variable-name", "COLOUR").await;
