@@ -1,5 +1,6 @@
 //! A real browser without a screen: Debian's Chromium, controlled by Debian's chromedriver.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,6 +19,8 @@ pub(crate) struct Browser {
     session: String,
     /// The folder for screenshots.
     shots: PathBuf,
+    /// The browser's temporary files.
+    _temp: tempfile::TempDir,
 }
 
 impl Browser {
@@ -26,6 +29,8 @@ impl Browser {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut driver = Command::new("chromedriver");
         let driver = driver.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
+        let temp = tempfile::tempdir().unwrap();
+        let driver = driver.env("TMPDIR", temp.path());
         let driver = driver.spawn().expect("chromedriver runs; `make test` installs Debian's chromium-driver");
         let scheme = if dark { 0 } else { 1 };
         // A window is at least 500 wide, a phone is not.
@@ -52,7 +57,7 @@ impl Browser {
         .await;
         let shots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
         std::fs::create_dir_all(&shots).unwrap();
-        Self { driver, client, session, shots }
+        Self { driver, client, session, shots, _temp: temp }
     }
 
     /// Sends a command of the protocol. An error holds the driver's message.
@@ -177,20 +182,28 @@ impl Browser {
         let mut decoder = Command::new("base64");
         let decoder = decoder.arg("--decode").stdin(Stdio::piped()).stdout(std::fs::File::create(&path).unwrap());
         let mut decoder = decoder.spawn().unwrap();
-        std::io::Write::write_all(&mut decoder.stdin.take().unwrap(), encoded.as_str().unwrap().as_bytes()).unwrap();
+        decoder.stdin.take().unwrap().write_all(encoded.as_str().unwrap().as_bytes()).unwrap();
         assert!(decoder.wait().unwrap().success());
         path
     }
 
-    pub(crate) async fn close(mut self) {
-        self.client.delete(&self.session).send().await.unwrap();
-        self.driver.kill().unwrap();
-        self.driver.wait().unwrap();
+    pub(crate) async fn close(self) {
+        // The drop does all there is to do.
+    }
+
+    /// Has the driver end the browser, which would outlive a driver that is killed.
+    fn end_session(&self) -> std::io::Result<()> {
+        let (host, path) = self.session["http://".len()..].split_once('/').unwrap();
+        let mut connection = std::net::TcpStream::connect(host)?;
+        connection.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+        write!(connection, "DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+        connection.read_exact(&mut [0; 12])
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        let _ = self.end_session();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
