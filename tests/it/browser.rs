@@ -93,6 +93,13 @@ impl Browser {
         self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
     }
 
+    /// Waits until a part of the page is shown and has what the page reads for the part.
+    pub(crate) async fn is_read(&self, id: &str) {
+        let part = format!("document.getElementById('{id}')");
+        let is_read = format!("return !{part}.hidden && {part}.getAttribute('aria-busy') === 'false'");
+        eventually(id, async || (self.script(&is_read).await == true).then_some(())).await;
+    }
+
     /// Clicks the button with this text, once the button is there.
     pub(crate) async fn press_button(&self, text: &str) {
         let shown = "[...document.querySelectorAll('button')].filter((one) => one.checkVisibility())";

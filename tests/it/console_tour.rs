@@ -126,6 +126,7 @@ async fn the_browser_is_enough() {
 
     // Known by a URL, too.
     browser.click("tab-triggers").await;
+    browser.is_read("part-triggers").await;
     browser.script("document.getElementById('http-mode').value = 'public'").await;
     browser.click("http-save").await;
     browser.says("http-status", "saved").await;

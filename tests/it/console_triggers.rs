@@ -38,6 +38,7 @@ async fn a_person_sets_what_runs_a_function() {
     let settings = async || admin.get(&format!("/api/functions/{id}/settings")).await.assert_status(200).body;
 
     browser.says("detail-title", "night").await;
+    browser.is_read("part-triggers").await;
     browser.script("document.getElementById('http-mode').value = 'public'").await;
     browser.click("http-save").await;
     browser.says("http-status", "saved").await;

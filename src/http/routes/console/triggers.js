@@ -42,6 +42,8 @@ function urlOf(name) {
 export async function readTriggers({ functionId: id, name }) {
   current = id;
   read = null;
+  // Until the settings are read, what a person chooses would be drawn over.
+  $("part-triggers").setAttribute("aria-busy", "true");
   for (const form of ["http", "schedule", "notify"]) $(form).reset();
   for (const part of ["http-status", "schedule-status", "notify-status"]) $(part).textContent = "";
   for (const part of ["schedules", "notifications"]) $(part).replaceChildren();
@@ -50,6 +52,7 @@ export async function readTriggers({ functionId: id, name }) {
   if (current !== id) return;
   read = id;
   drawSettings(settings);
+  $("part-triggers").setAttribute("aria-busy", "false");
   await Promise.all([readSchedules(id), readNotifications(id)]);
 }
 
