@@ -13,63 +13,69 @@ pub struct Starter {
     pub files: &'static [(&'static str, &'static str)],
 }
 
-/// All starters.
-pub const ALL: [Starter; 6] = [
-    Starter {
-        name: "python",
-        about: "A program that greets",
-        language: "python",
-        files: &[("main.py", include_str!("../examples/python-hello/main.py"))],
-    },
-    Starter {
-        name: "go-hello",
-        about: "A program that greets",
-        language: "golang",
-        files: &[("main.go", include_str!("../examples/go-hello/main.go"))],
-    },
-    Starter {
-        name: "flask",
-        about: "A web application with Flask",
-        language: "python",
-        files: &[
-            ("main.py", include_str!("../examples/python-flask/main.py")),
-            ("requirements.txt", include_str!("../examples/python-flask/requirements.txt")),
-            ("function.toml", include_str!("../examples/python-flask/function.toml")),
-        ],
-    },
-    Starter {
-        name: "go",
-        about: "An API over HTTP",
-        language: "golang",
-        files: &[
-            ("main.go", include_str!("../examples/go-http/main.go")),
-            ("function.toml", include_str!("../examples/go-http/function.toml")),
-        ],
-    },
-    Starter {
-        name: "cron",
-        about: "A job that runs by itself at night",
-        language: "python",
-        files: &[
-            ("main.py", include_str!("../examples/python-job/main.py")),
-            ("function.toml", include_str!("../examples/python-job/function.toml")),
-        ],
-    },
-    Starter {
-        name: "webhook",
-        about: "A receiver of GitHub's webhooks",
-        language: "python",
-        files: &[
-            ("main.py", include_str!("../examples/python-webhook/main.py")),
-            ("function.toml", include_str!("../examples/python-webhook/function.toml")),
-        ],
-    },
-];
+/// A program that greets, in Python.
+pub const PYTHON: Starter = Starter {
+    name: "python",
+    about: "A program that greets",
+    language: "python",
+    files: &[("main.py", include_str!("../examples/python-hello/main.py"))],
+};
 
-/// The starter of this name.
-pub fn find(name: &str) -> Option<&'static Starter> {
-    ALL.iter().find(|starter| starter.name == name)
-}
+/// A program that greets, in Go.
+pub const GO_HELLO: Starter = Starter {
+    name: "go-hello",
+    about: "A program that greets",
+    language: "golang",
+    files: &[("main.go", include_str!("../examples/go-hello/main.go"))],
+};
+
+/// A web application with Flask, in Python.
+pub const FLASK: Starter = Starter {
+    name: "flask",
+    about: "A web application with Flask",
+    language: "python",
+    files: &[
+        ("main.py", include_str!("../examples/python-flask/main.py")),
+        ("requirements.txt", include_str!("../examples/python-flask/requirements.txt")),
+        ("function.toml", include_str!("../examples/python-flask/function.toml")),
+    ],
+};
+
+/// An API over HTTP, in Go.
+pub const GO: Starter = Starter {
+    name: "go",
+    about: "An API over HTTP",
+    language: "golang",
+    files: &[
+        ("main.go", include_str!("../examples/go-http/main.go")),
+        ("function.toml", include_str!("../examples/go-http/function.toml")),
+    ],
+};
+
+/// A job that runs by itself at night, in Python.
+pub const CRON: Starter = Starter {
+    name: "cron",
+    about: "A job that runs by itself at night",
+    language: "python",
+    files: &[
+        ("main.py", include_str!("../examples/python-job/main.py")),
+        ("function.toml", include_str!("../examples/python-job/function.toml")),
+    ],
+};
+
+/// A receiver of GitHub's webhooks, in Python.
+pub const WEBHOOK: Starter = Starter {
+    name: "webhook",
+    about: "A receiver of GitHub's webhooks",
+    language: "python",
+    files: &[
+        ("main.py", include_str!("../examples/python-webhook/main.py")),
+        ("function.toml", include_str!("../examples/python-webhook/function.toml")),
+    ],
+};
+
+/// All starters.
+pub const ALL: [Starter; 6] = [PYTHON, GO_HELLO, FLASK, GO, CRON, WEBHOOK];
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ pub(super) fn open(client: &Client, function: Option<&str>, json: bool) -> anyho
         Some(function) => format!("/#/functions/{}", functions::resolve(client, function)?),
         None => "/".to_owned(),
     };
-    let address = client.address(&page);
+    let address = client.at(&page);
     if json {
         output::json(&Value::from_iter([("url", address.as_str())]));
     } else {

@@ -85,11 +85,6 @@ impl Client {
         bytes.context("the answer did not arrive whole")
     }
 
-    /// The address of a path, for a browser.
-    pub(super) fn address(&self, path: &str) -> String {
-        self.at(path)
-    }
-
     /// Sends a body of this length as it is read, and hears of each line of the answer's events. Returns the last one's
     /// data.
     pub(super) fn send_for_events(
@@ -151,7 +146,8 @@ impl Client {
         Ok(None)
     }
 
-    fn at(&self, path: &str) -> String {
+    /// The address of a path.
+    pub(super) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 

@@ -30,9 +30,16 @@ pub(super) enum Starter {
 
 impl Starter {
     /// The files. The text of function.toml follows its `name`.
-    fn files(self) -> Vec<(&'static str, &'static str)> {
-        let name = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        starters::find(&name).map(|starter| starter.files.to_vec()).unwrap_or_default()
+    fn files(self) -> &'static [(&'static str, &'static str)] {
+        let starter = match self {
+            Self::Python => starters::PYTHON,
+            Self::GoHello => starters::GO_HELLO,
+            Self::Go => starters::GO,
+            Self::Flask => starters::FLASK,
+            Self::Cron => starters::CRON,
+            Self::Webhook => starters::WEBHOOK,
+        };
+        starter.files
     }
 
     /// What to do with the deployed function.
@@ -49,7 +56,7 @@ impl Starter {
 pub(super) fn run(folder: &Path, starter: Starter, json: bool) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
     let name = deploy::default_name(folder)?;
-    let mut files = starter.files();
+    let mut files = starter.files().to_vec();
     let manifest = files.pop_if(|(name, _)| *name == "function.toml").map_or("", |(_, text)| text);
     let rest = manifest.split_once('\n').map_or("", |(_, rest)| rest);
     let manifest = format!("name = \"{name}\"\n{rest}");

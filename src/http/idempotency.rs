@@ -3,12 +3,23 @@
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::tokens::Access;
 
 const HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
+
+/// The header, as the description of a route has the header.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) struct KeyHeader {
+    /// 1 to 255 visible characters; kept for a day
+    #[param(rename = "idempotency-key", pattern = "^[!-~]{1,255}$")]
+    idempotency_key: Option<String>,
+}
 
 /// The request's key, which belongs to the request's token. An error for a key in a wrong form.
 pub(super) fn key(headers: &HeaderMap, access: &Access) -> Result<Option<String>, Problem> {

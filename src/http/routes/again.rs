@@ -10,9 +10,9 @@ use utoipa::IntoResponses;
 use super::executions::{Call, ExecutionResponses, QueuedResponses, execute_or_defer};
 use super::invocations::InvocationResponses;
 use crate::domain::{InvocationId, UnknownInvocation};
-use crate::http::State;
 use crate::http::openapi::AnyRoute;
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::{State, idempotency};
 use crate::tokens::Access;
 
 /// The further answers of another execution.
@@ -33,8 +33,7 @@ enum AgainResponses {
     params(
         ("id" = Uuid, Path, description = "The invocation's id"),
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
-            description = "1 to 255 visible characters; kept for a day"),
+        idempotency::KeyHeader,
     ),
     responses(AnyRoute, InvocationResponses, ExecutionResponses, QueuedResponses, AgainResponses))]
 pub(in crate::http) async fn again(

@@ -178,8 +178,7 @@ enum RollbackResponses {
 /// leaves, and gives the same answer. With `accept: text/event-stream` the answer is a stream of events: `log` for
 /// each line that the build prints, and in the end `deployed`, with the JSON of the plain answer, or `problem`.
 #[utoipa::path(post, path = "/api/submit", tag = "functions", operation_id = "submitFunction",
-    params(("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
-        description = "1 to 255 visible characters; kept for a day")),
+    params(idempotency::KeyHeader),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The function can be executed", content((Submitted = "application/json"),
@@ -210,8 +209,7 @@ pub(in crate::http) async fn submit(
     params(("id" = String, Path, description = "The function's id, or the name of a function, which must be the only \
             one of that name. A name that has the form of an id is taken for an id.", min_length = 1, max_length = 63,
             pattern = "^[A-Za-z0-9._ -]*[A-Za-z0-9._-][A-Za-z0-9._ -]*$"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
-            description = "1 to 255 visible characters; kept for a day")),
+        idempotency::KeyHeader),
     request_body(content = Submission, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The function runs the version", content((Updated = "application/json"),

@@ -236,8 +236,7 @@ pub(in crate::http) async fn by_query(
 #[utoipa::path(post, path = "/api/execute", tag = "executions", operation_id = "executeFunction", request_body = ByBody,
     params(
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
-            description = "1 to 255 visible characters; kept for a day"),
+        idempotency::KeyHeader,
     ),
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(in crate::http) async fn by_body(
@@ -261,8 +260,7 @@ pub(in crate::http) async fn by_body(
     params(
         ("name-or-id" = String, Path, description = "The function's name, or its id"),
         ("prefer" = Option<String>, Header, description = "`respond-async` to not wait"),
-        ("idempotency-key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
-            description = "1 to 255 visible characters; kept for a day"),
+        idempotency::KeyHeader,
     ),
     responses(AnyRoute, FunctionResponses, WithBody, ExecutionResponses, QueuedResponses))]
 pub(in crate::http) async fn by_name(

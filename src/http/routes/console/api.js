@@ -68,7 +68,6 @@ export async function follow(path, hear, signal) {
 }
 
 let signingIn = null;
-export const isSigningIn = () => signingIn !== null;
 function signIn() {
   signingIn ??= new Promise((resolve) => {
     const dialog = document.getElementById("sign-in");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
 use serde_json::json;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{self, Instant};
 
 use crate::domain::{FunctionId, InvocationId, Page};
@@ -90,9 +91,12 @@ impl Begins {
         let most = if std::mem::take(&mut self.is_behind) { LONG_LOOK } else { LOOK };
         let found = self.state.history.list(&Page::of(self.function, most)).await;
         // What has begun and ended before the first look is told, too.
-        while let Ok((function, id)) = self.beginnings.try_recv() {
-            if function == self.function {
-                self.tell(id);
+        loop {
+            match self.beginnings.try_recv() {
+                Ok((function, id)) if function == self.function => self.tell(id),
+                Ok(_) => {}
+                Err(TryRecvError::Lagged(_)) => self.is_behind = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
         let found = match found {
