@@ -108,7 +108,7 @@ impl Service {
         self.tasks.spawn(async move { docker.watch(monitor, end).await });
         self.tasks.spawn(self.preparation.clone().run());
         self.tasks.spawn(metrics::run(self.end.clone()));
-        let http::State { deferred, deployer, nodes, tokens, health, live, .. } = &self.state;
+        let http::Api { deferred, deployer, nodes, tokens, health, live, .. } = &*self.state;
         self.tasks.spawn(Lookout::new(self.store.clone(), Arc::clone(live)).run(self.end.clone()));
         let (deployer, queue, nodes) = (Arc::clone(deployer), Arc::clone(deferred), Arc::clone(nodes));
         self.tasks.spawn(Arc::clone(tokens).run(self.end.clone()));
@@ -129,7 +129,7 @@ impl Service {
 
     /// Serves until the cancellation of the token `stop`, and then for the grace.
     async fn serve(&self, Listeners { api, functions }: Listeners) -> anyhow::Result<()> {
-        let http::State { deferred, config, pool, registry, nodes, notifications, leaving, .. } = &self.state;
+        let http::Api { deferred, config, pool, registry, nodes, notifications, leaving, .. } = &*self.state;
         self.tasks.spawn(Arc::clone(deferred).run());
         self.tasks.spawn(Arc::clone(notifications).run(self.stop.clone(), self.end.clone()));
         // No slot begins on a node that is about to leave: the next process here, or another node, has the slot.

@@ -58,9 +58,12 @@ use crate::sandbox::transport::Transport;
 use crate::schedules::Schedules;
 use crate::tokens::Tokens;
 
+/// What handlers get. Each request has several copies.
+pub type State = Arc<Api>;
+
 /// The parts of the service that handlers call.
-#[derive(Clone, Debug)]
-pub struct State {
+#[derive(Debug)]
+pub struct Api {
     /// Executes functions for waiting clients.
     pub invoker: Arc<Invoker>,
     /// Executes functions in the background, and once for a key.
@@ -113,7 +116,7 @@ pub struct State {
     pub leaving: CancellationToken,
 }
 
-impl State {
+impl Api {
     /// A function of the registry. A node whose lease has run out does not know which functions there are, nor how the
     /// functions are.
     fn function(&self, id: FunctionId) -> Result<Arc<Function>, Problem> {

@@ -204,7 +204,7 @@ impl Service {
             reconciled: CancellationToken::new(),
             checked: CancellationToken::new(),
         };
-        let state = http::State {
+        let state = Arc::new(http::Api {
             pool,
             invoker,
             deferred,
@@ -230,9 +230,9 @@ impl Service {
             preload,
             leaving,
             stop: stop.clone(),
-        };
+        });
         let gateway = http::Gateway {
-            state: state.clone(),
+            state: Arc::clone(&state),
             config: Arc::new(config.http_functions),
             room: disk,
             tasks: tasks.clone(),

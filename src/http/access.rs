@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::State;
+use super::Api;
 use super::problem::Problem;
 use super::request::bearer;
 use super::scopes::{self, Needs};
@@ -16,7 +16,7 @@ use crate::tokens::{Access, Refusal};
 /// How the paths of routes about one function begin, before the function's id or name.
 const OF_A_FUNCTION: &str = "/api/functions/{";
 
-impl State {
+impl Api {
     /// What a request may do by its `Authorization`.
     pub fn access(&self, headers: &HeaderMap) -> Result<Access, Refusal> {
         self.tokens.access(bearer(headers))
