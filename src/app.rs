@@ -1,6 +1,7 @@
 //! Builds every part once, and stops all parts in order. No other module sees the whole configuration.
 
 mod composition;
+mod copies;
 mod listeners;
 mod preparation;
 mod reconcile;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::{self, error::Elapsed};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ use crate::invocations::lookout::Lookout;
 use crate::schedules::Scheduler;
 use crate::store::Store;
 use crate::telemetry::metrics;
+pub use copies::{backup, migrate_store};
 pub use listeners::Listeners;
 use preparation::Preparation;
 
@@ -45,9 +48,16 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 /// Serves on the listeners until the cancellation of `stop` and for SERVER_DRAIN_TIME after that. Then removes all
 /// containers of this run.
 ///
+/// The future is boxed, so that the compiler makes the service's code once: what awaits an `async fn` of another crate
+/// has the code of all its parts made again.
+///
 /// # Errors
 /// DATA_DIR can't be used, or the end takes too long.
-pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(run_parts(config, listeners, stop))
+}
+
+async fn run_parts(config: Config, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::start();
     let (monitor, health) = health::channel();
     let (leaving, drain_time) = (stop, config.http.drain_time);

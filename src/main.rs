@@ -1,20 +1,16 @@
 //! The program: a client of a platform, or the service itself. The service reads its configuration, listens, and serves
 //! until a signal.
 
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::app::{self, Listeners};
 use youtube_serverless::cli::{self, Arguments, Local};
 use youtube_serverless::config::{self, Config};
-use youtube_serverless::docker::platform::Platform;
-use youtube_serverless::store::{Store, StoreError};
 use youtube_serverless::telemetry::{self, Collector};
 
 /// The exit status for a wrong configuration, as in sysexits.h: a restart does not help.
@@ -38,13 +34,9 @@ fn main() -> ExitCode {
     };
     telemetry::start(config.log_level, config.log_format, collector.as_ref());
     let done = match local {
-        Local::Serve => runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config))),
-        Local::Backup(file) => {
-            runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(backup(&config, &file)))
-        }
-        Local::MigrateStore => {
-            runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(migrate_store(&config)))
-        }
+        Local::Serve => run(serve(config)),
+        Local::Backup(file) => run(app::backup(&config, &file)),
+        Local::MigrateStore => run(app::migrate_store(&config)),
     };
     // A second signal ends the process without this wait.
     if let (Some(collector), Ok(())) = (collector, &done) {
@@ -56,28 +48,13 @@ fn main() -> ExitCode {
     }
 }
 
-async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
-    if config.store.url.is_some() {
-        return Err(StoreError::NoFile.into());
-    }
-    Ok(Store::backup(&config.data_dir, file).await?)
-}
-
-async fn migrate_store(config: &Config) -> anyhow::Result<()> {
-    let url = config.store.url.as_ref().context("set STORE_URL to the PostgreSQL that takes the functions")?;
-    // No service may use the file while the rows are copied.
-    let _platform = Platform::open(&config.data_dir, &config.temp_dir_base)?;
-    let functions = Store::migrate_to_postgres(&config.data_dir, url, &config.store.keys).await?;
-    tracing::info!(functions, "copied functions with their versions and history");
-    Ok(())
-}
-
 /// The largest number of threads for blocking work. Further work waits.
 const BLOCKING_THREADS: usize = 32;
 
-/// The service's threads, see docs/architecture.md.
-fn runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build()
+/// Runs work to its end on the service's threads, see docs/architecture.md.
+fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut threads = runtime::Builder::new_current_thread();
+    threads.max_blocking_threads(BLOCKING_THREADS).enable_all().build()?.block_on(work)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -85,8 +62,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let run = app::run(config, listeners, stop.clone());
-    tokio::pin!(run);
+    let mut run = app::run(config, listeners, stop.clone());
     let mut is_stopping = false;
     loop {
         let name = tokio::select! {
