@@ -57,6 +57,7 @@ const PYTHON: Files = &[
     ("preload.py", include_str!("runtimes/python/preload.py")),
     ("program.py", include_str!("runtimes/python/program.py")),
     ("protocol.py", include_str!("runtimes/python/protocol.py")),
+    ("rehearsal.py", include_str!("runtimes/python/rehearsal.py")),
     ("relay.py", include_str!("runtimes/python/relay.py")),
     ("seeds.py", include_str!("runtimes/python/seeds.py")),
     ("stash.py", include_str!("runtimes/python/stash.py")),

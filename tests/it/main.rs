@@ -54,6 +54,7 @@ mod pool;
 mod preload;
 mod queue;
 mod registry;
+mod rehearsal;
 mod runtimes;
 mod sandbox;
 mod schedules;

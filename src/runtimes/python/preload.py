@@ -13,6 +13,7 @@ from imports import Program, find
 from inheritance import Inheritance
 from leftovers import open_tables
 from protocol import write_all
+from rehearsal import Rehearsal
 from traces import Traces
 
 MAX_REASON = 160
@@ -35,14 +36,15 @@ def preload(plan, entry, package, control, stash=None):
             os.environ.setdefault(name, plan.processors)
     write_all(control, ",".join(wanted).encode(errors="replace") + b"\n")
     with Guard(program, plan.is_standard_only) as guard:
+        rehearsal = Rehearsal()
         began = time.perf_counter()
         if stash:
             stash.hidden = {name.partition(".")[0] for name in os.listdir(program.root)}.union(guard.hidden)
             sys.meta_path.insert(0, stash)
-        reason = quietly(lambda said: import_all(wanted, guard, said, control, stash))
+        reason = quietly(lambda said: import_all(wanted, guard, said, control, stash, rehearsal))
         if stash:
             sys.meta_path.remove(stash)
-    end = report(time.perf_counter() - began, reason)
+    end = report(time.perf_counter() - began - rehearsal.seconds, reason)
     if reason:
         write_all(control, end)
         os._exit(0)
@@ -59,7 +61,7 @@ def is_installed(name):
     return spec is not None and not is_standard(spec)
 
 
-def import_all(wanted, guard, said, control, stash):
+def import_all(wanted, guard, said, control, stash, rehearsal):
     """Imports modules. Returns the reason to leave out the module whose import began last; None when all are fit."""
     inheritance, tables = Inheritance(), open_tables()
     traces = Traces(inheritance, tables, said)
@@ -68,6 +70,8 @@ def import_all(wanted, guard, said, control, stash):
         reason = None
         try:
             __import__(name, None, None, names)
+            if stash is None:
+                rehearsal.go_on()
         except Refused:
             pass
         except BaseException as error:
