@@ -1,7 +1,7 @@
 //! Each view of the console as people see the view: wide and narrow, light and dark, empty and full, and by axe-core.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ const VIEWS: [(&str, &str); 4] =
     [("overview", "#/"), ("functions", "#/functions"), ("new", "#/new"), ("runs", "#/runs")];
 const TABS: [&str; 4] = ["history", "code", "settings", "triggers"];
 
-/// Looks at a view in the browser: nothing is too wide, and axe-core finds nothing serious.
+/// Looks at a view in a new page.
 async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str), mark: &str, axe: &str) {
     browser.goto("about:blank").await;
     browser.goto(&format!("{}/{place}", service.url)).await;
@@ -58,6 +58,11 @@ async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str),
         browser.says("versions", "which runs").await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
+    check(browser, name, mark, axe).await;
+}
+
+/// Looks at what the browser shows: nothing is too wide, and axe-core finds nothing serious.
+async fn check(browser: &Browser, name: &str, mark: &str, axe: &str) {
     browser.shoot(&format!("{name}-{mark}")).await;
     let width = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]";
     let width = browser.script(width).await;
@@ -66,18 +71,23 @@ async fn look(browser: &Browser, service: &Service, (name, place): (&str, &str),
     assert!(found.is_empty(), "{name} {mark}: {found:#?}");
 }
 
+/// Browsers as wide as a screen and as a phone, light and dark, each with a mark for the names of pictures.
+async fn browsers() -> Vec<(Browser, String)> {
+    let mut opened = Vec::new();
+    for (width, dark) in [(1280, false), (1280, true), (390, false), (390, true)] {
+        let mark = format!("{width}-{}", if dark { "dark" } else { "light" });
+        opened.push((Browser::open(width, 900, dark).await, mark));
+    }
+    opened
+}
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn views_fit_and_can_be_used_by_all() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), &[]).await.healthy().await;
     let axe = axe();
-    let sizes = [(1280, false), (1280, true), (390, false), (390, true)];
-    let mut browsers = Vec::new();
-    for (width, dark) in sizes {
-        browsers
-            .push((Browser::open(width, 900, dark).await, format!("{width}-{}", if dark { "dark" } else { "light" })));
-    }
+    let browsers = browsers().await;
     for (browser, mark) in &browsers {
         for view in VIEWS {
             look(browser, &service, view, &format!("empty-{mark}"), &axe).await;
@@ -106,14 +116,31 @@ async fn views_fit_and_can_be_used_by_all() {
     browser.goto(&format!("{}/#/", service.url)).await;
     browser.says("failures", "bad: exit").await;
     browser.shoot("overview").await;
-    // The page says that the service is gone.
+    // Each view says that the service is gone, and goes on when the service is back.
+    let port = service.url.rsplit(':').next().unwrap().parse().unwrap();
     service.stop().await;
-    browser.says("health", "does not answer").await;
-    browser.shoot("overview-gone").await;
+    let tab = format!("#/functions/{}/settings", ids[1]);
+    let views = VIEWS.into_iter().chain([("settings", tab.as_str())]);
+    for (browser, mark) in &browsers {
+        for (name, place) in views.clone() {
+            browser.script(&format!("location.hash = '{place}'")).await;
+            browser.says("health", "does not answer").await;
+            if ["runs", "settings"].contains(&name) {
+                browser.says("problem-text", "the service did not answer").await;
+            }
+            check(browser, name, &format!("gone-{mark}"), &axe).await;
+        }
+    }
+    let service = Service::start_on(port, dir.path(), &[], Stdio::inherit()).await.healthy().await;
+    for (browser, _) in &browsers {
+        browser.says("health", "healthy").await;
+        browser.script("location.hash = '#/runs'").await;
+        browser.says("runs-history", "bad").await;
+    }
     for (browser, _) in browsers {
         browser.close().await;
     }
-    Service::start(dir.path(), &[]).await.healthy().await.delete_all(dir.path()).await;
+    service.delete_all(dir.path()).await;
 }
 
 /// Makes 299 functions of one, and 10,000 invocations of its last.
@@ -168,10 +195,16 @@ async fn three_hundred_functions_and_ten_thousand_runs_are_shown() {
     browser.type_into("search", "copy-17").await;
     let found = "return document.querySelectorAll('#functions a').length";
     eventually("the search finds eleven", async || (browser.script(found).await == 11).then_some(())).await;
-    browser.shoot("functions-300").await;
+    browser.close().await;
+    let axe = axe();
+    for (browser, mark) in browsers().await {
+        for view in VIEWS {
+            look(&browser, &service, view, &format!("300-{mark}"), &axe).await;
+        }
+        browser.close().await;
+    }
     let last: Value = service.get("/api/invocations?limit=500").await.assert_status(200).body;
     assert_eq!(last["invocations"].as_array().unwrap().len(), 500);
     assert_eq!(last["nextCursor"].is_string(), json!(true));
-    browser.close().await;
     service.stop().await;
 }

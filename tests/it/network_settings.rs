@@ -270,11 +270,18 @@ async fn the_command_line_gives_a_network() {
     service.delete_all(dir.path()).await;
 }
 
-/// Connects to a host that is not there.
+/// Connects to a host that is not there, or asks the proxy for the host of the input.
 const ASKS: &str = "
-import socket
+import os, socket, urllib.parse
+host = os.environ.get('HOST')
 try:
-    socket.create_connection(('a.example', 443)).recv(1)
+    if host:
+        proxy = urllib.parse.urlsplit(os.environ['https_proxy'])
+        way = socket.create_connection((proxy.hostname, proxy.port))
+        way.sendall(f'CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n'.encode())
+        print(way.recv(9999))
+    else:
+        socket.create_connection(('a.example', 443)).recv(1)
 except OSError as error:
     print(error)
 ";
@@ -306,6 +313,27 @@ async fn a_person_sees_and_changes_a_network() {
     browser.says("outcome", "ok").await;
     browser.says("destinations", "a.example:443 · 0 connections").await;
     browser.says("destinations", "1 refused: a.example:443: ").await;
+    // What was refused is allowed by a click, within what the operator allows.
+    for host in ["b.example:443", "c.example:80"] {
+        let input = json!({"host": host});
+        let asked = service.client.post(format!("{}/api/execute", service.url));
+        let run = answer(asked.json(&json!({"functionId": &one, "input": input}))).await;
+        run.assert_outcome(200, "ok");
+    }
+    open(&two).await;
+    open(&one).await;
+    browser.says("refused", "refused lately: c.example:80 · ").await;
+    browser.press_button("Allow b.example:443").await;
+    rules("a.example:443\n10.1.2.3:5432\nb.example:443").await;
+    browser.says("network-status", "saved").await;
+    let left = async || !browser.text("refused").await.contains("b.example");
+    eventually("what is allowed is offered no more", async || left().await.then_some(())).await;
+    let three = json!({"allow": ["a.example:443", "10.1.2.3:5432", "b.example:443"]});
+    assert_eq!(network(&one).await, three);
+    browser.press_button("Allow c.example:80").await;
+    browser.says("problem-text", "EGRESS_ALLOW").await;
+    assert_eq!(network(&one).await, three);
+    browser.click("problem-close").await;
     browser.type_into("network-rules", "*:443").await;
     browser.click("network-save").await;
     browser.says("problem-text", "EGRESS_ALLOW").await;

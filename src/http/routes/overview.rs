@@ -51,8 +51,9 @@ pub(in crate::http) struct Overview {
     cold_starts_after_eviction: u32,
     /// This node's invocations of the last hour, minute by minute, the oldest first. Minutes without any are left out.
     minutes: Vec<Minute>,
+    /// None where the store has not answered since the client began to listen.
     #[serde(flatten)]
-    rest: Rest,
+    rest: Option<Rest>,
 }
 
 /// What is not in memory.
@@ -126,10 +127,10 @@ pub(in crate::http) async fn show(
     }
     access.check_unlimited()?;
     let rest = rest_of(&state).await?;
-    Ok(Json(overview(&state, rest)).into_response())
+    Ok(Json(overview(&state, Some(rest))).into_response())
 }
 
-fn overview(state: &State, rest: Rest) -> Overview {
+fn overview(state: &State, rest: Option<Rest>) -> Overview {
     let (instances, waiting) = state.pool.counts();
     Overview {
         health: health::shown(state, true),

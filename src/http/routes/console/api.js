@@ -9,15 +9,35 @@ export class Problem extends Error {
   }
 }
 
+/** Sends a request. A service that does not answer is a problem, too. */
+async function send(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new Problem(0, { detail: "the service did not answer" });
+  }
+}
+
 export function headers(more = {}) {
   const token = sessionStorage.getItem("token");
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
+/** Keeps a number as the number was written: JavaScript's numbers have 53 bits, and no difference between 1 and 1.0. */
+function exact(_, value, { source } = {}) {
+  return typeof value === "number" && source !== String(value) && JSON.rawJSON ? JSON.rawJSON(source) : value;
+}
+
+/** Reads what the console sends again: no number in the answer changes on the way. */
+export async function askExactly(path) {
+  return JSON.parse(new TextDecoder().decode(await askBytes(path)), exact);
+}
+
 /** Sends a request, and asks the person for a missing token. A failed execution is a result. A problem is thrown. */
 export async function ask(method, path, body, more = {}) {
   const all = body === undefined ? more : { ...more, "content-type": "application/json" };
-  const response = await fetch(path, { method, headers: headers(all), body });
+  const response = await send(path, { method, headers: headers(all), body });
   const answer = await response.json().catch(() => null);
   if (response.status === 401) {
     await signIn();
@@ -29,7 +49,7 @@ export async function ask(method, path, body, more = {}) {
 
 /** The bytes of an answer. */
 export async function askBytes(path) {
-  const response = await fetch(path, { headers: headers() });
+  const response = await send(path, { headers: headers() });
   if (response.status === 401) {
     await signIn();
     return askBytes(path);
@@ -52,7 +72,7 @@ function events(text) {
 
 /** Hands each event of a stream to `hear` when the event comes. */
 export async function follow(path, hear, signal) {
-  const response = await fetch(path, { headers: headers({ accept: "text/event-stream" }), signal });
+  const response = await send(path, { headers: headers({ accept: "text/event-stream" }), signal });
   if (response.status === 401) {
     await signIn();
     return follow(path, hear, signal);

@@ -14,8 +14,11 @@ function tile(name, value, isBad) {
 
 const nameOf = (id) => live.functions.get(id)?.name ?? id.slice(0, 8);
 
-function lines(id, items, none) {
-  $(id).replaceChildren(...(items.length ? items : [element("li", none, "soft")]));
+/** Fills a list. A list that is not there is one that the store did not tell. */
+function lines(id, all, draw, none) {
+  const items = (all ?? []).map(draw);
+  const text = all ? none : "The store does not answer.";
+  $(id).replaceChildren(...(items.length ? items : [element("li", text, "soft")]));
 }
 
 function draw() {
@@ -41,30 +44,32 @@ function draw() {
   );
   drawMinutes($("minutes"), minutes);
   drawPercentiles($("percentiles"), minutes);
-  lines("failures", all.lastFailures.map((one) => {
+  lines("failures", all.lastFailures, (one) => {
     const made = item(` ${time(one.executedAt ?? one.createdAt)} · ${one.error ?? one.outcome}`);
     made.prepend(link(`${nameOf(one.functionId)}: ${one.outcome}`, `#/runs/${one.invocationId}`));
     return made;
-  }), "No invocation has failed.");
-  lines("next-runs", all.nextRuns.map((one) => {
+  }, "No invocation has failed.");
+  lines("next-runs", all.nextRuns, (one) => {
     const made = item(` ${time(one.at)}`);
     made.prepend(link(`${nameOf(one.functionId)}: ${one.schedule}`, `#/functions/${one.functionId}/triggers`));
     return made;
-  }), "No schedule is to come.");
-  lines("nodes", all.nodes.map((one) => {
+  }, "No schedule is to come.");
+  lines("nodes", all.nodes, (one) => {
     const state = one.ready ? "ready" : "not ready";
     return item(`${one.url ?? "this node"} · ${state} · version ${one.version} · ${one.instances} instances`);
-  }), "–");
-  lines("disks", all.disks.map((one) => {
+  }, "–");
+  // The counts and minutes are of the node that the page is connected to.
+  $("minutes-of").textContent = (all.nodes ?? []).length > 1 ? " on this node" : "";
+  lines("disks", all.disks, (one) => {
     const isLow = one.freeBytes < one.floorBytes ? ", too little for submits (MIN_FREE_DISK)" : "";
     return item(`${one.place}: ${bytes(one.freeBytes)} free${isLow}`);
-  }), "–");
+  }, "–");
   const { health } = all;
   const higher = all.coldStartsAfterEviction
     ? [`A higher DOCKER_CONTAINER_LIMIT would have saved ${all.coldStartsAfterEviction} starts in the last hour.`]
     : [];
   const complaints = [health.reason, ...(health.isolation ?? []), health.transport, ...higher].filter(Boolean);
-  lines("complaints", complaints.map((text) => item(text)), "Nothing.");
+  lines("complaints", complaints, (text) => item(text), "Nothing.");
 }
 
 /** Draws the overview after each change. */

@@ -199,13 +199,27 @@ let all = null;
 
 function query() {
   const fields = { function: $("runs-function").value.trim() };
-  for (const name of ["outcome", "trigger"]) fields[name] = $(`runs-${name}`).value;
+  for (const name of ["outcome", "trigger"]) fields[name] = $(`runs-${name}`).value.trim();
   if ($("runs-since").value) fields.since = String(Math.floor(Date.now() / 1000) - Number($("runs-since").value));
   const chosen = Object.entries(fields).filter(([, value]) => value);
   return chosen.length ? `?${new URLSearchParams(chosen)}` : "";
 }
 
-const readAll = () => all.of(`/api/invocations${query()}`);
+/** Offers these texts to who types into a field. */
+function offer(list, texts) {
+  $(list).replaceChildren(...[...new Set(texts)].map((text) => {
+    const option = element("option");
+    option.value = text;
+    return option;
+  }));
+}
+
+async function readAll() {
+  await all.of(`/api/invocations${query()}`);
+  const coming = (live.overview?.nextRuns ?? []).map((one) => `schedule:${one.schedule}`);
+  const seen = all.found.map((one) => one.trigger).filter(Boolean);
+  offer("runs-triggers", ["api", "http", "schedule", ...coming, ...seen]);
+}
 
 /** How many invocations have ended on this node within the hour, as the table has last shown them. */
 let counted = 0;
@@ -242,12 +256,7 @@ export async function showAll(id) {
     showNone();
     $("runs-of").replaceChildren();
   }
-  const names = new Set([...live.functions.values()].map((one) => one.name));
-  $("runs-functions").replaceChildren(...[...names].map((name) => {
-    const option = element("option");
-    option.value = name;
-    return option;
-  }));
+  offer("runs-functions", [...live.functions.values()].map((one) => one.name));
   await readAll();
   if (!id || shown.id === id || views !== view) return;
   const one = await ask("GET", `/api/invocations/${id}`);

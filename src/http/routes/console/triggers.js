@@ -1,6 +1,6 @@
 // What runs a function by itself, in the console: requests over HTTP, schedules, and whom the ends are told to.
 
-import { ask } from "/console/api.js";
+import { ask, askExactly } from "/console/api.js";
 import { $, attempt, button, item, onSubmit, time } from "/console/dom.js";
 import { live, onChange } from "/console/live.js";
 
@@ -96,7 +96,7 @@ async function readNotifications(id) {
 }
 
 async function readSchedules(id) {
-  const schedules = await ask("GET", `/api/functions/${id}/schedules`);
+  const schedules = await askExactly(`/api/functions/${id}/schedules`);
   if (current !== id) return;
   $("schedules").replaceChildren(...schedules.map((one) => {
     const path = `/api/functions/${id}/schedules/${encodeURIComponent(one.name)}`;

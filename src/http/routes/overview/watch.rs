@@ -94,8 +94,8 @@ impl Watch {
                 self.rest = Some((rest, Instant::now() + LONG_PAUSE));
             }
         }
-        let Some((rest, _)) = &self.rest else { return };
-        let mut shown = overview(&self.state, rest.clone());
+        let rest = self.rest.as_ref().map(|(rest, _)| rest.clone());
+        let mut shown = overview(&self.state, rest);
         let text = |shown: &Overview| serde_json::to_string(shown).expect("texts and numbers can be written as JSON");
         // The time alone is no change.
         let time = std::mem::take(&mut shown.health.time);
