@@ -1,6 +1,8 @@
 """The platform's request for preloading, and the reply. `src/sandbox/preload.rs` has their forms."""
 
 MEMORY = "needs more memory than the limit"
+# The reason of a zygote whose imports are fit, and whose rehearsal is not.
+SPOILED = "is spoiled by a rehearsal"
 
 
 class Plan:
@@ -13,6 +15,7 @@ class Plan:
         self.excluded = set(excluded.split(","))
         # The only modules that may still be imported. None when all may be.
         self.fit = None
+        self.rehearses = True
 
     def allows(self, name):
         return name not in self.excluded and (self.fit is None or name in self.fit)

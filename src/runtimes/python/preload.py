@@ -12,6 +12,7 @@ from guard import Guard, Refused, is_standard
 from imports import Program, find
 from inheritance import Inheritance
 from leftovers import open_tables
+from plan import SPOILED
 from protocol import write_all
 from rehearsal import Rehearsal
 from traces import Traces
@@ -36,7 +37,8 @@ def preload(plan, entry, package, control, stash=None):
             os.environ.setdefault(name, plan.processors)
     write_all(control, ",".join(wanted).encode(errors="replace") + b"\n")
     with Guard(program, plan.is_standard_only) as guard:
-        rehearsal = Rehearsal()
+        # A slot has no time for a rehearsal: its function's client waits.
+        rehearsal = Rehearsal() if plan.rehearses and stash is None else None
         began = time.perf_counter()
         if stash:
             stash.hidden = {name.partition(".")[0] for name in os.listdir(program.root)}.union(guard.hidden)
@@ -44,7 +46,7 @@ def preload(plan, entry, package, control, stash=None):
         reason = quietly(lambda said: import_all(wanted, guard, said, control, stash, rehearsal))
         if stash:
             sys.meta_path.remove(stash)
-    end = report(time.perf_counter() - began - rehearsal.seconds, reason)
+    end = report(time.perf_counter() - began - (rehearsal.seconds if rehearsal else 0), reason)
     if reason:
         write_all(control, end)
         os._exit(0)
@@ -70,8 +72,6 @@ def import_all(wanted, guard, said, control, stash, rehearsal):
         reason = None
         try:
             __import__(name, None, None, names)
-            if stash is None:
-                rehearsal.go_on()
         except Refused:
             pass
         except BaseException as error:
@@ -81,6 +81,8 @@ def import_all(wanted, guard, said, control, stash, rehearsal):
         reason = guard.reason or reason
         if not reason and (stash is None or stash.take_missed()):
             reason = traces.difference()
+        if not reason and rehearsal and not rehearsal.go_on(lambda: guard.reason or traces.difference()):
+            reason = SPOILED
         if reason:
             return reason
     if "socket" in sys.modules:

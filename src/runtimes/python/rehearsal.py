@@ -1,4 +1,4 @@
-"""Lets a zygote answer a few requests to pages of its own, with the libraries that the program has imported for its own.
+"""Lets a zygote answer a few requests to pages of its own, with the libraries that the program has imported.
 
 Python adapts code while the code runs, and prepares classes and functions at their first use. Without a rehearsal each
 child does this anew for its only request, and each write to what the zygote has made copies a page. The pages here have
@@ -8,7 +8,7 @@ import sys
 import time
 
 CGI = "wsgiref.handlers"
-# Python adapts most code in its second run. A third run changes what the second has found out.
+# From 3.12 on Python adapts most code in its second run. A third run changes what the second has found out.
 ROUNDS = 3
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 REQUESTS = (
@@ -35,13 +35,15 @@ def flask():
     from flask import Flask, jsonify, redirect, request
 
     app = Flask("__main__")
+    # A page that fails ends the rehearsal, and says nothing in a log.
+    app.config["PROPAGATE_EXCEPTIONS"] = True
 
     @app.route("/")
     def page():
         return "page %s %s" % (request.args.get("a"), request.cookies.get("a"))
 
     @app.get("/names/<name>")
-    def one(name):
+    def named(name):
         return redirect("/", 303)
 
     @app.post("/form")
@@ -55,67 +57,55 @@ def flask():
     return app
 
 
-def bottle():
-    """Pages by Bottle."""
-    from bottle import Bottle, request
-
-    app = Bottle()
-
-    @app.route("/")
-    def page():
-        return "page %s %s" % (request.query.a, request.get_cookie("a"))
-
-    @app.get("/names/<name>")
-    def one(name):
-        return name
-
-    @app.post("/form")
-    def form():
-        return dict(request.forms)
-
-    @app.post("/json")
-    def json():
-        return request.json
-
-    return app
-
-
-PAGES = {"flask": flask, "bottle": bottle}
+# The modules that pages need beside that of CGI.
+PAGES = {plain: CGI, flask: "flask"}
 
 
 class Rehearsal:
     """The requests, once the modules are there that they need."""
 
     def __init__(self):
-        # How long the rehearsals took.
+        # The time that rehearsals take.
         self.seconds = 0.0
-        self.is_done = set()
+        self.done = set()
 
-    def go_on(self):
-        """Rehearses what was not rehearsed before. To be called after each import."""
-        if CGI not in sys.modules:
-            return
-        for make in (plain, *(PAGES[name] for name in PAGES if name in sys.modules)):
-            if make not in self.is_done:
-                self.is_done.add(make)
-                began = time.perf_counter()
+    def go_on(self, trace):
+        """Rehearses the pages whose modules are there by now. To be called after each import.
+
+        Returns whether the process is still fit. `trace` tells what the rehearsal has left in the process.
+        """
+        pages = [make for make, name in PAGES.items() if CGI in sys.modules and name in sys.modules]
+        pages = [make for make in pages if make not in self.done]
+        if not pages:
+            return True
+        self.done.update(pages)
+        began = time.perf_counter()
+        try:
+            for make in pages:
                 rehearse(make)
-                self.seconds += time.perf_counter() - began
+        except BaseException:
+            # Another version of a library, or another library of that name.
+            return False
+        finally:
+            self.seconds += time.perf_counter() - began
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        return not trace()
 
 
 def rehearse(make):
+    """Asks for each page a few times. Raises what a page raises."""
     from io import BytesIO, StringIO
 
-    try:
-        for _ in range(ROUNDS):
-            app = make()
-            for method, path, query, kind, body in REQUESTS:
-                environ = variables(method, path, query, kind, body)
-                handler = sys.modules[CGI].BaseCGIHandler(BytesIO(body), BytesIO(), StringIO(), environ, False, False)
-                handler.run(app)
-    except Exception:
-        # A version of a library that has other names. The program's own pages may be right.
-        pass
+    class Handler(sys.modules[CGI].BaseCGIHandler):
+        def handle_error(self):
+            raise
+
+    for _ in range(ROUNDS):
+        app = make()
+        for method, path, query, kind, body in REQUESTS:
+            environ = variables(method, path, query, kind, body)
+            Handler(BytesIO(body), BytesIO(), StringIO(), environ, False, False).run(app)
 
 
 def variables(method, path, query, kind, body):

@@ -5,7 +5,7 @@ import sys
 import time
 
 from leftovers import clean
-from plan import MEMORY, Preloaded
+from plan import MEMORY, SPOILED, Preloaded
 
 # The time limits for the import of one module, for all zygotes, and for a last zygote after that, in seconds.
 MODULE_SECONDS, ALL_SECONDS, LAST_SECONDS = 15, 25, 20
@@ -32,6 +32,9 @@ class Trial:
             return True
         status = zygote.end_all()
         clean()
+        if reason == SPOILED:
+            self.plan.rehearses = False
+            return False
         if not reason:
             is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
             reason = LATE if is_late else MEMORY if is_killed else "ends the process"
