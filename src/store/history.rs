@@ -99,9 +99,8 @@ impl Store {
         Ok(there.into_iter().collect())
     }
 
-    /// The places of values in a statement, behind as many places before. SQLite takes `$1` for a name, and goes through
-    /// the list of all names for each: that was a fifth of this process' time where functions are called again and
-    /// again.
+    /// The places of `count` values in a statement, behind `before` others. SQLite takes `$1` for a name and searches
+    /// the list of all names for each value: with names, a flush of many rows takes a fifth of the service's time.
     fn places(&self, before: usize, count: usize) -> String {
         match self.database {
             Database::Sqlite(_) => vec!["?"; count].join(", "),

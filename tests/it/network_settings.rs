@@ -278,7 +278,7 @@ try:
     if host:
         proxy = urllib.parse.urlsplit(os.environ['https_proxy'])
         way = socket.create_connection((proxy.hostname, proxy.port))
-        way.sendall(f'CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n'.encode())
+        way.sendall(f'CONNECT {host} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\n'.encode())
         print(way.recv(9999))
     else:
         socket.create_connection(('a.example', 443)).recv(1)
@@ -342,7 +342,7 @@ async fn a_person_sees_and_changes_a_network() {
     rules("").await;
     assert_eq!(browser.text("network-status").await, "");
     open(&one).await;
-    rules("a.example:443\n10.1.2.3:5432").await;
+    rules("a.example:443\n10.1.2.3:5432\nb.example:443").await;
     browser.type_into("network-rules", " ").await;
     browser.click("network-save").await;
     browser.says("network-status", "reaches nothing").await;

@@ -1,14 +1,14 @@
 //! The overview, the history of all functions, and the code of versions, as clients of the API get them.
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::answer;
 use crate::tokens::{Holder, start};
 
 /// The data of the first event of this name of a stream.
-async fn event(holder: &Holder, path: &str, name: &str) -> Value {
-    let mut sent = holder.request(Method::GET, path).header("accept", "text/event-stream").send().await.unwrap();
+pub(crate) async fn event(request: RequestBuilder, name: &str) -> Value {
+    let mut sent = request.header("accept", "text/event-stream").send().await.unwrap();
     assert_eq!(sent.headers()["content-type"], "text/event-stream");
     let mut text = String::new();
     while let Some(piece) = sent.chunk().await.unwrap() {
@@ -52,14 +52,17 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
     assert!(overview["disks"][0]["freeBytes"].as_u64() > Some(0) && overview["nodes"][0]["ready"] == true);
 
     // The stream has all there is, and then what changes.
-    let functions = event(&admin, "/api/overview", "functions").await;
+    let functions = event(admin.request(Method::GET, "/api/overview"), "functions").await;
     assert_eq!(functions["functions"].as_array().unwrap().len(), 2);
-    assert_eq!(event(&admin, "/api/overview", "overview").await["lastFailures"], overview["lastFailures"]);
+    assert_eq!(
+        event(admin.request(Method::GET, "/api/overview"), "overview").await["lastFailures"],
+        overview["lastFailures"]
+    );
 
     // A token that is for one function sees this function only.
     let limited = admin.make(json!({"name": "one", "scopes": ["read", "invoke"], "functions": [good]})).await;
     limited.get("/api/overview").await.assert_problem(403, "forbidden", "");
-    let functions = event(&limited, "/api/overview", "functions").await;
+    let functions = event(limited.request(Method::GET, "/api/overview"), "functions").await;
     assert_eq!(functions["functions"].as_array().unwrap().len(), 1, "{functions}");
     let runs = limited.get("/api/invocations").await.assert_status(200).body;
     assert_eq!(runs["invocations"].as_array().unwrap().len(), 1, "{runs}");
@@ -113,7 +116,7 @@ async fn clients_see_how_it_does_within_what_their_token_allows() {
         }
     };
     tokio::select! {
-        began = event(&limited, &path, "began") => assert!(began["invocationId"].is_string()),
+        began = event(limited.request(Method::GET, &path), "began") => assert!(began["invocationId"].is_string()),
         () = executions => panic!("no invocation was told of"),
     }
     // A stream ends with its token.

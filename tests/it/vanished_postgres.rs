@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
+use crate::overview::event;
 use crate::support::{Service, answer, eventually, postgres, python};
 
 /// A server with several connections between a service and PostgreSQL. A connection belongs to the period in which the
@@ -102,6 +103,13 @@ async fn a_postgres_that_is_gone_without_a_word_costs_bounded_time_and_nothing_a
     let (answer, time) = requests(1).await.pop().unwrap();
     answer.assert_problem(503, "store_unavailable", "");
     assert!(time < BOUND, "{time:?}");
+    // The overview says what is wrong, and has nothing that only the store knows.
+    let overview = event(service.client.get(format!("{}/api/overview", service.url)), "overview").await;
+    assert_eq!(
+        (&overview["health"]["status"], &overview["nodes"]),
+        (&json!("unavailable"), &Value::Null),
+        "{overview}"
+    );
 
     // Another server has the address: the connections of before stay dead.
     network.next_period();

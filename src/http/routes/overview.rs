@@ -29,8 +29,17 @@ const MOST: u32 = 5;
 
 /// How the platform does.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Overview {
+    #[serde(flatten)]
+    now: Now,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+/// What is in memory.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Now {
     health: health::Body,
     /// The number of functions.
     functions: usize,
@@ -51,9 +60,6 @@ pub(in crate::http) struct Overview {
     cold_starts_after_eviction: u32,
     /// This node's invocations of the last hour, minute by minute, the oldest first. Minutes without any are left out.
     minutes: Vec<Minute>,
-    /// None where the store has not answered since the client began to listen.
-    #[serde(flatten)]
-    rest: Option<Rest>,
 }
 
 /// What is not in memory.
@@ -127,12 +133,12 @@ pub(in crate::http) async fn show(
     }
     access.check_unlimited()?;
     let rest = rest_of(&state).await?;
-    Ok(Json(overview(&state, Some(rest))).into_response())
+    Ok(Json(Overview { now: now(&state), rest }).into_response())
 }
 
-fn overview(state: &State, rest: Option<Rest>) -> Overview {
+fn now(state: &State) -> Now {
     let (instances, waiting) = state.pool.counts();
-    Overview {
+    Now {
         health: health::shown(state, true),
         functions: state.registry.len(),
         instances: instances.into_iter().collect(),
@@ -143,7 +149,6 @@ fn overview(state: &State, rest: Option<Rest>) -> Overview {
         queued: state.deferred.waiting(),
         cold_starts_after_eviction: state.pool.usage().iter().map(|usage| usage.cost.starts).sum(),
         minutes: minutes::last_hour(clock::unix_seconds()).iter().map(Minute::of).collect(),
-        rest,
     }
 }
 

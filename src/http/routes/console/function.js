@@ -39,7 +39,11 @@ function showTab(tab) {
 
 async function readTab(id, tab) {
   if (tab === "code") await readCode(id);
-  if (tab === "settings") await Promise.all([readSettings(id), readRefused(id)]);
+  if (tab === "settings") {
+    await readSettings(id);
+    // What is allowed is known by now.
+    await readRefused(id);
+  }
   if (tab === "triggers") await readTriggers(live.functions.get(id));
 }
 

@@ -14,7 +14,7 @@ function tile(name, value, isBad) {
 
 const nameOf = (id) => live.functions.get(id)?.name ?? id.slice(0, 8);
 
-/** Fills a list. A list that is not there is one that the store did not tell. */
+/** Fills a list. A missing list means that the store does not answer. */
 function lines(id, all, draw, none) {
   const items = (all ?? []).map(draw);
   const text = all ? none : "The store does not answer.";
@@ -58,8 +58,8 @@ function draw() {
     const state = one.ready ? "ready" : "not ready";
     return item(`${one.url ?? "this node"} · ${state} · version ${one.version} · ${one.instances} instances`);
   }, "–");
-  // The counts and minutes are of the node that the page is connected to.
-  $("minutes-of").textContent = (all.nodes ?? []).length > 1 ? " on this node" : "";
+  // The counts, the minutes and the durations are of the node that the page is connected to.
+  $("of-node").hidden = (all.nodes ?? []).length < 2;
   lines("disks", all.disks, (one) => {
     const isLow = one.freeBytes < one.floorBytes ? ", too little for submits (MIN_FREE_DISK)" : "";
     return item(`${one.place}: ${bytes(one.freeBytes)} free${isLow}`);

@@ -205,7 +205,7 @@ function query() {
   return chosen.length ? `?${new URLSearchParams(chosen)}` : "";
 }
 
-/** Offers these texts to who types into a field. */
+/** Offers these texts in the list of a field. */
 function offer(list, texts) {
   $(list).replaceChildren(...[...new Set(texts)].map((text) => {
     const option = element("option");

@@ -8,7 +8,7 @@ use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::time::{self, Instant};
 
-use super::{Overview, Rest, overview, rest_of};
+use super::{Now, Rest, now, rest_of};
 use crate::domain::FunctionId;
 use crate::http::State;
 use crate::http::routes::functions::{FunctionBody, shown};
@@ -18,6 +18,8 @@ use crate::tokens::Access;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two looks at the store and the disks.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
+/// The time limit for a look at the store and the disks. The events of other changes wait meanwhile.
+const LONG_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a client was told, and how to tell what has changed since.
 pub(super) struct Watch {
@@ -28,10 +30,20 @@ pub(super) struct Watch {
     has_told_functions: bool,
     /// The functions as they were last told.
     functions: HashMap<FunctionId, String>,
-    /// What the last look at the store and the disks has found, and when the next look is due.
-    rest: Option<(Rest, Instant)>,
+    /// What the last look at the store and the disks has found; None while the store does not answer.
+    rest: Option<Rest>,
+    next_long_look: Instant,
     events: VecDeque<Event>,
     next_look: Instant,
+}
+
+/// An overview in an event.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    now: Now,
+    #[serde(flatten)]
+    rest: Option<Rest>,
 }
 
 /// A function in an event.
@@ -52,12 +64,13 @@ impl Watch {
             has_told_functions: false,
             functions: HashMap::new(),
             rest: None,
+            next_long_look: Instant::now(),
             events: VecDeque::new(),
             next_look: Instant::now(),
         }
     }
 
-    /// The events, until the service stops. The first two have all there is.
+    /// The events, until the service stops. The first two have all that is known.
     pub(super) fn events(self) -> impl Stream<Item = Event> + Send {
         stream::unfold(self, |mut watch| async { Some((watch.next().await?, watch)) })
     }
@@ -88,20 +101,19 @@ impl Watch {
         if self.access.is_limited() {
             return;
         }
-        if self.rest.as_ref().is_none_or(|&(_, due)| due <= Instant::now()) {
-            // A store that does not answer now is asked again. The overview says how the service is meanwhile.
-            if let Ok(rest) = rest_of(&self.state).await {
-                self.rest = Some((rest, Instant::now() + LONG_PAUSE));
-            }
+        if self.next_long_look <= Instant::now() {
+            // The overview says how the service is while the store does not answer.
+            let found = time::timeout(LONG_LIMIT, rest_of(&self.state)).await;
+            self.rest = found.ok().and_then(Result::ok);
+            self.next_long_look = Instant::now() + LONG_PAUSE;
         }
-        let rest = self.rest.as_ref().map(|(rest, _)| rest.clone());
-        let mut shown = overview(&self.state, rest);
-        let text = |shown: &Overview| serde_json::to_string(shown).expect("texts and numbers can be written as JSON");
+        let mut shown = Told { now: now(&self.state), rest: self.rest.clone() };
+        let text = |shown: &Told| serde_json::to_string(shown).expect("texts and numbers can be written as JSON");
         // The time alone is no change.
-        let time = std::mem::take(&mut shown.health.time);
+        let time = std::mem::take(&mut shown.now.health.time);
         let without_time = text(&shown);
         if without_time != self.overview {
-            shown.health.time = time;
+            shown.now.health.time = time;
             self.events.push_back(Event::default().event("overview").data(text(&shown)));
             self.overview = without_time;
         }
