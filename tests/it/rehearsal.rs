@@ -2,9 +2,9 @@
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Answer, Deployed, Index, TestApp, answer, wheel, zip};
+use crate::support::{Deployed, Index, TestApp, answer, wheel, zip};
 
 /// Tells which code the interpreter has adapted before the program ran, and then what a rehearsal might have left.
 const LOOKS: &str = "
@@ -29,9 +29,9 @@ async fn deploy(app: &TestApp, program: &str) -> Deployed {
     Deployed { id, image: String::new() }
 }
 
-async fn preload(app: &TestApp, function: &Deployed, mode: &str) -> Answer {
+async fn configure(app: &TestApp, function: &Deployed, change: &Value) {
     let path = format!("/api/functions/{}", function.id);
-    answer(app.request(Method::PATCH, &path).json(&json!({"preload": mode}))).await.assert_status(200)
+    answer(app.request(Method::PATCH, &path).json(change)).await.assert_status(200);
 }
 
 #[tokio::test]
@@ -42,19 +42,23 @@ async fn a_request_finds_code_that_is_adapted_and_nothing_else() {
         let run = async || app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         let (first, second) = (run().await, run().await);
         assert_eq!(first, second);
-        preload(app, &function, "off").await;
+        configure(app, &function, &json!({"preload": "off"})).await;
         let alone = run().await;
         let (adapted, left) = first.split_once('\n').unwrap();
         assert_eq!((adapted, alone.split_once('\n').unwrap()), ("True True", ("False False", left)));
         // Without installed packages, the standard library's part is rehearsed.
-        preload(app, &function, "stdlib").await;
+        configure(app, &function, &json!({"preload": "stdlib"})).await;
         assert_eq!(run().await.split_once('\n').unwrap(), ("True False", left));
     })
     .await;
 }
 
-/// An application whose pages are all right.
-const APP: &str = "
+/// A library of the name whose pages are all right, but for what the variable says.
+const FLASK: &str = "
+import os, threading, time
+CALLS = []
+jsonify = redirect = request = None
+
 class App:
     config = {}
 
@@ -67,6 +71,10 @@ class App:
 
     get = post = route
 
+def Flask(name):
+    CALLS.append(name)
+    exec(os.environ.get('CASE', ''))
+    return App()
 ";
 
 #[tokio::test]
@@ -74,29 +82,28 @@ class App:
 async fn a_library_whose_rehearsal_goes_wrong_is_preloaded_all_the_same() {
     let program = "import sys\nprint(len(sys.modules['flask'].CALLS))\n\
                    from wsgiref.handlers import CGIHandler\nimport flask\n";
-    for (content, calls) in [
-        ("pass", 3),
-        ("print(name)", 0),
-        ("raise RuntimeError(name)", 0),
-        ("raise SystemExit(3)", 0),
-        ("os.pipe()", 0),
-        ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", 0),
-        ("import helper", 0),
-        ("App.__call__ = lambda *_: 1 / 0", 0),
-    ] {
-        let begin = "import os, threading, time\njsonify = redirect = request = None\nCALLS = []\n";
-        let flask = format!("{begin}{APP}def Flask(name):\n    CALLS.append(name)\n    {content}\n    return App()\n");
-        let (name, wheel) = wheel("flask", &[("flask.py", &flask)]);
-        let index = Index::of(&[(&name, wheel)], None);
-        let url = format!("http://{}/simple", index.authority);
-        TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
-            let function = deploy(app, program).await;
+    let (name, wheel) = wheel("flask", &[("flask.py", FLASK)]);
+    let index = Index::of(&[(&name, wheel)], None);
+    let url = format!("http://{}/simple", index.authority);
+    TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
+        let function = deploy(app, program).await;
+        for (case, calls) in [
+            ("", 3),
+            ("print(name)", 0),
+            ("raise RuntimeError(name)", 0),
+            ("raise SystemExit(3)", 0),
+            ("os.pipe()", 0),
+            ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", 0),
+            ("import helper", 0),
+            ("App.__call__ = lambda *_: 1 / 0", 0),
+        ] {
+            configure(app, &function, &json!({"environment": {"CASE": case}})).await;
             // After a rehearsal that went wrong, another zygote answers.
             let output = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
-            assert_eq!(output, format!("{calls}\n"), "{content}");
+            assert_eq!(output, format!("{calls}\n"), "{case}");
             let found = app.get(&format!("/api/functions/{}/settings", function.id)).await.body["preload"].clone();
-            assert_eq!(found["excluded"], json!([]), "{content}");
-        })
-        .await;
-    }
+            assert_eq!((&found["excluded"], &found["modules"][2]), (&json!([]), &json!("flask")), "{case}");
+        }
+    })
+    .await;
 }
