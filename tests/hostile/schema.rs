@@ -58,7 +58,9 @@ async fn every_answer_is_one_that_the_description_has() {
     let executed = service.execute(&id).await.assert_outcome(200, "ok");
     let invocation = executed.body["invocationId"].as_str().unwrap();
     let config = format!(
-        "# The function is there, so that Schemathesis sees more than refusals.\n\
+        "# An instance with a hundredth of a processor takes seconds to start.\n\
+         request-timeout = 60\n\n\
+         # The function is there, so that Schemathesis sees more than refusals.\n\
          [[operations]]\ninclude-path = \"/api/execute\"\nparameters = {{ functionId = \"{id}\" }}\n\
          # Keys that make the same variable are refused. A schema can't say so.\n\
          checks.positive_data_acceptance.enabled = false\n\n\
