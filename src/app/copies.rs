@@ -1,4 +1,4 @@
-//! Copies of the store, made by a command in place of the service.
+//! Copies of the store, which commands make.
 
 use std::path::Path;
 
