@@ -17,14 +17,14 @@ const AXE: &str = "4.14.1";
 fn axe() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join(format!("target/axe-{AXE}"));
-    let file = folder.join("node_modules/axe-core/axe.min.js");
-    if !file.exists() {
-        let mut npm = Command::new(root.join("scripts/node"));
-        npm.args(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
-        let output = npm.arg(&folder).arg(format!("axe-core@{AXE}")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    std::fs::read_to_string(file).unwrap()
+    let output = Command::new(root.join("scripts/install-tool"))
+        .arg("npm")
+        .arg(&folder)
+        .arg(format!("axe-core@{AXE}"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read_to_string(folder.join("node_modules/axe-core/axe.min.js")).unwrap()
 }
 
 /// What axe-core finds in the page that is serious or critical.
