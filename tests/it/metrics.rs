@@ -5,7 +5,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Service, python};
+use crate::support::{Service, TestApp, python};
+
+impl TestApp {
+    /// The number of instances in a state, as in the metrics.
+    pub(crate) async fn instances(&self, state: &str) -> usize {
+        let text = self.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        let series = format!("youtube_serverless_instances{{state=\"{state}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    }
+}
 
 #[tokio::test]
 #[ignore = "needs docker"]

@@ -29,9 +29,7 @@ print(os.listdir('/sys/class/net'), sorted(os.listdir('/proc/self/fd')), sorted(
 impl TestApp {
     /// The number of slots that are ready.
     pub(crate) async fn slots(&self) -> usize {
-        let text = self.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find(|line| line.starts_with("youtube_serverless_instances{state=\"slot\"}"));
-        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        self.instances("slot").await
     }
 
     pub(crate) async fn slots_are_ready(&self, count: usize) {
