@@ -3,7 +3,7 @@
 .PHONY: demo run cluster check test test-cluster test-crashes times nightly load bench lint build
 
 build:
-	@echo 'make: compiling a release build; six to nine minutes on two cores the first time'
+	@echo 'make: compiling a release build; three to nine minutes on two cores the first time'
 	cargo build --release --locked
 
 demo: build
