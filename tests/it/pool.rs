@@ -2,7 +2,6 @@
 //! invocation.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
