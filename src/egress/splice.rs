@@ -14,10 +14,11 @@ use tokio::time;
 
 /// The most tries in a row to write to a socket that has no room in truth.
 const MAX_VAIN: u32 = 1000;
-/// The size of a pipe in bytes, where each page of the pipe has a page of memory. A page may have more.
-const PIPE: usize = 256 << 10;
-/// The most bytes of a call.
-const MOST: usize = 1 << 20;
+/// The size of a pipe in bytes, where each page of the pipe has a page of memory. Half of this costs up to a seventh of
+/// the speed on a machine whose memory is fast.
+const PIPE: usize = 512 << 10;
+/// The most bytes of a call, and so in a pipe: a page of the pipe may have more than a page of memory.
+const MOST: usize = PIPE;
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 /// The time for which a stream that has nothing more keeps its pipe.
 const PATIENCE: Duration = Duration::from_millis(20);
