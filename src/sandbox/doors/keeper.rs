@@ -19,7 +19,8 @@ use crate::egress::Traffic;
 use crate::sandbox::descriptors;
 
 /// The longest time in which the thread resets what waits at the doors. Only a bootstrap that is taken over needs more.
-const EMPTY_LIMIT: Duration = Duration::from_secs(1);
+/// A busy machine may keep the thread from its processor for some of that time.
+const EMPTY_LIMIT: Duration = Duration::from_secs(3);
 /// The first and the longest pause between two looks whether the thread has ended.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(50);
