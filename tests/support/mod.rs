@@ -10,12 +10,14 @@ mod zips;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use youtube_serverless::app::{self, Listeners};
 use youtube_serverless::config::Config;
@@ -62,24 +64,19 @@ impl TestApp {
         static LOG: Once = Once::new();
         LOG.call_once(|| telemetry::start(tracing::Level::WARN, youtube_serverless::config::LogFormat::Text, None));
         let dir = tempfile::tempdir().unwrap();
-        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-        let api_url = url(&api);
         let stop = CancellationToken::new();
-        let config = Config::from_vars(vars(dir.path(), settings)).unwrap();
-        let functions = Listeners::bind_functions(&config).await.unwrap();
-        let functions_url = functions.as_ref().map(url).unwrap_or_default();
-        let service = tokio::spawn(app::run(config, Listeners { api, functions }, stop.clone()));
+        let (service, [url, functions_url]) = serve(vars(dir.path(), settings), stop.clone()).await;
         let id_file = dir.path().join("data/platform-id");
         let platform = eventually("the platform has an id", async || std::fs::read_to_string(&id_file).ok()).await;
-        let app = Self { url: api_url, functions_url, client: Client::new(), dir, platform, stop };
+        let app = Self { url, functions_url, client: Client::new(), dir, platform, stop };
         eventually("docker answers", async || (app.get("/health").await.status == 200).then_some(())).await;
         test(&app).await;
         if !app.stop.is_cancelled() {
             app.delete_all().await;
         }
         app.stop();
-        service.await.expect("the service did not panic").expect("the service stopped cleanly");
+        let ended = tokio::task::spawn_blocking(|| service.join()).await.unwrap();
+        ended.expect("the service did not panic").expect("the service stopped cleanly");
         app.assert_no_containers();
         // The test itself could no longer delete these functions after the stop. The next start of the platform would
         // remove the images.
@@ -238,6 +235,31 @@ impl Answer {
     pub(crate) fn stderr(&self) -> &str {
         self.body["stderr"].as_str().unwrap_or_else(|| panic!("no stderr in {:#}", self.body))
     }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        // The service of a test that failed must not go on beside other tests.
+        self.stop.cancel();
+    }
+}
+
+/// Starts a service on a thread of its own, so that no command which the test waits for stops the service. Returns the
+/// thread, and the URLs of the API and of functions.
+async fn serve(vars: Vec<(String, String)>, stop: CancellationToken) -> (JoinHandle<anyhow::Result<()>>, [String; 2]) {
+    let (bound, urls) = oneshot::channel();
+    let service = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let config = Config::from_vars(vars).unwrap();
+            let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let functions = Listeners::bind_functions(&config).await.unwrap();
+            let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+            bound.send([url(&api), functions.as_ref().map(url).unwrap_or_default()]).unwrap();
+            app::run(config, Listeners { api, functions }, stop).await
+        })
+    });
+    (service, urls.await.expect("the service listens"))
 }
 
 /// The environment of a service under test. TEST_STORE and TEST_TRANSPORT run the same tests over the other store and
