@@ -19,8 +19,10 @@ pub(super) struct Outside {
 }
 
 /// The limits of the tests.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_millis(700);
-pub(super) const SHORT_HEAD_LIMIT: Duration = Duration::from_millis(500);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const SHORT_HEAD_LIMIT: Duration = Duration::from_secs(2);
+/// The time for what happens at once, on a busy machine.
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 impl Outside {
     pub(super) fn new(hosts: &str, private: &[&str]) -> Self {
@@ -205,8 +207,8 @@ async fn a_host_that_fails_is_reset_in_time_with_the_reason() {
     let (gate, rules) = host("dead.example", port);
     let began = Instant::now();
     let reason = outside.open(gate, &rules).await.reset().await;
-    assert_eq!(reason, format!("dead.example:{port}: no connection within 700ms (EGRESS_CONNECT_TIMEOUT)"));
-    assert!(began.elapsed() < CONNECT_LIMIT + Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(reason, format!("dead.example:{port}: no connection within 2s (EGRESS_CONNECT_TIMEOUT)"));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 
     let (gate, rules) = host("unknown.example", 443);
     let reason = outside.open(gate, &rules).await.reset().await;

@@ -280,7 +280,8 @@ mod tests {
         docker_command("rm", Duration::from_millis(30), true);
         request("BREW", "/coffee", 405);
         token_refusal("scope");
-        schedule_slot("run");
+        // No other test of this process counts this.
+        schedule_slot("of this test");
         schedule_delay(Duration::from_millis(20));
         egress_connection("refused");
         egress_bytes(3, 4);
@@ -303,7 +304,7 @@ mod tests {
             "youtube_serverless_http_requests_total{method=\"other\",route=\"/coffee\",status=\"405\"} 1",
             "youtube_serverless_token_refusals_total{reason=\"scope\"} 1",
             "# TYPE youtube_serverless_queue_wait_seconds histogram",
-            "youtube_serverless_schedule_slots_total{result=\"run\"} 1",
+            "youtube_serverless_schedule_slots_total{result=\"of this test\"} 1",
             "# TYPE youtube_serverless_schedule_delay_seconds histogram",
             "# TYPE youtube_serverless_egress_connections_total counter",
             "# TYPE youtube_serverless_egress_bytes_total counter",

@@ -41,7 +41,7 @@ async fn nothing_of_a_zip_runs_while_python_is_built() {
         files.push(("main.py".to_owned(), "print('main')\n"));
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
         let function = app.deploy(zip(&files)).await;
-        let built = exported(&function.image);
+        let built = files_of(&function.image);
         assert!(built.iter().any(|file| file == "app/compileall.py"), "{built:?}");
         assert!(!built.iter().any(|file| file == "app/evil"), "code of the zip ran in its build");
     })
@@ -75,13 +75,13 @@ async fn nothing_of_a_zip_steers_gos_build() {
             ]))
             .await;
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "built\n");
-        let files = exported(&function.image);
+        let files = files_of(&function.image);
         assert!(!files.iter().any(|file| file.ends_with("/evil") || file == "evil"), "{files:?}");
 
         // Directives that run something, link something, or want another toolchain.
         let generate = "package main\n\n//go:generate sh -c \"touch /out/evil\"\n\nfunc main() { println(\"built\") }\n";
         let function = app.deploy(zip(&[("main.go", generate)])).await;
-        assert!(!exported(&function.image).iter().any(|file| file == "evil"));
+        assert!(!files_of(&function.image).iter().any(|file| file == "evil"));
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").stderr(), "built\n");
         let cgo = "package main\n\n// #cgo LDFLAGS: -fplugin=/app/evil.so\n// #include <stdio.h>\nimport \"C\"\n\nfunc main() { C.puts(nil) }\n";
         app.submit(zip(&[("main.go", cgo)])).await.assert_problem(422, "build_failed", "");
@@ -109,7 +109,7 @@ async fn no_file_but_the_zips_own_gets_into_an_image() {
             .await
             .assert_problem(422, "build_failed", "");
         let function = app.deploy(zip(&[("main.go", HELLO), ("data/x.txt", "x")])).await;
-        let mut own: Vec<String> = exported(&function.image).into_iter().filter(|file| file.starts_with("app/")).collect();
+        let mut own: Vec<String> = files_of(&function.image).into_iter().filter(|file| file.starts_with("app/")).collect();
         own.sort();
         assert_eq!(own, ["app/", "app/data/", "app/data/x.txt", "app/main.go"]);
     })
@@ -144,9 +144,13 @@ async fn a_build_has_its_share_of_memory_and_no_more() {
 }
 
 /// The files of an image, by their paths.
-fn exported(image: &str) -> Vec<String> {
-    let container = docker(&["create", image]).pop().unwrap();
+pub(crate) fn files_of(image: &str) -> Vec<String> {
+    // Reconciliation would take a container with the labels of the platform for a leftover.
+    let labels = ["--label=youtube-serverless.platform=", "--label=youtube-serverless.run="];
+    let container = docker(&[&["create"], &labels[..], &[image]].concat()).pop().unwrap();
     let script = format!("docker export {container} | tar -t; docker rm {container} >/dev/null");
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    let files: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert!(!files.is_empty(), "{image} has no files: {}", String::from_utf8_lossy(&output.stderr));
+    files
 }

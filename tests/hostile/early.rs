@@ -108,24 +108,26 @@ async fn a_refused_body_is_read_within_bounds() {
         let (said, mut stream) = answered(&service, &head).await;
         assert!(said.starts_with(status) && said.contains("connection: close\r\n"), "{said}");
         assert_eq!(
-            timeout(Duration::from_secs(1), stream.read(&mut [0])).await.expect("the end of the connection").unwrap(),
+            timeout(Duration::from_secs(10), stream.read(&mut [0])).await.expect("the end of the connection").unwrap(),
             0
         );
     }
     // The connection of a client that does not go on is closed after the read timeout, whether or not the connection is
     // kept.
     for path in ["/nothing", "/api/submit"] {
+        let began = Instant::now();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 60000000\r\n\r\nx"
         );
         let (_, stream) = answered(&service, &head).await;
-        let began = Instant::now();
         let port = stream.local_addr().unwrap().port();
         eventually("the service lets the connection go", async || (!service.has_socket(port)).then_some(())).await;
         let took = began.elapsed();
-        assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took), "{path}: {took:?}");
+        assert!((Duration::from_millis(1500)..Duration::from_secs(20)).contains(&took), "{path}: {took:?}");
     }
+    service.stop().await;
     // The service does not keep bytes that are thrown away.
+    let service = Service::start(dir.path(), &[("SERVER_READ_TIMEOUT", "60s")]).await.healthy().await;
     let memory = service.memory();
     let flood = async || {
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
@@ -140,6 +142,6 @@ async fn a_refused_body_is_read_within_bounds() {
     futures_util::future::join_all((0..16).map(|_| flood())).await;
     let most = service.peak_memory();
     assert!(most < memory + (32 << 20), "{memory} -> {most}");
-    service.healthy_now().await;
+    service.well().await;
     service.stop().await;
 }

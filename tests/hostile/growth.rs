@@ -2,6 +2,7 @@
 //! invocations, and no code of a function goes on.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -30,7 +31,7 @@ async fn nothing_grows_with_the_number_of_invocations() {
         let service = Service::start(dir.path(), &settings).await.healthy().await;
         let function = service.deploy(zip).await;
         repeat(&service, &function, FIRST).await;
-        let before = Look::at(&service, dir.path());
+        let before = at_rest(&service, dir.path()).await;
         repeat(&service, &function, count).await;
         // The kernel ends the last process in its own time.
         eventually("no process more, and no descriptor", async || {
@@ -58,13 +59,11 @@ async fn a_process_that_is_started_ahead_does_not_go_on() {
     let function = service.deploy(go(program)).await;
     for _ in 0..2 {
         // On a busy machine an instance may not be clean in time, and ends.
-        let container = eventually("an instance stays", async || {
-            service.execute(&function).await.assert_outcome(200, "ok");
-            labelled(dir.path(), &["ps"]).pop()
-        })
-        .await;
-        let first = docker(&["inspect", "--format={{.State.Pid}}", &container]).remove(0);
         eventually("the process is stopped", async || {
+            service.execute(&function).await.assert_outcome(200, "ok");
+            let container = labelled(dir.path(), &["ps"]).pop()?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let first = docker(&["inspect", "--format={{.State.Pid}}", &container]).remove(0);
             let state = |id: &String| {
                 let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
                 stat.rsplit(") ").next().map(|rest| rest.starts_with('T'))
@@ -74,6 +73,17 @@ async fn a_process_that_is_started_ahead_does_not_go_on() {
         .await;
     }
     service.delete_all(dir.path()).await;
+}
+
+/// A look at a moment of rest: the last process has ended, and the next has started.
+async fn at_rest(service: &Service, dir: &Path) -> Look {
+    eventually("nothing changes", async || {
+        let first = Look::at(service, dir);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let second = Look::at(service, dir);
+        (first.descriptors == second.descriptors && first.processes == second.processes).then_some(second)
+    })
+    .await
 }
 
 async fn repeat(service: &Service, function: &str, count: usize) {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::alone;
-use crate::support::{Answer, Service, eventually, go, labelled, python, zip};
+use crate::support::{Answer, Service, answer, eventually, go, labelled, python, zip};
 
 /// The length of the load without LOAD_SECONDS.
 const SECONDS: u64 = 40;
@@ -32,8 +32,7 @@ async fn good_clients_are_served_among_hostile_ones() {
         std::env::var("LOAD_SECONDS").ok().map_or(SECONDS, |text| text.parse().expect("LOAD_SECONDS is a number"));
     let dir = tempfile::tempdir().unwrap();
     let settings = [
-        ("DOCKER_RUN_TIMEOUT", "2s"),
-        ("SERVER_READ_TIMEOUT", "3s"),
+        ("SERVER_READ_TIMEOUT", "10s"),
         ("DOCKER_CONTAINER_LIMIT", "6"),
         ("QUEUE_TIMEOUT", "60s"),
         ("INSTANCE_IDLE_TIMEOUT", "2s"),
@@ -55,12 +54,16 @@ async fn good_clients_are_served_among_hostile_ones() {
         "import os\nwhile True:\n    os.write(1, b'x' * 65536)\n",
         "import os\nif os.fork() == 0:\n    os.setsid()\n    while True:\n        pass\n",
     ] {
-        bad.push(service.deploy(python(program)).await);
+        let id = service.deploy(python(program)).await;
+        let change = service.client.patch(format!("{}/api/functions/{id}", service.url));
+        answer(change.json(&serde_json::json!({"timeout": "2s"}))).await.assert_status(200);
+        bad.push(id);
     }
+    let garbage = garbage();
     // A first round brings memory and files to their lasting size.
-    round(&service, &good, &bad, Duration::from_secs(10)).await;
+    round(&service, &good, &bad, &garbage, Duration::from_secs(10)).await;
     let rest = at_rest(&service, dir.path()).await;
-    let tally = round(&service, &good, &bad, Duration::from_secs(seconds)).await;
+    let tally = round(&service, &good, &bad, &garbage, Duration::from_secs(seconds)).await;
     let after = at_rest(&service, dir.path()).await;
     for (what, count) in &tally {
         println!("{count:>8}  {what}");
@@ -117,7 +120,13 @@ async fn at_rest(service: &Service, dir: &Path) -> AtRest {
     least
 }
 
-async fn round(service: &Service, good: &[String; 2], bad: &[String], limit: Duration) -> BTreeMap<String, u64> {
+async fn round(
+    service: &Service,
+    good: &[String; 2],
+    bad: &[String],
+    garbage: &[Vec<u8>],
+    limit: Duration,
+) -> BTreeMap<String, u64> {
     let tally = Tally::default();
     let until = Instant::now() + limit;
     let (python, golang) = (&good[0], &good[1]);
@@ -128,7 +137,7 @@ async fn round(service: &Service, good: &[String; 2], bad: &[String], limit: Dur
         lifecycles(service, until, &tally),
         attackers(service, bad, until, &tally),
         attackers(service, &bad[1..], until, &tally),
-        garbage(service, until, &tally),
+        uploaders(service, garbage, until, &tally),
         leavers(service, bad, until, &tally),
         dawdlers(service, until, &tally),
         dawdlers(service, until, &tally),
@@ -196,16 +205,20 @@ async fn attackers(service: &Service, bad: &[String], until: Instant, tally: &Ta
 }
 
 /// Uploads that are refused.
-async fn garbage(service: &Service, until: Instant, tally: &Tally) {
-    let zips = [
+fn garbage() -> Vec<Vec<u8>> {
+    vec![
         b"no zip".to_vec(),
         zip(&[("../x.py", "")]),
         zip(&[("main.py", &"0".repeat(120_000_000))]),
         zip(&[("main.py", ""), ("main.go", "package main\nfunc main() {}\n")]),
         go("func main() { undefined() }\n"),
         zip(&[("readme.txt", "")]),
-    ];
-    for zip in zips.iter().cycle() {
+    ]
+}
+
+/// Clients whose uploads are refused.
+async fn uploaders(service: &Service, garbage: &[Vec<u8>], until: Instant, tally: &Tally) {
+    for zip in garbage.iter().cycle() {
         if Instant::now() >= until {
             return;
         }

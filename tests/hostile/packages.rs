@@ -1,7 +1,8 @@
 //! Requirement files and packages that want to run code, read files, or write where they must not.
 
 use crate::alone;
-use crate::support::{Index, TestApp, docker, wheel, zip};
+use crate::builds::files_of;
+use crate::support::{Index, TestApp, wheel, zip};
 
 /// A distribution in source form, whose installation would show that its code ran.
 fn source(index: &str) -> (String, Vec<u8>) {
@@ -147,12 +148,4 @@ fn package(requirements: &[u8]) -> Vec<u8> {
         writer.write_all(content).unwrap();
     }
     writer.finish().unwrap().into_inner()
-}
-
-/// The files of an image, by their paths.
-fn files_of(image: &str) -> Vec<String> {
-    let container = docker(&["create", image]).pop().unwrap();
-    let script = format!("docker export {container} | tar -t; docker rm {container} >/dev/null");
-    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }

@@ -107,7 +107,7 @@ async fn every_answer_is_one_that_the_description_has() {
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
     assert!(said.contains(&format!("{operations} selected / {operations} total")), "{said}");
-    service.healthy_now().await;
+    service.well().await;
     service.delete_all(dir.path()).await;
 }
 

@@ -88,9 +88,17 @@ impl Browser {
         format!("/element/{}", element[ELEMENT].as_str().unwrap())
     }
 
+    /// Sends a command to the element with this id, again until the element is shown and takes the command.
+    async fn tell(&self, id: &str, command: &str, body: &Value) {
+        eventually(&format!("{id} takes {command}"), async || {
+            let path = format!("{}/{command}", self.element(id).await);
+            self.command(&path, body).await.ok()
+        })
+        .await;
+    }
+
     pub(crate) async fn click(&self, id: &str) {
-        let path = format!("{}/click", self.element(id).await);
-        self.command(&path, &json!({})).await.unwrap_or_else(|error| panic!("{id}: {error}"));
+        self.tell(id, "click", &json!({})).await;
     }
 
     /// Waits until a part of the page is shown and has what the page reads for the part.
@@ -138,9 +146,9 @@ impl Browser {
     pub(crate) async fn type_into(&self, id: &str, text: &str) {
         let element = self.element(id).await;
         if self.ask(&format!("{element}/name")).await.unwrap() == "textarea" {
-            self.command(&format!("{element}/clear"), &json!({})).await.unwrap();
+            self.tell(id, "clear", &json!({})).await;
         }
-        self.command(&format!("{element}/value"), &json!({"text": text})).await.unwrap();
+        self.tell(id, "value", &json!({"text": text})).await;
     }
 
     /// Types a text in the place of the text of the console's editor.

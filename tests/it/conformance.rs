@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Deployed, TestApp, eventually, go, zip};
+use crate::support::{Deployed, TestApp, go, zip};
 
 /// The files beside each Python program.
 const SIBLING: &str = "import sys\nNAME = __name__\nLOADED = sys.modules.get('random') is None\n";
@@ -264,16 +264,17 @@ async fn compare(
 
 /// The answer of the first execution that takes a slot.
 async fn in_a_slot(app: &TestApp, function: &Deployed) -> serde_json::Value {
-    eventually("the function takes a slot", async || {
+    // A function for which a slot came late takes none for a minute.
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while Instant::now() < deadline {
         let body = app.execute(function).await.body;
-        let is_slot = body["start"] == "slot";
-        if !is_slot {
-            // The instance becomes idle, and ends.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+        if body["start"] == "slot" {
+            return body;
         }
-        is_slot.then_some(body)
-    })
-    .await
+        // The instance becomes idle, and ends.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("the function takes no slot");
 }
 
 /// The result of a program without the service. The tests share the results, as each run takes a container.

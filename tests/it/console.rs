@@ -137,13 +137,13 @@ async fn all_of_it_goes_by_the_keyboard() {
     service.delete_all(dir.path()).await;
 }
 
-const SLOW: &str = "import time\nprint('begun', flush=True)\ntime.sleep(25)\n";
+const SLOW: &str = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n";
 
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_person_sees_it_write_stops_it_and_changes_versions() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::start(dir.path(), &[]).await.healthy().await;
+    let service = Service::start(dir.path(), &[("DOCKER_RUN_TIMEOUT", "15m")]).await.healthy().await;
     let (slow, quick) = (dir.path().join("slow.zip"), dir.path().join("quick.zip"));
     std::fs::write(&slow, python(SLOW)).unwrap();
     std::fs::write(&quick, python("print('quick')\n")).unwrap();

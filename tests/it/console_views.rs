@@ -1,10 +1,12 @@
 //! Each view of the console as people see the view: wide and narrow, light and dark, empty and full, and by axe-core.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::browser::Browser;
 use crate::stored::FILE;
@@ -119,6 +121,10 @@ async fn views_fit_and_can_be_used_by_all() {
     // Each view says that the service is gone, and goes on when the service is back.
     let port = service.url.rsplit(':').next().unwrap().parse().unwrap();
     service.stop().await;
+    // Nobody else gets the port meanwhile.
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.set_reuseaddr(true).unwrap();
+    kept.bind(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     let tab = format!("#/functions/{}/settings", ids[1]);
     let views = VIEWS.into_iter().chain([("settings", tab.as_str())]);
     for (browser, mark) in &browsers {
@@ -131,6 +137,7 @@ async fn views_fit_and_can_be_used_by_all() {
             check(browser, name, &format!("gone-{mark}"), &axe).await;
         }
     }
+    drop(kept);
     let service = Service::start_on(port, dir.path(), &[], Stdio::inherit()).await.healthy().await;
     for (browser, _) in &browsers {
         browser.says("health", "healthy").await;
@@ -206,5 +213,5 @@ async fn three_hundred_functions_and_ten_thousand_runs_are_shown() {
     let last: Value = service.get("/api/invocations?limit=500").await.assert_status(200).body;
     assert_eq!(last["invocations"].as_array().unwrap().len(), 500);
     assert_eq!(last["nextCursor"].is_string(), json!(true));
-    service.stop().await;
+    service.abandon().await;
 }

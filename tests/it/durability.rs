@@ -51,15 +51,19 @@ async fn after_a_crash_its_own_containers_are_removed_and_no_others() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut services = Vec::new();
     for dir in [dir.path(), other.path()] {
-        let service = Service::start(dir, &[]).await.healthy().await;
-        let function = service.deploy(python("import time\nprint('up', flush=True)\ntime.sleep(15)\n")).await;
+        let service = Service::start(dir, &[("DOCKER_RUN_TIMEOUT", "5m")]).await.healthy().await;
+        let function = service.deploy(python("import time\nprint('up', flush=True)\ntime.sleep(30)\n")).await;
+        services.push((service, function));
+    }
+    let begin = async |(service, function): (Service, String)| {
         let url = format!("{}/api/execute?functionId={function}", service.url);
         let execution = tokio::spawn(async move { reqwest::get(url).await });
-        eventually("the execution's container runs", async || labelled(dir, &["ps", "--all"]).pop()).await;
-        services.push((service, execution));
-    }
-    let (other_service, other_execution) = services.pop().unwrap();
-    let (service, execution) = services.pop().unwrap();
+        let path = format!("/api/functions/{function}");
+        eventually("the execution runs", async || service.get(&path).await.body["lastExecuted"].as_u64()).await;
+        (service, execution)
+    };
+    let (other_service, other_execution) = begin(services.pop().unwrap()).await;
+    let (service, execution) = begin(services.pop().unwrap()).await;
     service.signal("KILL");
     service.end().await;
     execution.await.unwrap().expect_err("the service is gone");
@@ -126,6 +130,8 @@ async fn an_image_that_is_removed_under_its_instances_is_built_again_when_it_is_
             for answer in futures_util::future::join_all(executions).await {
                 assert_eq!(answer.assert_outcome(200, "ok").output(), "done\n");
             }
+            // The first instance may have served the others, too, while their containers start.
+            eventually("no instance starts", async || (app.instances("starting").await == 0).then_some(())).await;
             for container in app.containers_of(&function) {
                 docker(&["rm", "--force", &container]);
             }

@@ -47,7 +47,8 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
     // The engine stops under an execution. That execution is lost, later executions fail at once, and every function is
     // listed.
     let stopped = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let path = format!("/api/functions/{long}");
+        eventually("the execution runs", async || service.get(&path).await.body["lastExecuted"].as_u64()).await;
         engine.stop().await;
     };
     let (answer, ()) = tokio::join!(within(BOUND, service.execute(&long)), stopped);
@@ -81,12 +82,12 @@ async fn a_daemon_that_is_stopped_restarted_or_hung_costs_no_function() {
     let (execution, submit, probe) = tokio::join!(
         within(BOUND, service.execute(&function)),
         within(BOUND, service.submit(python(PROGRAM))),
-        within(Duration::from_secs(2), service.get("/health/live")),
+        within(Duration::from_secs(10), service.get("/health/live")),
     );
     assert!(matches!(execution.body["code"].as_str(), Some("docker_unavailable" | "overloaded")), "{execution:?}");
     submit.assert_problem(503, "docker_unavailable", "/health");
     probe.assert_status(200);
-    within(Duration::from_secs(2), service.get("/health")).await.assert_status(503);
+    within(Duration::from_secs(10), service.get("/health")).await.assert_status(503);
     engine.signal("CONT");
     assert_served(&service, &function).await;
     assert_eq!(service.get("/api/functions").await.body.as_array().unwrap().len(), 2);
@@ -288,7 +289,7 @@ async fn room_is_looked_for_when_it_is_a_builds_turn() {
 async fn on_a_full_disk_what_waits_goes_on_waiting_and_is_in_nobodys_way() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::mount(&dir.path().join("data"), "size=8m");
-    let settings = [("MIN_FREE_DISK", "1"), ("DOCKER_CONTAINER_LIMIT", "1")];
+    let settings = [("MIN_FREE_DISK", "1"), ("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "60s")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let function = service.deploy(python(PROGRAM)).await;
     let slow = service.deploy(python("import time\ntime.sleep(1)\nprint('waited')")).await;
@@ -384,7 +385,7 @@ async fn a_clock_that_jumps_breaks_nothing() {
         let shown = service.get(&format!("/api/functions/{function}")).await.body["lastExecuted"].as_u64().unwrap();
         assert!(shown >= last, "the last execution never goes back");
         last = shown;
-        service.healthy_now().await;
+        service.well().await;
     }
     service.signal("KILL");
     service.end().await;

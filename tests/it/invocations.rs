@@ -50,7 +50,7 @@ async fn followed(app: &TestApp, id: &str) -> Vec<(String, Value)> {
 #[ignore = "needs docker"]
 async fn an_invocation_is_followed_as_it_goes() {
     TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
-        let program = "import sys, time\nprint('first é', flush=True)\ntime.sleep(1.5)\nprint('second', file=sys.stderr, flush=True)\ntime.sleep(0.2)\nprint('third', end='')\n";
+        let program = "import sys, time\nprint('first é', flush=True)\ntime.sleep(4)\nprint('second', file=sys.stderr, flush=True)\ntime.sleep(0.2)\nprint('third', end='')\n";
         let function = app.deploy(python(program)).await;
         let text = |events: &[(String, Value)], stream: &str| {
             let of_stream = events.iter().filter(|(name, _)| name == stream);
@@ -83,8 +83,8 @@ async fn an_invocation_is_followed_as_it_goes() {
         let slow = app.deploy(python("import time\nprint('on', flush=True)\ntime.sleep(20)\n")).await;
         let id = defer(app, &slow, json!({})).await.assert_status(202).body["invocationId"].as_str().unwrap().to_owned();
         let cancel = async {
-            app.begun(&slow).await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            let path = format!("/api/invocations/{id}");
+            eventually("the line is written", async || (app.get(&path).await.body["output"] == "on\n").then_some(())).await;
             answer(app.request(Method::DELETE, &format!("/api/invocations/{id}"))).await.assert_status(200);
         };
         let (events, ()) = tokio::join!(followed(app, &id), cancel);

@@ -74,16 +74,15 @@ async fn the_container_limit_holds_under_load() {
 async fn a_full_queue_turns_away_at_once_and_a_long_wait_in_time() {
     let sleep = "import time\ntime.sleep(600)\n";
     for (settings, detail) in [(("QUEUE_LIMIT", "0"), "QUEUE_LIMIT"), (("QUEUE_TIMEOUT", "200ms"), "QUEUE_TIMEOUT")] {
-        TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "6s"), settings], async |app| {
+        TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "15m"), settings], async |app| {
             let function = app.deploy(python(sleep)).await;
-            let turned_away = async {
-                app.begun(&function).await;
-                let answer = app.execute(&function).await;
-                assert_eq!(answer.headers["retry-after"], "1");
-                answer.assert_problem(429, "overloaded", detail);
-            };
-            let (first, ()) = tokio::join!(app.execute(&function), turned_away);
-            first.assert_outcome(504, "timeout");
+            let first = app.request(reqwest::Method::GET, &format!("/api/execute?functionId={}", function.id));
+            let first = tokio::spawn(first.send());
+            app.begun(&function).await;
+            let answer = app.execute(&function).await.assert_problem(429, "overloaded", detail);
+            assert_eq!(answer.headers["retry-after"], "1");
+            assert!(!first.is_finished());
+            first.abort();
         })
         .await;
     }
@@ -178,7 +177,8 @@ async fn a_docker_that_hangs_hangs_no_probe() {
     for _ in 0..20 {
         let started = Instant::now();
         assert_eq!(service.get("/health").await.status, 503);
-        assert!(started.elapsed() < Duration::from_secs(1), "a probe took {:?}", started.elapsed());
+        // A probe that waited for Docker would take the 4 s that the question may take.
+        assert!(started.elapsed() < Duration::from_millis(3500), "a probe took {:?}", started.elapsed());
     }
     eventually("the timeout is noticed", async || {
         service.get("/health").await.body["reason"].as_str().unwrap().contains("did not end within").then_some(())
@@ -244,7 +244,8 @@ async fn an_image_without_a_name_goes_once_its_container_is_gone() {
     );
     let base = docker(&["create", &std::env::var("PYTHON_IMAGE").unwrap(), "true"]).remove(0);
     let unnamed = docker(&["commit", "--change", &label, &base]).remove(0);
-    let user = docker(&["create", &unnamed, "true"]).remove(0);
+    // Reconciliation would take a container with the platform's label for a leftover.
+    let user = docker(&["create", "--label=youtube-serverless.platform=", &unnamed, "true"]).remove(0);
     service.delete(&function).await.assert_status(200);
     let unnamed = &unnamed["sha256:".len()..][..12];
     eventually("only the unnamed image is left", async || {

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use reqwest::RequestBuilder;
+use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
+use crate::held::HeldBuilds;
 use crate::nodes::{Nodes, prints};
 use crate::support::{Service, answer, eventually, python};
 
@@ -20,11 +22,18 @@ async fn kill(service: Service) {
 #[ignore = "needs docker and PostgreSQL"]
 async fn a_submit_whose_node_died_is_carried_out_by_the_node_that_gets_it_next() {
     let nodes = Nodes::new(2);
-    let (first, second) = (nodes.start(0).await, nodes.start(1).await);
-    let submit = |service: &Service| service.submission(python(&prints("one"))).header("idempotency-key", "k");
+    let held = HeldBuilds::new(nodes.folders[0].path());
+    let path = held.path();
+    let (first, second) = (nodes.start_with(0, &[("PATH", &path)]).await, nodes.start(1).await);
+    let submit = |service: &Service| {
+        let code = Part::bytes(python(&prints("one"))).file_name("function.zip");
+        let form = Form::new().text("name", "held").part("code", code);
+        service.client.post(format!("{}/api/submit", service.url)).multipart(form).header("idempotency-key", "k")
+    };
     let begun = tokio::spawn(submit(&first).send());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    held.begun().await;
     kill(first).await;
+    held.release();
     assert!(begun.await.unwrap().is_err(), "the node has died before its answer");
     let began = Instant::now();
     let again = answer(submit(&second)).await.assert_status(200);
@@ -41,8 +50,9 @@ async fn a_submit_whose_node_died_is_carried_out_by_the_node_that_gets_it_next()
 #[ignore = "needs docker and PostgreSQL"]
 async fn an_execution_whose_node_died_runs_once_or_is_lost() {
     const LIMIT: usize = 4;
+    const LIMITS: [(&str, &str); 2] = [("DOCKER_RUN_TIMEOUT", "5m"), ("QUEUE_TIMEOUT", "5m")];
     let nodes = Nodes::new(2);
-    let (first, second) = (nodes.start(0).await, nodes.start(1).await);
+    let (first, second) = (nodes.start_with(0, &LIMITS).await, nodes.start_with(1, &LIMITS).await);
     let sleeps = "import os, time\ntime.sleep(float(os.environ['SECONDS']))\nprint('ran')\n";
     let id = first.deploy(python(sleeps)).await;
     let execute = |service: &Service, key: &str, seconds: u32| -> RequestBuilder {

@@ -37,6 +37,7 @@ mod invocations;
 mod isolation;
 mod keys;
 mod layouts;
+mod leftovers;
 mod lifecycle;
 mod lost_nodes;
 mod manifests;

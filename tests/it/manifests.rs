@@ -213,7 +213,7 @@ async fn a_file_grants_nothing_that_the_token_does_not() {
     let reader = admin.make(json!({"name": "reader", "scopes": ["read"]})).await;
     put(&reader, "mine").await.assert_problem(403, "forbidden", "`deploy`");
     assert_eq!(admin.get("/api/functions").await.body.as_array().unwrap().len(), 2);
-    service.stop().await;
+    service.abandon().await;
 }
 
 #[tokio::test]
@@ -239,5 +239,5 @@ async fn what_a_version_declares_outlasts_a_restart() {
     let shown = admin.get(&settings).await.assert_status(200).body;
     assert_eq!((&shown["timeout"], &shown["cpus"]), (&json!("7s"), &json!(0.5)));
     assert_eq!(shown["environment"], json!({"A": "client"}));
-    service.stop().await;
+    service.abandon().await;
 }

@@ -297,6 +297,7 @@ async fn a_person_sees_and_changes_a_network() {
     let open = async |id: &str| {
         browser.goto(&format!("{}/#/functions/{id}/settings", service.url)).await;
         browser.says("detail-facts", id).await;
+        browser.is_read("part-settings").await;
     };
     let rules = async |expected: &str| {
         let read = async || browser.script("return document.getElementById('network-rules').value").await;

@@ -22,10 +22,15 @@ impl Nodes {
     }
 
     pub(crate) async fn start(&self, index: usize) -> Service {
+        self.start_with(index, &[]).await
+    }
+
+    /// Starts a node with further settings.
+    pub(crate) async fn start_with(&self, index: usize, more: &[(&str, &str)]) -> Service {
         let key = "1a".repeat(32);
         let settings =
             [("STORE_URL", self.url.as_str()), ("SECRETS_KEY", key.as_str()), ("DOCKER_CONTAINER_LIMIT", "4")];
-        Service::start(self.folders[index].path(), &settings).await.healthy().await
+        Service::start(self.folders[index].path(), &[&settings, more].concat()).await.healthy().await
     }
 }
 
@@ -161,7 +166,7 @@ async fn what_a_dead_node_has_accepted_runs_elsewhere_once() {
 async fn an_invocation_is_followed_and_cancelled_on_any_node() {
     let nodes = Nodes::new(2);
     let (first, second) = (nodes.start(0).await, nodes.start(1).await);
-    let id = first.deploy(python("import time\nprint('begun')\ntime.sleep(20)\nprint('ended')\n")).await;
+    let id = first.deploy(python("import time\nprint('begun')\ntime.sleep(28)\nprint('ended')\n")).await;
     let invocation = defer(&first, &id, None).await.assert_status(202).body["invocationId"].clone();
     let path = format!("/api/invocations/{}", invocation.as_str().unwrap());
     eventually("the invocation runs", async || {
@@ -178,7 +183,7 @@ async fn an_invocation_is_followed_and_cancelled_on_any_node() {
         (!running.to_string().contains("\"busy\":1")).then_some(())
     })
     .await;
-    assert!(began.elapsed() < Duration::from_secs(10), "the run was ended, and did not end by itself");
+    assert!(began.elapsed() < Duration::from_secs(25), "the run was ended, and did not end by itself");
     first.delete(&id).await.assert_status(200);
     first.stop().await;
     second.stop().await;
@@ -195,7 +200,7 @@ async fn a_node_that_hangs_holds_up_an_update_for_its_lease_and_then_runs_no_old
     let began = Instant::now();
     update(&first, &id, &prints("new")).await.assert_status(200);
     let waited = began.elapsed();
-    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(5)..Duration::from_secs(60)).contains(&waited), "{waited:?}");
     let made = first.deploy(python(&prints("made meanwhile"))).await;
     // The requests are on their way when the node goes on.
     let accepting = second.client.post(format!("{}/api/execute", second.url)).header("prefer", "respond-async");

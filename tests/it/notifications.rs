@@ -252,9 +252,9 @@ async fn a_dead_receiver_holds_up_no_other() {
     let began = Instant::now();
     service.begin(&two, json!({"code": 1})).await;
     other.told(1).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     let dead = dead.requests();
-    let at_one_time = dead.iter().filter(|request| request.at - dead[0].at < Duration::from_secs(14)).count();
+    let at_one_time = dead.iter().filter(|request| request.at - dead[0].at < Duration::from_secs(11)).count();
     assert_eq!(at_one_time, 4, "a receiver has so many tries at one time");
     let listed = eventually("a try has ended", async || {
         let told = service.notifications(&one).await;

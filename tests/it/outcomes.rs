@@ -95,7 +95,7 @@ async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
     let settings = [("DOCKER_HOST", host.as_str()), ("DOCKER_RUNTIME", "leaky"), ("GO_IMAGE", "no-such-image")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let program = format!(
-        "import os\nif os.environ.get('HOG') == 'child' and os.fork() == 0:\n    exec({HOG:?})\nif os.environ.get('HOG') == 'self':\n    exec({HOG:?})\nif os.environ.get('HOG'):\n    os.wait()\nprint('went on')\n"
+        "import os, time\nif os.environ.get('HOG') == 'child' and os.fork() == 0:\n    exec({HOG:?})\nif os.environ.get('HOG') == 'self':\n    exec({HOG:?})\nif os.environ.get('HOG'):\n    os.wait()\n    time.sleep(3)\nprint('went on')\n"
     );
     let id = service.deploy(python(&program)).await;
     for hog in ["child", "self", "child"] {
@@ -118,7 +118,7 @@ async fn out_of_memory_is_told_of_one_invocation_where_only_docker_knows() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn after_a_timeout_it_is_dead_and_its_output_is_kept() {
-    TestApp::run(&[("DOCKER_RUN_TIMEOUT", "1s")], async |app| {
+    TestApp::run(&[("DOCKER_RUN_TIMEOUT", "5s")], async |app| {
         let function = app.deploy(python("import time\nprint('before', flush=True)\ntime.sleep(600)\n")).await;
         let answer = app.execute(&function).await.assert_outcome(504, "timeout");
         assert_eq!(app.containers_of(&function), [""; 0]);
@@ -205,7 +205,7 @@ async fn what_is_left_running_does_not_hold_up_the_answer() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn go_functions_end_as_python_functions_do() {
-    TestApp::run(&[("DOCKER_RUN_TIMEOUT", "3s")], async |app| {
+    TestApp::run(&[("DOCKER_RUN_TIMEOUT", "10s")], async |app| {
         let function = app.deploy(go("import (\n\t\"fmt\"\n\t\"os\"\n)\n\nfunc main() {\n\tfmt.Println(\"out\")\n\tfmt.Fprintln(os.Stderr, \"err\")\n\tos.Exit(3)\n}\n")).await;
         let answer = app.execute(&function).await.assert_outcome(500, "exit");
         assert_eq!((answer.body["exitCode"].as_i64(), answer.output(), answer.stderr()), (Some(3), "out\n", "err\n"));

@@ -152,18 +152,22 @@ async fn a_download_ends_with_its_build() {
         drop(app.deploy(zip(&[("main.py", SIX), ("requirements.txt", "six==1.16.0\n")])).await)
     })
     .await;
+    let stalled = || zip(&[("main.py", ""), ("requirements.txt", "one\n")]);
     TestApp::run(&[("PIP_INDEX_URL", &url), ("DOCKER_BUILD_TIMEOUT", "6s")], async |app| {
-        let stalled = || zip(&[("main.py", ""), ("requirements.txt", "one\n")]);
         let answer = app.submit(stalled()).await;
         answer.assert_problem(504, "build_timeout", "DOCKER_BUILD_TIMEOUT");
         let is_clean = async || (app.containers().is_empty() && app.images().is_empty()).then_some(());
         eventually("nothing is left", is_clean).await;
+    })
+    .await;
+    TestApp::run(&[("PIP_INDEX_URL", &url)], async |app| {
         let begun = index.count("/one/");
         let leaving =
             app.request(Method::POST, "/api/submit").multipart(Form::new().part("code", Part::bytes(stalled())));
         let sent = tokio::spawn(leaving.send());
         eventually("the download has begun", async || (index.count("/one/") > begun).then_some(())).await;
         sent.abort();
+        let is_clean = async || (app.containers().is_empty() && app.images().is_empty()).then_some(());
         eventually("no container of the build is left", is_clean).await;
     })
     .await;

@@ -93,14 +93,16 @@ async fn the_token_goes_to_the_url_of_the_moment_and_nowhere_else() {
     assert_eq!(elsewhere.heard(), 0, "no redirect is followed");
     assert_eq!(pair.logged(1, "live output"), 1, "a fault is in the log once");
 
-    // The node has another URL now, at which the answer is no answer.
+    // The node has another URL now, at which the answer is no answer. For a while after the last fault the node is not
+    // asked.
     let before = leads_away.heard();
+    let long = first.deploy(talks(40)).await;
     let other = Listener::new("what?".to_owned()).await;
-    let invocation = defer(&first, &id).await;
+    let invocation = defer(&first, &long).await;
     say(&pair, &first, &other.url).await;
     runs(&second, &invocation).await;
     let followed = follow(&second, &invocation).await;
-    assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(15)));
+    assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(40)));
     assert!(other.heard() > 0);
     assert_eq!(leads_away.heard(), before, "nothing is sent to a former URL");
 
@@ -129,6 +131,7 @@ async fn the_token_goes_to_the_url_of_the_moment_and_nowhere_else() {
     assert_eq!(other.heard(), before);
     assert_eq!(proxy.heard(), 0, "no proxy is asked: {:?}", proxy.heard.lock());
     first.delete(&id).await.assert_status(200);
+    first.delete(&long).await.assert_status(200);
     first.stop().await;
     second.stop().await;
 }
@@ -179,7 +182,9 @@ async fn the_token_of_nodes_lets_in_only_what_nodes_ask() {
     let followed = follow(&second, &invocation).await;
     assert!(followed.is_live(), "{followed:?}");
 
-    let invocation = defer(&first, &id).await;
+    // This invocation runs until its function is deleted.
+    let long = first.deploy(talks(1000)).await;
+    let invocation = defer(&first, &long).await;
     runs(&second, &invocation).await;
     let node = client(TOKEN);
     let path = format!("{}/api/invocations/{invocation}", first.url);
@@ -219,6 +224,7 @@ async fn the_token_of_nodes_lets_in_only_what_nodes_ask() {
     }
     assert_eq!(first.get(&format!("/api/invocations/{invocation}")).await.body["outcome"], "running");
     first.delete(&id).await.assert_status(200);
+    first.delete(&long).await.assert_status(200);
     first.stop().await;
     second.stop().await;
 }
@@ -230,12 +236,12 @@ async fn a_wrong_token_costs_the_live_output_and_one_line_in_the_log() {
     let first = with_token(pair.start(0, &[("API_TOKEN", API_TOKEN)]).await, API_TOKEN);
     let settings = [("API_TOKEN", API_TOKEN), ("CLUSTER_TOKEN", "not-what-the-other-has")];
     let second = with_token(pair.start(1, &settings).await, API_TOKEN);
-    let id = first.deploy(talks(10)).await;
+    let id = first.deploy(talks(25)).await;
     let invocation = defer(&first, &id).await;
     runs(&second, &invocation).await;
     let all = tokio::join!(follow(&second, &invocation), follow(&second, &invocation), follow(&second, &invocation));
     for followed in [all.0, all.1, all.2] {
-        assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(10)));
+        assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(25)));
         assert!(!followed.is_live(), "{followed:?}");
     }
     assert_eq!(pair.logged(1, "must be the same on each node"), 1);
@@ -246,7 +252,7 @@ async fn a_wrong_token_costs_the_live_output_and_one_line_in_the_log() {
     assert_eq!(second.url, second_url);
     let invocation = defer(&first, &id).await;
     let followed = follow(&second, &invocation).await;
-    assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(10)));
+    assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(25)));
     assert!(!followed.is_live(), "{followed:?}");
     assert_eq!(pair.logged(1, "set NODE_URL and CLUSTER_TOKEN"), 1);
     first.delete(&id).await.assert_status(200);
@@ -303,7 +309,7 @@ async fn an_https_url_is_asked_where_its_certificate_is_trusted() {
             });
         }
     });
-    let id = first.deploy(talks(15)).await;
+    let id = first.deploy(talks(40)).await;
     for (settings, host, is_live) in [
         (vec![("SSL_CERT_FILE", certificate.as_str())], "localhost", true),
         (vec![("SSL_CERT_FILE", certificate.as_str())], "127.0.0.1", false),
@@ -313,7 +319,7 @@ async fn an_https_url_is_asked_where_its_certificate_is_trusted() {
         say(&pair, &first, &format!("https://{host}:{port}")).await;
         let invocation = defer(&first, &id).await;
         let followed = follow(&second, &invocation).await;
-        assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(15)));
+        assert_eq!((followed.outcome(), followed.text("stdout")), ("ok", talk(40)));
         assert_eq!(followed.is_live(), is_live, "{host}: {followed:?}");
         assert_eq!(pair.logged(1, "TLS"), usize::from(!is_live), "{host}");
         second.stop().await;

@@ -31,7 +31,8 @@ async fn with_outcome(app: &TestApp, function: &Deployed, outcome: &str) -> usiz
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
-    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "4"), ("DOCKER_RUN_TIMEOUT", "60s")], async |app| {
+    let settings = [("DOCKER_CONTAINER_LIMIT", "4"), ("DOCKER_RUN_TIMEOUT", "60s"), ("QUEUE_TIMEOUT", "60s")];
+    TestApp::run(&settings, async |app| {
         let (long, other) = (app.deploy(python(SLEEPER)).await, app.deploy(python(SLEEPER)).await);
         for _ in 0..44 {
             defer(app, &long, json!({"seconds": 6})).await;
@@ -51,7 +52,7 @@ async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
         with_key.assert_outcome(200, "ok");
         plain.assert_outcome(200, "ok");
         let queued = with_outcome(app, &long, "queued").await;
-        assert!(queued >= 44 - 2 * 4, "{queued}: they came before the backlog");
+        assert!(queued >= 44 - 5 * 4, "{queued}: they came before the backlog");
         // The long executions go on in their containers.
         assert!(with_outcome(app, &long, "running").await >= 2);
     })
@@ -61,15 +62,15 @@ async fn long_runs_of_one_function_keep_no_other_from_its_turn() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn an_execution_with_a_key_waits_as_long_as_any_and_is_taken_back_then() {
-    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "60s"), ("QUEUE_TIMEOUT", "1s")];
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("DOCKER_RUN_TIMEOUT", "2m"), ("QUEUE_TIMEOUT", "5s")];
     TestApp::run(&settings, async |app| {
         let (long, other) = (app.deploy(python(SLEEPER)).await, app.deploy(python(SLEEPER)).await);
-        let running = defer(app, &long, json!({"seconds": 12})).await;
+        let running = defer(app, &long, json!({"seconds": 60})).await;
         eventually("the long execution runs", async || (with_outcome(app, &long, "running").await == 1).then_some(()))
             .await;
         let since = Instant::now();
         let refused = keyed(app, &other, "one").await;
-        assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
         assert!(refused.headers.contains_key("retry-after"));
         refused.assert_problem(429, "overloaded", "QUEUE_TIMEOUT");
         let path = format!("/api/functions/{}/invocations", other.id);
@@ -80,8 +81,11 @@ async fn an_execution_with_a_key_waits_as_long_as_any_and_is_taken_back_then() {
         let promised = answer(promised.header("prefer", "respond-async")).await.assert_status(202).body;
         keyed(app, &other, "two").await.assert_problem(429, "overloaded", "QUEUE_TIMEOUT");
         // Nor is an execution whose client leaves before the refusal.
-        let left = tokio::time::timeout(Duration::from_millis(300), keyed(app, &other, "three")).await;
-        assert!(left.is_err());
+        let leaving = execution(app, &other, json!({"seconds": 0})).header("idempotency-key", "three");
+        let leaving = tokio::spawn(leaving.send());
+        eventually("both executions wait", async || (with_outcome(app, &other, "queued").await == 2).then_some(()))
+            .await;
+        leaving.abort();
         assert_eq!(with_outcome(app, &long, "running").await, 1);
         answer(app.request(Method::DELETE, &format!("/api/invocations/{running}"))).await.assert_status(200);
 

@@ -141,7 +141,7 @@ async fn a_slot_is_run_on_time_and_counted() {
     clock.set(slot - 20);
     let service = Service::start(dir.path(), &clock.settings()).await.healthy().await;
     let id = service.deploy(python(PROGRAM)).await;
-    clock.set(slot - 3);
+    clock.set(slot - 15);
     let definition = json!({"cron": "* * * * *", "input": {"name": "Ada"}});
     assert_eq!(put(&service, &id, "each", definition.clone()).await.assert_status(200).body["nextAt"], slot);
     let run = eventually("the slot is run", async || history(&service, &id).await.pop()).await;
@@ -204,7 +204,7 @@ async fn a_slot_waits_for_room_in_the_queue_and_is_missed_after_a_minute() {
     assert!(run["createdAt"].as_u64().unwrap() < slot + 60, "{run:#}");
     // Full for longer than a minute.
     let second = eventually("there is room again", async || {
-        let answer = defer(4.0).await;
+        let answer = defer(20.0).await;
         answer.body["invocationId"].as_str().map(str::to_owned)
     })
     .await;

@@ -67,7 +67,8 @@ pub(crate) fn start_of(answer: &Answer) -> &str {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn functions_of_both_languages_take_slots() {
-    TestApp::run(&ONE_EACH, async |app| {
+    // The second execution finds the instance of the first.
+    TestApp::run(&[&ONE_EACH[..], &[("INSTANCE_IDLE_TIMEOUT", "3s")]].concat(), async |app| {
         let hello = app.deploy(python("import json\nprint(json.dumps('hello'))")).await;
         let other = app.deploy(go("import \"os\"\n\nfunc main() {\n\tos.Stdout.WriteString(\"hello\")\n}\n")).await;
         for (function, output) in [(&hello, "\"hello\"\n"), (&other, "hello")] {
@@ -200,10 +201,8 @@ async fn a_slot_that_is_gone_and_files_that_are_damaged_cost_no_request() {
     TestApp::run(&ONE_EACH, async |app| {
         let function = app.deploy(python("print('ok')")).await;
         app.fit(1, 2).await;
-        for name in
-            docker(&["ps", "--quiet", "--filter", &format!("label=youtube-serverless.platform={}", app.platform)])
-        {
-            docker(&["kill", &name]);
+        for name in app.all_containers().iter().filter(|name| name.contains("-slot-")) {
+            docker(&["kill", name]);
         }
         let answer = app.execute(&function).await.assert_outcome(200, "ok");
         assert_eq!(answer.output(), "ok\n");

@@ -33,7 +33,8 @@ async fn containers_end_by_themselves_when_the_service_is_killed() {
         service.execute(&idle).await.assert_outcome(200, "ok");
         let sleeper = service.deploy(python("import time\ntime.sleep(600)\n")).await;
         service.defer(&sleeper, serde_json::json!({})).await.assert_status(202);
-        eventually("both run", async || (running(dir.path()).len() >= 2).then_some(())).await;
+        let path = format!("/api/functions/{sleeper}");
+        eventually("both run", async || service.get(&path).await.body["lastExecuted"].as_u64()).await;
         service.signal("KILL");
         service.end().await;
         eventually("no container runs", async || running(dir.path()).is_empty().then_some(())).await;
@@ -87,21 +88,31 @@ async fn a_client_that_leaves_costs_no_instance_when_the_invocation_ends_soon() 
             "import os, time\ntime.sleep(float(os.environ['SECONDS']))\nopen('/tmp/left', 'w')\nprint('done')\n";
         let function = app.deploy(python(program)).await;
         app.execute_with(&function, serde_json::json!({"seconds": 0})).await.assert_outcome(200, "ok");
-        let containers = app.containers_of(&function);
-        leave(app, &function, "0.15").await;
-        let next = app.execute_with(&function, serde_json::json!({"seconds": 0})).await.assert_outcome(200, "ok");
-        assert_eq!((next.output(), next.body["start"].as_str()), ("done\n", Some("warm")));
-        assert_eq!(app.containers_of(&function), containers);
-        leave(app, &function, "600").await;
+        // On a busy machine an invocation may take too long after its client has left.
+        let mut containers;
+        let mut tries = 0;
+        loop {
+            containers = app.containers_of(&function);
+            let leaving = execution(app, &function, "0.15").timeout(Duration::from_millis(100)).send().await;
+            let next = app.execute_with(&function, serde_json::json!({"seconds": 0})).await.assert_outcome(200, "ok");
+            assert_eq!(next.output(), "done\n");
+            let is_kept = next.body["start"] == "warm" && app.containers_of(&function) == containers;
+            if is_kept && leaving.is_err_and(|error| error.is_timeout()) {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 10, "no instance of a client that left was kept");
+        }
+        let leaving = tokio::spawn(execution(app, &function, "600").send());
+        eventually("the execution runs", async || (app.instances("busy").await == 1).then_some(())).await;
+        leaving.abort();
         app.execute_with(&function, serde_json::json!({"seconds": 0})).await.assert_outcome(200, "ok");
         assert_ne!(app.containers_of(&function), containers);
     })
     .await;
 }
 
-/// Begins an execution, and leaves while the execution runs.
-async fn leave(app: &TestApp, function: &Deployed, seconds: &str) {
+fn execution(app: &TestApp, function: &Deployed, seconds: &str) -> reqwest::RequestBuilder {
     let body = serde_json::json!({"functionId": function.id, "input": {"seconds": seconds}});
-    let request = app.request(reqwest::Method::POST, "/api/execute").json(&body).timeout(Duration::from_millis(100));
-    assert!(request.send().await.unwrap_err().is_timeout());
+    app.request(reqwest::Method::POST, "/api/execute").json(&body)
 }

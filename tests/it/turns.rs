@@ -49,6 +49,8 @@ async fn what_waits_for_its_turn_is_not_unpacked_and_too_many_are_turned_away() 
         let update = update.assert_problem(429, "overloaded", "BUILD_QUEUE_LIMIT");
         assert!(update.headers.contains_key("retry-after"));
         service.execute(&function).await.assert_problem(429, "overloaded", "BUILD_QUEUE_LIMIT");
+        // The refused execution had a folder for its instance.
+        eventually("one zip is unpacked", async || (service.temp_files() == 1).then_some(())).await;
         for _ in 0..10 {
             assert_eq!(service.temp_files(), 1, "only the zip of the running build is unpacked");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -70,12 +72,12 @@ async fn a_build_waits_for_its_turn_for_as_long_as_a_build_may_take() {
     let dir = tempfile::tempdir().unwrap();
     let held = HeldBuilds::new(dir.path());
     let path = held.path();
-    let settings = [("PATH", path.as_str()), ("MAX_CONCURRENT_BUILDS", "1"), ("DOCKER_BUILD_TIMEOUT", "8s")];
+    let settings = [("PATH", path.as_str()), ("MAX_CONCURRENT_BUILDS", "1"), ("DOCKER_BUILD_TIMEOUT", "15s")];
     let service = Service::start(dir.path(), &settings).await.healthy().await;
     let waiting = async {
         held.begun().await;
         // This submit comes later than the first, so that the first ends by its own limit before.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
         let second = submit(&service, "held", "print('second')");
         let third = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -86,7 +88,7 @@ async fn a_build_waits_for_its_turn_for_as_long_as_a_build_may_take() {
     let (first, (second, third)) = tokio::join!(submit(&service, "held", "print('first')"), waiting);
     first.assert_problem(504, "build_timeout", "DOCKER_BUILD_TIMEOUT");
     second.assert_problem(504, "build_timeout", "DOCKER_BUILD_TIMEOUT");
-    third.assert_problem(429, "overloaded", "turn did not come within 8s (DOCKER_BUILD_TIMEOUT)");
+    third.assert_problem(429, "overloaded", "turn did not come within 15s (DOCKER_BUILD_TIMEOUT)");
     held.release();
     service.delete_all(dir.path()).await;
 }
@@ -105,12 +107,11 @@ async fn a_long_build_holds_up_no_removal_and_a_removal_no_build() {
     let watched = async {
         held.begun().await;
         service.delete(&gone).await.assert_status(200);
-        let removed = eventually("the function's image is gone", async || image(&gone).is_empty().then_some(()));
-        tokio::time::timeout(Duration::from_secs(15), removed).await.expect("the image is gone while another is built");
+        // The build is held for as long as the test likes.
+        eventually("the function's image is gone", async || image(&gone).is_empty().then_some(())).await;
         for n in 0..3 {
             let program = format!("print({n})");
-            let built = tokio::time::timeout(Duration::from_secs(30), submit(&service, "quick", &program));
-            built.await.expect("the function is built meanwhile").assert_status(200);
+            submit(&service, "quick", &program).await.assert_status(200);
         }
         held.release();
     };

@@ -32,13 +32,12 @@ async fn a_copy_of_a_node_does_not_start_beside_the_node() {
     let refused = outcome(nodes.folders[1].path(), &[], &settings);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains(copy.join("platform-id").to_str().unwrap()), "{said}");
-    first.healthy_now().await;
+    let first = first.healthy().await;
     assert_eq!(first.get("/api/nodes").await.body.as_array().unwrap().len(), 1);
     std::fs::remove_file(copy.join("platform-id")).unwrap();
     let second = nodes.start(1).await;
     assert_eq!(first.get("/api/nodes").await.body.as_array().unwrap().len(), 2);
-    first.healthy_now().await;
-    first.stop().await;
+    first.healthy().await.stop().await;
     second.stop().await;
 }
 

@@ -155,10 +155,11 @@ async fn what_does_not_become_a_version_changes_nothing() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_busy_platform_keeps_no_function_from_changing() {
-    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "1s"), ("QUEUE_LIMIT", "1")];
+    // The long execution takes longer than QUEUE_TIMEOUT.
+    let settings = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_LIMIT", "1")];
     TestApp::run(&settings, async |app| {
         let function = app.deploy(printing("one")).await;
-        let long = app.deploy(python("import time\ntime.sleep(6)\nprint('long')\n")).await;
+        let long = app.deploy(python("import time\ntime.sleep(20)\nprint('long')\n")).await;
         let busy = async || drop(app.execute(&long).await.assert_outcome(200, "ok"));
         // A new version waits for a container. A version that has run before needs no container first.
         let update = async {
@@ -204,7 +205,7 @@ const SHOW: &str = "import os\nprint(os.environ.get('GREETING'), os.environ.get(
 async fn a_function_has_settings_of_its_own() {
     TestApp::run(&[], async |app| {
         let form = Form::new().part("code", Part::bytes(python(SHOW)).file_name("function.zip")).text("memory", "64MB");
-        let form = form.text("cpus", "0.5").text("timeout", "1s").text("environment", r#"{"GREETING": "Hello"}"#);
+        let form = form.text("cpus", "0.5").text("timeout", "5s").text("environment", r#"{"GREETING": "Hello"}"#);
         let submitted = app.submit_form(form.text("secrets", r#"{"API_KEY": "c0nf1dent1al"}"#)).await.assert_status(200).body;
         let id = submitted["functionId"].as_str().unwrap().to_owned();
         let function = crate::support::Deployed { id, image: String::new() };
@@ -212,7 +213,7 @@ async fn a_function_has_settings_of_its_own() {
         let settings = without_preload(app.get(&format!("{path}/settings")).await.assert_status(200).body);
         let environment = json!({"GREETING": "Hello"});
         let expected =
-            json!({"memory": 64_000_000, "cpus": 0.5, "timeout": "1s", "concurrency": null, "keepWarm": 0, "network": null, "http": "off", "notify": null, "environment": environment, "secrets": ["API_KEY"]});
+            json!({"memory": 64_000_000, "cpus": 0.5, "timeout": "5s", "concurrency": null, "keepWarm": 0, "network": null, "http": "off", "notify": null, "environment": environment, "secrets": ["API_KEY"]});
         assert_eq!(settings, expected);
         assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").output(), "Hello c0nf1dent1al");
         let replaced = app.execute_with(&function, json!({"greeting": "Bye"})).await;
@@ -226,9 +227,9 @@ async fn a_function_has_settings_of_its_own() {
         assert!(failed.body["error"].as_str().unwrap().contains("64000000"), "{:#}", failed.body);
         app.configure(&function, json!({"memory": null})).await.assert_status(200);
         app.execute(&function).await.assert_outcome(200, "ok");
-        app.update(&function, python("import time\ntime.sleep(3)\n")).await.assert_status(200);
+        app.update(&function, python("import time\ntime.sleep(20)\n")).await.assert_status(200);
         let failed = app.execute(&function).await.assert_outcome(504, "timeout");
-        assert!(failed.body["error"].as_str().unwrap().contains("1s"), "{:#}", failed.body);
+        assert!(failed.body["error"].as_str().unwrap().contains("5s"), "{:#}", failed.body);
 
         // A variable that the request does not name stays. A variable with null goes.
         let change =

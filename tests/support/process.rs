@@ -59,13 +59,13 @@ impl Service {
 
     /// Waits until the service reports that functions can be executed.
     pub(crate) async fn healthy(self) -> Self {
-        eventually("the service is healthy", async || (self.get("/health").await.status == 200).then_some(())).await;
+        self.well().await;
         self
     }
 
-    /// Expects the service to report now that functions can be executed.
-    pub(crate) async fn healthy_now(&self) {
-        self.get("/health").await.assert_status(200);
+    /// Waits until the service reports that functions can be executed. A busy engine answers late.
+    pub(crate) async fn well(&self) {
+        eventually("the service is healthy", async || (self.get("/health").await.status == 200).then_some(())).await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

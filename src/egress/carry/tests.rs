@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::domain::Destined;
 use crate::egress::Traffic;
+use crate::egress::tests::SOON;
 
 /// A connection through [`carry`], as the program and the destination have its ends.
 struct Carried {
@@ -115,9 +116,12 @@ async fn a_reader_that_stalls_holds_the_writer() {
         written += length.unwrap();
         assert!(written < 100_000_000, "the writer is not held");
     }
-    let (sent, _) = all.counts();
-    time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(all.counts().0, sent);
+    let mut sent = 0;
+    // A busy machine may hold the carrier up, too.
+    while all.counts().0 != sent {
+        sent = all.counts().0;
+        time::sleep(Duration::from_secs(1)).await;
+    }
     let mut read = 0;
     let mut buffer = vec![0; 1 << 16];
     all.program.shutdown().await.unwrap();
@@ -164,7 +168,7 @@ async fn a_socket_that_lingers_holds_no_thread_up() {
         } else {
             drop(inner)
         }
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         let read = tokio::io::copy(&mut program, &mut tokio::io::sink()).await;
         assert_eq!(read.is_ok(), in_order, "{read:?}");
     }
@@ -172,22 +176,30 @@ async fn a_socket_that_lingers_holds_no_thread_up() {
 
 #[tokio::test]
 async fn last_words_are_seen_by_a_client_that_still_writes() {
-    let (mut client, server) = pair().await;
-    client.write_all(&[0; 50_000]).await.unwrap();
-    let mut server = End::new(server);
-    server.write_all(b"no").await.unwrap();
-    let began = Instant::now();
-    let (heard, ()) = tokio::join!(
-        async {
-            time::sleep(Duration::from_millis(100)).await;
-            let heard = read_all(&mut client).await;
-            client.shutdown().await.unwrap();
-            heard
-        },
-        server.close_after_last_words()
-    );
-    assert_eq!(heard, b"no");
-    assert!(began.elapsed() < LAST_WORDS, "{:?}", began.elapsed());
+    // The client needs its processor within the time for the last words, which a busy machine may not give at once.
+    let mut is_heard = false;
+    for _ in 0..10 {
+        let (mut client, server) = pair().await;
+        client.write_all(&[0; 50_000]).await.unwrap();
+        let mut server = End::new(server);
+        server.write_all(b"no").await.unwrap();
+        let began = Instant::now();
+        let (heard, ()) = tokio::join!(
+            async {
+                time::sleep(Duration::from_millis(100)).await;
+                let mut heard = Vec::new();
+                let is_whole = client.read_to_end(&mut heard).await.is_ok();
+                drop(client);
+                is_whole && heard == b"no"
+            },
+            server.close_after_last_words()
+        );
+        is_heard = heard && began.elapsed() < LAST_WORDS;
+        if is_heard {
+            break;
+        }
+    }
+    assert!(is_heard);
     let (_client, server) = pair().await;
     let began = Instant::now();
     End::new(server).close_after_last_words().await;

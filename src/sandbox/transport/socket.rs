@@ -133,7 +133,7 @@ mod tests {
 
     /// The time that the close of a connection waits here.
     const LINGER: Duration = Duration::from_secs(20);
-    const AT_ONCE: Duration = Duration::from_secs(2);
+    const AT_ONCE: Duration = Duration::from_secs(10);
 
     /// A connection whose close waits, and its other side.
     fn lingering() -> (OwnedFd, TcpStream) {

@@ -30,7 +30,7 @@ const tried = async (name, way) => {
   await tried("frame", async () => {
     const frame = document.getElementById("frame");
     frame.src = api + "/";
-    await new Promise((done) => { frame.onload = done; setTimeout(done, 2000); });
+    await new Promise((done) => { frame.onload = done; setTimeout(done, 30000); });
     return JSON.stringify(frame.contentWindow.sessionStorage);
   });
   await tried("worker", async () => {

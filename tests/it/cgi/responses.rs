@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::cgi::PUBLIC;
-use crate::support::{TestApp, answer, python};
+use crate::support::{TestApp, answer, eventually, python};
 
 /// Writes the bytes that the request's body has, then ends with the status of the query.
 const ECHO: &str = "import os, sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())\nsys.stdout.flush()\nsys.exit(int(os.environ['QUERY_STRING'] or 0))\n";
@@ -86,6 +86,13 @@ async fn a_function_that_fails_is_no_response() {
             let record = app.get(&path).await.assert_status(200).body;
             assert_eq!((&record["exitCode"], &record["trigger"]), (&json!(3), &json!("http")));
         }
+        // The service ends an invocation after the answer, and another request must not take a second instance.
+        let quiet = async || {
+            eventually("no invocation runs", async || {
+                (app.instances("busy").await + app.instances("ending").await == 0).then_some(())
+            })
+            .await;
+        };
         // A response that has begun breaks off, so that nobody takes a part for the whole.
         let begun = say("Content-Type: text/html\n\n<p>", "3").send().await.unwrap();
         assert_eq!(begun.status(), 200);
@@ -97,12 +104,15 @@ async fn a_function_that_fails_is_no_response() {
             "Status: 99\n\n",
         ] {
             answer(say(output, "0")).await.assert_problem(502, "invalid_response", "the function's response");
+            quiet().await;
         }
         // A body of another length than said is cut, or breaks off.
         let long = say("Content-Type: a/b\nContent-Length: 3\n\nhello", "0").send().await.unwrap();
         assert_eq!(long.text().await.unwrap(), "hel");
+        quiet().await;
         let short = say("Content-Type: a/b\nContent-Length: 9\n\nhello", "0").send().await.unwrap();
         short.bytes().await.unwrap_err();
+        quiet().await;
         // The next request finds a clean function.
         assert_eq!(say("Content-Type: a/b\n\nok", "0").send().await.unwrap().text().await.unwrap(), "ok");
         assert!(app.containers_of(&function).len() <= 1);

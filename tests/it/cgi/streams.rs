@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::multipart::{Form, Part};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cgi::PUBLIC;
-use crate::support::{TestApp, eventually, python};
+use crate::support::process::free_port;
+use crate::support::{Service, TestApp, answer, eventually, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn events_arrive_as_they_are_written() {
     TestApp::run(&PUBLIC, async |app| {
-        let program = "import time\nprint('Content-Type: text/event-stream\\n', flush=True)\nfor n in range(4):\n    print(f'data: {n}\\n', flush=True)\n    time.sleep(0.5)\n";
+        let program = "import time\nprint('Content-Type: text/event-stream\\n', flush=True)\nfor n in range(2):\n    print(f'data: {n}\\n', flush=True)\n    time.sleep(6 * (n == 0))\n";
         app.deploy_site("events", python(program)).await;
         let mut response = app.fetch("/f/events").await;
         let mut times = Vec::new();
@@ -22,9 +24,9 @@ async fn events_arrive_as_they_are_written() {
             times.push(Instant::now());
             whole += std::str::from_utf8(&bytes).unwrap();
         }
-        assert_eq!(whole, "data: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\n");
+        assert_eq!(whole, "data: 0\n\ndata: 1\n\n");
         let spread = *times.last().unwrap() - times[0];
-        assert!(times.len() >= 4 && spread > Duration::from_secs(1), "{} pieces in {spread:?}", times.len());
+        assert!(spread > Duration::from_secs(3), "{} pieces in {spread:?}", times.len());
     })
     .await;
 }
@@ -32,36 +34,41 @@ async fn events_arrive_as_they_are_written() {
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn a_long_download_takes_no_memory_of_the_service() {
-    TestApp::run(&PUBLIC, async |app| {
-        let program = "import sys\nsys.stdout.write('Content-Type: application/octet-stream\\n\\n')\nsys.stdout.flush()\npiece = bytes(range(256)) * 4096\nfor _ in range(200):\n    sys.stdout.buffer.write(piece)\n";
-        app.deploy_site("download", python(program)).await;
-        let address = app.functions_url.strip_prefix("http://").unwrap();
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET /f/download HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut buffer = vec![0; 1 << 20];
-        let (mut size, mut sum, mut before) = (0_u64, 0_u64, None);
-        loop {
-            let read = client.read(&mut buffer).await.unwrap();
-            if read == 0 {
-                break;
-            }
-            size += read as u64;
-            sum += buffer[..read].iter().map(|&byte| u64::from(byte)).sum::<u64>();
-            before.get_or_insert_with(resident);
+    // A process of its own, as other tests take memory of this process.
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port().to_string();
+    let settings = [("FUNCTIONS_PORT", port.as_str()), PUBLIC[1], ("DOCKER_RUN_TIMEOUT", "5m")];
+    let service = Service::start(dir.path(), &settings).await.healthy().await;
+    let program = "import sys\nsys.stdout.write('Content-Type: application/octet-stream\\n\\n')\nsys.stdout.flush()\npiece = bytes(range(256)) * 4096\nfor _ in range(200):\n    sys.stdout.buffer.write(piece)\n";
+    let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
+    let form = form.text("name", "download").text("http", "public");
+    answer(service.client.post(format!("{}/api/submit", service.url)).multipart(form)).await.assert_status(200);
+    let resident = || anonymous(service.child.id());
+    let mut client = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    client.write_all(b"GET /f/download HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let (mut size, mut sum, mut before) = (0_u64, 0_u64, None);
+    loop {
+        let read = client.read(&mut buffer).await.unwrap();
+        if read == 0 {
+            break;
         }
-        let content = 200 * 1_048_576_u64;
-        assert!(size > content && size < content + 1000, "{size}");
-        assert!(sum > content / 2 * 255 && sum < content / 2 * 255 + 100_000, "{sum}");
-        let grown = resident().saturating_sub(before.unwrap());
-        assert!(grown < 8 << 20, "the process grew by {grown} bytes");
-    })
-    .await;
+        size += read as u64;
+        sum += buffer[..read].iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        before.get_or_insert_with(resident);
+    }
+    let content = 200 * 1_048_576_u64;
+    assert!(size > content && size < content + 1000, "{size}");
+    assert!(sum > content / 2 * 255 && sum < content / 2 * 255 + 100_000, "{sum}");
+    let grown = resident().saturating_sub(before.unwrap());
+    assert!(grown < 8 << 20, "the service grew by {grown} bytes");
+    service.delete_all(dir.path()).await;
 }
 
-/// The memory of this process, which has the service, in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+/// The memory of a process that is in no file, in bytes.
+fn anonymous(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 

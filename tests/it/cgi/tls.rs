@@ -92,8 +92,13 @@ async fn webhooks_come_over_tls() {
     TestApp::run(&[&PUBLIC[..], &own].concat(), async |app| {
         app.deploy_site("site", python(ENVIRONMENT)).await;
         let caddy = Caddy::start(app);
-        let health = async || caddy.get("api.example.com", "/health").await.filter(|(status, _)| status == "200");
-        eventually("caddy answers", health).await;
+        // Caddy makes a certificate for each host.
+        for (host, path) in
+            [("api.example.com", "/health"), ("fn.example.com", "/f/site"), ("site.fn.example.com", "/")]
+        {
+            let answers = async || caddy.get(host, path).await.filter(|(status, _)| status == "200");
+            eventually("caddy answers", answers).await;
+        }
         for (host, path, script) in [("fn.example.com", "/f/site/a", "/f/site"), ("site.fn.example.com", "/a", "")] {
             let (status, body) = caddy.get(host, path).await.expect("curl trusts the certificate");
             let seen: Value = serde_json::from_str(&body).unwrap();

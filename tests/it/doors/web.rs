@@ -136,10 +136,10 @@ async fn https_works_by_a_door_and_by_the_proxy() {
     let root = ("root.pem", authority.root.as_str());
     let python = zip(&[("main.py", PYTHON), ("requirements.txt", CLIENTS), root]);
     let go = zip(&[("main.go", GO), root]);
-    // In Go the second request goes over the connection of the first. A client that does not know the authority has one
-    // more connection.
+    // In Go the second request goes over the connection of the first, unless Go's writer is late to tell that the first
+    // request was written. A client that does not know the authority has one more connection.
     for (zip, clients, number) in
-        [(python, &["urllib", "requests", "httpx", "aiohttp"][..], 5), (go, &["net/http", "net/http"], 2)]
+        [(python, &["urllib", "requests", "httpx", "aiohttp"][..], 5..=5), (go, &["net/http", "net/http"], 2..=3)]
     {
         let function = service.deploy_with(zip, &both, &[]).await;
         for (rules, proxy) in [(&both[1..], ""), (&both[..], "http://127.1.0.1:3128")] {
@@ -152,8 +152,9 @@ async fn https_works_by_a_door_and_by_the_proxy() {
                 expected += "unknown authority: True\n";
             }
             assert_eq!(answer.output(), expected);
-            let expected: Vec<(String, u64)> = rules.iter().map(|to| (to.clone(), number)).collect();
-            assert_eq!(connections(&answer.body), expected);
+            let made = connections(&answer.body);
+            assert!(made.iter().map(|(to, _)| to).eq(rules), "{made:?}");
+            assert!(made.iter().all(|(_, count)| number.contains(count)), "{made:?}");
         }
     }
     service.delete_all(dir.path()).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{history, put};
+use crate::leftovers::remove_leftovers;
 use crate::nodes::Nodes;
 use crate::support::{eventually, python};
 
@@ -62,4 +63,5 @@ async fn three_nodes_run_each_slot_once() {
     third.end().await;
     second.stop().await;
     first.delete_all(nodes.folders[0].path()).await;
+    remove_leftovers(nodes.folders[2].path());
 }

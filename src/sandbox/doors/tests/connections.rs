@@ -15,7 +15,7 @@ use crate::sandbox::doors::listener::{Accepted, Listener, fault};
 use crate::sandbox::doors::thread::{BURST, LEAST_BACKLOG};
 
 /// The longest time in which the doors are emptied here.
-const EMPTY_LIMIT_OF_HONEST: Duration = Duration::from_millis(900);
+const EMPTY_LIMIT_OF_HONEST: Duration = Duration::from_millis(2900);
 /// The only door, where a connection is held until the program says something.
 const PROXY: &str = "127.1.0.1:3128";
 
@@ -93,7 +93,7 @@ async fn connections_are_served_within_an_invocation_only() {
         }
         reset(connect().await).await;
     }
-    assert!(instance.end().await < Duration::from_secs(1));
+    assert!(instance.end().await < SOON);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn more_connections_wait_for_their_turn() {
     assert!(clients.iter().all(|client| client.try_read(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock)));
     let began = Instant::now();
     instance.keeper.close().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < SOON);
     for client in clients {
         reset(Ok(client)).await;
     }
@@ -169,7 +169,7 @@ async fn nothing_stays_of_many_connections() {
         if is_closed_before {
             instance.keeper.close().await.unwrap();
         }
-        assert!(instance.end().await < Duration::from_secs(1));
+        assert!(instance.end().await < SOON);
         for client in clients {
             reset(client).await;
         }
@@ -225,8 +225,8 @@ async fn an_accept_that_blocks_ends_with_the_instance() {
         if instance.keeper.close().await.is_err() {
             stuck += 1;
         }
-        assert!(began.elapsed() < Duration::from_millis(1500));
-        assert!(instance.end().await < Duration::from_secs(1));
+        assert!(began.elapsed() < SOON);
+        assert!(instance.end().await < SOON);
         thief.join().unwrap();
     }
     assert!(stuck > 0, "no accept has blocked in {tries} tries");
@@ -246,7 +246,7 @@ async fn a_door_that_the_other_side_closes_is_the_end_of_the_instance() {
     instance.keeper.close().await.unwrap_err();
     reset(client).await;
     instance.keeper.open(&Traffic::default()).await.unwrap_err();
-    assert!(instance.end().await < Duration::from_secs(1));
+    assert!(instance.end().await < SOON);
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn a_socket_that_listens_again_and_again_does_not_keep_the_thread() {
     }
     let (keeper, tasks) = (instance.keeper, instance.tasks);
     drop(keeper);
-    assert!(end_of(tasks).await < Duration::from_secs(1));
+    assert!(end_of(tasks).await < SOON);
     IS_OVER.store(true, Ordering::Relaxed);
     again.join().unwrap();
 }
