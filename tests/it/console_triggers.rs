@@ -91,5 +91,5 @@ async fn a_person_sets_what_runs_a_function() {
     assert_eq!(settings().await["notify"], json!({"url": "https://hooks.example/failed", "on": ["failure"]}));
 
     browser.close().await;
-    service.stop().await;
+    service.abandon().await;
 }

@@ -185,18 +185,16 @@ async fn fifty_followers_of_a_queued_invocation_cost_little_and_get_its_output_l
             .parse::<u64>()
             .unwrap()
         };
-        let rate = async |seconds: u64| {
-            let (began, earlier) = (Instant::now(), asked().await);
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            (asked().await - earlier) as f64 / began.elapsed().as_secs_f64()
-        };
-        // Each follower begins with a few questions, which a busy machine asks late.
-        eventually("all clients have begun", async || (rate(1).await < 2.0 * FOLLOWERS as f64).then_some(())).await;
-        let each_second = rate(4).await;
-        println!("two nodes and {FOLLOWERS} followers made {each_second:.1} transactions a second");
         // With each statement goes a question whether its connection may be used again. Looks of each follower alone
-        // would be more than 200.
-        assert!(each_second < 2.0 * FOLLOWERS as f64, "one look is for all followers");
+        // would be more than 200 a second. Each follower begins with a few questions, which PostgreSQL counts late.
+        eventually("one look is for all followers", async || {
+            let (began, earlier) = (Instant::now(), asked().await);
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            let each_second = (asked().await - earlier) as f64 / began.elapsed().as_secs_f64();
+            println!("two nodes and {FOLLOWERS} followers made {each_second:.1} transactions a second");
+            (each_second < 2.0 * FOLLOWERS as f64).then_some(())
+        })
+        .await;
         // Also a check that a cancellation works on any node.
         answer(second.client.delete(format!("{}/api/invocations/{before}", second.url))).await.assert_status(200);
     };
