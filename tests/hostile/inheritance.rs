@@ -4,7 +4,10 @@
 use serde_json::json;
 
 use crate::alone;
-use crate::support::{TestApp, go, python};
+use crate::support::{TestApp, eventually, go, python};
+
+/// One container. Whatever ends one costs a removal before the next starts.
+const ONE: [(&str, &str); 2] = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "60s")];
 
 /// The beginning of each attack.
 const PRELUDE: &str = r#"
@@ -65,7 +68,7 @@ async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_c
     let program = format!(
         "{PRELUDE}\nattack = os.environ.get('ATTACK')\nif attack:\n    exec(attack)\n    print('attacked')\nelse:\n    exec({LOOK:?})\n"
     );
-    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+    TestApp::run(&ONE, async |app| {
         let function = app.deploy(python(&program)).await;
         let untouched = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         assert!(untouched.starts_with("0 works\n"), "{untouched}");
@@ -86,9 +89,15 @@ async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_c
             }
         }
         // A function that leaves its supervisor alone goes on in the same container.
-        for _ in 0..3 {
-            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
-        }
+        // On a busy machine an instance may not be clean in time.
+        eventually("the container is kept", async || {
+            let mut is_warm = true;
+            for _ in 0..3 {
+                is_warm &= app.execute(&function).await.assert_outcome(200, "ok").body["start"] == "warm";
+            }
+            is_warm.then_some(())
+        })
+        .await;
     })
     .await;
 }
@@ -100,7 +109,7 @@ async fn a_signal_to_the_zygote_fails_no_invocation() {
     let program = format!(
         "{PRELUDE}\nimport time\ntry:\n    for n in range(int(os.environ.get('TIMES', 0))):\n        for number in os.environ['SIGNAL'].split(','):\n            os.kill(target, int(number))\n            time.sleep(',' in os.environ['SIGNAL'] and 0.05)\nexcept ProcessLookupError:\n    pass\nprint(len(numbers))\n"
     );
-    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+    TestApp::run(&ONE, async |app| {
         let function = app.deploy(python(&program)).await;
         // SIGKILL, SIGSTOP and the real-time signals are among them. The C library keeps two signals for itself.
         let single = (1..=64).filter(|signal| ![32, 33].contains(signal)).map(|signal| signal.to_string());
@@ -194,7 +203,7 @@ func look() {
 #[ignore = "needs docker"]
 async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
     let _alone = alone().await;
-    TestApp::run(&[("DOCKER_CONTAINER_LIMIT", "1")], async |app| {
+    TestApp::run(&ONE, async |app| {
         let function = app.deploy(go(GO)).await;
         let untouched = app.execute(&function).await.assert_outcome(200, "ok").output().to_owned();
         let limits = (0..16).map(|n| format!("limit {n}"));
@@ -215,9 +224,15 @@ async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
                 }
             }
         }
-        for _ in 0..3 {
-            assert_eq!(app.execute(&function).await.assert_outcome(200, "ok").body["start"], "warm");
-        }
+        // On a busy machine an instance may not be clean in time.
+        eventually("the container is kept", async || {
+            let mut is_warm = true;
+            for _ in 0..3 {
+                is_warm &= app.execute(&function).await.assert_outcome(200, "ok").body["start"] == "warm";
+            }
+            is_warm.then_some(())
+        })
+        .await;
     })
     .await;
 }
