@@ -56,6 +56,7 @@ export async function showFunction(id, tab = "history") {
   if (isNew) {
     // The page must not show data of another function as this function's.
     showNone();
+    for (const name of ["settings", "triggers"]) $(`part-${name}`).setAttribute("aria-busy", "true");
     $("input").value = "{}";
     $("update-status").textContent = "";
   }

@@ -66,10 +66,12 @@ export async function readSettings(id) {
   read = null;
   // Until the settings are read, what a person types would be drawn over.
   $("part-settings").setAttribute("aria-busy", "true");
-  const settings = await ask("GET", `/api/functions/${id}/settings`);
-  if (current !== id) return;
-  draw(id, settings);
-  $("part-settings").setAttribute("aria-busy", "false");
+  try {
+    const settings = await ask("GET", `/api/functions/${id}/settings`);
+    if (current === id) draw(id, settings);
+  } finally {
+    if (current === id) $("part-settings").setAttribute("aria-busy", "false");
+  }
 }
 
 /** The settings that the forms have. A form that has none yet must change nothing. */

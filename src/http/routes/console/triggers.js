@@ -48,11 +48,14 @@ export async function readTriggers({ functionId: id, name }) {
   for (const part of ["http-status", "schedule-status", "notify-status"]) $(part).textContent = "";
   for (const part of ["schedules", "notifications"]) $(part).replaceChildren();
   $("http-path").textContent = urlOf(name);
-  const settings = await ask("GET", `/api/functions/${id}/settings`);
-  if (current !== id) return;
-  read = id;
-  drawSettings(settings);
-  $("part-triggers").setAttribute("aria-busy", "false");
+  try {
+    const settings = await ask("GET", `/api/functions/${id}/settings`);
+    if (current !== id) return;
+    read = id;
+    drawSettings(settings);
+  } finally {
+    if (current === id) $("part-triggers").setAttribute("aria-busy", "false");
+  }
   await Promise.all([readSchedules(id), readNotifications(id)]);
 }
 
