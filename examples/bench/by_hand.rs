@@ -33,10 +33,11 @@ impl ByHand {
         timed(command)
     }
 
-    /// The platform's container with the program and without the supervisor.
+    /// The platform's container with the program and without the supervisor. With the labels of the image, the service
+    /// could take the container for a leftover.
     pub(crate) fn docker_run(&self) -> Result<Duration> {
-        let sandbox = "run --rm -i --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges \
-                       --log-driver=none \
+        let sandbox = "run --rm -i --label=youtube-serverless.platform= --network=none --read-only \
+                       --cap-drop=ALL --security-opt=no-new-privileges --log-driver=none \
                        --user=70000:70000 --memory=128000000 --memory-swap=128000000 --cpus=1 --pids-limit=64 \
                        --ulimit=nofile=1024:1024 --ulimit=core=0:0 --oom-score-adj=500 --env=NAME=John \
                        --tmpfs=/tmp:rw,noexec,nosuid,nodev,mode=1777,size=64000000";
@@ -55,8 +56,9 @@ pub(crate) fn python() -> &'static str {
 /// Copies the binary of a function in Go into a folder.
 pub(crate) fn binary(function: &Function, dir: &Path) -> Result<PathBuf> {
     let binary = dir.join("function");
-    let script = "id=$(docker create \"$1\") && docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \
-                  \"$id:/function\" \"$2\"; docker rm \"$id\"";
+    let script = "id=$(docker create --label youtube-serverless.platform= \"$1\") && \
+                  docker cp -q \"$id:/function\" \"$2\" 2>/dev/null || docker cp \"$id:/function\" \"$2\"; \
+                  docker rm \"$id\"";
     let copied =
         Command::new("sh").args(["-c", script, "sh", &function.image]).arg(&binary).stdout(Stdio::null()).status()?;
     ensure!(copied.success() && binary.exists(), "failed to copy the Go binary out of its image");
