@@ -12,6 +12,9 @@ const RECOVERY: Duration = Duration::from_secs(90);
 /// Longer than what a request may wait for: a build, a node's lease, and a member that is frozen.
 const REQUEST_LIMIT: Duration = Duration::from_secs(90);
 
+/// The longest time for the first submit: at the start of a cluster all engines compile Go's standard library.
+pub(crate) const FIRST_SUBMIT: Duration = Duration::from_secs(600);
+
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Target {

@@ -5,14 +5,11 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 
-use crate::cluster::{Cluster, Target};
+use crate::cluster::{Cluster, FIRST_SUBMIT, Target};
 use crate::zips::{go, python};
 
 /// The number of functions of each language.
 const FUNCTIONS: usize = 10;
-
-/// The longest time for the first submit: at the start of a cluster all engines compile Go's standard library.
-const FIRST_SUBMIT: Duration = Duration::from_secs(600);
 
 /// The time of the first call of a function on another node, at once after the answer to the submit, and of a second
 /// call there. `archive` makes the zip of a program that prints the number.

@@ -10,15 +10,13 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 
 use crate::client::{Client, World};
-use crate::cluster::{Cluster, Target};
+use crate::cluster::{Cluster, FIRST_SUBMIT, Target};
 use crate::faults::{Fault, Watch};
 use crate::random::Random;
 use crate::settle::listed;
 use crate::zips::python;
 
 const CLIENTS: usize = 6;
-/// The longest time of a first build, for which each engine compiles the standard library of Go.
-const FIRST_BUILD: Duration = Duration::from_secs(600);
 /// The number of rounds without CLUSTER_ROUNDS.
 const ROUNDS: usize = 4;
 
@@ -30,7 +28,7 @@ fn number(variable: &str) -> Option<u64> {
 async fn warm_up(cluster: &Cluster) {
     join_all(cluster.node_targets().map(|target| async move {
         let form = Form::new().part("code", Part::bytes(python("print('warm')")).file_name("warm.zip"));
-        let submit = cluster.request(target, Method::POST, "/api/submit").multipart(form).timeout(FIRST_BUILD);
+        let submit = cluster.request(target, Method::POST, "/api/submit").multipart(form).timeout(FIRST_SUBMIT);
         let reply = cluster.send(target, submit).await;
         assert!(reply.is(200), "{target:?}: {:?} {}", reply.status, reply.body);
         let delete = cluster.request(target, Method::DELETE, &format!("/api/functions/{}", reply.text("functionId")));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::alone;
-use crate::support::{TestApp, docker, go, python, zip};
+use crate::support::{OF_NO_PLATFORM, TestApp, docker, go, python, zip};
 
 const HELLO: &str = "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"built\") }\n";
 
@@ -145,9 +145,7 @@ async fn a_build_has_its_share_of_memory_and_no_more() {
 
 /// The files of an image, by their paths.
 pub(crate) fn files_of(image: &str) -> Vec<String> {
-    // Reconciliation would take a container with the labels of the platform for a leftover.
-    let labels = ["--label=youtube-serverless.platform=", "--label=youtube-serverless.run="];
-    let container = docker(&[&["create"], &labels[..], &[image]].concat()).pop().unwrap();
+    let container = docker(&[&["create"], &OF_NO_PLATFORM[..], &[image]].concat()).pop().unwrap();
     let script = format!("docker export {container} | tar -t; docker rm {container} >/dev/null");
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     let files: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::alone;
-use crate::support::{Answer, Deployed, TestApp, answer, go, python};
+use crate::support::{Answer, Deployed, TestApp, answer, eventually_within, go, python};
 
 /// A neighbour may become this much slower under an attack.
 const NEIGHBOUR: f64 = 3.0;
@@ -219,16 +219,13 @@ async fn deploy(app: &TestApp, zip: Vec<u8>, outcomes: &[&str]) -> Deployed {
 /// The end of an attack whose instance was a slot before.
 async fn attack_in_a_slot(app: &TestApp, attacker: &Deployed) -> Answer {
     // A function for which a slot came late takes none for a minute.
-    let deadline = Instant::now() + Duration::from_secs(180);
-    while Instant::now() < deadline {
+    eventually_within(Duration::from_secs(180), "the attack takes a slot", async || {
         // An instance of before ends.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let answer = app.execute_with(attacker, serde_json::json!({"attack": "1"})).await;
-        if answer.body["start"] == "slot" {
-            return answer;
-        }
-    }
-    panic!("the attack takes no slot");
+        (answer.body["start"] == "slot").then_some(answer)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! invocations, and no code of a function goes on.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -61,9 +62,11 @@ async fn a_process_that_is_started_ahead_does_not_go_on() {
         // On a busy machine an instance may not be clean in time, and ends.
         eventually("the process is stopped", async || {
             service.execute(&function).await.assert_outcome(200, "ok");
-            let container = labelled(dir.path(), &["ps"]).pop()?;
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let first = docker(&["inspect", "--format={{.State.Pid}}", &container]).remove(0);
+            let container = labelled(dir.path(), &["ps"]).pop()?;
+            let mut inspect = Command::new("docker");
+            let found = inspect.args(["inspect", "--format={{.State.Pid}}", &container]).output().unwrap();
+            let first = String::from_utf8(found.stdout).unwrap().trim().to_owned();
             let state = |id: &String| {
                 let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
                 stat.rsplit(") ").next().map(|rest| rest.starts_with('T'))

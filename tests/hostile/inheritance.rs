@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::alone;
-use crate::support::{TestApp, eventually, go, python};
+use crate::support::{Deployed, TestApp, eventually, go, python};
 
 /// One container. Whatever ends one costs a removal before the next starts.
 const ONE: [(&str, &str); 2] = [("DOCKER_CONTAINER_LIMIT", "1"), ("QUEUE_TIMEOUT", "60s")];
@@ -61,6 +61,19 @@ const ATTACKS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Waits until three invocations one after another have the same container: on a busy machine an instance may not be
+/// clean in time.
+async fn is_kept(app: &TestApp, function: &Deployed) {
+    eventually("the container is kept", async || {
+        let mut is_warm = true;
+        for _ in 0..3 {
+            is_warm &= app.execute(function).await.assert_outcome(200, "ok").body["start"] == "warm";
+        }
+        is_warm.then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 #[ignore = "needs docker"]
 async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_container() {
@@ -89,15 +102,7 @@ async fn what_a_python_function_does_to_its_supervisor_or_zygote_ends_with_its_c
             }
         }
         // A function that leaves its supervisor alone goes on in the same container.
-        // On a busy machine an instance may not be clean in time.
-        eventually("the container is kept", async || {
-            let mut is_warm = true;
-            for _ in 0..3 {
-                is_warm &= app.execute(&function).await.assert_outcome(200, "ok").body["start"] == "warm";
-            }
-            is_warm.then_some(())
-        })
-        .await;
+        is_kept(app, &function).await;
     })
     .await;
 }
@@ -224,15 +229,7 @@ async fn what_a_go_function_does_to_its_supervisor_ends_with_its_container() {
                 }
             }
         }
-        // On a busy machine an instance may not be clean in time.
-        eventually("the container is kept", async || {
-            let mut is_warm = true;
-            for _ in 0..3 {
-                is_warm &= app.execute(&function).await.assert_outcome(200, "ok").body["start"] == "warm";
-            }
-            is_warm.then_some(())
-        })
-        .await;
+        is_kept(app, &function).await;
     })
     .await;
 }

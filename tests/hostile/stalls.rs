@@ -10,9 +10,9 @@ use zip::write::SimpleFileOptions;
 use crate::alone;
 use crate::support::{Service, eventually, python};
 
-/// Nine clients in ten wait no longer than this for a sign of life.
+/// No client waits longer than this for a sign of life, but for a quarter of the time on a busy machine.
 const LIVELY: Duration = Duration::from_millis(300);
-/// No client waits longer than this, on a busy machine.
+/// No client waits longer than this.
 const ALIVE: Duration = Duration::from_secs(5);
 /// The largest number of folders that a zip may hold with the files.
 const FOLDERS: usize = 9_800;
@@ -55,12 +55,13 @@ async fn uploads_of_very_many_folders_keep_nobody_waiting() {
         times
     };
     let (answers, times) = tokio::join!(uploaded, probed);
-    let (most, longest) = (times[times.len() * 9 / 10], times[times.len() - 1]);
-    println!("of {} signs of life 9 in 10 came within {most:?}, all within {longest:?}", times.len());
+    let (whole, longest) = (times.iter().sum::<Duration>(), times[times.len() - 1]);
+    let late: Duration = times.iter().filter(|&&time| time > LIVELY).sum();
+    println!("of {} signs of life all came within {longest:?}; {late:?} of {whole:?} were for late ones", times.len());
     for answer in answers {
         answer.assert_problem(422, "language_not_detected", "");
     }
-    assert!(most < LIVELY && longest < ALIVE, "{most:?}, {longest:?}");
+    assert!(late <= whole / 4 && longest < ALIVE, "{late:?} of {whole:?}, {longest:?}");
     eventually("no temp files are left", async || (service.temp_files() == 0).then_some(())).await;
     service.delete_all(dir.path()).await;
 }

@@ -90,11 +90,13 @@ impl Browser {
 
     /// Sends a command to the element with this id, again until the element is shown and takes the command.
     async fn tell(&self, id: &str, command: &str, body: &Value) {
-        eventually(&format!("{id} takes {command}"), async || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
             let path = format!("{}/{command}", self.element(id).await);
-            self.command(&path, body).await.ok()
-        })
-        .await;
+            let Err(error) = self.command(&path, body).await else { return };
+            assert!(std::time::Instant::now() < deadline, "{id} does not take {command}: {error}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) async fn click(&self, id: &str) {

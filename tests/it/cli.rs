@@ -103,8 +103,9 @@ async fn a_function_lives_by_the_command_line() {
         assert!(logs.contains("Hello, later False True\n  warned\n"), "{logs}");
         assert_eq!(logs.matches(" ms\n").count(), 2, "{logs}");
         // `logs --follow` goes on with invocations that end later, and shows each invocation once.
-        let mut follow = Command::new(env!("CARGO_BIN_EXE_youtube-serverless"));
+        let mut follow = Command::new("timeout");
         follow
+            .args(["120", env!("CARGO_BIN_EXE_youtube-serverless")])
             .env("YOUTUBE_SERVERLESS_URL", &service.url)
             .args(["logs", "-f", "-n", "1", "greeter"])
             .stdout(Stdio::piped());

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Deployed, TestApp, go, zip};
+use crate::support::{Deployed, OF_NO_PLATFORM, TestApp, eventually_within, go, zip};
 
 /// The files beside each Python program.
 const SIBLING: &str = "import sys\nNAME = __name__\nLOADED = sys.modules.get('random') is None\n";
@@ -265,16 +265,16 @@ async fn compare(
 /// The answer of the first execution that takes a slot.
 async fn in_a_slot(app: &TestApp, function: &Deployed) -> serde_json::Value {
     // A function for which a slot came late takes none for a minute.
-    let deadline = Instant::now() + Duration::from_secs(180);
-    while Instant::now() < deadline {
+    eventually_within(Duration::from_secs(180), "the function takes a slot", async || {
         let body = app.execute(function).await.body;
-        if body["start"] == "slot" {
-            return body;
+        let is_slot = body["start"] == "slot";
+        if !is_slot {
+            // The instance becomes idle, and ends.
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // The instance becomes idle, and ends.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    panic!("the function takes no slot");
+        is_slot.then_some(body)
+    })
+    .await
 }
 
 /// The result of a program without the service. The tests share the results, as each run takes a container.
@@ -288,7 +288,7 @@ fn by_hand(name: &str, function: &Deployed, entrypoint: &[&str], command: &[&str
 fn run_by_hand(function: &Deployed, entrypoint: &[&str], command: &[&str]) -> Run {
     let sandbox = ["run", "--rm", "-i", "--network=none", "--read-only", "--user=70000:70000", "--tmpfs=/tmp"];
     let mut docker = Command::new("docker");
-    docker.args(sandbox).args(entrypoint).arg(&function.image).args(command);
+    docker.args(sandbox).args(OF_NO_PLATFORM).args(entrypoint).arg(&function.image).args(command);
     let mut child = docker.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"{}").unwrap();
     let output = child.wait_with_output().unwrap();

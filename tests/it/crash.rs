@@ -24,8 +24,8 @@ struct Ledger {
     /// updates, which may have happened or not.
     functions: BTreeMap<String, Vec<Text>>,
     /// Functions whose deletion was asked for and not acknowledged. Such functions may be there or not.
-    doubtful: BTreeSet<String>,
-    deleted: BTreeSet<String>,
+    doubtful: BTreeMap<String, Vec<Text>>,
+    deleted: BTreeMap<String, Vec<Text>>,
     submits: usize,
     executions: usize,
     updates: usize,
@@ -69,14 +69,20 @@ async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
         let choice = random(5);
         match any {
             Some((id, _)) if choice == 0 || known > MOST => {
-                ledger.lock().unwrap().functions.remove(&id);
-                ledger.lock().unwrap().doubtful.insert(id.clone());
+                {
+                    let mut ledger = ledger.lock().unwrap();
+                    if let Some(texts) = ledger.functions.remove(&id) {
+                        ledger.doubtful.insert(id.clone(), texts);
+                    }
+                }
                 let Some(answer) = service.try_delete(&id).await else { return };
                 // Two clients may delete the same function.
                 assert!(answer.status == 200 || answer.status == 404, "{answer:?}");
                 let mut ledger = ledger.lock().unwrap();
-                ledger.doubtful.remove(&id);
-                ledger.deleted.insert(id);
+                // Two clients may delete the same function.
+                if let Some(texts) = ledger.doubtful.remove(&id) {
+                    ledger.deleted.insert(id, texts);
+                }
                 ledger.deletes += 1;
             }
             Some((id, texts)) if choice == 1 => {
@@ -84,10 +90,9 @@ async fn client(service: Arc<Service>, ledger: Arc<Mutex<Ledger>>) {
                 if answer.status == 200 {
                     let mut ledger = ledger.lock().unwrap();
                     // The texts of updates that began meanwhile count, too.
-                    let now = ledger.functions.get(&id);
-                    let is_of_update = now.is_some_and(|now| are_of(now, answer.output()));
-                    // A function that is being deleted has no texts in the ledger any more.
-                    assert!(is_of_update || now.is_none() || are_of(&texts, answer.output()), "{answer:?}");
+                    let now = ledger.functions.get(&id).or_else(|| ledger.doubtful.get(&id));
+                    let now = now.or_else(|| ledger.deleted.get(&id)).expect("the function was known");
+                    assert!(are_of(&texts, answer.output()) || are_of(now, answer.output()), "{answer:?}");
                     ledger.executions += 1;
                 } else {
                     let is_deleted = !ledger.lock().unwrap().functions.contains_key(&id);
@@ -145,7 +150,7 @@ async fn assert_agrees(service: &Service, ledger: &Mutex<Ledger>) -> BTreeSet<St
     let mut ledger = ledger.lock().unwrap();
     let missing: Vec<_> = ledger.functions.keys().filter(|&id| !listed.contains(id)).collect();
     assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
-    let back: Vec<_> = ledger.deleted.intersection(&listed).collect();
+    let back: Vec<_> = ledger.deleted.keys().filter(|&id| listed.contains(id)).collect();
     assert!(back.is_empty(), "deleted and back: {back:?}");
     ledger.doubtful.clear();
     // No request is under way any more.
@@ -184,6 +189,7 @@ async fn assert_whole(service: Service, dir: &Path, ledger: &Mutex<Ledger>, dock
     })
     .await;
     service.stop().await;
+    assert_eq!(docker(&["ps", "--all", "--quiet", "--filter", &filter]), "");
     assert_eq!(std::fs::read_dir(dir.join("temp")).unwrap().count(), 0, "temp files are left");
 }
 

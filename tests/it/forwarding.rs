@@ -215,8 +215,8 @@ async fn fifty_followers_of_a_queued_invocation_cost_little_and_get_its_output_l
 #[ignore = "needs docker and PostgreSQL"]
 async fn a_client_that_leaves_ends_the_request_between_the_nodes_and_a_cancellation_ends_the_stream() {
     let pair = Pair::new();
-    let [first, second] = pair.both().await;
-    let id = first.deploy(talks(100)).await;
+    let (first, second) = (pair.start(0, &[("DOCKER_RUN_TIMEOUT", "5m")]).await, pair.start(1, &[]).await);
+    let id = first.deploy(talks(1000)).await;
     let invocation = defer(&first, &id).await;
     runs(&second, &invocation).await;
     eventually("the clients' connections are gone", async || (first.connections() == 0).then_some(())).await;
@@ -234,10 +234,10 @@ async fn a_client_that_leaves_ends_the_request_between_the_nodes_and_a_cancellat
         Instant::now()
     };
     let (followed, cancelled) = tokio::join!(follow(&second, &invocation), cancelled);
-    // The program itself goes on for 20 s.
-    assert!(cancelled.elapsed() < Duration::from_secs(12));
+    // The program itself would go on for minutes.
+    assert!(cancelled.elapsed() < Duration::from_secs(20));
     assert_eq!(followed.outcome(), "cancelled");
-    assert!(talk(100).starts_with(&followed.text("stdout")) && followed.text("stdout").lines().count() > 3);
+    assert!(talk(1000).starts_with(&followed.text("stdout")) && followed.text("stdout").lines().count() > 3);
     eventually("the run ends on its node", async || {
         let running = first.get("/api/instances").await.body;
         (!running.to_string().contains("\"busy\":1")).then_some(())

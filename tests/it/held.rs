@@ -4,7 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::eventually;
+use reqwest::RequestBuilder;
+use reqwest::multipart::{Form, Part};
+
+use crate::support::{Service, eventually, python};
 
 /// Holds the builds of functions whose names begin with `held`. All other builds go on.
 pub(crate) struct HeldBuilds {
@@ -34,6 +37,13 @@ impl HeldBuilds {
     /// The PATH of a service whose builds are held.
     pub(crate) fn path(&self) -> String {
         format!("{}:{}", self.bin.display(), std::env::var("PATH").unwrap())
+    }
+
+    /// A submit of a function whose build is held.
+    pub(crate) fn submission(service: &Service, program: &str) -> RequestBuilder {
+        let code = Part::bytes(python(program)).file_name("function.zip");
+        let form = Form::new().text("name", "held").part("code", code);
+        service.client.post(format!("{}/api/submit", service.url)).multipart(form)
     }
 
     /// Waits until a build is held.

@@ -1,6 +1,6 @@
 //! Zips as people make zips: layouts, toolchains and habits from elsewhere.
 
-use crate::support::{TestApp, docker, go, zip};
+use crate::support::{OF_NO_PLATFORM, TestApp, docker, go, zip};
 
 const MAIN: &str = "package main\n\nfunc main() { println(\"main\") }\n";
 
@@ -132,9 +132,8 @@ async fn a_file_that_is_no_program_is_told_at_the_containers_start() {
     TestApp::run(&[], async |app| {
         let function = app.deploy(zip(&[("main.go", MAIN), ("data.txt", "data")])).await;
         for (file, complaint) in [("/app/data.txt", "is not a program"), ("/nothing", "no such file")] {
-            // Reconciliation would take a container with the platform's label for a leftover.
-            let args = ["run", "--rm", "--label=youtube-serverless.platform=", "--network=none"];
-            let args = [&args[..], &["--entrypoint=/bootstrap", &function.image, file]].concat();
+            let program = ["--entrypoint=/bootstrap", &function.image, file];
+            let args = [&["run", "--rm", "--network=none"], &OF_NO_PLATFORM[..], &program].concat();
             let ended = std::process::Command::new("docker").args(args).output().unwrap();
             let said = String::from_utf8_lossy(&ended.stderr);
             assert!(ended.status.code() == Some(3) && said.contains(complaint), "{file}: {ended:?}");

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::service::outcome;
-use crate::support::{Service, TestApp, answer, docker, eventually, labelled, python};
+use crate::support::{OF_NO_PLATFORM, Service, TestApp, answer, docker, eventually, labelled, python};
 
 #[tokio::test]
 #[ignore = "needs docker"]
@@ -244,8 +244,7 @@ async fn an_image_without_a_name_goes_once_its_container_is_gone() {
     );
     let base = docker(&["create", &std::env::var("PYTHON_IMAGE").unwrap(), "true"]).remove(0);
     let unnamed = docker(&["commit", "--change", &label, &base]).remove(0);
-    // Reconciliation would take a container with the platform's label for a leftover.
-    let user = docker(&["create", "--label=youtube-serverless.platform=", &unnamed, "true"]).remove(0);
+    let user = docker(&[&["create"], &OF_NO_PLATFORM[..], &[&unnamed, "true"]].concat()).remove(0);
     service.delete(&function).await.assert_status(200);
     let unnamed = &unnamed["sha256:".len()..][..12];
     eventually("only the unnamed image is left", async || {

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use reqwest::RequestBuilder;
-use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
 use crate::held::HeldBuilds;
@@ -25,11 +24,7 @@ async fn a_submit_whose_node_died_is_carried_out_by_the_node_that_gets_it_next()
     let held = HeldBuilds::new(nodes.folders[0].path());
     let path = held.path();
     let (first, second) = (nodes.start_with(0, &[("PATH", &path)]).await, nodes.start(1).await);
-    let submit = |service: &Service| {
-        let code = Part::bytes(python(&prints("one"))).file_name("function.zip");
-        let form = Form::new().text("name", "held").part("code", code);
-        service.client.post(format!("{}/api/submit", service.url)).multipart(form).header("idempotency-key", "k")
-    };
+    let submit = |service: &Service| HeldBuilds::submission(service, &prints("one")).header("idempotency-key", "k");
     let begun = tokio::spawn(submit(&first).send());
     held.begun().await;
     kill(first).await;

@@ -175,7 +175,8 @@ async fn a_connection_that_breaks_is_made_again_and_no_output_is_missing_or_come
 #[ignore = "needs docker and PostgreSQL"]
 async fn the_token_of_nodes_lets_in_only_what_nodes_ask() {
     let pair = Pair::new();
-    let first = with_token(pair.start(0, &[("API_TOKEN", API_TOKEN), ("RATE_LIMIT", "60/h")]).await, API_TOKEN);
+    let settings = [("API_TOKEN", API_TOKEN), ("RATE_LIMIT", "60/h"), ("DOCKER_RUN_TIMEOUT", "5m")];
+    let first = with_token(pair.start(0, &settings).await, API_TOKEN);
     let second = with_token(pair.start(1, &[("API_TOKEN", API_TOKEN)]).await, API_TOKEN);
     let id = first.deploy(talks(25)).await;
     let invocation = defer(&first, &id).await;

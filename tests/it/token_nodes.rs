@@ -79,7 +79,7 @@ async fn a_node_that_hangs_through_a_deletion_lets_the_token_in_no_more() {
     let began = Instant::now();
     Holder::admin(&first).delete("/api/tokens/ci").await.assert_status(200);
     let waited = began.elapsed();
-    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(5)..Duration::from_secs(60)).contains(&waited), "{waited:?}");
     // The request is on its way when the node goes on.
     let late = tokio::spawn(async move { (at_second.get("/api/functions").await, at_second) });
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -119,7 +119,7 @@ async fn a_node_that_is_cut_off_lets_no_token_in_and_says_at_once_which_have_exp
     let made_elsewhere = Holder::new(&service, &format!("ysp_{}", "0".repeat(64)));
     made_elsewhere.get("/api/functions").await.assert_problem(503, "store_unavailable", "");
     Holder::new(&service, "guess").get("/api/functions").await.assert_problem(401, "unauthorized", "");
-    // A wait for a connection to the database takes five seconds each.
+    // Each wait for a connection to the database takes five seconds.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     // API_TOKEN is the operator's, and needs no database.
     admin.get("/api/openapi.json").await.assert_status(200);

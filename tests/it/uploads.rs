@@ -126,6 +126,7 @@ async fn two_hundred_pieces_of_garbage_leave_nothing() {
         }
         assert_eq!(app.get("/api/functions").await.body, serde_json::json!([]));
         assert_eq!(app.images(), [""; 0]);
+        eventually("no container is left", async || app.containers().is_empty().then_some(())).await;
         let temp = std::fs::read_dir(app.dir.path().join("temp")).unwrap().next().unwrap().unwrap().path();
         // The look at the transport has a folder at the start.
         let is_empty = async || (std::fs::read_dir(&temp).unwrap().count() == 0).then_some(());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
@@ -141,11 +140,7 @@ async fn a_key_that_could_not_be_given_back_is_free_for_other_nodes_when_postgre
         Service::start(dir.path(), &settings).await.healthy().await
     };
     let (first, second) = (start(&dirs[0], &network.url).await, start(&dirs[1], &network.direct).await);
-    let submit = |service: &Service| {
-        let code = Part::bytes(python("print('ran')")).file_name("function.zip");
-        let form = Form::new().text("name", "held").part("code", code);
-        service.client.post(format!("{}/api/submit", service.url)).multipart(form).header("idempotency-key", "k")
-    };
+    let submit = |service: &Service| HeldBuilds::submission(service, "print('ran')").header("idempotency-key", "k");
     let begun = tokio::spawn(answer(submit(&first)));
     held.begun().await;
     network.next_period();
@@ -157,5 +152,5 @@ async fn a_key_that_could_not_be_given_back_is_free_for_other_nodes_when_postgre
     assert_eq!(answer(submit(&first)).await.assert_status(200).body["functionId"].as_str(), Some(id.as_str()));
     first.delete(&id).await.assert_status(200);
     first.stop().await;
-    second.stop().await;
+    second.abandon().await;
 }

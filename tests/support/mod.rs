@@ -32,6 +32,11 @@ pub(crate) use zips::{go, python, zip};
 /// The longest time that a condition may take to come true on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Options of a container that a test makes of a platform's image. With the image's own labels, reconciliation would
+/// take the container for a leftover.
+pub(crate) const OF_NO_PLATFORM: [&str; 2] =
+    ["--label=youtube-serverless.platform=", "--label=youtube-serverless.run="];
+
 /// A running service.
 pub(crate) struct TestApp {
     pub(crate) url: String,
@@ -41,6 +46,8 @@ pub(crate) struct TestApp {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) platform: String,
     stop: CancellationToken,
+    /// The service. None after its end.
+    service: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 /// A function of the service under test.
@@ -65,16 +72,18 @@ impl TestApp {
         LOG.call_once(|| telemetry::start(tracing::Level::WARN, youtube_serverless::config::LogFormat::Text, None));
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
         let (service, [url, functions_url]) = serve(vars(dir.path(), settings), stop.clone()).await;
         let id_file = dir.path().join("data/platform-id");
         let platform = eventually("the platform has an id", async || std::fs::read_to_string(&id_file).ok()).await;
-        let app = Self { url, functions_url, client: Client::new(), dir, platform, stop };
+        let mut app = Self { url, functions_url, client: Client::new(), dir, platform, stop, service: Some(service) };
         eventually("docker answers", async || (app.get("/health").await.status == 200).then_some(())).await;
         test(&app).await;
         if !app.stop.is_cancelled() {
             app.delete_all().await;
         }
         app.stop();
+        let service = app.service.take().unwrap();
         let ended = tokio::task::spawn_blocking(|| service.join()).await.unwrap();
         ended.expect("the service did not panic").expect("the service stopped cleanly");
         app.assert_no_containers();
@@ -239,13 +248,14 @@ impl Answer {
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        // The service of a test that failed must not go on beside other tests.
+        // The service of a test that failed must not go on beside other tests, nor without its folder.
         self.stop.cancel();
+        drop(self.service.take().map(JoinHandle::join));
     }
 }
 
-/// Starts a service on a thread of its own, so that no command which the test waits for stops the service. Returns the
-/// thread, and the URLs of the API and of functions.
+/// Starts a service on a thread of its own, so that no command which the test waits for holds the service up. Returns
+/// the thread, and the URLs of the API and of functions.
 async fn serve(vars: Vec<(String, String)>, stop: CancellationToken) -> (JoinHandle<anyhow::Result<()>>, [String; 2]) {
     let (bound, urls) = oneshot::channel();
     let service = std::thread::spawn(move || {
@@ -316,7 +326,12 @@ pub(crate) fn docker(args: &[&str]) -> Vec<String> {
 
 /// Evaluates a condition repeatedly until the condition gives a value. Panics when this takes too long.
 pub(crate) async fn eventually<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+    eventually_within(SOON, what, condition).await
+}
+
+/// As [`eventually`], with another limit.
+pub(crate) async fn eventually_within<T>(limit: Duration, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if let Some(value) = condition().await {
             return value;

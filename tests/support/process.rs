@@ -185,6 +185,13 @@ impl Service {
         temp.map(|own| std::fs::read_dir(own.unwrap().path()).unwrap().count()).sum()
     }
 
+    /// A size in the service's /proc/PID/status, in bytes.
+    pub(crate) fn status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits for the end of the process.
     pub(crate) async fn end(mut self) -> ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()

@@ -77,6 +77,13 @@ async fn head_has_the_fields_without_the_body() {
 async fn a_function_that_fails_is_no_response() {
     TestApp::run(&PUBLIC, async |app| {
         let function = app.deploy_site("echo", python(ECHO)).await;
+        // The service ends an invocation after the answer, and another request must not take a second instance.
+        let quiet = async || {
+            eventually("no invocation runs", async || {
+                (app.instances("busy").await + app.instances("ending").await == 0).then_some(())
+            })
+            .await;
+        };
         let say =
             |output: &str, status: &str| app.call(Method::POST, &format!("/f/echo?{status}")).body(output.to_owned());
         for output in ["", "a text\n", "Content-Type: text/html\n"] {
@@ -85,18 +92,13 @@ async fn a_function_that_fails_is_no_response() {
             let path = format!("/api/invocations/{}", failed.body["invocationId"].as_str().unwrap());
             let record = app.get(&path).await.assert_status(200).body;
             assert_eq!((&record["exitCode"], &record["trigger"]), (&json!(3), &json!("http")));
+            quiet().await;
         }
-        // The service ends an invocation after the answer, and another request must not take a second instance.
-        let quiet = async || {
-            eventually("no invocation runs", async || {
-                (app.instances("busy").await + app.instances("ending").await == 0).then_some(())
-            })
-            .await;
-        };
         // A response that has begun breaks off, so that nobody takes a part for the whole.
         let begun = say("Content-Type: text/html\n\n<p>", "3").send().await.unwrap();
         assert_eq!(begun.status(), 200);
         begun.bytes().await.unwrap_err();
+        quiet().await;
         for output in [
             "Content-Type: a/b\nX: a\rSet-Cookie: evil=1\n\n",
             "Content-Type: a/b\nX: a\0b\n\n",

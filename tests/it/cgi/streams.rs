@@ -43,7 +43,8 @@ async fn a_long_download_takes_no_memory_of_the_service() {
     let form = Form::new().part("code", Part::bytes(python(program)).file_name("function.zip"));
     let form = form.text("name", "download").text("http", "public");
     answer(service.client.post(format!("{}/api/submit", service.url)).multipart(form)).await.assert_status(200);
-    let resident = || anonymous(service.child.id());
+    // Memory that is in no file.
+    let resident = || service.status("RssAnon:");
     let mut client = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
     client.write_all(b"GET /f/download HTTP/1.0\r\n\r\n").await.unwrap();
     let mut buffer = vec![0; 1 << 20];
@@ -63,13 +64,6 @@ async fn a_long_download_takes_no_memory_of_the_service() {
     let grown = resident().saturating_sub(before.unwrap());
     assert!(grown < 8 << 20, "the service grew by {grown} bytes");
     service.delete_all(dir.path()).await;
-}
-
-/// The memory of a process that is in no file, in bytes.
-fn anonymous(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
 #[tokio::test]
