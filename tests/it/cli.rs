@@ -121,7 +121,8 @@ async fn a_function_lives_by_the_command_line() {
         read_to("Hello, later False True\n  warned\n");
         run(&["invoke", "greeter", "-i", r#"{"name": "followed"}"#]);
         read_to(" ms\n");
-        follow.kill().unwrap();
+        // A signal that `timeout` hands on to the command.
+        assert!(Command::new("kill").arg(follow.id().to_string()).status().unwrap().success());
         follow.wait().unwrap();
         assert_eq!((followed.matches("later").count(), followed.matches("followed").count()), (1, 1), "{followed}");
         assert_eq!(followed.matches(" ms\n").count(), 2, "{followed}");
